@@ -1,0 +1,101 @@
+"""What ViT and spatial prior tell each other (ViT-Adapter, section 3.4): injector, extractor, convolutional FFN.
+
+Shapes: B images, H x W grid of stride 16, N = H * W ViT tokens, 21 N / 4 prior tokens (strides 8, 16, 32), C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from ops import MSDeformAttn
+
+from .geometry import Geometry
+
+EPS = 1e-6
+
+
+class DWConv(nn.Module):
+    """One depthwise 3 x 3 convolution with the same weights on the maps of all three strides."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
+
+    def forward(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        maps = x.split([h * w for h, w in shapes], dim=1)
+        done = (self.dwconv(m.transpose(1, 2).unflatten(2, shape)) for m, shape in zip(maps, shapes, strict=True))
+        return torch.cat([m.flatten(2).transpose(1, 2) for m in done], dim=1)
+
+
+class ConvFFN(nn.Module):
+    """Linear, depthwise convolution, GELU, Linear."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.dwconv = DWConv(hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """(B, 21 N / 4, C) -> the same; ``shapes`` are (h, w) of strides 8, 16, 32."""
+        return self.fc2(self.act(self.dwconv(self.fc1(x), shapes)))
+
+
+class Injector(nn.Module):
+    """ViT tokens look into the spatial prior; ``gamma`` starts at ``init_values``, 0: a fresh injector changes nothing."""
+
+    def __init__(self, dim: int, heads: int, points: int, ratio: float, init_values: float = 0.0) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(dim, eps=EPS)
+        self.feat_norm = nn.LayerNorm(dim, eps=EPS)
+        self.attn = MSDeformAttn(dim, 3, heads, points, ratio)
+        self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
+
+    def forward(self, x: Tensor, c: Tensor, geometry: Geometry) -> Tensor:
+        """x (B, N, C) with c (B, 21 N / 4, C) looked at -> (B, N, C)."""
+        return x + self.gamma * self.attn(self.query_norm(x), geometry.injector_points, self.feat_norm(c),
+                                          geometry.injector_shapes)
+
+
+class Extractor(nn.Module):
+    """The spatial prior looks into the ViT tokens, then an FFN (unless ``with_cffn`` is off)."""
+
+    def __init__(self, dim: int, heads: int, points: int, ratio: float, with_cffn: bool = True,
+                 cffn_ratio: float = 0.25, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(dim, eps=EPS)
+        self.feat_norm = nn.LayerNorm(dim, eps=EPS)
+        self.attn = MSDeformAttn(dim, 1, heads, points, ratio)
+        self.with_cffn = with_cffn
+        if with_cffn:
+            self.ffn = ConvFFN(dim, int(dim * cffn_ratio))
+            self.ffn_norm = nn.LayerNorm(dim, eps=EPS)
+            self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+        """c (B, 21 N / 4, C) with x (B, N, C) looked at -> (B, 21 N / 4, C)."""
+        c = c + self.attn(self.query_norm(c), geometry.extractor_points, self.feat_norm(x), geometry.extractor_shapes)
+        if self.with_cffn:
+            c = c + self.drop_path(self.ffn(self.ffn_norm(c), geometry.injector_shapes))
+        return c
+
+
+class Interaction(nn.Module):
+    """The adapter's part of one interaction; between injector and extractor the host runs its ViT blocks."""
+
+    def __init__(self, dim: int, heads: int, points: int, ratio: float, init_values: float, extra: int,
+                 **extractor) -> None:
+        super().__init__()
+        self.injector = Injector(dim, heads, points, ratio, init_values)
+        self.extractor = Extractor(dim, heads, points, ratio, **extractor)
+        if extra:
+            self.extra_extractors = nn.ModuleList(Extractor(dim, heads, points, ratio, **extractor) for _ in range(extra))
+
+    def extract(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+        """The extractor, and those extra ones that the last interaction has."""
+        for extractor in (self.extractor, *getattr(self, "extra_extractors", ())):
+            c = extractor(c, x, geometry)
+        return c

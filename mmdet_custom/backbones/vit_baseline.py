@@ -1,0 +1,51 @@
+"""A plain ViT with a pyramid made by up- and down-sampling its maps: the backbone without an adapter.
+
+Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from .host import DetectionViT, crop_to, pad_to
+
+
+@MODELS.register_module()
+class ViTBaseline(DetectionViT):
+    """Args:
+        out_indices: four blocks whose maps become the strides 4, 8, 16, 32, or one block for all of them.
+        trunk: arguments of ``PlainViT`` and ``init_cfg``.
+
+    Raises:
+        ValueError: another number of indices, or indices out of order.
+    """
+
+    def __init__(self, out_indices: Sequence[int] = (2, 5, 8, 11), **trunk) -> None:
+        super().__init__(**trunk)
+        if len(out_indices) not in (1, 4) or list(out_indices) != sorted(set(out_indices)) or out_indices[-1] >= self.depth:
+            raise ValueError(f"out_indices {list(out_indices)}: give one or four of the blocks 0 to {self.depth - 1}, ascending")
+        dim = self.embed_dim
+        self.out_indices = list(out_indices)
+        self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim, eps=1e-6) for _ in range(4))
+        self.up1 = nn.Sequential(nn.ConvTranspose2d(dim, dim, 2, 2), nn.GroupNorm(32, dim), nn.GELU(),
+                                 nn.ConvTranspose2d(dim, dim, 2, 2))
+        self.up2 = nn.ConvTranspose2d(dim, dim, 2, 2)
+        self.up3 = nn.Identity()
+        self.up4 = nn.MaxPool2d(2, 2)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
+        size = tuple(image.shape[-2:])
+        stack = self.start(pad_to(image, 32))
+        maps, first = [], 0
+        for last in self.out_indices:
+            stack.run(first, last)
+            maps.append(stack.map())
+            first = last + 1
+        stack.finish()
+        levels = zip(maps * (4 // len(maps)), (self.norm1, self.norm2, self.norm3, self.norm4),
+                     (self.up1, self.up2, self.up3, self.up4), strict=True)
+        return crop_to([up(norm(m).transpose(1, 2).unflatten(2, stack.tokens.grid)) for m, norm, up in levels], size)

@@ -1,0 +1,65 @@
+"""Deformable attention in plain PyTorch: every query and head is a bag of weighted rows of the value table.
+
+``embedding_bag`` beats ``grid_sample`` on CPU and is right in 16 bit, where ``grid_sample`` on CPU computes coordinates
+and memory offsets in 16 bit and reads wrong memory (torch 2.11). Coordinates and corner weights are always fp32 (fp64
+in, fp64 out for gradient checks).
+
+Shapes: B images, S positions of all levels, Q queries, M heads, D channels of a head, L levels, P points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample(value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of bilinear samples, zero outside; a coordinate that is not a number reads nothing.
+
+    Args:
+        value: (B, S, M, D).
+        shapes: L pairs (h, w).
+        pixels: (B, Q, M, L, P, 2), (x, y) in pixels of each level; pixel centres are whole numbers.
+        weights: (B, Q, M, L, P).
+
+    Returns:
+        (B, Q, M * D) in the type of ``value``.
+    """
+    batch, positions, heads, dim = value.shape
+    queries = pixels.shape[1]
+    if not queries:
+        return value.new_zeros(batch, 0, heads * dim)
+    # Row of (image, position 0, head) in the table; positions are `heads` rows apart.
+    base = (torch.arange(batch, device=value.device)[:, None] * positions * heads
+            + torch.arange(heads, device=value.device)).view(batch, 1, heads, 1)
+    rows, factors, start = [], [], 0
+    for level, (height, width) in enumerate(shapes):
+        for position, factor in _corners(pixels[:, :, :, level], height, width):
+            rows.append(base + (start + position) * heads)
+            factors.append(factor * weights[:, :, :, level])
+        start += height * width
+    rows = torch.cat(rows, dim=-1).flatten(0, 2)
+    factors = torch.cat(factors, dim=-1).flatten(0, 2)
+    out = F.embedding_bag(rows, value.reshape(-1, dim), mode="sum", per_sample_weights=factors.to(value.dtype))
+    return out.view(batch, queries, heads * dim)
+
+
+def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
+    """The four neighbours of points (..., 2) on one level: position in the level (int64) and bilinear factor."""
+    x, y = pixels.unbind(-1)
+    inside = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
+    x, y = x.where(inside, 0), y.where(inside, 0)
+    left, top = x.detach().floor(), y.detach().floor()
+    right_part, lower_part = x - left, y - top
+    corners = []
+    for down, factor_y in ((0, 1 - lower_part), (1, lower_part)):
+        for across, factor_x in ((0, 1 - right_part), (1, right_part)):
+            column, row = left + across, top + down
+            valid = inside & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            # An outside corner reads position 0 with factor 0.
+            position = (row * width + column).where(valid, 0).long()
+            corners.append((position, factor_x * factor_y * valid))
+    return corners

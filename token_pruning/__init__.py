@@ -1,0 +1,14 @@
+"""Token pruning for vision transformers: one core that decides, carries and computes token subsets."""
+
+from .blocks import run_block
+from .flops import count_flops
+from .forward import StackForward
+from .losses import collect_losses, ratio_loss
+from .methods import Random, SViT
+from .reducer import METHODS, Decision, Reducer, build_reducer, register
+from .tokens import TokenSet
+from .trace import PassTrace, Trace
+from .vit import PlainViT
+
+__all__ = ["METHODS", "Decision", "PassTrace", "PlainViT", "Random", "Reducer", "SViT", "StackForward", "TokenSet",
+           "Trace", "build_reducer", "collect_losses", "count_flops", "ratio_loss", "register", "run_block"]

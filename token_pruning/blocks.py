@@ -1,0 +1,47 @@
+"""Run one timm-style transformer block on a token set.
+
+Shapes: T packed tokens, B images, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .attention import QKV, self_attention
+from .tokens import TokenSet
+
+Between = Callable[[TokenSet, QKV], TokenSet]
+
+
+def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None, between: Between | None = None) -> TokenSet:
+    """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) on a token set.
+
+    This is the only forward of a block in the project: dense models run it on full sets.
+
+    Args:
+        keys: (T,) bool, which tokens can be attended to; all tokens query. None for all.
+        between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
+    """
+    if not len(tokens.x):
+        return tokens
+    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys)
+    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.ls1(out), tokens))
+    if between is not None:
+        tokens = between(tokens, qkv)
+    out = block.ls2(block.mlp(block.norm2(tokens.x)))
+    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens))
+
+
+def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet) -> Tensor:
+    """Stochastic depth of a branch (T, C) by *image*; timm's module would drop single packed tokens."""
+    rate = getattr(module, "drop_prob", 0.0) if module.training else 0.0
+    if not rate:
+        return branch
+    kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)
+    if module.scale_by_keep:
+        kept = kept / (1 - rate)
+    counts = torch.tensor(tokens.counts, device=branch.device)
+    return branch * kept.repeat_interleave(counts, output_size=len(branch))[:, None]

@@ -1,0 +1,84 @@
+"""One forward of a stack of blocks under a reducer (or none): the only place that knows the order of the moments.
+
+Shapes: B images, N positions, T packed tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .blocks import run_block
+from .losses import report_losses
+from .reducer import Decision, Reducer
+from .tokens import TokenSet
+from .trace import active_traces
+
+
+class StackForward:
+    """Walks tokens through blocks, as far at a time as the host likes.
+
+    A plain ViT runs all blocks and takes ``finish()``; ViT-Adapter runs a few, reads the ``map()``, changes it with
+    ``update()``, and goes on.
+
+    Args:
+        blocks: timm-style blocks.
+        reducer: None for the dense model.
+        x: (B, N, C) tokens after the patch embedding.
+        grid: (H, W).
+        prefix: number of prefix tokens in front of the grid.
+        checkpointing: recompute each block in backward instead of keeping its activations.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], reducer: Reducer | None, x: Tensor, grid: tuple[int, int],
+                 prefix: int = 0, checkpointing: bool = False) -> None:
+        self.blocks, self.reducer = blocks, reducer
+        self.tokens = TokenSet.full(x, grid, prefix)
+        self.memory = reducer.start(self.tokens) if reducer else None
+        self.checkpointing = checkpointing and torch.is_grad_enabled()
+        self.traces = [trace.begin(self.tokens) for trace in active_traces()]
+
+    def run(self, first: int, last: int) -> None:
+        """Blocks ``first`` to ``last``, the last one included."""
+        for i in range(first, last + 1):
+            decision = self.reducer.before_block(i, self.tokens, self.memory) if self.reducer else None
+            for trace in self.traces:
+                trace.record(i, self.tokens, decision)
+            self.tokens = self._step(i, decision)
+            if self.reducer:
+                self.tokens = self.reducer.after_block(i, self.tokens, self.memory)
+
+    def _step(self, i: int, decision: Decision | None) -> TokenSet:
+        if decision is None:
+            return self._block(i, self.tokens)
+        if decision.gate is not None:
+            done = self._block(i, self.tokens, decision.keep)
+            return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
+        subset = self._block(i, self.tokens.select(decision.keep))
+        return self.tokens.refresh(subset.restore())
+
+    def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
+        between = None
+        if self.reducer:
+            def between(tokens, qkv):
+                return self.reducer.after_attention(i, tokens, qkv, self.memory)
+        if self.checkpointing:
+            return checkpoint(run_block, self.blocks[i], tokens, keys, between, use_reentrant=False)
+        return run_block(self.blocks[i], tokens, keys, between)
+
+    def map(self) -> Tensor:
+        """The whole map (B, N, C) as it stands now."""
+        return self.reducer.restore(self.tokens, self.memory) if self.reducer else self.tokens.restore()
+
+    def update(self, home: Tensor) -> None:
+        """Go on with a new map ``home`` (B, N, C); the tokens that are in work stay the same."""
+        self.tokens = self.tokens.refresh(home)
+
+    def finish(self) -> Tensor:
+        """The final map (B, N, C); in training the reducer's losses are handed to whoever collects them."""
+        if self.reducer and self.reducer.training:
+            report_losses(self.reducer.losses(self.memory))
+        return self.map()

@@ -1,0 +1,59 @@
+"""Losses of token selection as functions, and the way by which they leave a backbone.
+
+Shapes: B images, N tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_collectors: ContextVar[tuple[dict[str, Tensor], ...]] = ContextVar("loss_collectors", default=())
+
+
+def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_processes: bool = False) -> Tensor:
+    """Squared distance of the kept fraction from its target (SViT, section 3.2; DynamicViT, equation 12).
+
+    Args:
+        gate: (B, N) kept = 1, dropped = 0, differentiable.
+        target: wanted fraction in (0, 1].
+        per_image: hold every image to the target, instead of the batch as a whole.
+        all_processes: take the batch of all processes as the whole, so that the split over GPUs does not matter. The
+            gradient is right under data parallel training, which averages gradients. Has no effect with ``per_image``,
+            which needs no mean over the batch.
+    """
+    if per_image:
+        return (gate.mean(dim=1) - target).square().mean()
+    mean = gate.mean()
+    if all_processes and dist.is_available() and dist.is_initialized():
+        total = torch.stack([gate.detach().sum(), gate.new_tensor(gate.numel())])
+        dist.all_reduce(total)
+        # Only the value is global: the gradient of the local mean is what each process contributes.
+        mean = mean + (total[0] / total[1] - mean.detach())
+    return (mean - target).square()
+
+
+@contextmanager
+def collect_losses() -> Iterator[dict[str, Tensor]]:
+    """Collect what reducers report while the body runs: ``with collect_losses() as extra: model(images)``.
+
+    A name that is reported twice (two backbones, two passes) is summed if it is a loss and keeps its last value if not.
+    """
+    found: dict[str, Tensor] = {}
+    token = _collectors.set((*_collectors.get(), found))
+    try:
+        yield found
+    finally:
+        _collectors.reset(token)
+
+
+def report_losses(losses: dict[str, Tensor]) -> None:
+    """Hand ``losses`` to every open ``collect_losses``."""
+    for found in _collectors.get():
+        for name, value in losses.items():
+            found[name] = found[name] + value if name in found and "loss" in name else value

@@ -1,0 +1,53 @@
+"""Random selection: the baseline that every learned selection has to beat.
+
+Shapes: T packed tokens, S of them on the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..reducer import Decision, Reducer, register
+from ..selection import gumbel_noise, keep_top
+from ..tokens import TokenSet
+
+
+@register
+class Random(Reducer):
+    """Every pruned block runs on a random subset of exactly the wanted size; prefix tokens always stay.
+
+    Args:
+        embed_dim, depth: of the host.
+        blocks: numbers (from 0) of the pruned blocks.
+        keep_ratio: kept fraction in (0, 1] of all pruned blocks, or one per block.
+        seed: in evaluation every image gets the same random order in whatever batch it stands.
+
+    Raises:
+        ValueError: a block that the host does not have, or a ratio outside (0, 1].
+    """
+
+    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
+                 keep_ratio: Sequence[float] | float = 0.7, seed: int = 0) -> None:
+        super().__init__(embed_dim, depth)
+        blocks = list(range(depth // 4, depth) if blocks is None else blocks)
+        ratios = [keep_ratio] * len(blocks) if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
+        if any(not 0 <= block < depth for block in blocks):
+            raise ValueError(f"blocks = {blocks}: the host has blocks 0 to {depth - 1}")
+        if len(ratios) != len(blocks) or any(not 0 < ratio <= 1 for ratio in ratios):
+            raise ValueError(f"keep_ratio = {ratios}: give one ratio in (0, 1], or one for each of the {len(blocks)} blocks")
+        self.ratio_of = dict(zip(blocks, ratios, strict=True))
+        self.seed = seed
+
+    def before_block(self, block: int, tokens: TokenSet, memory: None) -> Decision | None:
+        ratio = self.ratio_of.get(block)
+        if ratio is None:
+            return None
+        prefix = tokens.is_prefix()
+        counts = tuple(n - tokens.prefix for n in tokens.counts)
+        # A seed per block: otherwise every block would pick the same tokens.
+        score = gumbel_noise(counts, 1, tokens.x.device, None if self.training else self.seed + block)[:, 0]
+        wanted = torch.tensor([round(ratio * n) for n in counts], device=score.device)
+        keep = keep_top(score, counts, wanted)
+        return Decision(torch.ones_like(prefix).masked_scatter(~prefix, keep))

@@ -1,0 +1,206 @@
+"""SViT: a two-layer MLP per block picks the tokens that the block runs on ("Revisiting Token Pruning for Object
+Detection and Instance Segmentation", Liu et al., WACV 2024).
+
+Dropped tokens keep their values and their place (*preserve*), every later selector scores all tokens again
+(*reactivate*), and the number kept differs from image to image (*dynamic rate*).
+
+Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from ..losses import ratio_loss
+from ..reducer import Decision, Reducer, register
+from ..selection import gumbel_noise, keep_top, sum_per_image
+from ..tokens import TokenSet
+
+MODES = ("target", "threshold", "ratio", "sample")
+KEEP = 0  # the published selectors' class 0 means keep
+
+
+class Selector(nn.Module):
+    """LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax (section 3.1)."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision."""
+        return self.mlp(self.norm(x)).float().log_softmax(dim=-1)
+
+
+@dataclass
+class Memory:
+    """What one forward remembers: the decision in force, and what each selector kept (for the losses)."""
+
+    decision: Decision | None = None
+    selector: int | None = None
+    kept: list[tuple[int, int, Tensor]] = field(default_factory=list)  # block, selector, (B, S/B) gate
+
+
+@register
+class SViT(Reducer):
+    """Per-block MLP selectors, trained by Gumbel straight-through and a ratio loss.
+
+    Args:
+        embed_dim, depth: of the host.
+        blocks: numbers (from 0) of the pruned blocks, ascending. Default: all but the first quarter, as published.
+        keep_ratio: wanted kept fraction in (0, 1], one per selector, or one for all.
+        selectors: selector of each block in ``blocks``, counted from 0; default one of its own for every block.
+        reuse: consecutive blocks with the same selector share one decision; False decides anew with shared weights.
+        inherit: a dropped token stays dropped (no reactivation): decisions are multiplied with the one before.
+        ratio_loss: "batch" holds the mean over the batch to the ratio, "image" every single image.
+        ratio_loss_weight: 4.0 as published.
+        all_processes: the ratio loss's batch is that of all processes.
+        class_tokens: "keep" excludes prefix tokens from scoring and always keeps them (published version 1), "score"
+            treats them like all others (version 0).
+        last_class_tokens: the same for the last selector alone; None for ``class_tokens``.
+        tau: Gumbel-softmax temperature.
+        norm_eps: of the selectors' LayerNorm.
+        mode: how evaluation turns keep probabilities p into a mask. "target": as many as p sums to in this image, the
+            highest p first (deterministic, unbiased); "threshold": p > 0.5; "ratio": exactly the configured ratio, the
+            highest p first; "sample": Gumbel noise as in training (what the published evaluation does).
+        ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed dial that needs no training.
+        seed: of "sample"; with it every image gets the same noise in whatever batch it stands. None draws fresh noise.
+
+    Raises:
+        ValueError: an argument is out of its range or two do not fit together.
+    """
+
+    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
+                 keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None, reuse: bool = True,
+                 inherit: bool = False, ratio_loss: str = "batch", ratio_loss_weight: float = 4.0,
+                 all_processes: bool = False, class_tokens: str = "keep", last_class_tokens: str | None = None,
+                 tau: float = 1.0, norm_eps: float = 1e-5, mode: str = "target", ratio_scale: float = 1.0,
+                 seed: int | None = None) -> None:
+        super().__init__(embed_dim, depth)
+        blocks = list(range(depth // 4, depth) if blocks is None else blocks)
+        selectors = list(range(len(blocks)) if selectors is None else selectors)
+        number = max(selectors, default=-1) + 1
+        ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
+        _check(depth, blocks, selectors, ratios, ratio_loss, class_tokens, last_class_tokens)
+        self.selector_of = dict(zip(blocks, selectors, strict=True))
+        self.keep_ratio, self.reuse, self.inherit, self.tau = ratios, reuse, inherit, tau
+        self.per_image, self.ratio_loss_weight, self.all_processes = ratio_loss == "image", ratio_loss_weight, all_processes
+        self.class_tokens = [class_tokens] * number
+        if last_class_tokens is not None:
+            self.class_tokens[-1] = last_class_tokens
+        self.selectors = nn.ModuleList(Selector(embed_dim, norm_eps) for _ in range(number))
+        self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed)
+
+    def configure(self, mode: str | None = None, ratio_scale: float | None = None, seed: int | None = None) -> None:
+        """Change how evaluation selects, any time; what is None stays as it is.
+
+        Raises:
+            ValueError: unknown mode, or a scale that is not positive.
+        """
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"unknown selection mode {mode!r}; choose one of {', '.join(MODES)}")
+        if ratio_scale is not None and not ratio_scale > 0:
+            raise ValueError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
+        self.mode = mode or getattr(self, "mode", "target")
+        self.ratio_scale = ratio_scale or getattr(self, "ratio_scale", 1.0)
+        self.seed = seed if seed is not None else getattr(self, "seed", None)
+
+    def start(self, tokens: TokenSet) -> Memory:
+        return Memory()
+
+    def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
+        selector = self.selector_of.get(block)
+        if selector is None:
+            return None
+        if self.reuse and selector == memory.selector:
+            # A reused decision blends as before but teaches its selector only once.
+            gate = None if memory.decision.gate is None else memory.decision.gate.detach()
+            return Decision(memory.decision.keep, gate)
+        decision = self._decide(block, selector, tokens, memory)
+        memory.decision, memory.selector = decision, selector
+        return decision
+
+    def _decide(self, block: int, selector: int, tokens: TokenSet, memory: Memory) -> Decision:
+        prefix = tokens.is_prefix() if tokens.prefix and self.class_tokens[selector] == "keep" else None
+        scored = tokens.x if prefix is None else tokens.x[~prefix]
+        per_image = tokens.prefix if prefix is not None else 0
+        counts = tuple(n - per_image for n in tokens.counts)
+        logp = self.selectors[selector](scored)
+        if not self.training:
+            keep, gate = self._choose(logp, counts, self.keep_ratio[selector]), None
+        else:
+            gate = self._gumbel_gate(logp, counts)
+            keep = gate > 0.5
+        if prefix is not None:
+            keep = torch.ones_like(prefix).masked_scatter(~prefix, keep)
+            gate = None if gate is None else torch.ones_like(prefix, dtype=gate.dtype).masked_scatter(~prefix, gate)
+        if self.inherit and memory.decision is not None:
+            before = memory.decision
+            keep = keep & before.keep
+            gate = None if gate is None else gate * before.gate.squeeze(1)
+        if gate is not None:
+            of_scored = gate if prefix is None else gate[~prefix]
+            memory.kept.append((block, selector, of_scored.view(tokens.batch, -1)))
+        return Decision(keep, None if gate is None else gate[:, None])
+
+    def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """(S,) sampled 0/1 mask with the gradient of its softmax (straight through, equation 3)."""
+        soft = ((logp + self.noise(counts, logp.device)) / self.tau).softmax(dim=-1)
+        hard = F.one_hot(soft.argmax(dim=-1), 2).to(soft.dtype)
+        return (hard - soft.detach() + soft)[:, KEEP]
+
+    def noise(self, counts: tuple[int, ...], device: torch.device) -> Tensor:
+        """(S, 2) Gumbel samples for this call; a seed counts in evaluation only."""
+        return gumbel_noise(counts, 2, device, None if self.training else self.seed)
+
+    def _choose(self, logp: Tensor, counts: tuple[int, ...], ratio: float) -> Tensor:
+        """(S,) bool for evaluation, by ``mode``."""
+        if self.ratio_scale != 1:
+            p = (logp[:, KEEP].exp() * self.ratio_scale).clamp(max=1)
+            logp = torch.stack([p, 1 - p], dim=1).log()
+        if self.mode == "threshold":
+            return logp[:, KEEP] > logp[:, 1 - KEEP]
+        if self.mode == "sample":
+            return (logp + self.noise(counts, logp.device)).argmax(dim=1) == KEEP
+        if self.mode == "target":
+            wanted = sum_per_image(logp[:, KEEP].exp(), counts).round().long()
+        else:
+            fraction = min(1.0, ratio * self.ratio_scale)
+            wanted = torch.tensor([round(fraction * n) for n in counts], device=logp.device)
+        return keep_top(logp[:, KEEP], counts, wanted)
+
+    def losses(self, memory: Memory) -> dict[str, Tensor]:
+        """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""
+        terms = [ratio_loss(gate, self.keep_ratio[selector], self.per_image, self.all_processes)
+                 for _, selector, gate in memory.kept]
+        if not terms:
+            return {}
+        logs = {f"keep_ratio.{block}": gate.detach().mean() for block, _, gate in memory.kept}
+        return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
+
+
+def _check(depth: int, blocks: list[int], selectors: list[int], ratios: list[float], loss: str, class_tokens: str,
+           last_class_tokens: str | None) -> None:
+    if not blocks or sorted(set(blocks)) != blocks or blocks[0] < 0 or blocks[-1] >= depth:
+        raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
+    if len(selectors) != len(blocks) or sorted(set(selectors)) != list(range(max(selectors) + 1)):
+        raise ValueError(f"selectors = {selectors}: give one selector number to each of the {len(blocks)} blocks, "
+                         "numbered from 0 without gaps")
+    if len(ratios) != max(selectors) + 1:
+        raise ValueError(f"keep_ratio has {len(ratios)} entries for {max(selectors) + 1} selectors; "
+                         "give one ratio, or one per selector")
+    for ratio in ratios:
+        if not 0 < ratio <= 1:
+            raise ValueError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")
+    if loss not in ("batch", "image"):
+        raise ValueError(f"ratio_loss is {loss!r}; choose 'batch' or 'image'")
+    for value in (class_tokens, last_class_tokens):
+        if value not in ("keep", "score", None):
+            raise ValueError(f"class_tokens is {value!r}; choose 'keep' or 'score'")

@@ -1,0 +1,101 @@
+"""The interface that every token-reduction method implements, and the index of the methods.
+
+A reducer decides; a token set carries; a block computes. A stack of blocks asks its reducer at four moments and is
+otherwise ignorant of pruning. Shapes: T packed tokens of the set, B images, N positions, C channels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .attention import QKV
+from .tokens import TokenSet
+
+METHODS: dict[str, type[Reducer]] = {}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which tokens a block runs on.
+
+    Attributes:
+        keep: (T,) bool.
+        gate: (T, 1) float whose value is ``keep`` and through which gradients reach the method, or None. With a gate
+            the block is computed for all tokens, the dropped ones masked as keys, and blended in by the gate; without,
+            only the kept tokens are computed. Both give the same values.
+    """
+
+    keep: Tensor
+    gate: Tensor | None = None
+
+
+class Reducer(nn.Module):
+    """Base class: keeps every token. A method overrides the moments that it needs.
+
+    A reducer leaves nothing on itself during a forward: what it must remember from block to block lives in the
+    ``memory`` that ``start`` returns and every moment is given. Nothing may depend on what else is in the batch in
+    evaluation: a batch of n equals n batches of one.
+
+    Args:
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+    """
+
+    def __init__(self, embed_dim: int, depth: int) -> None:
+        super().__init__()
+        self.embed_dim, self.depth = embed_dim, depth
+
+    def start(self, tokens: TokenSet) -> Any:
+        """Fresh memory for one forward that begins with ``tokens``."""
+        return None
+
+    def before_block(self, block: int, tokens: TokenSet, memory: Any) -> Decision | None:
+        """Moment 1: which tokens run through ``block``; the others pass by unchanged. None for all."""
+        return None
+
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: Any) -> TokenSet:
+        """Moment 2, between attention and MLP: the set that enters the MLP (drop or merge by what attention said)."""
+        return tokens
+
+    def after_block(self, block: int, tokens: TokenSet, memory: Any) -> TokenSet:
+        """Moment 3: the set that goes on; tokens that are not in it rest in the map."""
+        return tokens
+
+    def restore(self, tokens: TokenSet, memory: Any) -> Tensor:
+        """Moment 4, at the end and wherever a map is needed: (B, N, C) with a value at every position."""
+        return tokens.restore()
+
+    def losses(self, memory: Any) -> dict[str, Tensor]:
+        """Scalars of one forward in training: keys with "loss" are summed by the host, others only logged."""
+        return {}
+
+
+def register(cls: type[Reducer]) -> type[Reducer]:
+    """Class decorator: make a method known by its class name."""
+    if cls.__name__ in METHODS:
+        raise ValueError(f"a reducer named {cls.__name__} is registered already; choose another class name")
+    METHODS[cls.__name__] = cls
+    return cls
+
+
+def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Reducer | None:
+    """A reducer from ``dict(type=NAME, ...)`` for a host of ``depth`` blocks with ``embed_dim`` channels.
+
+    Raises:
+        ValueError: unknown method, or an argument that the method does not have.
+    """
+    if cfg is None or isinstance(cfg, Reducer):
+        return cfg
+    args = dict(cfg)
+    name = args.pop("type", None)
+    if name not in METHODS:
+        raise ValueError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
+    known = [p for p in inspect.signature(METHODS[name]).parameters if p not in ("embed_dim", "depth")]
+    for key in args:
+        if key not in known:
+            raise ValueError(f"reducer {name} reads no key {key!r}; it has {', '.join(known)}")
+    return METHODS[name](embed_dim=embed_dim, depth=depth, **args)

@@ -1,0 +1,56 @@
+"""Pure functions that turn scores into masks. Every one treats each image for itself.
+
+Shapes: T packed tokens, n tokens of one image, B images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor) -> Tensor:
+    """The ``keep[b]`` best tokens of each image b; of equal scores the earlier position wins.
+
+    Args:
+        score: (T,) higher is better.
+        counts: number of tokens of each image.
+        keep: (B,) int64, how many to keep; more than there are keeps all.
+
+    Returns:
+        (T,) bool.
+    """
+    if len(set(counts)) == 1:
+        return _keep_top(score.view(len(counts), -1), keep).flatten()
+    parts = [_keep_top(part[None], k[None])[0] for part, k in zip(score.split(counts), keep, strict=True)]
+    return torch.cat(parts)
+
+
+def _keep_top(score: Tensor, keep: Tensor) -> Tensor:
+    order = score.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(score.shape[1], device=score.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
+    return rank < keep[:, None]
+
+
+def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """(B,) sums of the packed ``values`` (T,)."""
+    if len(set(counts)) == 1:
+        return values.view(len(counts), -1).sum(dim=1)
+    return torch.stack([part.sum() for part in values.split(counts)])
+
+
+def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: int | None = None) -> Tensor:
+    """Standard Gumbel samples (T, width) for images of ``rows`` tokens each.
+
+    With a ``seed`` every image gets the first rows of one and the same field of noise, whatever batch it stands in, so
+    that a batch equals singles; without, the noise comes from torch's global generator.
+    """
+    if seed is None:
+        exponential = torch.empty(sum(rows), width, device=device).exponential_()
+    else:
+        # Drawn on the CPU: the same numbers on every device.
+        generator = torch.Generator().manual_seed(seed)
+        one = torch.empty(max(rows), width).exponential_(generator=generator)
+        exponential = torch.cat([one[:n] for n in rows]).to(device)
+    return -exponential.log()

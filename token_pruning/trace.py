@@ -1,0 +1,82 @@
+"""Record which tokens each block ran on, in the one and only forward.
+
+Shapes: B images, N positions, L blocks, H x W grid.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .tokens import TokenSet
+
+if TYPE_CHECKING:
+    from .reducer import Decision
+
+_active: ContextVar[tuple[Trace, ...]] = ContextVar("traces", default=())
+
+
+@dataclass
+class PassTrace:
+    """What one forward of one stack of blocks did.
+
+    Attributes:
+        grid: (H, W).
+        prefix: number of prefix tokens.
+        used: block number -> (B, N) bool, True where the block computed the token.
+    """
+
+    grid: tuple[int, int]
+    prefix: int
+    used: dict[int, Tensor] = field(default_factory=dict)
+
+    def record(self, block: int, tokens: TokenSet, decision: Decision | None) -> None:
+        keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device) if decision is None else decision.keep
+        self.used[block] = tokens.to_map(keep, fill=False).detach()
+
+    @property
+    def blocks(self) -> list[int]:
+        return sorted(self.used)
+
+    def masks(self) -> Tensor:
+        """(B, L, H, W) bool: use of the grid tokens by each block, in the order of the blocks."""
+        stacked = torch.stack([self.used[i][:, self.prefix:] for i in self.blocks], dim=1)
+        return stacked.unflatten(2, self.grid)
+
+    def keep_ratio(self) -> Tensor:
+        """(B, L) fraction of the grid tokens that each block computed."""
+        return self.masks().float().mean(dim=(2, 3))
+
+    def tokens_used(self) -> Tensor:
+        """(B, L) number of tokens, prefix tokens included, that each block computed."""
+        return torch.stack([self.used[i].sum(dim=1) for i in self.blocks], dim=1)
+
+
+class Trace:
+    """Recorder: ``with Trace() as trace: model(images)``, then ``trace.passes[0].masks()``.
+
+    Every forward of a stack of blocks inside the body adds one ``PassTrace``. Nothing is kept anywhere else.
+    """
+
+    def __init__(self) -> None:
+        self.passes: list[PassTrace] = []
+
+    def __enter__(self) -> Trace:
+        self._token = _active.set((*_active.get(), self))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _active.reset(self._token)
+
+    def begin(self, tokens: TokenSet) -> PassTrace:
+        self.passes.append(PassTrace(tokens.grid, tokens.prefix))
+        return self.passes[-1]
+
+
+def active_traces() -> tuple[Trace, ...]:
+    """The recorders that are switched on."""
+    return _active.get()

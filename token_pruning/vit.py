@@ -1,0 +1,102 @@
+"""A plain vision transformer for dense tasks: timm's blocks and key names, any image size, a reducer or none.
+
+Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention, PatchEmbed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from .attention import WindowAttention
+from .forward import StackForward
+from .reducer import Reducer, build_reducer
+
+
+class PlainViT(nn.Module):
+    """Patch embedding, position table and blocks; the hosts (ViT-Adapter, ViT pyramid) build on it.
+
+    No class token enters the sequence, but row 0 of the position table is its, as in every published DeiT and
+    ViT-Adapter file, so that these load and save unchanged.
+
+    Args:
+        img_size: of pretraining; sizes the position table, nothing else.
+        window_attn: per block, whether attention is windowed; default all global.
+        window_size: per block, or one for all windowed blocks.
+        layer_scale: learned factors per channel on both branches (initially 1).
+        norm_eps: of the blocks' LayerNorms: 1e-6, but published SViT files were trained with 1e-5.
+        drop_path_rate: of the last block; rises linearly from 0 at the first.
+        with_cp: gradient checkpointing of the blocks.
+        reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
+
+    Raises:
+        ValueError: window lists that do not fit ``depth``, or an unknown reducer.
+    """
+
+    def __init__(self, img_size: int = 224, patch_size: int = 16, in_channels: int = 3, embed_dim: int = 768,
+                 depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
+                 window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
+                 norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None) -> None:
+        super().__init__()
+        self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
+        self.table_grid = (img_size // patch_size, img_size // patch_size)
+        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
+        self.pos_drop = nn.Dropout(drop_rate)
+        windows = _windows(depth, window_attn, window_size)
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, init_values=1.0 if layer_scale else None, drop_path=rate,
+                  proj_drop=drop_rate, norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+                  attn_layer=WindowAttention if size else Attention)
+            for rate, size in zip(rates, windows, strict=True))
+        for block, size in zip(self.blocks, windows, strict=True):
+            if size:
+                block.attn.window_size = size
+        self.reducer = build_reducer(reducer, embed_dim, depth)
+        # A start from scratch, as timm's; published files overwrite it.
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.blocks.apply(init_linear)
+
+    def start(self, image: Tensor) -> StackForward:
+        """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks."""
+        patch = self.patch_embed.patch_size[0]
+        grid = (image.shape[-2] // patch, image.shape[-1] // patch)
+        x = self.pos_drop(self.patch_embed(image) + resize_positions(self.pos_embed[:, 1:], self.table_grid, grid))
+        return StackForward(self.blocks, self.reducer, x, grid, checkpointing=self.with_cp and self.training)
+
+
+def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Position table (1, h * w, C) of grid ``old`` resampled to grid ``new`` (bicubic, align_corners False)."""
+    if tuple(old) == tuple(new):
+        return table
+    grid = table.unflatten(1, old).permute(0, 3, 1, 2)
+    return F.interpolate(grid, new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+
+
+def init_linear(module: nn.Module) -> None:
+    """``module.apply(init_linear)``: truncated normal of 0.02 and zero bias for linear layers, LayerNorm as the identity."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | None] | int) -> list[int | None]:
+    """The window size of each block, None for global attention."""
+    flags = [False] * depth if flags is None else list(flags)
+    sizes = [sizes] * depth if isinstance(sizes, int) else list(sizes)
+    for name, values in (("window_attn", flags), ("window_size", sizes)):
+        if len(values) != depth:
+            raise ValueError(f"{name} has {len(values)} entries for {depth} blocks; give one per block")
+    return [size if flag else None for flag, size in zip(flags, sizes, strict=True)]
