@@ -59,6 +59,7 @@ class SViT(Reducer):
         selectors: selector of each block in ``blocks``, counted from 0; default one of its own for every block.
         reuse: consecutive blocks with the same selector share one decision; False decides anew with shared weights.
         inherit: a dropped token stays dropped (no reactivation): decisions are multiplied with the one before.
+        preserve: False zeroes the tokens that a block drops (the ablation of the paper's first insight).
         ratio_loss: "batch" holds the mean over the batch to the ratio, "image" every single image.
         ratio_loss_weight: 4.0 as published.
         all_processes: the ratio loss's batch is that of all processes.
@@ -79,7 +80,7 @@ class SViT(Reducer):
 
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None, reuse: bool = True,
-                 inherit: bool = False, ratio_loss: str = "batch", ratio_loss_weight: float = 4.0,
+                 inherit: bool = False, preserve: bool = True, ratio_loss: str = "batch", ratio_loss_weight: float = 4.0,
                  all_processes: bool = False, class_tokens: str = "keep", last_class_tokens: str | None = None,
                  tau: float = 1.0, norm_eps: float = 1e-5, mode: str = "target", ratio_scale: float = 1.0,
                  seed: int | None = None) -> None:
@@ -90,7 +91,7 @@ class SViT(Reducer):
         ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
         _check(depth, blocks, selectors, ratios, ratio_loss, class_tokens, last_class_tokens)
         self.selector_of = dict(zip(blocks, selectors, strict=True))
-        self.keep_ratio, self.reuse, self.inherit, self.tau = ratios, reuse, inherit, tau
+        self.keep_ratio, self.reuse, self.inherit, self.preserve, self.tau = ratios, reuse, inherit, preserve, tau
         self.per_image, self.ratio_loss_weight, self.all_processes = ratio_loss == "image", ratio_loss_weight, all_processes
         self.class_tokens = [class_tokens] * number
         if last_class_tokens is not None:
@@ -175,6 +176,12 @@ class SViT(Reducer):
             fraction = min(1.0, ratio * self.ratio_scale)
             wanted = torch.tensor([round(fraction * n) for n in counts], device=logp.device)
         return keep_top(logp[:, KEEP], counts, wanted)
+
+    def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+        if self.preserve or block not in self.selector_of:
+            return tokens
+        decision = memory.decision
+        return tokens.with_x(tokens.x * (decision.keep[:, None] if decision.gate is None else decision.gate))
 
     def losses(self, memory: Memory) -> dict[str, Tensor]:
         """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""

@@ -1,0 +1,7 @@
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmcv_custom', 'mmdet_custom'])
+runner_type = 'PruningRunner'
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_last=True))
+custom_hooks = [dict(type='SeedByIterHook', seed=0), dict(type='ReduceLogsHook')]
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

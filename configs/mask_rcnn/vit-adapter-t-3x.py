@@ -1,0 +1,9 @@
+# 4 GPUs x 4 pictures.
+_base_ = [
+    '../_base_/mask_rcnn_vit_adapter.py', '../_base_/coco_multiscale_crop.py', '../_base_/recipe_adapter.py',
+    '../_base_/runtime.py'
+]
+
+model = dict(
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrained/deit_tiny_patch16_224-a1311bcf.pth')))
+train_dataloader = dict(batch_size=4)

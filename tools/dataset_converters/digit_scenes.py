@@ -1,0 +1,381 @@
+"""Make *digit scenes*: a small detection, segmentation and classification data set out of installed packages.
+
+Real handwritten digits (scikit-learn's ``load_digits``) are pasted at random size, angle and colour on crops of real
+photographs (files inside scikit-learn and scikit-image). Nothing is downloaded. The same arguments and package versions
+give the same bytes, and picture i does not depend on how many pictures are made.
+
+Train and val share neither digits nor backgrounds: of every class each fifth sample (counted within the class) is
+val's; of every photograph the right 30 % is val's.
+
+    python tools/dataset_converters/digit_scenes.py data/digit_scenes
+
+    OUT/train/000000.jpg ...             the pictures (and val/)
+    OUT/annotations/instances_train.json COCO format, exact visible masks as RLE (and instances_val.json)
+    OUT/semantic/train/000000.png ...    uint8 label maps, 0 background, 1 + digit elsewhere (and val/)
+    OUT/classes/train/<digit>/*.png      every digit sample once, alone on a 64 x 64 picture (and val/)
+    OUT/digit_scenes.json                arguments, photographs and versions it was made with
+"""
+import argparse
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_utils
+from sklearn.datasets import load_digits
+
+REVISION = 1  # raise it when the same arguments give other pictures than before
+CARD = 'digit_scenes.json'
+SPLITS = ('train', 'val')
+VAL_EVERY = 5
+VAL_STRIP = 0.3  # right part of each photograph that only val sees
+PHOTOS = dict(
+    sklearn=('datasets/images', ('china.jpg', 'flower.jpg')),
+    skimage=('data', ('astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg', 'motorcycle_left.png', 'camera.png',
+                      'brick.png', 'grass.png', 'gravel.png')))
+
+DIGITS_PER_PICTURE = (2, 8)
+DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a share of the picture side
+SMALLEST_SIDE = 20  # px; fewer and the class cannot be seen, however small the picture
+CROP_SIZE = 64  # px, of the classification crops
+CROP_SIDE = (0.5, 0.7)  # as DIGIT_SIDE; at 0.7 the corners of a turned square still fit
+MAX_ANGLE = 30  # degrees; more and a 6 turns into a 9
+MIN_VISIBLE = 0.6  # share of its own area that later digits must leave of each digit
+MIN_AREA = 80 / 256**2  # share of the picture area
+TRIES = 40
+
+STROKE = 0.45  # grey (0..1) at which a pen stroke begins
+MASTER = 10  # px per source pixel of the smooth enlargement that digits are drawn from
+MARGIN = 2  # source pixels of empty border, so that a stroke that touches the 8 x 8 frame still ends softly
+CONTRAST = 50  # Lab distance that a digit keeps from four fifths of the pixels around it
+
+
+@dataclass
+class Instance:
+    """One pasted digit: its class 0..9 and its visible mask (H, W) bool."""
+    digit: int
+    mask: np.ndarray
+
+
+# --- what the pictures are drawn from ---------------------------------------------------------------------------------
+
+def digit_samples():
+    """All digits as ``images`` (1797, 8, 8) float32 in 0..1 and ``labels`` (1797,) int."""
+    bunch = load_digits()
+    return bunch.images.astype(np.float32) / 16, bunch.target.astype(int)
+
+
+def split_samples(labels):
+    """Indices of the samples of each split: of every class each fifth sample is val's, the rest train's."""
+    # Counted within the class: the samples come in runs 0, 1, ... 9, so that every fifth of all would be 4s and 9s.
+    is_val = np.zeros(len(labels), bool)
+    for digit in range(10):
+        is_val[np.flatnonzero(labels == digit)[VAL_EVERY - 1::VAL_EVERY]] = True
+    return dict(train=np.flatnonzero(~is_val), val=np.flatnonzero(is_val))
+
+
+def load_photos():
+    """Photographs found inside the installed packages, name -> (H, W, 3) uint8 BGR; never a download.
+
+    Raises ValueError when not one is there."""
+    photos = {}
+    for package, (folder, names) in PHOTOS.items():
+        spec = util.find_spec(package)  # the files are read by path: skimage's own loader might turn to the network
+        if spec is None or spec.origin is None:
+            continue
+        for name in names:
+            path = Path(spec.origin).parent / folder / name
+            photo = cv2.imread(str(path)) if path.is_file() else None
+            if photo is not None:
+                photos[name] = photo
+    if not photos:
+        raise ValueError('no background photograph found inside scikit-learn or scikit-image; '
+                         'reinstall them: pip install --force-reinstall scikit-learn scikit-image')
+    return photos
+
+
+def split_photos(photos):
+    """Views of the part of each photograph that each split may use, split -> list of (H, W, 3)."""
+    regions = dict(train=[], val=[])
+    for photo in photos.values():
+        cut = round(photo.shape[1] * (1 - VAL_STRIP))
+        regions['train'].append(photo[:, :cut])
+        regions['val'].append(photo[:, cut:])
+    return regions
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+def draw_background(rng, regions, size):
+    """A random crop of a random region as (size, size, 3) float32 BGR in 0..1."""
+    region = regions[rng.integers(len(regions))]
+    longest = min(region.shape[:2])
+    side = int(longest * rng.uniform(0.45, 1))
+    top, left = (int(rng.integers(extent - side + 1)) for extent in region.shape[:2])
+    crop = region[top:top + side, left:left + side]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    smooth = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=smooth).astype(np.float32) / 255
+    if rng.random() < 0.5:
+        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6) * size / 256)
+    # Contrast is only ever lowered: digits have to stand out from what is behind them.
+    mean = crop.mean((0, 1))
+    crop = mean + (crop - mean) * rng.uniform(0.6, 1)
+    return np.clip(crop * rng.uniform(0.6, 1.15), 0, 1).astype(np.float32)
+
+
+def draw_digit(image, side, angle):
+    """Opacity and ink of one digit, both (h, w) float32 in 0..1, cropped tight.
+
+    ``image`` (8, 8) in 0..1, ``side`` the longer side in px of the upright digit, ``angle`` in degrees. The mask of the
+    digit is where opacity is at least 0.5; ink says how dark the pen was there."""
+    master = cv2.resize(np.pad(image, MARGIN), None, fx=MASTER, fy=MASTER, interpolation=cv2.INTER_CUBIC)
+    master = cv2.GaussianBlur(master, (0, 0), 0.35 * MASTER)
+    # Sharpened at the width of a stroke: on the 8 x 8 grid the small holes of 8, 9 and 6 are half closed.
+    master += 0.9 * (master - cv2.GaussianBlur(master, (0, 0), 1.2 * MASTER))
+    rows, columns = (np.flatnonzero((master >= STROKE).any(axis)) for axis in (1, 0))
+    centre = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
+    scale = side / (max(np.ptp(rows), np.ptp(columns)) + 1)
+    frame = int(np.ceil(side * 1.5)) + 4
+    affine = cv2.getRotationMatrix2D(centre, angle, scale)
+    affine[:, 2] += (frame - 1) / 2 - np.array(centre)
+    grey = cv2.warpAffine(master, affine, (frame, frame), flags=cv2.INTER_LINEAR)
+    # The smooth grey rises over about one source pixel; steepen it to an edge of one or two px at any size.
+    opacity = np.clip((grey - STROKE) * scale * MASTER * 0.8 + 0.5, 0, 1)
+    rows, columns = (np.flatnonzero((opacity > 0).any(axis)) for axis in (1, 0))
+    tight = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return opacity[tight], np.clip(grey, 0, 1)[tight]
+
+
+def draw_colour(rng, behind):
+    """A random colour (3,) float32 BGR in 0..1 that stands out from the pixels ``behind`` (h, w, 3) it is put on."""
+    hue, saturation, value = rng.uniform(0, 360, 16), rng.uniform(0.1, 1, 16), rng.uniform(0.05, 1, 16)
+    colours = np.stack([hue, saturation, value], -1).astype(np.float32)[None]
+    colours = cv2.cvtColor(colours, cv2.COLOR_HSV2BGR)
+    around = cv2.cvtColor(np.ascontiguousarray(behind[::3, ::3]), cv2.COLOR_BGR2Lab).reshape(-1, 1, 3)
+    distance = np.linalg.norm(around - cv2.cvtColor(colours, cv2.COLOR_BGR2Lab), axis=-1)
+    kept = np.quantile(distance, 0.2, axis=0)
+    good = np.flatnonzero(kept >= CONTRAST)
+    return colours[0, good[0] if len(good) else kept.argmax()]
+
+
+def paste(rng, picture, opacity, ink, top, left):
+    """Put a digit on ``picture`` (H, W, 3) in place, in a colour that can be seen there."""
+    height, width = opacity.shape
+    behind = picture[top:top + height, left:left + width]
+    colour = draw_colour(rng, behind)
+    # Fainter ink is darker: the strokes stay readable where a blurred hole has closed.
+    shade = np.clip(0.5 + (ink - STROKE), 0.5, 1)
+    behind += opacity[..., None] * (colour * shade[..., None] - behind)
+
+
+def stays_visible(instances, full_areas, mask, size):
+    """Whether each digit so far, and the new one with ``mask`` (H, W), shows enough of itself to be labelled."""
+    least = MIN_AREA * size**2
+    if mask.sum() < least:
+        return False
+    left = [np.count_nonzero(instance.mask & ~mask) for instance in instances]
+    return all(area >= max(least, MIN_VISIBLE * full) for area, full in zip(left, full_areas, strict=True))
+
+
+def draw_scene(rng, regions, images, labels, samples, size):
+    """One picture (size, size, 3) uint8 BGR and its list of Instance.
+
+    ``samples`` are the indices into ``images`` (N, 8, 8) and ``labels`` (N,) that may be used."""
+    picture = draw_background(rng, regions, size)
+    instances, full_areas = [], []
+    sides = max(SMALLEST_SIDE, DIGIT_SIDE[0] * size), DIGIT_SIDE[1] * size
+    for _ in range(rng.integers(DIGITS_PER_PICTURE[0], DIGITS_PER_PICTURE[1] + 1)):
+        sample = rng.choice(samples)
+        for _ in range(TRIES):  # a digit that fits nowhere is left out before it is pasted: nothing goes unlabelled
+            opacity, ink = draw_digit(images[sample], rng.uniform(*sides), rng.uniform(-MAX_ANGLE, MAX_ANGLE))
+            top, left = (int(rng.integers(size - extent + 1)) for extent in opacity.shape)
+            mask = np.zeros((size, size), bool)
+            mask[top:top + opacity.shape[0], left:left + opacity.shape[1]] = opacity >= 0.5
+            if stays_visible(instances, full_areas, mask, size):
+                break
+        else:
+            continue
+        paste(rng, picture, opacity, ink, top, left)
+        for instance in instances:
+            instance.mask &= ~mask
+        instances.append(Instance(int(labels[sample]), mask))
+        full_areas.append(np.count_nonzero(mask))
+    return to_bytes(picture), instances
+
+
+def draw_crop(rng, regions, image):
+    """One digit (8, 8) alone on a background: (64, 64, 3) uint8 BGR."""
+    picture = draw_background(rng, regions, CROP_SIZE)
+    opacity, ink = draw_digit(image, rng.uniform(*CROP_SIDE) * CROP_SIZE, rng.uniform(-MAX_ANGLE, MAX_ANGLE))
+    top, left = (int(rng.integers(CROP_SIZE - extent + 1)) for extent in opacity.shape)
+    paste(rng, picture, opacity, ink, top, left)
+    return to_bytes(picture)
+
+
+def to_bytes(picture):
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+def annotation(instance):
+    """COCO fields of an Instance: category, exact RLE, area and the xywh box of the visible mask."""
+    rle = mask_utils.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
+    return dict(
+        category_id=instance.digit + 1,
+        segmentation=dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii')),
+        bbox=mask_utils.toBbox(rle).tolist(),
+        area=int(mask_utils.area(rle)),
+        iscrowd=0)
+
+
+def label_map(instances, size):
+    """Semantic labels (size, size) uint8: 0 background, 1 + digit where a digit shows."""
+    labels = np.zeros((size, size), np.uint8)
+    for instance in instances:
+        labels[instance.mask] = instance.digit + 1
+    return labels
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+def write_image(path, picture):
+    # 4:4:4: with halved chroma the edges of coloured digits would bleed.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    if not cv2.imwrite(str(path), picture, options if path.suffix == '.jpg' else []):
+        raise OSError(f'could not write {path}; is the disk full?')
+
+
+def write_scenes(folder, split, count, size, seed, regions, images, labels, samples):
+    """Pictures, label maps and the COCO json of one split."""
+    for kind in (folder / split, folder / 'semantic' / split, folder / 'annotations'):
+        kind.mkdir(parents=True, exist_ok=True)
+    entries, annotations = [], []
+    for index in range(count):
+        rng = np.random.default_rng([seed, SPLITS.index(split), 0, index])
+        picture, instances = draw_scene(rng, regions, images, labels, samples, size)
+        write_image(folder / split / f'{index:06d}.jpg', picture)
+        write_image(folder / 'semantic' / split / f'{index:06d}.png', label_map(instances, size))
+        entries.append(dict(id=index + 1, file_name=f'{index:06d}.jpg', width=size, height=size))
+        for instance in instances:
+            annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation(instance)))
+    content = dict(
+        info=dict(description='digit scenes', version=str(REVISION), split=split, seed=seed),
+        images=entries,
+        annotations=annotations,
+        categories=[dict(id=digit + 1, name=str(digit), supercategory='digit') for digit in range(10)])
+    (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+
+
+def write_crops(folder, split, seed, regions, images, labels, samples):
+    """Every sample of a split once, at classes/<split>/<digit>/<sample index>.png."""
+    for digit in range(10):
+        (folder / 'classes' / split / str(digit)).mkdir(parents=True)
+    for sample in samples:
+        rng = np.random.default_rng([seed, SPLITS.index(split), 1, int(sample)])
+        picture = draw_crop(rng, regions, images[sample])
+        write_image(folder / 'classes' / split / str(labels[sample]) / f'{sample:04d}.png', picture)
+
+
+@contextmanager
+def whole_folder(out):
+    """A new folder beside ``out`` to write into; it takes the name ``out`` when the block ends well, else it goes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f'.{out.name}.{uuid4().hex[:8]}.part')
+    part.mkdir()
+    try:
+        yield part
+        if out.exists():
+            old = part.with_suffix('.old')
+            out.rename(old)
+            part.rename(out)
+            shutil.rmtree(old)
+        else:
+            part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def versions():
+    """Versions of the packages that the bytes depend on."""
+    found = dict(numpy=np.__version__, opencv=cv2.__version__)
+    for name in ('scikit-learn', 'scikit-image', 'pycocotools'):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def is_complete(out, arguments, overwrite):
+    """Whether ``out`` can stay: it holds the set that ``arguments`` make.
+
+    Raises ValueError when it holds something else, which only ``overwrite`` may replace."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        made_with = json.loads((out / CARD).read_text())['arguments']
+    except (OSError, ValueError, KeyError, TypeError):
+        made_with = None
+    if made_with == arguments and not overwrite:
+        return True
+    if not out.is_dir() or Path.cwd().is_relative_to(out):
+        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
+    if not overwrite:
+        what = 'files that are not digit scenes' if made_with is None else f'digit scenes made with {made_with}'
+        raise ValueError(f'{out} already holds {what}; give another folder, or --overwrite to replace all of it')
+    return False
+
+
+def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
+    """Make the set in the folder ``out``; False when it was already there, made with the same arguments.
+
+    ``train`` and ``val`` count pictures of ``size`` x ``size`` px. Raises ValueError on arguments out of range and when
+    ``out`` holds something else (``overwrite`` replaces all of it)."""
+    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', size, 64), ('seed', seed, 0)):
+        if value < least:
+            raise ValueError(f'{name} is {value}; give {least} or more')
+    out = Path(os.path.abspath(out)).resolve()
+    arguments = dict(revision=REVISION, train=train, val=val, size=size, seed=seed)
+    if is_complete(out, arguments, overwrite):
+        return False
+    images, labels = digit_samples()
+    samples = split_samples(labels)
+    photos = load_photos()
+    regions = split_photos(photos)
+    with whole_folder(out) as folder:
+        for split, count in zip(SPLITS, (train, val), strict=True):
+            write_scenes(folder, split, count, size, seed, regions[split], images, labels, samples[split])
+            write_crops(folder, split, seed, regions[split], images, labels, samples[split])
+        card = dict(arguments=arguments, photos=list(photos), versions=versions())
+        (folder / CARD).write_text(json.dumps(card, indent=2) + '\n')
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Make the digit scenes data set; nothing is downloaded.')
+    parser.add_argument('out', metavar='OUT', help='folder to make')
+    parser.add_argument('--train', type=int, default=1000, help='training pictures (default %(default)s)')
+    parser.add_argument('--val', type=int, default=200, help='validation pictures (default %(default)s)')
+    parser.add_argument('--size', type=int, default=256, help='side of a picture in px (default %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='(default %(default)s)')
+    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    args = parser.parse_args()
+    try:
+        made = make(**vars(args))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'digit_scenes: {error}') from None
+    print(f'{args.out}: {args.train} train and {args.val} val pictures made' if made else
+          f'{args.out} is already there, made with the same arguments; nothing to do')
+
+
+if __name__ == '__main__':
+    main()

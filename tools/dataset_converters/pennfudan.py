@@ -1,0 +1,184 @@
+"""Convert the Penn-Fudan pedestrian data set (170 pictures, one class) to COCO format.
+
+SRC is the unpacked official folder with PNGImages/ (.png or .jpg) and PedMasks/ (<picture>_mask.png, pixel value =
+instance id). The split is fixed: with the pictures sorted by name, number i (from 0) is val's when 5 * i mod 17 < 5,
+which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed and the PennPed pictures.
+
+    python tools/dataset_converters/pennfudan.py data/PennFudanPed data/pennfudan
+
+    OUT/images/train/*                   hard links to SRC (copies on another disk), and images/val/
+    OUT/annotations/instances_train.json COCO format, exact masks as RLE, and instances_val.json
+"""
+import argparse
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as mask_utils
+
+OFFICIAL_PICTURES = 170
+HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
+SUFFIXES = ('.png', '.jpg', '.jpeg')
+
+
+def find_pictures(src):
+    """Pairs (picture, mask) of paths, sorted by name. Raises ValueError when a folder or a mask is missing."""
+    for name in ('PNGImages', 'PedMasks'):
+        if not (src / name).is_dir():
+            raise ValueError(f'{src} has no folder {name}; give the unpacked PennFudanPed folder (from {HOME})')
+    pictures = sorted(path for path in (src / 'PNGImages').iterdir() if path.suffix.lower() in SUFFIXES)
+    if not pictures:
+        raise ValueError(f'{src / "PNGImages"} holds no .png or .jpg picture; unpack the data set again')
+    pairs = [(path, src / 'PedMasks' / f'{path.stem}_mask.png') for path in pictures]
+    missing = [mask.name for _, mask in pairs if not mask.is_file()]
+    if missing:
+        raise ValueError(f'{src / "PedMasks"} lacks {len(missing)} of {len(pairs)} masks, first {missing[0]}; '
+                         'unpack the data set again')
+    doubled = sorted({a.stem for a, b in pairwise(pictures) if a.stem == b.stem})
+    if doubled:
+        raise ValueError(f'{src / "PNGImages"} holds {doubled[0]} as more than one file; keep one of them')
+    return pairs
+
+
+def split_pictures(pairs):
+    """Split name -> its pairs, by the rule at the top of this file."""
+    splits = dict(train=[], val=[])
+    for index, pair in enumerate(pairs):
+        splits['val' if 5 * index % 17 < 5 else 'train'].append(pair)
+    return splits
+
+
+def open_image(path):
+    """The picture at ``path``, decoded. Raises ValueError when it cannot be."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f'{path} does not decode ({error}); unpack the data set again') from None
+
+
+def read_instances(picture, mask):
+    """Size (width, height) of a picture and the COCO fields of each person in its mask."""
+    size = open_image(picture).size
+    ids = np.asarray(open_image(mask))
+    if ids.ndim != 2 or ids.shape != size[::-1]:
+        raise ValueError(f'{mask} has shape {ids.shape}, but its picture is {size[1]} x {size[0]} (height x width); '
+                         'unpack the data set again')
+    people = []
+    for value in np.unique(ids[ids > 0]):  # only ids with pixels: some of the numbering has gaps
+        rle = mask_utils.encode(np.asfortranarray(ids == value, dtype=np.uint8))
+        people.append(dict(
+            category_id=1,
+            segmentation=dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii')),
+            bbox=mask_utils.toBbox(rle).tolist(),
+            area=int(mask_utils.area(rle)),
+            iscrowd=0))
+    return size, people
+
+
+def convert_split(pairs, split):
+    """The COCO json of one split as a dict."""
+    images, annotations = [], []
+    for picture, mask in pairs:
+        (width, height), people = read_instances(picture, mask)
+        images.append(dict(id=len(images) + 1, file_name=picture.name, width=width, height=height))
+        for person in people:
+            annotations.append(dict(id=len(annotations) + 1, image_id=len(images), **person))
+    return dict(
+        info=dict(description='Penn-Fudan pedestrians', url=HOME, split=split),
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=1, name='person', supercategory='person')])
+
+
+def link_or_copy(source, target):
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def whole_folder(out):
+    """A new folder beside ``out`` to write into; it takes the name ``out`` when the block ends well, else it goes."""
+    # digit_scenes.py has the same few lines: each converter is one file that runs and imports by itself.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f'.{out.name}.{uuid4().hex[:8]}.part')
+    part.mkdir()
+    try:
+        yield part
+        if out.exists():
+            old = part.with_suffix('.old')
+            out.rename(old)
+            part.rename(out)
+            shutil.rmtree(old)
+        else:
+            part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def is_complete(out, contents):
+    """Whether ``out`` already holds exactly these annotations (split -> dict) and a file for every picture."""
+    for split, content in contents.items():
+        try:
+            found = json.loads((out / 'annotations' / f'instances_{split}.json').read_text())
+        except (OSError, ValueError):
+            return False
+        folder = out / 'images' / split
+        if found != content or not all((folder / image['file_name']).is_file() for image in content['images']):
+            return False
+    return True
+
+
+def convert(src, out, overwrite=False):
+    """Convert the folder ``src`` into ``out``; returns split -> number of pictures.
+
+    Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
+    holds something else (``overwrite`` replaces all of it)."""
+    src, out = Path(src).resolve(), Path(out).resolve()
+    if src.is_relative_to(out) or out.is_relative_to(src):
+        raise ValueError(f'{out} and {src} are one inside the other; give an output folder apart from the source')
+    splits = split_pictures(find_pictures(src))
+    contents = {split: convert_split(pairs, split) for split, pairs in splits.items()}
+    counts = {split: len(pairs) for split, pairs in splits.items()}
+    if is_complete(out, contents) and not overwrite:
+        return counts
+    if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
+        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f'{out} already holds other files; give another folder, or --overwrite to replace all of it')
+    with whole_folder(out) as folder:
+        (folder / 'annotations').mkdir()
+        for split, content in contents.items():
+            (folder / 'images' / split).mkdir(parents=True)
+            for picture, _ in splits[split]:
+                link_or_copy(picture, folder / 'images' / split / picture.name)
+            (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Convert Penn-Fudan to COCO format, 120 train and 50 val pictures.')
+    parser.add_argument('src', metavar='SRC', help='the unpacked PennFudanPed folder')
+    parser.add_argument('out', metavar='OUT', help='folder to make')
+    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    args = parser.parse_args()
+    try:
+        counts = convert(**vars(args))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'pennfudan: {error}') from None
+    print(f'{args.out} is there: {counts["train"]} train and {counts["val"]} val pictures')
+    if sum(counts.values()) != OFFICIAL_PICTURES:
+        print(f'note: the official set has {OFFICIAL_PICTURES} pictures, {args.src} has {sum(counts.values())}')
+
+
+if __name__ == '__main__':
+    main()
