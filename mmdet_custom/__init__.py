@@ -4,5 +4,5 @@ from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedFasterRCNN, PrunedMaskRCNN, ReducerLosses
 from .reproducible import GlobalMeanMaskHead, SeededSampler
 
-__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedFasterRCNN", "PrunedMaskRCNN", "ReducerLosses", "SeededSampler",
-           "ViTAdapter", "ViTBaseline"]
+__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedFasterRCNN", "PrunedMaskRCNN", "ReducerLosses",
+           "SeededSampler", "ViTAdapter", "ViTBaseline"]

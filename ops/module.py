@@ -30,8 +30,8 @@ class MSDeformAttn(nn.Module):
         super().__init__()
         width = int(d_model * ratio)
         if width % n_heads:
-            raise ValueError(f"{width} value channels ({d_model} x ratio {ratio}) cannot be split over {n_heads} heads; "
-                             "change the number of heads or the ratio")
+            raise ValueError(f"{width} value channels ({d_model} x ratio {ratio}) cannot be split over {n_heads} "
+                             "heads; change the number of heads or the ratio")
         self.n_levels, self.n_heads, self.n_points = n_levels, n_heads, n_points
         self.sampling_offsets = nn.Linear(d_model, n_heads * n_levels * n_points * 2)
         self.attention_weights = nn.Linear(d_model, n_heads * n_levels * n_points)

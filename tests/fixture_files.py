@@ -24,7 +24,8 @@ def folder() -> Path:
 
 @cache
 def _all() -> dict[str, dict]:
-    return {str(path.relative_to(folder())): torch.load(path, weights_only=True) for path in sorted(folder().rglob("*.pt"))}
+    root = folder()
+    return {str(path.relative_to(root)): torch.load(path, weights_only=True) for path in sorted(root.rglob("*.pt"))}
 
 
 def of_kind(kind: str) -> list:

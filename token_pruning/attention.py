@@ -26,8 +26,8 @@ class QKV(NamedTuple):
 class WindowAttention(Attention):
     """timm's attention, computed inside non-overlapping windows of the grid (ViT-Adapter's windowed blocks).
 
-    The map of q, k, v is padded with zeros at the right and bottom *after* the projection and the padding is not masked:
-    the published weights were trained so. Needs every position of the grid, so a reducer cannot prune such a block.
+    The map of q, k, v is padded with zeros at the right and bottom *after* the projection, and padding is not masked:
+    the published weights were trained so. Needs every position of the grid, so no reducer can prune such a block.
     """
 
     window_size: int = 14  # set by the host: timm's Block does not hand further arguments on

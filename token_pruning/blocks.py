@@ -16,7 +16,8 @@ from .tokens import TokenSet
 Between = Callable[[TokenSet, QKV], TokenSet]
 
 
-def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None, between: Between | None = None) -> TokenSet:
+def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None,
+              between: Between | None = None) -> TokenSet:
     """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) on a token set.
 
     This is the only forward of a block in the project: dense models run it on full sets.

@@ -35,7 +35,8 @@ class PassTrace:
     used: dict[int, Tensor] = field(default_factory=dict)
 
     def record(self, block: int, tokens: TokenSet, decision: Decision | None) -> None:
-        keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device) if decision is None else decision.keep
+        everything = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
+        keep = everything if decision is None else decision.keep
         self.used[block] = tokens.to_map(keep, fill=False).detach()
 
     @property

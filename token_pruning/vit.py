@@ -82,7 +82,7 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
 
 
 def init_linear(module: nn.Module) -> None:
-    """``module.apply(init_linear)``: truncated normal of 0.02 and zero bias for linear layers, LayerNorm as the identity."""
+    """For ``module.apply``: truncated normal of 0.02 and zero bias for linear layers, LayerNorm as the identity."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -12,18 +12,19 @@ model = dict(
         num_heads=3,
         drop_path_rate=0.0,
         interaction_indexes=[[0, 1], [2, 3], [4, 5]],
+        use_extra_extractor=False,
         conv_inplane=16,
         norm_cfg=_group_norm),
     neck=dict(in_channels=[96, 96, 96, 96], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
+        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
-        mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
+        mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         mask_head=dict(
             type='GlobalMeanMaskHead', num_convs=2, in_channels=64, conv_out_channels=64, num_classes=10)),
     train_cfg=dict(
         rpn=dict(sampler=_sampler),
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rpn_proposal=dict(nms_pre=300, max_per_img=200),
         rcnn=dict(sampler=dict(type='SeededSampler', num=64))),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)))

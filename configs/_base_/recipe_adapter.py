@@ -1,4 +1,5 @@
-# ViT-Adapter's published optimisation: AdamW, fp16, total batch 16, linear warm-up of 500 steps, steps at 27 and 33 of 36 epochs.
+# ViT-Adapter's published optimisation: AdamW, fp16, total batch 16, linear warm-up of 500 steps, 36 epochs with steps
+# at 27 and 33.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale=dict(init_scale=512),

@@ -31,7 +31,7 @@ class DetectionViT(PlainViT, BaseModule):
     def __init__(self, init_cfg: dict | None = None, **trunk) -> None:
         super().__init__(**trunk)
         if self.patch_embed.patch_size != (16, 16):
-            raise ValueError(f"patch_size is {self.patch_embed.patch_size[0]}; the pyramid of strides {STRIDES} needs 16")
+            raise ValueError(f"patch_size is {self.patch_embed.patch_size[0]}, but output strides {STRIDES} need 16")
         self.init_cfg = init_cfg
 
     def init_weights(self) -> None:

@@ -45,7 +45,7 @@ class ConvFFN(nn.Module):
 
 
 class Injector(nn.Module):
-    """ViT tokens look into the spatial prior; ``gamma`` starts at ``init_values``, 0: a fresh injector changes nothing."""
+    """ViT tokens look into the prior; ``gamma`` starts at ``init_values`` = 0: a fresh injector changes nothing."""
 
     def __init__(self, dim: int, heads: int, points: int, ratio: float, init_values: float = 0.0) -> None:
         super().__init__()
@@ -92,7 +92,8 @@ class Interaction(nn.Module):
         self.injector = Injector(dim, heads, points, ratio, init_values)
         self.extractor = Extractor(dim, heads, points, ratio, **extractor)
         if extra:
-            self.extra_extractors = nn.ModuleList(Extractor(dim, heads, points, ratio, **extractor) for _ in range(extra))
+            self.extra_extractors = nn.ModuleList(
+                Extractor(dim, heads, points, ratio, **extractor) for _ in range(extra))
 
     def extract(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
         """The extractor, and those extra ones that the last interaction has."""

@@ -52,8 +52,8 @@ class ViTAdapter(DetectionViT):
         super().__init__(drop_path_rate=drop_path_rate, **trunk)
         covered = [i for first, last in interaction_indexes for i in range(first, last + 1)]
         if covered != list(range(self.depth)):
-            raise ValueError(f"interaction_indexes {list(interaction_indexes)} must cover the blocks 0 to {self.depth - 1} "
-                             "in order, each as [first, last]")
+            raise ValueError(f"interaction_indexes {list(interaction_indexes)} must cover the blocks 0 to "
+                             f"{self.depth - 1} in order, each as [first, last]")
         norm_cfg, dim = norm_cfg or dict(type="BN"), self.embed_dim
         self.interaction_indexes, self.add_vit_feature = interaction_indexes, add_vit_feature
         self.level_embed = nn.Parameter(torch.zeros(3, dim))
@@ -90,8 +90,8 @@ class ViTAdapter(DetectionViT):
             stack.run(first, last)
             c = self._call(interaction.extract, c, stack.map(), geometry)
         maps = self._outputs(c1, c, stack.finish(), geometry.injector_shapes)
-        return crop_to([norm(m) for norm, m in zip((self.norm1, self.norm2, self.norm3, self.norm4), maps, strict=True)],
-                       size)
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        return crop_to([norm(m) for norm, m in zip(norms, maps, strict=True)], size)
 
     def _call(self, part, *args: Tensor | Geometry) -> Tensor:
         if self.with_cp and self.training:

@@ -25,10 +25,11 @@ class ViTBaseline(DetectionViT):
 
     def __init__(self, out_indices: Sequence[int] = (2, 5, 8, 11), **trunk) -> None:
         super().__init__(**trunk)
-        if len(out_indices) not in (1, 4) or list(out_indices) != sorted(set(out_indices)) or out_indices[-1] >= self.depth:
-            raise ValueError(f"out_indices {list(out_indices)}: give one or four of the blocks 0 to {self.depth - 1}, ascending")
-        dim = self.embed_dim
         self.out_indices = list(out_indices)
+        if len(out_indices) not in (1, 4) or sorted({*out_indices} & {*range(self.depth)}) != self.out_indices:
+            raise ValueError(f"out_indices {self.out_indices}: give one or four of the blocks 0 to {self.depth - 1}, "
+                             "ascending")
+        dim = self.embed_dim
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim, eps=1e-6) for _ in range(4))
         self.up1 = nn.Sequential(nn.ConvTranspose2d(dim, dim, 2, 2), nn.GroupNorm(32, dim), nn.GELU(),
                                  nn.ConvTranspose2d(dim, dim, 2, 2))

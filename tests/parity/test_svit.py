@@ -263,8 +263,8 @@ def test_selector_with_and_without_class_token(record):
 def test_ratio_loss(record):
     for case in record["cases"]:
         gate = case["selector"].squeeze(2)
-        assert float(ratio_loss(gate, case["keep_ratio"])) == pytest.approx(float(case["batch_loss"]), abs=1e-7)
-        assert float(ratio_loss(gate, case["keep_ratio"], True)) == pytest.approx(float(case["per_sample_loss"]), abs=1e-7)
+        for per_image, name in ((False, "batch_loss"), (True, "per_sample_loss")):
+            assert float(ratio_loss(gate, case["keep_ratio"], per_image)) == pytest.approx(float(case[name]), abs=1e-7)
 
 
 @pytest.mark.parametrize("record", of_kind("msda_op"))

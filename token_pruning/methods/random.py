@@ -36,7 +36,8 @@ class Random(Reducer):
         if any(not 0 <= block < depth for block in blocks):
             raise ValueError(f"blocks = {blocks}: the host has blocks 0 to {depth - 1}")
         if len(ratios) != len(blocks) or any(not 0 < ratio <= 1 for ratio in ratios):
-            raise ValueError(f"keep_ratio = {ratios}: give one ratio in (0, 1], or one for each of the {len(blocks)} blocks")
+            raise ValueError(f"keep_ratio = {ratios}: give one ratio in (0, 1], or one for each of the {len(blocks)} "
+                             "blocks")
         self.ratio_of = dict(zip(blocks, ratios, strict=True))
         self.seed = seed
 

@@ -79,11 +79,11 @@ class SViT(Reducer):
     """
 
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None, reuse: bool = True,
-                 inherit: bool = False, preserve: bool = True, ratio_loss: str = "batch", ratio_loss_weight: float = 4.0,
-                 all_processes: bool = False, class_tokens: str = "keep", last_class_tokens: str | None = None,
-                 tau: float = 1.0, norm_eps: float = 1e-5, mode: str = "target", ratio_scale: float = 1.0,
-                 seed: int | None = None) -> None:
+                 keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None,
+                 reuse: bool = True, inherit: bool = False, preserve: bool = True, ratio_loss: str = "batch",
+                 ratio_loss_weight: float = 4.0, all_processes: bool = False, class_tokens: str = "keep",
+                 last_class_tokens: str | None = None, tau: float = 1.0, norm_eps: float = 1e-5,
+                 mode: str = "target", ratio_scale: float = 1.0, seed: int | None = None) -> None:
         super().__init__(embed_dim, depth)
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         selectors = list(range(len(blocks)) if selectors is None else selectors)
@@ -92,7 +92,8 @@ class SViT(Reducer):
         _check(depth, blocks, selectors, ratios, ratio_loss, class_tokens, last_class_tokens)
         self.selector_of = dict(zip(blocks, selectors, strict=True))
         self.keep_ratio, self.reuse, self.inherit, self.preserve, self.tau = ratios, reuse, inherit, preserve, tau
-        self.per_image, self.ratio_loss_weight, self.all_processes = ratio_loss == "image", ratio_loss_weight, all_processes
+        self.per_image, self.all_processes = ratio_loss == "image", all_processes
+        self.ratio_loss_weight = ratio_loss_weight
         self.class_tokens = [class_tokens] * number
         if last_class_tokens is not None:
             self.class_tokens[-1] = last_class_tokens

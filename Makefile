@@ -1,0 +1,114 @@
+# GNU make and plain sh. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+# The pins stand in requirements.txt only; the steps below that need some of them on their own read them from there.
+pin = $(shell sed -nE 's/^($(1)[=<>]=[^ ;]*).*/\1/p' requirements.txt)
+TORCH := $(call pin,torch) $(call pin,torchvision)
+MMCV := $(call pin,onedl-mmcv)
+HEADLESS := $(call pin,opencv-python-headless)
+BUILD_TOOLS := $(call pin,setuptools) $(call pin,ninja) wheel packaging
+
+# A stamp is named after the content it stands for, not compared by time, because one VENV may serve several checkouts: the
+# checkout that calls make finds either its own stamps or none. The last one holds the checkout's path (the editable install
+# points there) and its packages.
+key = $(firstword $(shell $(1) | cksum))
+HAVE_VENV := $(VENV)/.setup-venv
+HAVE_TORCH := $(VENV)/.setup-torch-$(call key,echo '$(BUILD_TOOLS) $(TORCH)')
+HAVE_MMCV := $(VENV)/.setup-mmcv-$(call key,echo '$(TORCH) $(MMCV)')
+HAVE_DEPS := $(VENV)/.setup-deps-$(call key,cat requirements.txt)
+HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml; ls -d */__init__.py; } 2>/dev/null)
+
+VENV_PY := $(VENV)/bin/python
+# -qq: errors only. The steps below say what goes on in fewer lines.
+PIP := $(VENV_PY) -m pip install -qq --disable-pip-version-check
+# PY=python3 on the command line: that Python is used as it is and nothing is set up (conda, a machine without a network).
+PY := $(VENV_PY)
+READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT))
+# This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
+RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
+say = printf '%s\n' "$(1)"
+die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
+stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test demo gpu-check clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
+	@echo "  ARGS (extra arguments of test, demo, gpu-check)."
+
+setup: $(HAVE_CHECKOUT) ## make the environment, or bring it up to date (2 to 10 minutes the first time)
+	@$(call say,The environment $(VENV) is ready: $(VENV_PY))
+
+lint: $(READY) ## check the style (ruff)
+	@$(PY) -m ruff check .
+
+test: lint ## check the style, then run all tests
+	@$(RUN) -m pytest tests $(ARGS)
+
+demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
+	@$(RUN) tools/demo.py $(ARGS)
+
+gpu-check: $(READY) ## run the tests that need a CUDA device
+	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
+	@$(RUN) -m pytest -m cuda tests $(ARGS) || { status=$$?; \
+		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
+
+clean: ## delete caches and build leftovers; results, data and weights stay
+	@rm -rf build dist *.egg-info ops/build ops/*.egg-info .pytest_cache .ruff_cache
+	@find token_pruning ops *_custom tools tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(HAVE_VENV):
+	@command -v "$(PYTHON)" >/dev/null \
+		|| $(call die,$(PYTHON) was not found; on Debian: apt-get install python3 python3-venv python3-dev)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| $(call die,Python 3.10 or newer is needed and $(PYTHON) is older; name a newer one: make PYTHON=python3.11)
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
+		|| $(call die,$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv)
+	@$(call say,[1/4] a virtual environment in $(VENV) ...)
+	@"$(PYTHON)" -m venv "$(VENV)" || $(call die,no virtual environment could be made in $(VENV).)
+	@touch $@
+
+$(HAVE_TORCH): | $(HAVE_VENV)
+	@$(call say,[2/4] $(TORCH): about 2.5 minutes and 4.7 GB ...)
+	@$(PIP) $(BUILD_TOOLS:%='%') $(TORCH) || $(call die,torch could not be installed; pip says why above.)
+	@$(call stamp,torch)
+
+# onedl-mmcv is published as source. A ready wheel is tried first, so that a compiler is asked for only when one is needed.
+# --no-deps: the dependencies come with their pins in step 4. --force-reinstall and --no-cache-dir: the operators fit one
+# torch only, which neither their version nor pip's cache of built wheels knows. -g0: without debug symbols it takes half
+# the time. PATH: torch looks for the environment's ninja there and compiles on one core without it.
+$(HAVE_MMCV): | $(HAVE_TORCH)
+	@$(call say,[3/4] $(MMCV): a ready wheel from PIP_FIND_LINKS if there is one for this Python ...)
+	@install="$(PIP) --no-build-isolation --no-deps --force-reinstall --no-cache-dir $(MMCV)"; \
+	$$install --only-binary onedl-mmcv 2>/dev/null && exit 0; \
+	command -v "$${CXX:-c++}" >/dev/null \
+		|| $(call die,a C++ compiler is needed to compile onedl-mmcv; on Debian: apt-get install g++); \
+	$(VENV_PY) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+		|| $(call die,the Python headers are needed to compile onedl-mmcv; on Debian: apt-get install python3-dev); \
+	if $(VENV_PY) -c 'import sys, torch; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not torch.cuda.is_available() or CUDA_HOME is not None)' 2>/dev/null; then \
+		$(call say,      There is a GPU but no CUDA toolkit (nvcc): detection will run on the CPU only until one is installed and $(VENV) made anew.); \
+		export CUDA_VISIBLE_DEVICES=; \
+	fi; \
+	$(call say,      There is none: compiling the operators (about 5 minutes on 2 cores) ...); \
+	PATH="$(abspath $(VENV))/bin:$$PATH" CFLAGS="$${CFLAGS--g0}" MAX_JOBS="$${MAX_JOBS:-$$(nproc)}" MMCV_WITH_OPS=1 $$install \
+		|| $(call die,onedl-mmcv could not be compiled; the compiler says why above.)
+	@$(call stamp,mmcv)
+
+# The headless OpenCV goes on last and by force: pip may have unpacked opencv-python over it (both own the folder cv2).
+$(HAVE_DEPS): | $(HAVE_MMCV)
+	@$(call say,[4/4] everything else in requirements.txt ...)
+	@$(PIP) --no-build-isolation -r requirements.txt || $(call die,the requirements could not be installed; pip says why above.)
+	@$(PIP) --no-deps --force-reinstall $(HEADLESS) || $(call die,$(HEADLESS) could not be installed; pip says why above.)
+	@$(VENV_PY) -c 'import cv2, mmcv.ops' || $(call die,cv2 or mmcv.ops does not load; delete $(VENV) and run make setup again.)
+	@$(call stamp,deps)
+
+$(HAVE_CHECKOUT): | $(HAVE_DEPS)
+	@$(call say,Installing this checkout into $(VENV) ...)
+	@$(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
+	@$(call stamp,checkout)

@@ -1,0 +1,23 @@
+"""Engine-level parts: ``custom_imports`` of a config registers them."""
+
+from .checkpoint import LoadReport, load_into, read_checkpoint
+from .errors import CheckpointError, ConfigError, DataError, UserError
+from .hooks import ReduceLogsHook, SeedByIterHook, reduce_log_vars
+from .layer_decay import LayerDecayOptimWrapperConstructor
+from .runner import PruningRunner, latest_checkpoint
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "LayerDecayOptimWrapperConstructor",
+    "LoadReport",
+    "PruningRunner",
+    "ReduceLogsHook",
+    "SeedByIterHook",
+    "UserError",
+    "latest_checkpoint",
+    "load_into",
+    "read_checkpoint",
+    "reduce_log_vars",
+]

@@ -1,0 +1,174 @@
+"""Annotation files and image folders against the config, before anything is built."""
+
+import json
+import os
+
+from mmengine.registry import DATASETS
+
+from .errors import DataError
+
+
+def check_datasets(cfg, splits=("train", "val")):
+    """Check the data a config names. Returns sentences of advice; raises DataError, one sentence, for what cannot work.
+
+    For every dataset of ``{split}_dataloader``: the annotation file and the folders of ``data_prefix`` exist. For
+    COCO-format datasets also (mmdet's CocoDataset numbers labels by the categories it finds in the file, in the file's
+    order, and skips annotations of other categories without a word): there are images and, for training, annotations
+    left after that; every class of the config is in the file, in the file's order; annotations use listed categories;
+    the heads' ``num_classes`` is the number of classes.
+    """
+    advice = []
+    seen = set()
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader")
+        for dataset in _leaves((loader or {}).get("dataset")):
+            where = f"{split}_dataloader.dataset"
+            ann_file = _local(dataset, dataset.get("ann_file"))
+            identity = (split == "train", ann_file, str(dataset.get("metainfo")))
+            if identity in seen:
+                continue
+            seen.add(identity)
+            _check_paths(where, dataset, ann_file)
+            cls = _dataset_class(cfg, dataset.get("type"))
+            if ann_file and _reads_coco(cls):
+                classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO.get("classes")
+                content = read_coco(ann_file)
+                advice += check_coco(content, ann_file, classes, where, training=split == "train")
+                _check_heads(cfg.get("model"), classes, where)
+                _check_first_image(dataset, content, ann_file, where)
+    return advice
+
+
+def check_coco(content, ann_file, classes, where="the dataset", training=True):
+    """Check the ``content`` of a COCO-format file against the config's ``classes``, see ``check_datasets``."""
+    if isinstance(classes, str):
+        raise DataError(f"{where}.metainfo.classes is the text {classes!r}: write a tuple, ({classes!r},)")
+    classes = list(classes or [])
+    names = {c.get("id"): c.get("name") for c in content["categories"]}
+    absent = [c for c in classes if c not in names.values()]
+    if absent:
+        raise DataError(
+            f"{_listed(absent)} of {where}.metainfo.classes {_are(absent)} not among the categories of {ann_file} "
+            f"({_listed(list(names.values()))}), which would shift all labels: set metainfo=dict(classes=...) to the "
+            "file's names"
+        )
+    kept = [i for i, name in names.items() if name in classes]
+    if [names[i] for i in kept] != classes:
+        raise DataError(
+            f"{where}.metainfo.classes is not in the order of {ann_file}, whose order numbers the labels: "
+            f"write ({_listed([names[i] for i in kept])})"
+        )
+    if not content["images"]:
+        raise DataError(f"{ann_file} lists no images: {where} would be empty")
+    counts = {}
+    for annotation in content["annotations"]:
+        counts[annotation.get("category_id")] = counts.get(annotation.get("category_id"), 0) + 1
+    unlisted = sorted(str(i) for i in counts if i not in names)
+    if unlisted:
+        raise DataError(
+            f"annotations of {ann_file} have category id {_listed(unlisted)}, which its categories do not list "
+            f"({_listed([str(i) for i in names])}): they would be skipped, correct the file"
+        )
+    used = sum(n for i, n in counts.items() if i in kept)
+    if not used and training:
+        raise DataError(f"{ann_file} has no annotation of the {len(classes)} classes of {where}: nothing to train on")
+    if not used:
+        return [f"{ann_file} has no annotation of the {len(classes)} classes of {where}: no score can be computed"]
+    if used < sum(counts.values()):
+        others = [names[i] for i in counts if i not in kept]
+        return [
+            f"{sum(counts.values()) - used} annotations of {ann_file} are ignored: "
+            f"{_listed(others)} {_are(others)} not among metainfo.classes"
+        ]
+    return []
+
+
+def read_coco(ann_file):
+    """The dict in a COCO-format annotation file. Raises DataError, one sentence, when it is something else."""
+    try:
+        with open(ann_file, encoding="utf-8") as f:
+            content = json.load(f)
+    except (OSError, ValueError) as error:
+        raise DataError(f"annotation file {ann_file} is not JSON that can be read ({error})") from None
+    lacking = [k for k in ("images", "annotations", "categories") if not isinstance(content, dict) or k not in content]
+    if lacking == ["annotations"]:  # test sets without ground truth
+        content["annotations"], lacking = [], []
+    if lacking:
+        raise DataError(f"annotation file {ann_file} has no {' and no '.join(lacking)}: it is not in COCO format")
+    return content
+
+
+def _leaves(dataset):
+    """The datasets inside wrappers (RepeatDataset, ConcatDataset, ...)."""
+    if isinstance(dataset, (list, tuple)):
+        return [leaf for d in dataset for leaf in _leaves(d)]
+    if not isinstance(dataset, dict):
+        return []
+    inner = dataset.get("dataset") or dataset.get("datasets")
+    return _leaves(inner) if inner else [dataset]
+
+
+def _local(dataset, path):
+    """``path`` below data_root when both are on this machine's disk, else None."""
+    root = dataset.get("data_root") or ""
+    if not isinstance(path, str) or not path or dataset.get("backend_args") or "://" in root + path:
+        return None
+    return os.path.join(root, path)
+
+
+def _check_paths(where, dataset, ann_file):
+    if ann_file and not os.path.exists(ann_file):
+        raise DataError(
+            f"{where}.ann_file {ann_file} does not exist: put the data there or set {where}.data_root "
+            "(see data/README.md)"
+        )
+    prefixes = dataset.get("data_prefix")
+    for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
+        folder = _local(dataset, prefix)
+        if folder and not os.path.exists(folder):
+            raise DataError(
+                f"{where}.data_prefix {folder} does not exist: put the images there or set {where}.data_root "
+                "(see data/README.md)"
+            )
+
+
+def _check_first_image(dataset, content, ann_file, where):
+    folder = os.path.join(dataset.get("data_root") or "", (dataset.get("data_prefix") or {}).get("img") or "")
+    first = os.path.join(folder, content["images"][0]["file_name"])
+    if not os.path.exists(first):
+        raise DataError(f"{first}, the first image of {ann_file}, does not exist: check {where}.data_prefix.img")
+
+
+def _dataset_class(cfg, kind):
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        return registry.get(kind)
+
+
+def _reads_coco(cls):
+    # Subclasses with a loader of their own (LVIS, panoptic) read the file by other rules.
+    return getattr(getattr(cls, "load_data_list", None), "__qualname__", "") == "CocoDataset.load_data_list"
+
+
+def _check_heads(model, classes, where, path="model"):
+    if isinstance(model, (list, tuple)):
+        for i, part in enumerate(model):
+            _check_heads(part, classes, where, f"{path}[{i}]")
+    if not isinstance(model, dict):
+        return
+    number = model.get("num_classes")
+    if isinstance(number, int) and number != len(classes):
+        raise DataError(f"{path}.num_classes is {number} and {where} has {len(classes)} classes: make them equal")
+    for key, part in model.items():
+        if key not in ("backbone", "neck", "rpn_head", "data_preprocessor", "train_cfg", "test_cfg"):
+            _check_heads(part, classes, where, f"{path}.{key}")
+
+
+def _listed(names):
+    names = [str(n) for n in names]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _are(names):
+    return "is" if len(names) == 1 else "are"

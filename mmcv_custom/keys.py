@@ -1,0 +1,156 @@
+"""Names of weights: published schemas to the house's and back. Pure functions on state dicts, no files.
+
+House schema (timm's names): ``blocks.i.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}``, ``blocks.i.ls1.gamma``,
+``reducer.selectors.j``. Every function works with or without a prefix such as ``backbone.`` before the names, keeps the
+order of the tensors, shares them with its input, and leaves names it does not know alone.
+"""
+
+import math
+import re
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+
+# The lookbehind pins a rule to a whole path component, so `my_blocks.0` is not `blocks.0`.
+_BLOCK = r"(?<![^.])blocks\.(\d+)\."
+_FROM_PUBLISHED = [
+    (re.compile(_BLOCK + r"gamma([12])$"), r"blocks.\1.ls\2.gamma"),
+    (re.compile(_BLOCK + r"TransformerEncoderLayer\.self_attn\.in_proj_(weight|bias)$"), r"blocks.\1.attn.qkv.\2"),
+    (re.compile(_BLOCK + r"TransformerEncoderLayer\.self_attn\.out_proj\."), r"blocks.\1.attn.proj."),
+    (re.compile(_BLOCK + r"TransformerEncoderLayer\.linear([12])\."), r"blocks.\1.mlp.fc\2."),
+    (re.compile(_BLOCK + r"TransformerEncoderLayer\.(norm[12])\."), r"blocks.\1.\2."),
+    (re.compile(r"(?<![^.])selective_modules\.(\d+)\."), r"reducer.selectors.\1."),
+]
+_TO_DENSE = [(re.compile(_BLOCK + r"ls([12])\.gamma$"), r"blocks.\1.gamma\2")]
+_TO_SELECTIVE = [
+    (re.compile(_BLOCK + r"attn\.qkv\.(weight|bias)$"), r"blocks.\1.TransformerEncoderLayer.self_attn.in_proj_\2"),
+    (re.compile(_BLOCK + r"attn\.proj\."), r"blocks.\1.TransformerEncoderLayer.self_attn.out_proj."),
+    (re.compile(_BLOCK + r"mlp\.fc([12])\."), r"blocks.\1.TransformerEncoderLayer.linear\2."),
+    (re.compile(_BLOCK + r"(norm[12])\."), r"blocks.\1.TransformerEncoderLayer.\2."),
+    (re.compile(r"(?<![^.])reducer\.selectors\.(\d+)\."), r"selective_modules.\1."),
+]
+_REDUCER = re.compile(r"(?<![^.])reducer\.")
+_LAYER_SCALE = re.compile(_BLOCK + r"ls[12]\.gamma$")
+
+
+def unwrap(checkpoint):
+    """The state dict inside a checkpoint: under ``state_dict``, under ``model``, or the checkpoint itself.
+
+    Returns an OrderedDict name -> tensor without DistributedDataParallel's ``module.`` prefix; entries that are not
+    tensors are left out. Raises ValueError when no tensor is found.
+    """
+    source = checkpoint
+    for wrapper in ("state_dict", "model"):
+        if isinstance(source, dict) and isinstance(source.get(wrapper), dict):
+            source = source[wrapper]
+            break
+    tensors = {}
+    if isinstance(source, dict):
+        tensors = {str(k): v for k, v in source.items() if hasattr(v, "shape") and hasattr(v, "dtype")}
+    if not tensors:
+        raise ValueError("holds no weights: expected tensors by name, at top level or under 'state_dict' or 'model'")
+    if all(k.startswith("module.") for k in tensors):
+        return OrderedDict((k[len("module."):], v) for k, v in tensors.items())
+    state = OrderedDict(tensors)
+    # Versions of modules, which PyTorch consults to upgrade weights of older layers, are kept where names stay.
+    state._metadata = getattr(source, "_metadata", None)
+    return state
+
+
+def describe(state):
+    """Which schema the names of ``state`` follow, in words for a report."""
+    if any(".TransformerEncoderLayer." in k or "selective_modules." in k for k in state):
+        return "published SViT"
+    if any(re.search(_BLOCK + r"gamma[12]$", k) for k in state):
+        return "published ViT-Adapter with layer scale"
+    if any(_REDUCER.search(k) for k in state):
+        return "pruned"
+    if any(k.split(".")[0] in ("blocks", "cls_token") for k in state) and "level_embed" not in state:
+        return "plain ViT"
+    return "dense"
+
+
+def from_published(state):
+    """Published dense ViT-Adapter or SViT names to the house's; house names pass, so it is idempotent."""
+    return _renamed(state, _FROM_PUBLISHED)
+
+
+def to_published_dense(state):
+    """House names to the published dense ViT-Adapter's. Reducer tensors have no place there and are left out."""
+    return _renamed({k: v for k, v in from_published(state).items() if not _REDUCER.search(k)}, _TO_DENSE)
+
+
+def to_published_selective(state):
+    """House names to the published SViT's. Raises ValueError on layer scale, which that model does not have."""
+    state = from_published(state)
+    scaled = next((k for k in state if _LAYER_SCALE.search(k)), None)
+    if scaled:
+        raise ValueError(f"the published SViT has no layer scale, so {scaled} cannot be written in its schema")
+    return _renamed(state, _TO_SELECTIVE)
+
+
+def align_prefix(state, names, prefix="backbone."):
+    """Add or remove ``prefix`` so that a backbone's file fits a detector and a detector's file fits a backbone.
+
+    ``names``: the model's names. Removing drops what lies outside the prefix (heads). Returns (state, added) where
+    ``added`` tells that the file held a backbone only.
+    """
+    wanted = any(n.startswith(prefix) for n in names)
+    given = any(k.startswith(prefix) for k in state)
+    if wanted and not given and not set(state) & set(names):
+        return OrderedDict((prefix + k, v) for k, v in state.items()), True
+    if given and not wanted and not set(state) & set(names):
+        return OrderedDict((k[len(prefix):], v) for k, v in state.items() if k.startswith(prefix)), False
+    return state, False
+
+
+def resize_pos_embed(table, to_grid, prefix=1):
+    """Resample a learned position table to another grid: bicubic, align_corners False, no antialias.
+
+    table: (1, prefix + n*n, C), the ``prefix`` class rows first. to_grid: (h, w). Returns (1, prefix + h*w, C) in the
+    table's dtype with the class rows unchanged. Raises ValueError when the patch rows are not a square grid.
+    """
+    rows = table.shape[1] - prefix
+    side = math.isqrt(max(rows, 0))
+    if side * side != rows or rows <= 0:
+        raise ValueError(f"a position table of {table.shape[1]} rows minus {prefix} class rows is not a square grid")
+    if (side, side) == tuple(to_grid):
+        return table
+    grid = table[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    grid = F.interpolate(grid, size=tuple(to_grid), mode="bicubic", align_corners=False)
+    grid = grid.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
+    return torch.cat([table[:, :prefix], grid], dim=1)
+
+
+def fit_pos_embed(table, like):
+    """``table`` of a file made to fit the model's table ``like``, both (1, class rows + square grid, C), or None.
+
+    A distillation row the model lacks is dropped; a class row the file lacks keeps the model's value.
+    """
+    if table.ndim != 3 or like.ndim != 3 or table.shape[-1] != like.shape[-1]:
+        return None
+    given, wanted = _class_rows(table.shape[1]), _class_rows(like.shape[1])
+    if given is None or wanted is None:
+        return None
+    side = math.isqrt(like.shape[1] - wanted)
+    patches = resize_pos_embed(table, (side, side), given)[:, given:]
+    kept = min(given, wanted)
+    return torch.cat([table[:, :kept], like[:, kept:wanted].to(table), patches], dim=1)
+
+
+def _class_rows(rows):
+    """How many of ``rows`` are class rows (0, 1 or 2 with distillation), taking the rest as a square; else None."""
+    return next((p for p in (1, 2, 0) if rows > p and math.isqrt(rows - p) ** 2 == rows - p), None)
+
+
+def _renamed(state, rules):
+    out = OrderedDict()
+    for old, value in state.items():
+        new = old
+        for pattern, replacement in rules:
+            new = pattern.sub(replacement, new)
+        out[new] = value
+    if hasattr(state, "_metadata"):
+        out._metadata = state._metadata
+    return out

@@ -1,0 +1,82 @@
+"""What the training and the testing tool share: options, reading the config, ending on a mistake."""
+
+import os
+import sys
+
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+
+from .config_check import check_config
+from .data_check import check_datasets
+from .errors import ConfigError, UserError
+
+
+class _CfgOptions(DictAction):
+    """MMEngine's ``key=value`` parser, which ends on a malformed option instead of failing."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if "=" not in value.lstrip("="):
+                parser.error(f"--cfg-options {value}: write key=value, e.g. train_dataloader.batch_size=2")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_common_options(parser):
+    """Add the options that both tools have to an argparse parser."""
+    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: ./work_dirs/<config's name>)")
+    parser.add_argument("--cfg-options", nargs="+", action=_CfgOptions, default={}, metavar="KEY=VALUE",
+                        help="override config values, e.g. train_dataloader.batch_size=2 model.backbone.depth=6")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none",
+                        help="what started the processes (default: none, a single one)")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
+
+
+def load_config(path, args):
+    """Read the config of a tool and apply the common options. Raises ConfigError, one sentence."""
+    if not os.path.isfile(path):
+        raise ConfigError(f"config {path} does not exist: check the path")
+    try:
+        cfg = Config.fromfile(path)
+    except (FileNotFoundError, SyntaxError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from None
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        given = " ".join(f"{k}={v}" for k, v in args.cfg_options.items())
+        raise ConfigError(f"--cfg-options {given} does not fit {path}: {str(error).strip(chr(34))}") from None
+    check_config(cfg)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg.launcher = args.launcher
+    stem = os.path.splitext(os.path.basename(path))[0]
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("./work_dirs", stem)
+    cfg.setdefault("runner_type", "PruningRunner")
+    return cfg
+
+
+def build_runner(cfg, splits):
+    """The Runner of ``cfg`` after its data were checked (by the main process: it reads whole annotation files)."""
+    for sentence in check_datasets(cfg, splits) if is_main_process() else ():
+        print(f"Note: {sentence}.", file=sys.stderr)
+    return RUNNERS.build(cfg)
+
+
+def is_main_process():
+    """Whether this is the first of the processes, before and after they know each other."""
+    names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return next((os.environ[n] for n in names if n in os.environ), "0") == "0"
+
+
+def run(main):
+    """Run a tool's ``main``: a user's mistake ends it with one sentence and exit code 2, a bug with its traceback."""
+    try:
+        main()
+        if dist.is_initialized():
+            dist.barrier()  # the slowest process may still need the others
+    except UserError as error:
+        if is_main_process():
+            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()  # gloo's threads abort a process that ends without this

@@ -1,0 +1,70 @@
+"""Result rows: numbers with what produced them (command, commit, machine, versions), written so that none is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "numpy")
+
+
+def row(**fields: object) -> dict:
+    """``fields`` and their circumstances. ``command`` may be given; by default it is this process's own."""
+    command = fields.pop("command", None) or shlex.join(["python", *map(os.path.relpath, sys.argv[:1]), *sys.argv[1:]])
+    return dict(**fields, command=command, commit=commit(), date=date.today().isoformat(), machine=machine(),
+                versions=versions())
+
+
+def commit() -> str | None:
+    """The checkout's commit, with ``+`` where files were changed since; None outside a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    try:
+        name = _git(here, "rev-parse", "--short=12", "HEAD")
+        return name + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *args: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> dict:
+    """Processor, cores and accelerator."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return dict(cpu=name, cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpus)
+
+
+def versions() -> dict:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: str | os.PathLike, content: object) -> None:
+    """Write JSON under a temporary name and move it into place: a reader never meets half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)

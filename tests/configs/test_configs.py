@@ -1,0 +1,111 @@
+"""Every shipped config: its keys are read, its pipelines run, its model builds in full size, trains a step and tests a
+step on a small picture."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+
+import mmdet_custom  # noqa: F401 - registers the models
+from mmcv_custom.config_check import check_config
+from token_pruning import Reducer, Trace
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
+
+
+def small_coco(folder, classes):
+    """One picture with one square of the last class, as COCO json."""
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "a.png"), image)
+    box = [30, 20, 60, 70]
+    polygon = [30, 20, 90, 20, 90, 90, 30, 90]
+    record = dict(images=[dict(id=1, file_name="a.png", height=120, width=160)],
+                  categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
+                  annotations=[dict(id=1, image_id=1, category_id=len(classes), bbox=box, area=4200, iscrowd=0,
+                                    segmentation=[polygon])])
+    (folder / "a.json").write_text(json.dumps(record))
+    return str(folder / "a.json")
+
+
+def batch(cfg, loader, folder, annotation):
+    """The one sample of the small data set, through the config's own pipeline."""
+    from mmdet.registry import DATASETS
+
+    spec = loader.dataset.copy()
+    spec.update(data_root=None, ann_file=annotation, data_prefix=dict(img=str(folder)), filter_cfg=None)
+    sample = DATASETS.build(spec)[0]
+    return dict(inputs=[sample["inputs"]], data_samples=[sample["data_samples"]])
+
+
+def shrink(data, size=96):
+    """The sample at a size that costs nothing; boxes and masks follow."""
+    image, sample = data["inputs"][0], data["data_samples"][0]
+    height, width = image.shape[-2:]
+    factor = size / max(height, width)
+    new = (max(32, round(height * factor)), max(32, round(width * factor)))
+    data["inputs"][0] = torch.nn.functional.interpolate(image[None].float(), new)[0].to(image.dtype)
+    if "gt_instances" in sample:
+        instances = sample.gt_instances
+        instances.bboxes.rescale_([new[1] / width, new[0] / height])
+        instances.masks = instances.masks.resize(new)
+    sample.set_metainfo(dict(img_shape=new, ori_shape=new, scale_factor=(1.0, 1.0)))
+    return data
+
+
+def test_there_are_configs():
+    names = {p.relative_to(ROOT / "configs").as_posix() for p in LEAVES}
+    published = ["vit-adapter-t-3x", "vit-adapter-s-3x", "vit-window_attn-adapter-t-3x", "vit-window_attn-adapter-s-3x",
+                 "svit-adapter-t-0.5x-ftune", "svit-adapter-s-0.33x-ftune"]
+    assert {f"mask_rcnn/{name}.py" for name in published} <= names
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
+def test_leaf_is_short(path):
+    assert len(path.read_text().splitlines()) < 40
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
+def test_config(path, tmp_path):
+    from mmdet.registry import MODELS
+
+    torch.manual_seed(0)
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    classes = cfg.model.roi_head.bbox_head.num_classes
+    metainfo = cfg.train_dataloader.dataset.get("metainfo")
+    if metainfo is None:
+        from mmdet.datasets import CocoDataset
+
+        metainfo = CocoDataset.METAINFO
+    assert len(metainfo["classes"]) == classes
+    annotation = small_coco(tmp_path, metainfo["classes"])
+
+    build_optim_wrapper(model, {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper"))
+    data = model.data_preprocessor(shrink(batch(cfg, cfg.train_dataloader, tmp_path, annotation)), True)
+    losses = model.train()(**data, mode="loss")
+    total, logged = model.parse_losses(losses)
+    total.backward()
+    assert total.isfinite()
+    reducer = model.backbone.reducer
+    assert isinstance(reducer, Reducer) == (cfg.model.backbone.get("reducer") is not None)
+    if reducer is not None and list(reducer.parameters()):
+        assert logged["loss_ratio"] > 0
+        assert all(p.grad is not None for p in reducer.parameters())
+        assert any(name.startswith("keep_ratio.") for name in logged)
+
+    data = model.data_preprocessor(shrink(batch(cfg, cfg.test_dataloader, tmp_path, annotation)), False)
+    with torch.no_grad(), Trace() as trace:
+        result, = model.eval()(**data, mode="predict")
+    assert {"bboxes", "scores", "labels", "masks"} <= set(result.pred_instances.keys())
+    used = trace.passes[0].keep_ratio()
+    assert used.shape == (1, cfg.model.backbone.depth)
+    assert (used < 1).any() == (reducer is not None)

@@ -1,0 +1,102 @@
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcv_custom import keys
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = [os.environ.get("PARITY_FIXTURES", ROOT.parent / "shared" / "fixtures"), ROOT / "tests" / "fixtures"]
+
+
+def recorded():
+    for place in map(Path, PLACES):
+        for path in sorted(place.rglob("*.pt")):
+            data = torch.load(path, weights_only=True)
+            if isinstance(data, dict) and data.get("kind") == "key_rename":
+                return data
+    pytest.skip("no recorded key mapping (kind key_rename) under PARITY_FIXTURES or tests/fixtures")
+
+
+def named(names):
+    return OrderedDict((n, torch.tensor(i)) for i, n in enumerate(names))
+
+
+def test_matches_the_recorded_mapping():
+    data = recorded()
+    old, new = zip(*data["dense_to_selective"], strict=True)
+    house = keys.from_published(named(old))
+    assert list(keys.to_published_selective(house)) == list(new)
+    assert list(keys.from_published(named(new))) == list(house)
+    selectors = data["selective_only_keys"]
+    assert list(keys.to_published_selective(keys.from_published(named(selectors)))) == selectors
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_every_schema_lands_on_the_house_names_and_stays(prefix):
+    published = ["blocks.3.gamma1", "blocks.3.TransformerEncoderLayer.self_attn.in_proj_weight",
+                 "blocks.11.TransformerEncoderLayer.self_attn.out_proj.bias",
+                 "blocks.3.TransformerEncoderLayer.linear1.weight", "blocks.3.TransformerEncoderLayer.norm2.bias",
+                 "selective_modules.8.mlp.fc1.bias", "selective_modules.0.norm.weight", "interactions.0.injector.gamma",
+                 "pos_embed"]
+    house = ["blocks.3.ls1.gamma", "blocks.3.attn.qkv.weight", "blocks.11.attn.proj.bias", "blocks.3.mlp.fc1.weight",
+             "blocks.3.norm2.bias", "reducer.selectors.8.mlp.fc1.bias", "reducer.selectors.0.norm.weight",
+             "interactions.0.injector.gamma", "pos_embed"]
+    once = keys.from_published(named(prefix + n for n in published))
+    assert list(once) == [prefix + n for n in house]
+    assert list(keys.from_published(once)) == list(once)
+
+
+def test_names_of_other_modules_are_left_alone():
+    names = ["decode_head.my_blocks.0.gamma1", "roi_head.mlp.fc1.weight", "backbone.layers.0.attn.qkv.weight"]
+    assert list(keys.from_published(named(names))) == names
+
+
+def test_the_way_back():
+    assert list(keys.to_published_dense(named(["blocks.0.ls2.gamma", "reducer.selectors.0.norm.bias"]))) == [
+        "blocks.0.gamma2"
+    ]
+    with pytest.raises(ValueError, match="no layer scale"):
+        keys.to_published_selective(named(["blocks.0.gamma1"]))
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "meta": {}}, lambda s: {"model": s}])
+def test_unwrap(wrap):
+    state = {"a.weight": torch.ones(1)}
+    assert list(keys.unwrap(wrap(state))) == ["a.weight"]
+    assert list(keys.unwrap(wrap({"module.a.weight": torch.ones(1)}))) == ["a.weight"]
+    with pytest.raises(ValueError, match="holds no weights"):
+        keys.unwrap(wrap({}))
+
+
+def test_align_prefix():
+    detector, backbone = ["backbone.pos_embed", "neck.weight"], ["pos_embed"]
+    state, only = keys.align_prefix(named(backbone), detector)
+    assert list(state) == ["backbone.pos_embed"] and only
+    state, only = keys.align_prefix(named(detector), backbone)
+    assert list(state) == ["pos_embed"]
+    assert list(keys.align_prefix(named(detector), detector)[0]) == detector
+
+
+def test_resize_pos_embed_keeps_class_rows_and_follows_bicubic():
+    table = torch.randn(1, 1 + 14 * 14, 8)
+    out = keys.resize_pos_embed(table, (20, 12), prefix=1)
+    assert out.shape == (1, 241, 8) and torch.equal(out[:, :1], table[:, :1])
+    grid = table[:, 1:].reshape(1, 14, 14, 8).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(grid, (20, 12), mode="bicubic", align_corners=False)
+    torch.testing.assert_close(out[:, 1:], wanted.flatten(2).transpose(1, 2))
+    assert keys.resize_pos_embed(table, (14, 14)) is table
+    with pytest.raises(ValueError, match="not a square grid"):
+        keys.resize_pos_embed(table, (7, 7), prefix=0)
+
+
+def test_fit_pos_embed_drops_and_keeps_class_rows():
+    model = torch.randn(1, 1 + 49, 4)
+    distilled = torch.randn(1, 2 + 49, 4)
+    torch.testing.assert_close(keys.fit_pos_embed(distilled, model), distilled[:, [0, *range(2, 51)]])
+    bare = torch.randn(1, 49, 4)
+    fitted = keys.fit_pos_embed(bare, model)
+    assert torch.equal(fitted[:, 0], model[:, 0]) and torch.equal(fitted[:, 1:], bare)
+    assert keys.fit_pos_embed(torch.randn(1, 50, 8), model) is None

@@ -1,0 +1,131 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmcv_custom import CheckpointError, PruningRunner, SeedByIterHook, latest_checkpoint
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def forward(self, inputs, mode="tensor"):
+        x = torch.stack([torch.as_tensor(v) for v in inputs]).float() if isinstance(inputs, list) else inputs.float()
+        return dict(loss=(self.fc(x + torch.randn_like(x)) ** 2).mean())
+
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        return dict(inputs=torch.full((4,), float(i)))
+
+
+def runner(work_dir, epochs=4, hooks=(), **options):
+    return PruningRunner(
+        model=Toy(), work_dir=str(work_dir), train_dataloader=dict(
+            dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs), optim_wrapper=dict(
+            optimizer=dict(type="AdamW", lr=0.01)), default_hooks=dict(checkpoint=dict(
+                type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None),
+        param_scheduler=[dict(type="MultiStepLR", by_epoch=True, milestones=[2])],
+        custom_hooks=[SeedByIterHook(), *hooks], randomness=dict(seed=0), experiment_name=str(os.urandom(4).hex()),
+        **options)
+
+
+KILLED = """
+import os, signal, sys
+import test_runner
+from mmengine.hooks import Hook
+class Kill(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+test_runner.runner(sys.argv[1], hooks=[Kill()]).train()
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    whole = runner(tmp_path / "whole")
+    whole.train()
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cut")], capture_output=True,
+                            env=dict(os.environ, PYTHONPATH=paths))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert latest_checkpoint(tmp_path / "cut").endswith("epoch_2.pth")
+    again = runner(tmp_path / "cut", resume=True)
+    again.train()
+    assert again.epoch == 4
+    for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_failure_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    first = runner(tmp_path, epochs=1)
+    first.train()
+    old = (tmp_path / "epoch_1.pth").read_bytes()
+
+    def fail(obj, f, *args, **kwargs):
+        f.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        runner(tmp_path, epochs=3, resume=True).train()
+    monkeypatch.undo()
+    assert (tmp_path / "epoch_1.pth").read_bytes() == old
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
+    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "epoch_2.pth").exists()
+    runner(tmp_path, epochs=3, resume=True).train()
+    assert [p.name for p in tmp_path.glob("*.pth")] == ["epoch_3.pth"]
+
+
+def test_latest_checkpoint_survives_a_torn_pointer_and_a_moved_folder(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    (tmp_path / "epoch_1.pth").touch()
+    os.utime(tmp_path / "epoch_1.pth", (1, 1))
+    (tmp_path / "epoch_2.pth").touch()
+    (tmp_path / "last_checkpoint").write_text("")
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_2.pth")
+    (tmp_path / "last_checkpoint").write_text("/elsewhere/epoch_1.pth")
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
+
+
+def test_resume_refuses_weights_and_other_models(tmp_path):
+    first = runner(tmp_path / "a", epochs=1)
+    first.train()
+    file = tmp_path / "a" / "epoch_1.pth"
+    data = torch.load(file, weights_only=False)
+    torch.save(dict(state_dict=data["state_dict"]), tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="weights only"):
+        runner(tmp_path / "b", resume=True, load_from=str(tmp_path / "weights.pth")).train()
+    data["state_dict"].pop("fc.0.bias")
+    torch.save(data, tmp_path / "less.pth")
+    with pytest.raises(CheckpointError, match="1 tensor missing in it"):
+        runner(tmp_path / "b", resume=True, load_from=str(tmp_path / "less.pth")).train()
+    runner(tmp_path / "c", epochs=1, load_from=str(tmp_path / "weights.pth")).train()
+
+
+def test_config_text_in_a_checkpoint_is_not_run(tmp_path):
+    runner(tmp_path, epochs=1).train()
+    data = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
+    data["meta"]["config"] = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    torch.save(data, tmp_path / "hostile.pth")
+    runner(tmp_path, epochs=2, resume=True, load_from=str(tmp_path / "hostile.pth")).train()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="checks the fallback of machines without a GPU")
+def test_mixed_precision_falls_back_to_float32(tmp_path):
+    chosen = runner(tmp_path).build_optim_wrapper(dict(
+        type="AmpOptimWrapper", loss_scale=dict(init_scale=512), dtype="float16", optimizer=dict(type="SGD", lr=1.0)))
+    assert type(chosen).__name__ == "OptimWrapper"

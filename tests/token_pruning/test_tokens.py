@@ -1,0 +1,77 @@
+"""Token sets: gather, exact restore, refresh."""
+
+import pytest
+import torch
+
+from token_pruning import TokenSet
+
+
+def a_map(batch=3, grid=(4, 5), prefix=0, dim=6):
+    return torch.randn(batch, prefix + grid[0] * grid[1], dim, generator=torch.Generator().manual_seed(0))
+
+
+def test_full_set_is_the_map():
+    x = a_map()
+    tokens = TokenSet.full(x, (4, 5))
+    assert tokens.is_full and tokens.counts == (20, 20, 20) and tokens.equal_count == 20
+    assert tokens.restore().data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_select_and_restore_are_exact(prefix):
+    x = a_map(prefix=prefix)
+    tokens = TokenSet.full(x, (4, 5), prefix)
+    keep = torch.rand(len(tokens.x), generator=torch.Generator().manual_seed(1)) < 0.4
+    subset = tokens.select(keep)
+    assert torch.equal(subset.restore(), x)
+    assert subset.counts == tuple(keep.view(3, -1).sum(1).tolist())
+    changed = subset.with_x(subset.x + 1)
+    assert torch.equal(changed.restore(), x + keep.view(3, -1, 1))
+    # Bit for bit: what was not selected has not moved.
+    assert torch.equal(changed.restore()[~keep.view(3, -1)], x[~keep.view(3, -1)])
+
+
+def test_a_subset_of_a_subset_keeps_its_place_and_leaves_the_rest_as_it_was_last():
+    x = a_map()
+    first = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 2 == 0)
+    first = first.with_x(first.x + 10)
+    second = first.select(torch.arange(30) % 3 == 0)
+    second = second.with_x(second.x + 100)
+    wanted = x.clone().view(60, -1)
+    wanted[::2] += 10
+    wanted[::6] += 100
+    torch.testing.assert_close(second.restore().view(60, -1), wanted)
+
+
+def test_images_may_keep_nothing():
+    tokens = TokenSet.full(a_map(), (4, 5))
+    keep = torch.zeros(60, dtype=torch.bool)
+    keep[20:23] = True
+    subset = tokens.select(keep)
+    assert subset.counts == (0, 3, 0) and subset.equal_count is None
+    assert torch.equal(tokens.select(keep & False).restore(), tokens.home)
+
+
+def test_refresh_takes_new_values_for_the_same_positions():
+    x = a_map()
+    subset = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 7 == 0)
+    fresh = subset.refresh(x * 2)
+    assert torch.equal(fresh.x, subset.x * 2) and torch.equal(fresh.restore(), x * 2)
+
+
+def test_to_map_and_prefix():
+    tokens = TokenSet.full(a_map(prefix=2), (4, 5), 2).select(torch.arange(66) % 11 < 4)
+    assert torch.equal(tokens.to_map(torch.ones(len(tokens.x))).flatten(), (torch.arange(66) % 11 < 4).float())
+    assert torch.equal(tokens.is_prefix(), tokens.index % 22 < 2)
+
+
+def test_gradients_go_through_select_and_restore():
+    x = a_map().requires_grad_()
+    subset = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 2 == 0)
+    subset.with_x(subset.x * 3).restore().sum().backward()
+    assert torch.equal(x.grad.view(60, -1)[:, 0], torch.where(torch.arange(60) % 2 == 0, 3.0, 1.0))
+
+
+def test_a_wrong_grid_is_one_sentence():
+    with pytest.raises(ValueError, match="20 tokens do not fit a grid of 4 x 4"):
+        TokenSet.full(a_map(), (4, 4))

@@ -1,0 +1,104 @@
+"""Evaluate a checkpoint on the test data of a config."""
+
+import argparse
+import os
+import sys
+
+from mmcv.cnn.utils import fuse_conv_bn
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+
+from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.launch import add_common_options, build_runner, load_config, run
+
+COCO_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
+    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm")
+    parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
+    parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
+    parser.add_argument("--show-dir", metavar="DIR", help="write the pictures with their predictions here")
+    parser.add_argument("--show-score-thr", type=float, default=0.3, metavar="S",
+                        help="draw detections from this score on (default: 0.3)")
+    parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
+    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    add_common_options(parser)
+    args = parser.parse_args()
+    if args.out and not args.out.endswith((".pkl", ".pickle")):
+        parser.error(f"--out {args.out}: predictions are written as .pkl, give a name that ends so")
+    return args
+
+
+class FuseConvBN(Hook):
+    """Fold batch norms after the weights are loaded and before the first image."""
+
+    def before_test(self, runner):
+        runner.model = fuse_conv_bn(runner.model)
+
+
+def set_metrics(cfg, metrics):
+    """Make the COCO-style evaluators of ``cfg`` compute ``metrics``."""
+    unknown = [m for m in metrics if m not in COCO_METRICS]
+    if unknown:
+        raise ConfigError(f"--eval {unknown[0]} is not a metric: choose from {', '.join(COCO_METRICS)}")
+    chosen = [e for e in evaluators(cfg) if "metric" in e or e["type"].split(".")[-1] == "CocoMetric"]
+    if not chosen:
+        kinds = ", ".join(e["type"] for e in evaluators(cfg))
+        raise ConfigError(f"--eval does not apply: the config's test_evaluator ({kinds}) has no metric to choose")
+    for evaluator in chosen:
+        evaluator["metric"] = list(metrics)
+
+
+def evaluators(cfg):
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+
+
+def draw_predictions(cfg, args):
+    """Switch on the config's visualization hook, whichever toolbox it is of."""
+    if args.show and sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
+        raise ConfigError("--show needs a display and there is none: use --show-dir DIR")
+    hook = (cfg.get("default_hooks") or {}).get("visualization")
+    if not hook:
+        raise ConfigError("--show and --show-dir need default_hooks.visualization in the config (DetVisualizationHook)")
+    folder = os.path.abspath(args.show_dir) if args.show_dir else None
+    hook.update(show=args.show)
+    if hook["type"].startswith("Det"):
+        hook.update(draw=True, interval=1, test_out_dir=folder, score_thr=args.show_score_thr)
+    elif hook["type"].startswith("Seg"):
+        hook.update(draw=True, interval=1)
+        if folder:
+            cfg.visualizer.update(save_dir=folder)
+    else:
+        hook.update(enable=True, interval=1, out_dir=folder)
+
+
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args)
+    if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
+        raise ConfigError(f"config {args.config} lacks test_dataloader or test_evaluator: there is nothing to test on")
+    if "://" not in args.checkpoint and not os.path.isfile(os.path.expanduser(args.checkpoint)):
+        raise CheckpointError(f"checkpoint {args.checkpoint} does not exist: check the path")
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.eval:
+        set_metrics(cfg, args.eval)
+    if args.out:
+        kind = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
+        cfg.test_evaluator = [*evaluators(cfg), dict(type=kind, out_file_path=args.out)]
+    if args.show or args.show_dir:
+        draw_predictions(cfg, args)
+    if args.amp and get_device() == "cpu":
+        print("No GPU: mixed precision is off, testing runs in float32.", file=sys.stderr)
+    elif args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.fuse_conv_bn:
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type=FuseConvBN)]
+    build_runner(cfg, splits=("test",)).test()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,57 @@
+"""Train the model of a config."""
+
+import argparse
+import os
+
+from mmcv_custom.config_check import check_batch_size
+from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.launch import add_common_options, build_runner, load_config, run
+from mmcv_custom.runner import latest_checkpoint
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="CHECKPOINT",
+                        help="continue a run: from CHECKPOINT, or from the latest in the work dir, if there is one")
+    parser.add_argument("--load-from", metavar="CHECKPOINT", help="start from these weights")
+    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument("--auto-scale-lr", action="store_true",
+                        help="scale the learning rate by the total batch over the recipe's")
+    add_common_options(parser)
+    args = parser.parse_args()
+    if args.load_from and args.resume not in (None, "auto"):
+        parser.error("--load-from starts a new run and --resume CHECKPOINT continues one: give one of them")
+    return args
+
+
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args)
+    if cfg.get("train_dataloader") is None:
+        raise ConfigError(f"config {args.config} has no train_dataloader: there is nothing to train on")
+    if args.amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if args.auto_scale_lr:
+        if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise ConfigError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the recipe's batch")
+        cfg.auto_scale_lr.enable = True
+    cfg.load_from = args.load_from or cfg.get("load_from")
+    if args.resume is not None:
+        found = latest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
+        # Without a checkpoint yet, the run begins as it would have without --resume.
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.load_from
+    if cfg.load_from and "://" not in cfg.load_from and not os.path.isfile(os.path.expanduser(cfg.load_from)):
+        raise CheckpointError(f"checkpoint {cfg.load_from} does not exist: check --load-from, --resume and load_from")
+
+    runner = build_runner(cfg, splits=("train", "val"))
+    advice = check_batch_size(cfg, runner.world_size)
+    if advice:
+        runner.logger.warning(advice)
+    runner.train()
+
+
+if __name__ == "__main__":
+    run(main)
