@@ -28,7 +28,8 @@ PIP := $(VENV_PY) -m pip install -qq --disable-pip-version-check
 PY := $(VENV_PY)
 READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT))
 # This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
-RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
+# Waiting threads sleep: spinning ones make training ten times slower as soon as another program wants a core.
+RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@

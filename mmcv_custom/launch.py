@@ -2,11 +2,13 @@
 
 import os
 import sys
+from importlib import import_module
 
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 
+from .checkpoint import load_into
 from .config_check import check_config
 from .data_check import check_datasets
 from .errors import ConfigError, UserError
@@ -58,7 +60,23 @@ def build_runner(cfg, splits):
     """The Runner of ``cfg`` after its data were checked (by the main process: it reads whole annotation files)."""
     for sentence in check_datasets(cfg, splits) if is_main_process() else ():
         print(f"Note: {sentence}.", file=sys.stderr)
-    return RUNNERS.build(cfg)
+    try:
+        return RUNNERS.build(cfg)
+    except (TypeError, ValueError) as error:
+        # What constructors say of their arguments is said to the user; any other TypeError is a bug.
+        if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):
+            raise
+        raise ConfigError(f"config {cfg.filename}: {error}") from error
+
+
+def build_model(cfg, checkpoint):
+    """The model of ``cfg`` with the weights of ``checkpoint``, in evaluation mode, for use without a Runner."""
+    for modules in (cfg.get("custom_imports") or {}).get("imports", []):
+        import_module(modules)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    model = MODELS.build(cfg.model)
+    load_into(model, checkpoint)
+    return model.eval()
 
 
 def is_main_process():

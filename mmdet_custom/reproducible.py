@@ -24,7 +24,8 @@ class SeededSampler(RandomSampler):
     def sample(self, assign_result, pred_instances, gt_instances, **kwargs) -> SamplingResult:
         iteration = MessageHub.get_current_instance().get_info("iter", 0)
         boxes = torch.as_tensor(gt_instances.bboxes).cpu().numpy().tobytes()
-        self.generator = torch.Generator().manual_seed((iteration << 32) | zlib.crc32(boxes))
+        # Mixed into one 32-bit number: torch's generator looks at no more of its seed.
+        self.generator = torch.Generator().manual_seed(zlib.crc32(boxes, iteration))
         return super().sample(assign_result, pred_instances, gt_instances, **kwargs)
 
     def random_choice(self, gallery: Tensor, num: int) -> Tensor:

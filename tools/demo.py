@@ -6,6 +6,7 @@ repeated, and training that was interrupted goes on where it stopped.
 """
 
 import argparse
+import json
 import shlex
 import statistics
 import subprocess
@@ -34,14 +35,13 @@ def parse_args():
     parser.add_argument("--work-dir", default="work_dirs/demo", help="where everything but the data goes")
     parser.add_argument("--pictures", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
-    parser.add_argument("--timed", type=int, default=40, metavar="N", help="validation pictures to time on (default: 40)")
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
     return parser.parse_args()
 
 
 def call(*command):
     """Run one of the tools, printed as a user would type it."""
-    print("\n$ " + shlex.join(["python", *(str(Path(c).relative_to(ROOT)) if str(c).startswith(str(ROOT)) else str(c)
-                                           for c in command)]), flush=True)
+    print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
     done = subprocess.run([sys.executable, *map(str, command)])
     if done.returncode:
         sys.exit(done.returncode)
@@ -59,10 +59,10 @@ def train(name, folder, epochs, start=None):
 
 
 def evaluate(name, folder, checkpoint):
-    """Box and mask AP through tools/test.py."""
+    """The scores of one model through tools/test.py, as its evaluator names them."""
     scores = folder / f"{name}_scores.json"
     call(ROOT / "tools/test.py", CONFIGS[name], checkpoint, "--work-dir", folder / f"{name}_test", "--scores", scores)
-    return scores
+    return json.loads(scores.read_text())
 
 
 def measure(models, dataset, number):
@@ -115,7 +115,7 @@ def main():
          "--train", args.pictures[0], "--val", args.pictures[1])
     checkpoints = {"dense": train("dense", folder, epochs[0])}
     checkpoints["pruned"] = train("pruned", folder, epochs[1], start=checkpoints["dense"])
-    scores = {name: Config.fromfile(evaluate(name, folder, path)).to_dict() for name, path in checkpoints.items()}
+    scores = {name: evaluate(name, folder, path) for name, path in checkpoints.items()}
 
     print("\nTiming both on the same pictures, in turns ...", flush=True)
     configs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}

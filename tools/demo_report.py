@@ -41,9 +41,9 @@ PAGE = """<!doctype html>
 <p>{summary}</p>
 <table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>tokens kept<th>GFLOPs<th>ms<th>backbone ms</tr>
 {rows}</table>
-<p class="small">Tokens kept: mean over the pruned blocks. GFLOPs: mean over the timed pictures, a multiply-add counts 2.
-ms: median per picture, batch 1, both models in turns on one machine; a ratio of the two means something, a single time
-does not.</p>
+<p class="small">Tokens kept: mean over the pruned blocks. GFLOPs: mean over the timed pictures; a multiply-add counts
+2. ms: median per picture, batch 1, both models in turns on one machine; a ratio of the two means something, a single
+time does not.</p>
 <h2>Kept tokens by block</h2>
 <div class="bars">{bars}</div>
 <h2>What the pruned detector leaves out</h2>
@@ -81,12 +81,12 @@ def write_report(path, rows, models, dataset, number=6):
 def _summary(dense, pruned):
     lost = dense["box_AP50"] - pruned["box_AP50"]
     change = f"{abs(lost):.3f} below" if lost > 0 else f"{abs(lost):.3f} above"
-    return (f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 is "
-            f"{change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
+    return (f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 "
+            f"is {change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
             f"{pruned['gflops'] / dense['gflops']:.0%} of the whole network's operations and took "
             f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
-            "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the demo "
-            "shows that it is right, not how fast it gets.")
+            "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
+            "demo shows that it is right, not how fast it gets.")
 
 
 def _table_row(r):
@@ -96,8 +96,8 @@ def _table_row(r):
 
 
 def _bar(block, share):
-    return (f"<span>block {block}</span><div class='track'><div class='bar' style='width:{share:.1%}'>&nbsp;</div></div>"
-            f"<span>{share:.0%}</span>")
+    bar = f"<div class='track'><div class='bar' style='width:{share:.1%}'>&nbsp;</div></div>"
+    return f"<span>block {block}</span>{bar}<span>{share:.0%}</span>"
 
 
 def _picture(models, dataset, index):

@@ -9,7 +9,8 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import add_common_options, build_runner, load_config, run
+from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
+from mmcv_custom.results import write_json
 
 COCO_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
 
@@ -20,6 +21,7 @@ def parse_args():
     parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
+    parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
     parser.add_argument("--show-dir", metavar="DIR", help="write the pictures with their predictions here")
     parser.add_argument("--show-score-thr", type=float, default=0.3, metavar="S",
@@ -97,7 +99,9 @@ def main():
         cfg.test_cfg.fp16 = True
     if args.fuse_conv_bn:
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type=FuseConvBN)]
-    build_runner(cfg, splits=("test",)).test()
+    scores = build_runner(cfg, splits=("test",)).test()
+    if args.scores and is_main_process():
+        write_json(args.scores, scores)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,19 @@ model = dict(
         use_extra_extractor=False,
         conv_inplane=16,
         norm_cfg=_group_norm),
-    neck=dict(in_channels=[96, 96, 96, 96], out_channels=64),
+    neck=dict(in_channels=[96, 96, 96, 96], out_channels=64, norm_cfg=_group_norm),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
         mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         mask_head=dict(
-            type='GlobalMeanMaskHead', num_convs=2, in_channels=64, conv_out_channels=64, num_classes=10)),
+            type='GlobalMeanMaskHead',
+            num_convs=2,
+            in_channels=64,
+            conv_out_channels=64,
+            num_classes=10,
+            norm_cfg=_group_norm)),
     train_cfg=dict(
         rpn=dict(sampler=_sampler),
         rpn_proposal=dict(nms_pre=300, max_per_img=200),

@@ -89,7 +89,8 @@ def test_config(path, tmp_path):
     assert len(metainfo["classes"]) == classes
     annotation = small_coco(tmp_path, metainfo["classes"])
 
-    build_optim_wrapper(model, {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper"))
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    build_optim_wrapper(model, fp32)
     data = model.data_preprocessor(shrink(batch(cfg, cfg.train_dataloader, tmp_path, annotation)), True)
     losses = model.train()(**data, mode="loss")
     total, logged = model.parse_losses(losses)

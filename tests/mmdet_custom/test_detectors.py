@@ -1,11 +1,13 @@
 """Detectors: the reducer's losses and logs, and the parts that do not depend on how a batch is split."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -19,15 +21,16 @@ BACKBONE = dict(_delete_=True, type="ViTAdapter", img_size=64, embed_dim=24, dep
 
 def a_detector(base, kind):
     init_default_scope("mmdet")
-    cfg = Config.fromfile(f"mmdet::{base}") if "::" not in base else Config.fromfile(base)
-    cfg.merge_from_dict(dict(model=dict(type=kind, backbone=BACKBONE, neck=dict(in_channels=[24] * 4, out_channels=256))))
+    cfg = get_config(base)
+    backbone = deepcopy(BACKBONE)  # merging takes the _delete_ out of it
+    cfg.merge_from_dict(dict(model=dict(type=kind, backbone=backbone, neck=dict(in_channels=[24] * 4))))
     return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize(("base", "kind"), [
-    ("_base_/models/mask-rcnn_r50_fpn.py", "PrunedMaskRCNN"),
-    ("_base_/models/faster-rcnn_r50_fpn.py", "PrunedFasterRCNN"),
-    ("_base_/models/cascade-mask-rcnn_r50_fpn.py", "PrunedCascadeRCNN"),
+    ("mmdet::_base_/models/mask-rcnn_r50_fpn.py", "PrunedMaskRCNN"),
+    ("mmdet::_base_/models/faster-rcnn_r50_fpn.py", "PrunedFasterRCNN"),
+    ("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py", "PrunedCascadeRCNN"),
 ])
 def test_losses_and_logs(base, kind):
     model = a_detector(base, kind).train()
@@ -49,7 +52,8 @@ def sampled(iteration, seed):
     MessageHub.get_current_instance().update_info("iter", iteration)
     sampler = SeededSampler(num=8, pos_fraction=0.5, add_gt_as_proposals=False)
     boxes = torch.arange(400.0).view(100, 4)
-    assigned = AssignResult(2, torch.cat([torch.ones(20), torch.zeros(80)]).long(), torch.zeros(100), torch.zeros(100).long())
+    positive = (torch.arange(100) < 20).long()
+    assigned = AssignResult(2, positive, torch.zeros(100), torch.zeros(100).long())
     gt = InstanceData(bboxes=boxes[:2], labels=torch.zeros(2).long())
     result = sampler.sample(assigned, InstanceData(priors=boxes), gt)
     return torch.cat([result.pos_inds, result.neg_inds]).tolist()

@@ -65,7 +65,8 @@ def test_edges_read_zero_and_nan_reads_nothing():
     value.fill_(1.0)
     weights.fill_(1.0)
     for where, wanted in (((0.25, 0.25), 1.0), ((0.0, 0.25), 0.5), ((0.0, 0.0), 0.25), ((-0.25, 0.5), 0.0),
-                          ((1.0, 0.75), 0.5), ((9.0, 9.0), 0.0), ((float("nan"), 0.5), 0.0), ((float("inf"), 0.5), 0.0)):
+                          ((1.0, 0.75), 0.5), ((9.0, 9.0), 0.0), ((float("nan"), 0.5), 0.0),
+                          ((float("inf"), 0.5), 0.0)):
         at = torch.tensor(where).view(1, 1, 1, 1, 1, 2).requires_grad_()
         out = ms_deform_attn(value, [(2, 2)], at, weights)
         assert out.tolist() == [[[wanted] * 2]], where

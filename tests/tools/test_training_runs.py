@@ -1,0 +1,101 @@
+"""The quickstart configs through the launchers, small: two processes train like one, a killed run resumes like none was
+killed, the demo writes its report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = ROOT / "configs" / "quickstart"
+ENV = dict(os.environ, PYTHON=sys.executable, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+           OMP_WAIT_POLICY="PASSIVE")
+
+
+def run(*command, cwd):
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with 24 digit scenes in it, as the configs expect them."""
+    folder = tmp_path_factory.mktemp("project")
+    converter = ROOT / "tools/dataset_converters/digit_scenes.py"
+    run(sys.executable, converter, "data/digit_scenes", "--train", "24", "--val", "4", cwd=folder)
+    return folder
+
+
+def options(epochs, *more):
+    return ["--cfg-options", f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}",
+            "default_hooks.logger.interval=1", "load_from=None", *more]
+
+
+def logged(work_dir):
+    """The training scalars of a run, step by step."""
+    files = Path(work_dir).rglob("scalars.json")
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project):
+    config = QUICKSTART / "digits_vit-adapter-nano.py"
+    run(sys.executable, ROOT / "tools/train.py", config, "--work-dir", "one", *options(2), cwd=project)
+    said = run("sh", ROOT / "dist_train.sh", config, 2, "--work-dir", "two",
+               *options(2, "train_dataloader.batch_size=4"), cwd=project)
+    assert "total batch" not in said
+    one, two = logged(project / "one"), logged(project / "two")
+    assert len(one) == len(two) == 6
+    names = [name for name in one[0] if "loss" in name]
+    assert {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"} <= set(names)
+    for a, b in zip(one, two, strict=True):
+        for name in names:
+            # Sums in another order, amplified by six steps of training.
+            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (a["step"], name)
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
+    """Killed with SIGKILL in the pruned model's training, whose Gumbel noise must not change either."""
+    config = QUICKSTART / "digits_svit-adapter-nano.py"
+    command = [sys.executable, ROOT / "tools/train.py", config]
+    run(*command, "--work-dir", "whole", *options(3), cwd=project)
+    process = subprocess.Popen([str(c) for c in (*command, "--work-dir", "killed", *options(3))], cwd=project, env=ENV,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    first = project / "killed" / "epoch_1.pth"
+    while not first.exists():
+        assert process.poll() is None, "training ended before it could be killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (project / "killed" / "epoch_3.pth").exists()
+    run(*command, "--work-dir", "killed", "--resume", *options(3), cwd=project)
+    whole, resumed = (torch.load(project / name / "epoch_3.pth", weights_only=False)["state_dict"]
+                      for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_total_batch_that_is_not_the_recipes_is_said(project):
+    said = run(sys.executable, ROOT / "tools/train.py", QUICKSTART / "digits_vit-adapter-nano.py", "--work-dir", "said",
+               *options(1, "train_dataloader.batch_size=2", "train_dataloader.dataset.indices=2"), cwd=project)
+    assert "batch" in said and "2" in said and "8" in said and "auto-scale-lr" in said
+
+
+def test_demo_writes_report_and_rows(project):
+    run(sys.executable, ROOT / "tools/demo.py", "--pictures", 24, 4, "--epochs", 1, 1, "--timed", 2, cwd=project)
+    rows = json.loads((project / "work_dirs/demo/results.json").read_text())
+    assert [row["model"] for row in rows] == ["dense", "pruned"]
+    for row in rows:
+        assert {"box_AP", "box_AP50", "mask_AP", "keep_ratio", "gflops", "ms", "command", "versions"} <= set(row)
+    assert rows[0]["keep_ratio"] == 1 and 0 < rows[1]["keep_ratio"] < 1
+    assert rows[1]["gflops"] < rows[0]["gflops"]
+    report = (project / "work_dirs/demo/report.html").read_text()
+    assert report.count("data:image/png;base64,") == 3 * 4 and "block 5" in report
