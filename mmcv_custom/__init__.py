@@ -5,12 +5,14 @@ from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .runner import PruningRunner, latest_checkpoint
+from .transforms import LoadImage
 
 __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
     "LayerDecayOptimWrapperConstructor",
+    "LoadImage",
     "LoadReport",
     "PruningRunner",
     "ReduceLogsHook",

@@ -10,7 +10,8 @@ import re
 from collections import OrderedDict
 
 import torch
-import torch.nn.functional as F
+
+from token_pruning.vit import resize_positions
 
 # The lookbehind pins a rule to a whole path component, so `my_blocks.0` is not `blocks.0`.
 _BLOCK = r"(?<![^.])blocks\.(\d+)\."
@@ -117,10 +118,8 @@ def resize_pos_embed(table, to_grid, prefix=1):
         raise ValueError(f"a position table of {table.shape[1]} rows minus {prefix} class rows is not a square grid")
     if (side, side) == tuple(to_grid):
         return table
-    grid = table[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
-    grid = F.interpolate(grid, size=tuple(to_grid), mode="bicubic", align_corners=False)
-    grid = grid.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
-    return torch.cat([table[:, :prefix], grid], dim=1)
+    patches = resize_positions(table[:, prefix:].float(), (side, side), to_grid).to(table.dtype)
+    return torch.cat([table[:, :prefix], patches], dim=1)
 
 
 def fit_pos_embed(table, like):

@@ -1,6 +1,7 @@
 """What the training and the testing tool share: options, reading the config, ending on a mistake."""
 
 import os
+import re
 import sys
 from importlib import import_module
 
@@ -93,7 +94,9 @@ def run(main):
             dist.barrier()  # the slowest process may still need the others
     except UserError as error:
         if is_main_process():
-            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+            # From a data worker the sentence comes at the end of that worker's traceback.
+            sentence = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
+            print(f"{os.path.basename(sys.argv[0])}: {sentence}", file=sys.stderr)
         sys.exit(2)
     finally:
         if dist.is_initialized():

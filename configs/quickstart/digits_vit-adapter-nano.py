@@ -1,16 +1,5 @@
-# Dense nano detector from scratch: about nine minutes on two CPU cores.
-_base_ = ['../_base_/mask_rcnn_nano.py', '../_base_/digit_scenes.py', '../_base_/runtime.py']
+# Dense nano detector from scratch: some nine minutes on two CPU cores.
+_base_ = ['../_base_/mask_rcnn_nano.py', '../_base_/digit_scenes.py', '../_base_/recipe_from_scratch.py',
+          '../_base_/runtime.py']
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=5, eta_min=1e-5, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=5, val_interval=5)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-auto_scale_lr = dict(enable=False, base_batch_size=8)
 default_hooks = dict(logger=dict(interval=25))

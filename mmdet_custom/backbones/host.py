@@ -51,5 +51,9 @@ def pad_to(image: Tensor, multiple: int) -> Tensor:
 
 
 def crop_to(maps: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
-    """Maps (B, C, ., .) of strides 4, 8, 16, 32 cut back to what an image of ``size`` (h, w) covers."""
-    return [m[..., :-(-size[0] // s), :-(-size[1] // s)] for m, s in zip(maps, STRIDES, strict=True)]
+    """Maps (B, C, ., .) of strides 4, 8, 16, 32 cut back to what an image of ``size`` (h, w) covers.
+
+    Contiguous: maps made of token sequences have channels last, convolutions of a neck would pass that on, and MMCV's
+    RoIAlign on CPU reads any other layout as if it were contiguous, without a word.
+    """
+    return [m[..., :-(-size[0] // s), :-(-size[1] // s)].contiguous() for m, s in zip(maps, STRIDES, strict=True)]

@@ -1,0 +1,31 @@
+"""The results page says what its rows say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from mmcv_custom.results import row, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def results_page():
+    spec = importlib.util.spec_from_file_location("results_page", ROOT / "tools/analysis_tools/results_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_committed_page_is_generated_from_the_committed_rows():
+    assert (ROOT / "docs/results.md").read_text() == results_page().page(ROOT / "docs/results")
+
+
+def test_rows_hold_their_circumstances(tmp_path):
+    made = row(model="dense", ms=12.34, command="make demo")
+    assert {"model", "ms", "command", "commit", "date", "machine", "versions"} <= made.keys()
+    assert made["versions"]["torch"] and made["machine"]["cores"]
+    columns = [["model", "model"], ["ms", "ms"]]
+    write_json(tmp_path / "a.json", dict(title="T", text="Some text.", columns=columns, rows=[made]))
+    text = results_page().page(tmp_path)
+    assert "| dense | 12.3 |" in text and "make demo" in text
+    assert not list(tmp_path.glob("*.part")) and json.loads((tmp_path / "a.json").read_text())["title"] == "T"
