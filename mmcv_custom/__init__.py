@@ -2,7 +2,7 @@
 
 from .checkpoint import LoadReport, load_into, read_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
-from .hooks import ReduceLogsHook, SeedByIterHook, reduce_log_vars
+from .hooks import FuseConvBNHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .runner import PruningRunner, latest_checkpoint
 from .transforms import LoadImage
@@ -11,9 +11,11 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "FuseConvBNHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",
     "LoadReport",
+    "ProgressBarHook",
     "PruningRunner",
     "ReduceLogsHook",
     "SeedByIterHook",

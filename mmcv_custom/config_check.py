@@ -74,6 +74,29 @@ def check_config(cfg):
         raise ConfigError("; ".join(sentences))
 
 
+def check_options(cfg, options):
+    """Raise ConfigError when an option of the command line sets a name that is only used while the file is read.
+
+    ``data_root=X`` would change nothing: the file has already copied the old value to where it is used. ``cfg`` is the
+    file's, before the options went in.
+    """
+    for name in options:
+        if name.split(".")[0] not in _RUNNER | _TOOLS:
+            places = [place for place in _places(cfg.to_dict(), cfg.get(name, object())) if place != name]
+            where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
+            raise ConfigError(f"--cfg-options {name}=... changes nothing: it only names a value in the file.{where}")
+
+
+def _places(node, value, path=""):
+    """Dotted names below ``node`` whose last part and value are those of a top-level name."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in items:
+        here = f"{path}.{key}" if path else str(key)
+        if path and not isinstance(inner, (dict, list)) and inner == value:
+            yield here
+        yield from _places(inner, value, here)
+
+
 def check_batch_size(cfg, world_size=1):
     """A sentence when the total batch is not the one the learning rate was chosen for, else None.
 

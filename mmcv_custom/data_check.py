@@ -7,6 +7,12 @@ from mmengine.registry import DATASETS
 
 from .errors import DataError
 
+_NEEDED = {
+    "images": {"id", "file_name"},
+    "annotations": {"image_id", "category_id", "bbox"},
+    "categories": {"id", "name"},
+}
+
 
 def check_datasets(cfg, splits=("train", "val")):
     """Check the data a config names. Returns sentences of advice; raises DataError, one sentence, for what cannot work.
@@ -35,7 +41,8 @@ def check_datasets(cfg, splits=("train", "val")):
                 content = read_coco(ann_file)
                 advice += check_coco(content, ann_file, classes, where, training=split == "train")
                 _check_heads(cfg.get("model"), classes, where)
-                _check_first_image(dataset, content, ann_file, where)
+                _check_images(dataset, content, ann_file, where)
+        _check_evaluators(cfg, split)
     return advice
 
 
@@ -95,6 +102,13 @@ def read_coco(ann_file):
         content["annotations"], lacking = [], []
     if lacking:
         raise DataError(f"annotation file {ann_file} has no {' and no '.join(lacking)}: it is not in COCO format")
+    for part, needed in _NEEDED.items():
+        entries = content[part]
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and needed <= e.keys() for e in entries):
+            raise DataError(
+                f"annotation file {ann_file} is not in COCO format: {part} must be a list of entries with "
+                f"{' and '.join(sorted(needed))}"
+            )
     return content
 
 
@@ -132,11 +146,36 @@ def _check_paths(where, dataset, ann_file):
             )
 
 
-def _check_first_image(dataset, content, ann_file, where):
-    folder = os.path.join(dataset.get("data_root") or "", (dataset.get("data_prefix") or {}).get("img") or "")
-    first = os.path.join(folder, content["images"][0]["file_name"])
-    if not os.path.exists(first):
-        raise DataError(f"{first}, the first image of {ann_file}, does not exist: check {where}.data_prefix.img")
+def _check_images(dataset, content, ann_file, where):
+    """All of them: a missing one would end the training in the middle of an epoch."""
+    folder = _local(dataset, (dataset.get("data_prefix") or {}).get("img") or "./")
+    if folder is None:
+        return
+    listing = set(os.listdir(folder))  # one look instead of a hundred thousand
+    names = [image["file_name"] for image in content["images"]]
+    absent = [n for n in names if n not in listing and not os.path.exists(os.path.join(folder, n))]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of the {len(names)} images of {ann_file} are not in {folder} ({_listed(absent)}): "
+            f"put them there or check {where}.data_prefix.img"
+        )
+
+
+def _check_evaluators(cfg, split):
+    """The evaluator's ground truth exists and is the one its pictures come with."""
+    evaluators = cfg.get(f"{split}_evaluator") or []
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        truth = evaluator.get("ann_file")
+        if not isinstance(truth, str) or evaluator.get("backend_args") or "://" in truth:
+            continue
+        if not os.path.exists(truth):
+            raise DataError(f"{split}_evaluator.ann_file {truth} does not exist: put it there or correct the path")
+        leaves = _leaves((cfg.get(f"{split}_dataloader") or {}).get("dataset"))
+        pictures = [_local(leaf, leaf.get("ann_file")) for leaf in leaves]
+        if pictures and all(p and os.path.exists(p) and not os.path.samefile(p, truth) for p in pictures):
+            raise DataError(
+                f"{split}_evaluator.ann_file {truth} is not the {split}_dataloader's {pictures[0]}: set both alike"
+            )
 
 
 def _dataset_class(cfg, kind):

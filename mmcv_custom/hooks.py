@@ -1,14 +1,17 @@
-"""What happens around training iterations: seeds that survive a kill, logged values of all processes."""
+"""What happens around iterations: seeds that survive a kill, logged values of all processes, progress bars."""
 
 import random
+import sys
 from functools import partial
 
 import numpy as np
 import torch
+from mmcv.cnn.utils import fuse_conv_bn
 from mmengine.dataset import worker_init_fn
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from tqdm import tqdm
 
 
 @HOOKS.register_module()
@@ -24,14 +27,10 @@ class SeedByIterHook(Hook):
     stopped, which a new process cannot know; said in the log), those of an iteration-based loop with workers, and GPU
     kernels that are not deterministic.
 
-    Args:
-        seed: any non-negative integer.
+    The seed is the Runner's (``randomness = dict(seed=...)`` in the config).
     """
 
     priority = "VERY_HIGH"  # before any hook that might draw
-
-    def __init__(self, seed=0):
-        self.seed = seed
 
     def before_train(self, runner):
         """Let data workers take their seed from this process."""
@@ -49,14 +48,14 @@ class SeedByIterHook(Hook):
 
     def before_train_epoch(self, runner):
         """Seed what is drawn before the first iteration: the workers' base seed, the first batch without workers."""
-        self._seed(runner.iter, 0)
+        self._seed(runner, 0)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed what the iteration draws."""
-        self._seed(runner.iter, 1)
+        self._seed(runner, 1)
 
-    def _seed(self, iteration, moment):
-        words = np.random.SeedSequence([self.seed, iteration, get_rank(), moment]).generate_state(1)
+    def _seed(self, runner, moment):
+        words = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank(), moment]).generate_state(1)
         _seed_all(int(words[0]))
 
 
@@ -70,6 +69,56 @@ class ReduceLogsHook(Hook):
         """Replace the values of ``outputs``, the dict of a training step."""
         if outputs:
             outputs.update(reduce_log_vars(outputs))
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """A progress bar for each epoch and each evaluation, on a terminal only: log files stay free of it."""
+
+    priority = "LOW"
+
+    def before_train_epoch(self, runner):
+        self._open(runner, f"epoch {runner.epoch + 1}/{runner.max_epochs}", runner.train_dataloader)
+
+    def before_val_epoch(self, runner):
+        self._open(runner, "validation", runner.val_dataloader)
+
+    def before_test_epoch(self, runner):
+        self._open(runner, "test", runner.test_dataloader)
+
+    def _open(self, runner, what, loader):
+        shown = is_main_process() and sys.stderr.isatty()
+        self.bar = tqdm(total=len(loader), desc=what, unit="batch", leave=False, disable=not shown, dynamic_ncols=True)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """One step on, with the loss beside the bar."""
+        if outputs and "loss" in outputs and not self.bar.disable:
+            self.bar.set_postfix(loss=f"{float(outputs['loss']):.3f}", refresh=False)
+        self.bar.update()
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """One batch on."""
+        self.bar.update()
+
+    after_test_iter = after_val_iter
+
+    def after_train_epoch(self, runner):
+        """Take the bar away."""
+        self.bar.close()
+
+    def after_val_epoch(self, runner, metrics=None):
+        """Take the bar away."""
+        self.bar.close()
+
+    after_test_epoch = after_val_epoch
+
+
+@HOOKS.register_module()
+class FuseConvBNHook(Hook):
+    """Fold batch norms into convolutions after the weights are loaded and before the first test image."""
+
+    def before_test(self, runner):
+        runner.model = fuse_conv_bn(runner.model)
 
 
 def _seed_worker(worker_id):

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 from importlib import import_module
 
 import torch.distributed as dist
@@ -10,9 +11,9 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 
 from .checkpoint import load_into
-from .config_check import check_config
+from .config_check import check_config, check_options
 from .data_check import check_datasets
-from .errors import ConfigError, UserError
+from .errors import ConfigError, DataError, UserError
 
 
 class _CfgOptions(DictAction):
@@ -43,6 +44,7 @@ def load_config(path, args):
         cfg = Config.fromfile(path)
     except (FileNotFoundError, SyntaxError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from None
+    check_options(cfg, args.cfg_options)
     try:
         cfg.merge_from_dict(args.cfg_options)
     except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -61,13 +63,7 @@ def build_runner(cfg, splits):
     """The Runner of ``cfg`` after its data were checked (by the main process: it reads whole annotation files)."""
     for sentence in check_datasets(cfg, splits) if is_main_process() else ():
         print(f"Note: {sentence}.", file=sys.stderr)
-    try:
-        return RUNNERS.build(cfg)
-    except (TypeError, ValueError) as error:
-        # What constructors say of their arguments is said to the user; any other TypeError is a bug.
-        if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):
-            raise
-        raise ConfigError(f"config {cfg.filename}: {error}") from error
+    return RUNNERS.build(cfg)
 
 
 def build_model(cfg, checkpoint):
@@ -93,11 +89,28 @@ def run(main):
         if dist.is_initialized():
             dist.barrier()  # the slowest process may still need the others
     except UserError as error:
+        # A config is wrong in every process alike; a picture is broken in the one that reads it.
+        if is_main_process() or isinstance(error, DataError):
+            _say(error)
+        sys.exit(2)
+    except (TypeError, ValueError, KeyError) as error:
+        if not _while_building(error):
+            raise
         if is_main_process():
-            # From a data worker the sentence comes at the end of that worker's traceback.
-            sentence = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
-            print(f"{os.path.basename(sys.argv[0])}: {sentence}", file=sys.stderr)
+            _say(f"the config does not fit: {error}")
         sys.exit(2)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this
+
+
+def _say(error):
+    # From a data worker the sentence comes at the end of that worker's traceback.
+    sentence = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
+    print(f"{os.path.basename(sys.argv[0])}: {sentence}", file=sys.stderr)
+
+
+def _while_building(error):
+    """Whether an error came out of a registry that was building something from the config, whenever that was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename.endswith(os.path.join("registry", "build_functions.py")) for frame in frames)

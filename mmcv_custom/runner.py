@@ -115,9 +115,9 @@ class PruningRunner(Runner):
     def wrap_model(self, model_wrapper_cfg, model):
         """MMEngine's, with DistributedDataParallel and batch norm for CPU where there is no accelerator."""
         if self.distributed and get_device() == "cpu" and not is_model_wrapper(model):
-            self.logger.warning("No GPU: SyncBN trains as BatchNorm, each process with its own statistics.")
-            self.cfg.pop("sync_bn", None)
-            model = revert_sync_batchnorm(model)
+            if self.cfg.pop("sync_bn", None) or any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules()):
+                self.logger.warning("No GPU: SyncBN trains as BatchNorm, each process with its own statistics.")
+                model = revert_sync_batchnorm(model)
             defaults = dict(
                 type="MMDistributedDataParallel",
                 broadcast_buffers=False,

@@ -20,7 +20,8 @@ class LoadImage(LoadImageFromFile):
         except FileNotFoundError:
             raise DataError(f"image {path} does not exist: check data_root and data_prefix") from None
         except Exception as error:  # each decoder has its own
-            raise DataError(f"image {path} cannot be read ({error}): save it again or take it out") from None
+            why = " ".join(str(error).split())
+            raise DataError(f"image {path} cannot be read ({why}): save it again or take it out") from None
         if loaded is None or loaded["img"] is None:
             raise DataError(f"image {path} is empty or broken: save it again or take it out")
         return loaded

@@ -51,7 +51,7 @@ def count_flops() -> Iterator[Flops]:
 
 def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0) -> int:
     """Closed form of one transformer block on ``tokens`` tokens of one image: 8 C^2 + 4 r C^2 per token and 4 n^2 C."""
-    return tokens * dim * dim * round(8 + 4 * mlp_ratio) + 4 * tokens * tokens * dim
+    return round(tokens * dim * dim * (8 + 4 * mlp_ratio)) + 4 * tokens * tokens * dim
 
 
 def _cpu_attention(q_shape, k_shape, v_shape, *args, out_shape=None, **kwargs) -> int:

@@ -65,9 +65,10 @@ class StackForward:
         if self.reducer:
             def between(tokens, qkv):
                 return self.reducer.after_attention(i, tokens, qkv, self.memory)
-        if self.checkpointing:
-            return checkpoint(run_block, self.blocks[i], tokens, keys, between, use_reentrant=False)
-        return run_block(self.blocks[i], tokens, keys, between)
+        def run(x):
+            return run_block(self.blocks[i], tokens.with_x(x), keys, between)
+        # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
+        return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 
     def map(self) -> Tensor:
         """The whole map (B, N, C) as it stands now."""

@@ -5,6 +5,7 @@ Shapes: B images, N tokens.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ _collectors: ContextVar[tuple[dict[str, Tensor], ...]] = ContextVar("loss_collec
 
 
 def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_processes: bool = False) -> Tensor:
-    """Squared distance of the kept fraction from its target (SViT, section 3.2; DynamicViT, equation 12).
+    """Squared distance of the kept fraction from its target (DynamicViT's and SViT's ratio loss).
 
     Args:
         gate: (B, N) kept = 1, dropped = 0, differentiable.
@@ -33,8 +34,9 @@ def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_process
     if all_processes and dist.is_available() and dist.is_initialized():
         total = torch.stack([gate.detach().sum(), gate.new_tensor(gate.numel())])
         dist.all_reduce(total)
-        # Only the value is global: the gradient of the local mean is what each process contributes.
-        mean = mean + (total[0] / total[1] - mean.detach())
+        # The value is global; the gradient is this process's part of it, times the processes it will be averaged over.
+        part = gate.sum() * dist.get_world_size() / total[1]
+        mean = part + (total[0] / total[1] - part.detach())
     return (mean - target).square()
 
 
@@ -53,7 +55,10 @@ def collect_losses() -> Iterator[dict[str, Tensor]]:
 
 
 def report_losses(losses: dict[str, Tensor]) -> None:
-    """Hand ``losses`` to every open ``collect_losses``."""
+    """Hand ``losses`` to every open ``collect_losses``; warns if there is none, since then they train nothing."""
+    if not _collectors.get() and any("loss" in name for name in losses):
+        warnings.warn("the reducer's losses were not collected and train nothing; use a detector with ReducerLosses "
+                      "(PrunedMaskRCNN ...) or `with collect_losses()`", stacklevel=3)
     for found in _collectors.get():
         for name, value in losses.items():
             found[name] = found[name] + value if name in found and "loss" in name else value

@@ -49,6 +49,11 @@ class Reducer(nn.Module):
         super().__init__()
         self.embed_dim, self.depth = embed_dim, depth
 
+    @property
+    def pruned_blocks(self) -> list[int]:
+        """Blocks that may run on a subset, or whose successors may: they must be able to, so not windowed."""
+        return []
+
     def start(self, tokens: TokenSet) -> Any:
         """Fresh memory for one forward that begins with ``tokens``."""
         return None

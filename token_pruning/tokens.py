@@ -61,11 +61,6 @@ class TokenSet:
     def is_full(self) -> bool:
         return self.index is None
 
-    @property
-    def equal_count(self) -> int | None:
-        """The number of tokens per image if all images have the same, else None."""
-        return self.counts[0] if len(set(self.counts)) == 1 else None
-
     def select(self, keep: Tensor) -> TokenSet:
         """The subset where ``keep`` (T,) is True. The others rest in the map with the values they have now."""
         rows = keep.nonzero().squeeze(1)

@@ -52,10 +52,6 @@ class PassTrace:
         """(B, L) fraction of the grid tokens that each block computed."""
         return self.masks().float().mean(dim=(2, 3))
 
-    def tokens_used(self) -> Tensor:
-        """(B, L) number of tokens, prefix tokens included, that each block computed."""
-        return torch.stack([self.used[i].sum(dim=1) for i in self.blocks], dim=1)
-
 
 class Trace:
     """Recorder: ``with Trace() as trace: model(images)``, then ``trace.passes[0].masks()``.

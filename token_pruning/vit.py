@@ -61,6 +61,10 @@ class PlainViT(nn.Module):
             if size:
                 block.attn.window_size = size
         self.reducer = build_reducer(reducer, embed_dim, depth)
+        clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
+        if clash:
+            raise ValueError(f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
+                             "list only global-attention blocks in the reducer's `blocks`")
         # A start from scratch, as timm's; published files overwrite it.
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.blocks.apply(init_linear)
@@ -99,4 +103,7 @@ def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | Non
     for name, values in (("window_attn", flags), ("window_size", sizes)):
         if len(values) != depth:
             raise ValueError(f"{name} has {len(values)} entries for {depth} blocks; give one per block")
+    for block, (flag, size) in enumerate(zip(flags, sizes, strict=True)):
+        if flag and not size:
+            raise ValueError(f"block {block} is windowed but its window_size is {size}; give the side in tokens")
     return [size if flag else None for flag, size in zip(flags, sizes, strict=True)]

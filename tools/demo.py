@@ -2,7 +2,7 @@
 one from it, evaluate and time both, and write one report.
 
 Everything runs through the ordinary tools; the commands are printed as they run. Training that is finished is not
-repeated, and training that was interrupted goes on where it stopped.
+repeated, and training that was interrupted goes on where it stopped, as long as the settings are the same.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model, run
 from mmcv_custom.results import row, write_json
 from mmcv_custom.runner import latest_checkpoint
@@ -37,6 +38,17 @@ def parse_args():
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
     return parser.parse_args()
+
+
+def settle(folder, args):
+    """Remember what this demo trains; refuse to go on in a folder that trained something else."""
+    settings = dict(pictures=list(args.pictures), epochs=args.epochs,
+                    configs={name: Config.fromfile(path).pretty_text for name, path in CONFIGS.items()})
+    known = folder / "settings.json"
+    if known.exists() and json.loads(known.read_text()) != settings:
+        raise ConfigError(f"{folder} holds a demo with other settings or of another version: delete it, or choose "
+                          "another with --work-dir")
+    write_json(known, settings)
 
 
 def call(*command):
@@ -97,7 +109,7 @@ def measure(models, dataset, number):
 
 def result_row(name, model, scores, measured, command):
     """One row of results.json. ``keep_ratio`` is the mean over the pruned blocks; GFLOPs count a multiply-add as 2."""
-    pruned = list(model.backbone.reducer.selector_of) if model.backbone.reducer else []
+    pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
     keep = [measured["keep_by_block"][block] for block in pruned]
     return row(
         model=name, box_AP=scores["coco/bbox_mAP"], box_AP50=scores["coco/bbox_mAP_50"],
@@ -110,6 +122,7 @@ def main():
     args = parse_args()
     began = time.time()
     folder = Path(args.work_dir)
+    settle(folder, args)
     epochs = args.epochs or (None, None)
     call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
          "--train", args.pictures[0], "--val", args.pictures[1])
@@ -122,7 +135,7 @@ def main():
     models = {name: build_model(configs[name], checkpoints[name]) for name in CONFIGS}
     dataset = DATASETS.build(configs["dense"].test_dataloader.dataset)
     measured = measure(models, dataset, args.timed)
-    command = "make demo" if args.epochs is None else None
+    command = "make demo" if len(sys.argv) == 1 else f"make demo ARGS='{shlex.join(sys.argv[1:])}'"
     rows = [result_row(name, models[name], scores[name], measured[name], command) for name in CONFIGS]
     write_json(folder / "results.json", rows)
     write_report(folder / "report.html", rows, models, dataset)

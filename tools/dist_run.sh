@@ -29,6 +29,8 @@ cores=${facts#* }
 if [ "$gpus" -gt 0 ] && [ "$processes" -gt "$gpus" ]; then
     die "GPUS is $processes and this machine has $gpus: ask for at most that many."
 fi
+# Without GPUs, threads that wait must sleep: spinning ones slow everything as soon as cores are shared.
+if [ "$gpus" -eq 0 ]; then export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"; fi
 # One process per core is the launcher's default; without GPUs the cores are all there is, so they are shared out.
 if [ "$gpus" -eq 0 ] && [ -z "${OMP_NUM_THREADS:-}" ]; then
     OMP_NUM_THREADS=$((cores / processes))

@@ -4,9 +4,7 @@ import argparse
 import os
 import sys
 
-from mmcv.cnn.utils import fuse_conv_bn
 from mmengine.device import get_device
-from mmengine.hooks import Hook
 
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
@@ -33,13 +31,6 @@ def parse_args():
     if args.out and not args.out.endswith((".pkl", ".pickle")):
         parser.error(f"--out {args.out}: predictions are written as .pkl, give a name that ends so")
     return args
-
-
-class FuseConvBN(Hook):
-    """Fold batch norms after the weights are loaded and before the first image."""
-
-    def before_test(self, runner):
-        runner.model = fuse_conv_bn(runner.model)
 
 
 def set_metrics(cfg, metrics):
@@ -98,7 +89,7 @@ def main():
     elif args.amp:
         cfg.test_cfg.fp16 = True
     if args.fuse_conv_bn:
-        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type=FuseConvBN)]
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="FuseConvBNHook")]
     scores = build_runner(cfg, splits=("test",)).test()
     if args.scores and is_main_process():
         write_json(args.scores, scores)

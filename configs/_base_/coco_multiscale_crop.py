@@ -19,7 +19,8 @@ train_pipeline = [
     dict(type='RandomCrop', crop_type='absolute_range', crop_size=(1024, 1024), allow_negative_crop=True),
     dict(type='PackDetInputs'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+# Workers live for one epoch, so that a resumed run draws the augmentations that an uninterrupted one draws.
+train_dataloader = dict(persistent_workers=False, dataset=dict(pipeline=train_pipeline))
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),

@@ -31,5 +31,5 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=_sampler),
         rpn_proposal=dict(nms_pre=300, max_per_img=200),
-        rcnn=dict(sampler=dict(type='SeededSampler', num=64))),
+        rcnn=dict(sampler=dict(type='SeededSampler', num=64, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)))

@@ -3,5 +3,6 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmcv_custom', 'mmdet_custom'])
 runner_type = 'PruningRunner'
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_last=True))
-custom_hooks = [dict(type='SeedByIterHook', seed=0), dict(type='ReduceLogsHook')]
+randomness = dict(seed=0)
+custom_hooks = [dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook')]
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

@@ -1,4 +1,4 @@
-"""What ViT and spatial prior tell each other (ViT-Adapter, section 3.4): injector, extractor, convolutional FFN.
+"""What ViT and spatial prior tell each other (ViT-Adapter, section 3.3): injector, extractor, convolutional FFN.
 
 Shapes: B images, H x W grid of stride 16, N = H * W ViT tokens, 21 N / 4 prior tokens (strides 8, 16, 32), C channels.
 """

@@ -1,4 +1,4 @@
-"""ViT-Adapter's spatial prior module: a small convolution pyramid beside the ViT (Chen et al., ICLR 2023, section 3.3).
+"""ViT-Adapter's spatial prior module: a small convolution pyramid beside the ViT (Chen et al., ICLR 2023, section 3.2).
 
 Shapes: B images, C channels, c1 at stride 4 as a map; c2, c3, c4 at strides 8, 16, 32 as sequences.
 """

@@ -66,6 +66,16 @@ def test_there_are_configs():
     assert {f"mask_rcnn/{name}.py" for name in published} <= names
 
 
+def test_a_config_that_starts_from_another_ones_weights_names_a_file_that_one_writes():
+    named = {path.stem: path for path in LEAVES}
+    starts = {path: Config.fromfile(path).get("load_from") for path in LEAVES}
+    starts = {path: Path(start) for path, start in starts.items() if start}
+    assert len(starts) > 5
+    for path, start in starts.items():
+        source = Config.fromfile(named[start.parent.name])
+        assert start.as_posix() == f"work_dirs/{start.parent.name}/epoch_{source.train_cfg.max_epochs}.pth", path
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
 def test_leaf_is_short(path):
     assert len(path.read_text().splitlines()) < 40

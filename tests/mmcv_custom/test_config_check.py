@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcv_custom import ConfigError
-from mmcv_custom.config_check import check_batch_size, check_config, unread_keys
+from mmcv_custom.config_check import check_batch_size, check_config, check_options, unread_keys
 
 
 def from_text(tmp_path, text):
@@ -43,3 +43,10 @@ def test_batch_size():
     assert check_batch_size(cfg, 2) is None
     cfg.auto_scale_lr.enable = True
     assert check_batch_size(cfg, 3) is None
+
+
+def test_options_that_only_name_a_value_are_refused():
+    cfg = Config(dict(data_root="data/coco/", train_dataloader=dict(dataset=dict(data_root="data/coco/"))))
+    with pytest.raises(ConfigError, match="data_root=... changes nothing: .* Set train_dataloader.dataset.data_root"):
+        check_options(cfg, {"data_root": "elsewhere/"})
+    check_options(cfg, {"train_dataloader.dataset.data_root": "elsewhere/", "load_from": None})

@@ -38,7 +38,7 @@ def test_what_fits_passes(data):
 @pytest.mark.parametrize("change, message", [
     (dict(ann_file="none.json"), "ann_file .*none.json does not exist"),
     (dict(data_prefix=dict(img="nowhere/")), "data_prefix .*nowhere/ does not exist"),
-    (dict(images=("b.jpg",)), "b.jpg, the first image of .* does not exist"),
+    (dict(images=("b.jpg",)), "1 of the 1 images of .* are not in .*b.jpg"),
     (dict(images=()), "lists no images"), (dict(used=()), "no annotation of the 2 classes"),
     (dict(used=(9,)), "category id 9, which its categories do not list"),
     (dict(classes=("cat", "bird"), categories=("cat", "dog")), "bird of .* is not among the categories"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmcv_custom import ReduceLogsHook, SeedByIterHook, reduce_log_vars
+from mmcv_custom import ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 
 
 class Draws:
@@ -22,14 +22,14 @@ def draw():
 
 
 def test_numbers_depend_on_seed_and_iteration_only():
-    hook = SeedByIterHook(seed=3)
+    hook = SeedByIterHook()
     drawn = []
     for iteration in (5, 6, 5):
-        hook.before_train_iter(SimpleNamespace(iter=iteration), 0)
+        hook.before_train_iter(SimpleNamespace(iter=iteration, seed=3), 0)
         drawn.append(draw())
-    hook.before_train_epoch(SimpleNamespace(iter=5))
+    hook.before_train_epoch(SimpleNamespace(iter=5, seed=3))
     drawn.append(draw())
-    SeedByIterHook(seed=4).before_train_iter(SimpleNamespace(iter=5), 0)
+    hook.before_train_iter(SimpleNamespace(iter=5, seed=4), 0)
     assert drawn[0] == drawn[2] and len({drawn[0], drawn[1], drawn[3], draw()}) == 4
 
 
@@ -37,7 +37,7 @@ def test_numbers_depend_on_seed_and_iteration_only():
 def test_data_pipeline_repeats_after_a_resume_and_changes_with_the_epoch(workers):
     def epochs(iterations):
         hook, loader = SeedByIterHook(), DataLoader(Draws(), num_workers=workers, collate_fn=list)
-        runner = SimpleNamespace(train_dataloader=loader, iter=0)
+        runner = SimpleNamespace(train_dataloader=loader, iter=0, seed=0)
         hook.before_train(runner)
         out = []
         for runner.iter in iterations:
@@ -60,3 +60,18 @@ def test_logs_of_one_process_pass():
     assert reduce_log_vars(logs) == logs
     ReduceLogsHook().after_train_iter(None, 0, outputs=logs)
     assert logs["loss"] == 2
+
+
+def test_progress_bar_is_for_terminals_only(monkeypatch, capsys):
+    runner = SimpleNamespace(epoch=0, max_epochs=2, train_dataloader=[0, 1], val_dataloader=[0])
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        bar = ProgressBarHook()
+        bar.before_train_epoch(runner)
+        for i in range(2):
+            bar.after_train_iter(runner, i, outputs=dict(loss=torch.tensor(0.5)))
+        bar.after_train_epoch(runner)
+        bar.before_val_epoch(runner)
+        bar.after_val_iter(runner, 0)
+        bar.after_val_epoch(runner)
+        assert ("epoch 1/2" in capsys.readouterr().err) == terminal

@@ -90,7 +90,7 @@ def test_training_step(record):
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
     noise = iter(record["gumbel_noise"])
-    model.reducer.noise = lambda counts, device: next(noise).flatten(0, 1)
+    model.reducer.noise = lambda *args: next(noise).flatten(0, 1)
     image = record["image"].clone().requires_grad_()
     with Trace() as trace, collect_losses() as reported:
         outputs = model(image)
@@ -243,7 +243,7 @@ def test_selector_with_and_without_class_token(record):
         close(reducer.selectors[0](scored), case["log_softmax"])
         decision = reducer.eval().before_block(0, tokens, reducer.start(tokens))
         assert torch.equal(decision.keep.view(2, -1), case["inference_mask"])
-        reducer.noise = lambda counts, device, case=case: case["gumbel_noise"].flatten(0, 1)
+        reducer.noise = lambda *args, case=case: case["gumbel_noise"].flatten(0, 1)
         reducer.train()
         memory = reducer.start(tokens)
         decision = reducer.before_block(0, tokens, memory)

@@ -13,7 +13,7 @@ from token_pruning import collect_losses, ratio_loss
 from token_pruning.losses import report_losses
 
 ROOT = Path(__file__).resolve().parents[2]
-GATES = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
+GATES = torch.rand(5, 6, generator=torch.Generator().manual_seed(0))
 
 
 def one_of_two(rank, folder):
@@ -40,6 +40,11 @@ def test_over_all_processes_it_is_the_loss_of_the_whole_batch(tmp_path):
         torch.testing.assert_close(grad, weight.grad)
 
 
+def test_losses_that_nobody_collects_are_warned_of():
+    with pytest.warns(UserWarning, match="train nothing"):
+        report_losses({"loss_ratio": torch.tensor(1.0)})
+
+
 def test_without_processes_the_switch_changes_nothing():
     assert ratio_loss(GATES, 0.3, all_processes=True) == ratio_loss(GATES, 0.3)
 
@@ -54,7 +59,7 @@ def test_collectors_nest_and_leave_nothing_behind():
         report_losses({"loss_ratio": torch.tensor(1.0), "keep": torch.tensor(0.5)})
         with collect_losses() as inner:
             report_losses({"loss_ratio": torch.tensor(2.0), "keep": torch.tensor(0.7)})
-    report_losses({"loss_ratio": torch.tensor(9.0)})
+    report_losses({"keep": torch.tensor(0.9)})
     assert inner["loss_ratio"] == 2 and outer["loss_ratio"] == 3 and outer["keep"] == pytest.approx(0.7)
 
 

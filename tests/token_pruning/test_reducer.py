@@ -7,6 +7,13 @@ from token_pruning import METHODS, Decision, PlainViT, Reducer, Trace, build_red
 
 DIM, DEPTH = 24, 4
 ALL = sorted(METHODS)
+# Every method as it is by default, and the options that change what a forward does.
+SVIT = [dict(mode="threshold"), dict(mode="ratio"), dict(mode="sample", seed=3), dict(ratio_scale=0.7),
+        dict(inherit=True), dict(inherit=True, mode="ratio"), dict(preserve=False), dict(selectors=[0, 0, 1]),
+        dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image")]
+VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
+VARIANTS += [pytest.param(dict(type="SViT", **kwargs), id="SViT " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
+             for kwargs in SVIT]
 KEEP_ALL = {"SViT": dict(keep_ratio=1.0, mode="ratio"), "Random": dict(keep_ratio=1.0)}
 
 
@@ -42,11 +49,11 @@ def test_keep_all_equals_dense(name):
     torch.testing.assert_close(forward(pruned, images()), forward(dense, images()), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("reducer", VARIANTS)
 @pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
 @torch.no_grad()
-def test_batch_equals_singles(name, autocast):
-    vit = scattered(a_vit(dict(type=name, keep_ratio=0.6)))
+def test_batch_equals_singles(reducer, autocast):
+    vit = scattered(a_vit(dict(reducer, keep_ratio=0.6)))
     x = images()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast), Trace() as trace:
         together = forward(vit, x)
@@ -68,10 +75,10 @@ def test_tokens_that_no_block_used_are_untouched(name):
     assert unused.any() and torch.equal(after[unused], before[unused])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("reducer", VARIANTS)
 @torch.no_grad()
-def test_evaluation_is_deterministic_and_leaves_no_state(name):
-    vit = scattered(a_vit(dict(type=name, keep_ratio=0.5)))
+def test_evaluation_is_deterministic_and_leaves_no_state(reducer):
+    vit = scattered(a_vit(dict(reducer, keep_ratio=0.5)))
     before = {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")}
     first = forward(vit, images())
     forward(vit, images(1, 32, 32))
@@ -79,9 +86,9 @@ def test_evaluation_is_deterministic_and_leaves_no_state(name):
     assert {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")} == before
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_training_reaches_every_parameter(name):
-    vit = a_vit(dict(type=name, keep_ratio=0.5)).train()
+@pytest.mark.parametrize("reducer", VARIANTS)
+def test_training_reaches_every_parameter(reducer):
+    vit = a_vit(dict(reducer, keep_ratio=0.5)).train()
     with collect_losses() as reported:
         out = forward(vit, images())
     loss = out.square().mean() + sum(v for k, v in reported.items() if "loss" in k)
@@ -99,18 +106,41 @@ def test_any_grid(name):
         assert forward(vit, images(2, *size)).shape == (2, size[0] * size[1] // 256, DIM)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_checkpointing_changes_nothing(name):
-    vit = a_vit(dict(type=name, keep_ratio=0.5)).train()
+def checkpointing_changes_nothing(name, device):
+    vit = a_vit(dict(type=name, keep_ratio=0.5), drop_path_rate=0.5).train().to(device)
     grads = []
     for with_cp in (False, True):
         vit.with_cp = with_cp
         vit.zero_grad()
         torch.manual_seed(3)
-        forward(vit, images()).square().sum().backward()
+        with collect_losses():
+            forward(vit, images(8).to(device)).square().sum().backward()
         grads.append([p.grad.clone() for p in vit.blocks.parameters()])
     for plain, recomputed in zip(*grads, strict=True):
         torch.testing.assert_close(recomputed, plain)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_checkpointing_changes_nothing(name):
+    """Stochastic depth included: the recomputation must draw the same numbers."""
+    checkpointing_changes_nothing(name, "cpu")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ALL)
+def test_checkpointing_changes_nothing_on_cuda(name):
+    checkpointing_changes_nothing(name, "cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("reducer", VARIANTS)
+@torch.no_grad()
+def test_cuda_equals_cpu(reducer):
+    vit = scattered(a_vit(dict(reducer, keep_ratio=0.6)))
+    wanted = forward(vit, images())
+    torch.testing.assert_close(forward(vit.cuda(), images().cuda()).cpu(), wanted, atol=1e-3, rtol=1e-3)
+    with torch.autocast("cuda", torch.float16):
+        assert forward(vit, images().cuda()).isfinite().all()
 
 
 class Moments(Reducer):

@@ -121,6 +121,35 @@ def test_inherit_never_takes_back(train):
         assert not (later & ~earlier).any()
 
 
+@torch.no_grad()
+def test_inherit_keeps_the_ratio_of_all_tokens():
+    ratios = [0.75, 0.5, 0.25, 0.25]
+    masks, _ = masks_of(vit_with(inherit=True, mode="ratio", keep_ratio=ratios).eval())
+    assert masks.float().mean(dim=(0, 2, 3)).tolist() == ratios
+
+
+@torch.no_grad()
+def test_seeded_noise_differs_from_block_to_block():
+    vit = vit_with(mode="sample", seed=0)
+    for selector in vit.reducer.selectors:  # undecided: only the noise decides
+        torch.nn.init.zeros_(selector.mlp.fc2.weight)
+    masks, _ = masks_of(vit.eval())
+    assert not torch.equal(masks[:, 0], masks[:, 1])
+    vit.reducer.configure(seed=None)
+    assert not torch.equal(masks_of(vit)[0], masks_of(vit)[0])
+
+
+@torch.no_grad()
+def test_a_scale_above_one_keeps_the_order(x):
+    svit = a_svit(mode="ratio", keep_ratio=0.4)
+    p = probabilities(svit, x)
+    svit.configure(ratio_scale=1.25)
+    keep = keep_of(svit, x)
+    assert keep.sum(1).tolist() == [25] * 3
+    for b in range(3):
+        assert p[b][keep[b]].min() >= p[b][~keep[b]].max()
+
+
 def test_reactivation_takes_back():
     masks, _ = masks_of(vit_with().eval())
     assert (masks[:, 1] & ~masks[:, 0]).any()
@@ -146,7 +175,7 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
     vit = vit_with(mode="sample", **kwargs)
     draws = {}
 
-    def noise(counts, device):
+    def noise(counts, device, seed):
         """The same numbers for the k-th call of both passes."""
         draws["k"] = draws.get("k", 0) + 1
         return torch.randn(sum(counts), 2, generator=torch.Generator().manual_seed(draws["k"]))
@@ -171,6 +200,7 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
     (dict(ratio_loss="picture"), "choose 'batch' or 'image'"),
     (dict(class_tokens="drop"), "choose 'keep' or 'score'"),
     (dict(mode="argmin"), "unknown selection mode 'argmin'"),
+    (dict(tau=0.0), "tau 0.0 must be greater than 0"),
     (dict(ratio_scale=0.0), "must be greater than 0"),
 ])
 def test_errors_are_one_sentence(kwargs, message):

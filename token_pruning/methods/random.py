@@ -33,13 +33,17 @@ class Random(Reducer):
         super().__init__(embed_dim, depth)
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         ratios = [keep_ratio] * len(blocks) if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
-        if any(not 0 <= block < depth for block in blocks):
-            raise ValueError(f"blocks = {blocks}: the host has blocks 0 to {depth - 1}")
+        if len({*blocks} & {*range(depth)}) != len(blocks):
+            raise ValueError(f"blocks = {blocks}: list blocks from 0 to {depth - 1}, each once")
         if len(ratios) != len(blocks) or any(not 0 < ratio <= 1 for ratio in ratios):
             raise ValueError(f"keep_ratio = {ratios}: give one ratio in (0, 1], or one for each of the {len(blocks)} "
                              "blocks")
         self.ratio_of = dict(zip(blocks, ratios, strict=True))
         self.seed = seed
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(self.ratio_of)
 
     def before_block(self, block: int, tokens: TokenSet, memory: None) -> Decision | None:
         ratio = self.ratio_of.get(block)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import EllipsisType
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ KEEP = 0  # the published selectors' class 0 means keep
 
 
 class Selector(nn.Module):
-    """LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax (section 3.1)."""
+    """LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax."""
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -41,10 +42,12 @@ class Selector(nn.Module):
 
 @dataclass
 class Memory:
-    """What one forward remembers: the decision in force, and what each selector kept (for the losses)."""
+    """What one forward remembers: the last decision and its selector, the decision that the current block follows (the
+    same, but without gradient where it is reused), and what each decision kept (for the losses)."""
 
     decision: Decision | None = None
     selector: int | None = None
+    in_force: Decision | None = None
     kept: list[tuple[int, int, Tensor]] = field(default_factory=list)  # block, selector, (B, S/B) gate
 
 
@@ -70,9 +73,11 @@ class SViT(Reducer):
         norm_eps: of the selectors' LayerNorm.
         mode: how evaluation turns keep probabilities p into a mask. "target": as many as p sums to in this image, the
             highest p first (deterministic, unbiased); "threshold": p > 0.5; "ratio": exactly the configured ratio, the
-            highest p first; "sample": Gumbel noise as in training (what the published evaluation does).
+            highest p first; "sample": Gumbel noise as in training (what the published evaluation does). With
+            ``inherit`` only tokens that are still kept have a p; the ratio is of all tokens.
         ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed dial that needs no training.
-        seed: of "sample"; with it every image gets the same noise in whatever batch it stands. None draws fresh noise.
+        seed: of "sample"; with it an image gets the same noise in whatever batch it stands, other noise in each block.
+            None draws fresh noise.
 
     Raises:
         ValueError: an argument is out of its range or two do not fit together.
@@ -85,6 +90,8 @@ class SViT(Reducer):
                  last_class_tokens: str | None = None, tau: float = 1.0, norm_eps: float = 1e-5,
                  mode: str = "target", ratio_scale: float = 1.0, seed: int | None = None) -> None:
         super().__init__(embed_dim, depth)
+        if not tau > 0 or ratio_loss_weight < 0:
+            raise ValueError(f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative")
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         selectors = list(range(len(blocks)) if selectors is None else selectors)
         number = max(selectors, default=-1) + 1
@@ -100,8 +107,9 @@ class SViT(Reducer):
         self.selectors = nn.ModuleList(Selector(embed_dim, norm_eps) for _ in range(number))
         self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed)
 
-    def configure(self, mode: str | None = None, ratio_scale: float | None = None, seed: int | None = None) -> None:
-        """Change how evaluation selects, any time; what is None stays as it is.
+    def configure(self, mode: str | None = None, ratio_scale: float | None = None,
+                  seed: int | None | EllipsisType = ...) -> None:
+        """Change how evaluation selects, any time; what is not given stays as it is.
 
         Raises:
             ValueError: unknown mode, or a scale that is not positive.
@@ -112,7 +120,11 @@ class SViT(Reducer):
             raise ValueError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
         self.mode = mode or getattr(self, "mode", "target")
         self.ratio_scale = ratio_scale or getattr(self, "ratio_scale", 1.0)
-        self.seed = seed if seed is not None else getattr(self, "seed", None)
+        self.seed = getattr(self, "seed", None) if seed is ... else seed
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(self.selector_of)
 
     def start(self, tokens: TokenSet) -> Memory:
         return Memory()
@@ -124,10 +136,11 @@ class SViT(Reducer):
         if self.reuse and selector == memory.selector:
             # A reused decision blends as before but teaches its selector only once.
             gate = None if memory.decision.gate is None else memory.decision.gate.detach()
-            return Decision(memory.decision.keep, gate)
-        decision = self._decide(block, selector, tokens, memory)
-        memory.decision, memory.selector = decision, selector
-        return decision
+            memory.in_force = Decision(memory.decision.keep, gate)
+        else:
+            memory.decision = memory.in_force = self._decide(block, selector, tokens, memory)
+            memory.selector = selector
+        return memory.in_force
 
     def _decide(self, block: int, selector: int, tokens: TokenSet, memory: Memory) -> Decision:
         prefix = tokens.is_prefix() if tokens.prefix and self.class_tokens[selector] == "keep" else None
@@ -135,16 +148,17 @@ class SViT(Reducer):
         per_image = tokens.prefix if prefix is not None else 0
         counts = tuple(n - per_image for n in tokens.counts)
         logp = self.selectors[selector](scored)
+        before = memory.decision if self.inherit else None
         if not self.training:
-            keep, gate = self._choose(logp, counts, self.keep_ratio[selector]), None
+            left = None if before is None else before.keep if prefix is None else before.keep[~prefix]
+            keep, gate = self._choose(logp, counts, selector, left, block), None
         else:
             gate = self._gumbel_gate(logp, counts)
             keep = gate > 0.5
         if prefix is not None:
             keep = torch.ones_like(prefix).masked_scatter(~prefix, keep)
             gate = None if gate is None else torch.ones_like(prefix, dtype=gate.dtype).masked_scatter(~prefix, gate)
-        if self.inherit and memory.decision is not None:
-            before = memory.decision
+        if before is not None:
             keep = keep & before.keep
             gate = None if gate is None else gate * before.gate.squeeze(1)
         if gate is not None:
@@ -153,36 +167,36 @@ class SViT(Reducer):
         return Decision(keep, None if gate is None else gate[:, None])
 
     def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
-        """(S,) sampled 0/1 mask with the gradient of its softmax (straight through, equation 3)."""
-        soft = ((logp + self.noise(counts, logp.device)) / self.tau).softmax(dim=-1)
+        """(S,) sampled 0/1 mask with the gradient of its softmax (straight through)."""
+        soft = ((logp + self.noise(counts, logp.device, None)) / self.tau).softmax(dim=-1)
         hard = F.one_hot(soft.argmax(dim=-1), 2).to(soft.dtype)
         return (hard - soft.detach() + soft)[:, KEEP]
 
-    def noise(self, counts: tuple[int, ...], device: torch.device) -> Tensor:
-        """(S, 2) Gumbel samples for this call; a seed counts in evaluation only."""
-        return gumbel_noise(counts, 2, device, None if self.training else self.seed)
+    def noise(self, counts: tuple[int, ...], device: torch.device, seed: int | None) -> Tensor:
+        """(S, 2) Gumbel samples for one decision."""
+        return gumbel_noise(counts, 2, device, seed)
 
-    def _choose(self, logp: Tensor, counts: tuple[int, ...], ratio: float) -> Tensor:
-        """(S,) bool for evaluation, by ``mode``."""
-        if self.ratio_scale != 1:
-            p = (logp[:, KEEP].exp() * self.ratio_scale).clamp(max=1)
-            logp = torch.stack([p, 1 - p], dim=1).log()
-        if self.mode == "threshold":
-            return logp[:, KEEP] > logp[:, 1 - KEEP]
-        if self.mode == "sample":
-            return (logp + self.noise(counts, logp.device)).argmax(dim=1) == KEEP
-        if self.mode == "target":
-            wanted = sum_per_image(logp[:, KEEP].exp(), counts).round().long()
-        else:
-            fraction = min(1.0, ratio * self.ratio_scale)
+    def _choose(self, logp: Tensor, counts: tuple[int, ...], selector: int, left: Tensor | None, block: int) -> Tensor:
+        """(S,) bool for evaluation, by ``mode``; ``left`` (S,) are the tokens that can be kept at all, None for all."""
+        score = logp[:, KEEP] if left is None else logp[:, KEEP].masked_fill(~left, -torch.inf)
+        if self.mode == "ratio":
+            fraction = min(1.0, self.keep_ratio[selector] * self.ratio_scale)
             wanted = torch.tensor([round(fraction * n) for n in counts], device=logp.device)
-        return keep_top(logp[:, KEEP], counts, wanted)
+            return keep_top(score, counts, wanted)
+        p = (score.exp() * self.ratio_scale).clamp(max=1)
+        if self.mode == "target":
+            return keep_top(score, counts, sum_per_image(p, counts).round().long())
+        if self.mode == "threshold":
+            return p > 0.5 if self.ratio_scale != 1 else logp[:, KEEP] > logp[:, 1 - KEEP]
+        noise = self.noise(counts, logp.device, None if self.seed is None else self.seed + block)
+        scaled = logp if self.ratio_scale == 1 else torch.stack([p, 1 - p], dim=1).log()
+        return (scaled + noise).argmax(dim=1) == KEEP
 
     def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
         if self.preserve or block not in self.selector_of:
             return tokens
-        decision = memory.decision
-        return tokens.with_x(tokens.x * (decision.keep[:, None] if decision.gate is None else decision.gate))
+        gate = memory.in_force.gate
+        return tokens.with_x(tokens.x * (memory.in_force.keep[:, None] if gate is None else gate))
 
     def losses(self, memory: Memory) -> dict[str, Tensor]:
         """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""
