@@ -81,7 +81,9 @@ def check_options(cfg, options):
     file's, before the options went in.
     """
     for name in options:
-        if name.split(".")[0] not in _RUNNER | _TOOLS:
+        top = name.split(".")[0]
+        # A name that is new to the file as well as to everyone else is `check_config`'s to refuse, once it is in.
+        if top not in _RUNNER | _TOOLS and (top in cfg or top in _KNOWN):
             places = [place for place in _places(cfg.to_dict(), cfg.get(name, object())) if place != name]
             where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
             raise ConfigError(f"--cfg-options {name}=... changes nothing: it only names a value in the file.{where}")
