@@ -68,12 +68,13 @@ def build_runner(cfg, splits):
 
 
 def build_model(cfg, checkpoint):
-    """The model of ``cfg`` with the weights of ``checkpoint``, in evaluation mode, for use without a Runner."""
+    """The model of ``cfg`` in evaluation mode, for use without a Runner; ``checkpoint`` None leaves fresh weights."""
     for modules in (cfg.get("custom_imports") or {}).get("imports", []):
         import_module(modules)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     model = MODELS.build(cfg.model)
-    load_into(model, checkpoint)
+    if checkpoint is not None:
+        load_into(model, checkpoint)
     return model.eval()
 
 
