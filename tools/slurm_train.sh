@@ -7,32 +7,4 @@ if [ $# -lt 3 ]; then
     echo "Usage: sh slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]" >&2
     exit 2
 fi
-command -v srun >/dev/null || {
-    echo "srun is not a program here: run this where Slurm is, or use dist_train.sh." >&2
-    exit 2
-}
-tools=$(cd "$(dirname "$0")" && pwd)
-partition=$1
-name=$2
-shift 2
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python
-    if [ -x "$tools/../.venv/bin/python" ]; then PYTHON=$tools/../.venv/bin/python; fi
-fi
-gpus=${GPUS:-8}
-per_node=${GPUS_PER_NODE:-8}
-for number in "$gpus" "$per_node"; do
-    case $number in
-        '' | 0* | *[!0-9]*)
-            echo "GPUS and GPUS_PER_NODE must be numbers from 1 on, got '$number'." >&2
-            exit 2
-            ;;
-    esac
-done
-if [ "$gpus" -lt "$per_node" ]; then per_node=$gpus; fi
-
-# SRUN_ARGS is several words on purpose.
-# shellcheck disable=SC2086
-exec srun -p "$partition" --job-name="$name" --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "$PYTHON" -u "$tools/train.py" "$@" --launcher slurm
+exec sh "$(dirname "$0")/slurm_run.sh" train.py "$@"

@@ -86,7 +86,7 @@ def recorder(tmp_path):
     return script
 
 
-@pytest.mark.parametrize("name", ["dist_run", "dist_train", "dist_test", "slurm_train", "slurm_test"])
+@pytest.mark.parametrize("name", ["dist_run", "dist_train", "dist_test", "slurm_run", "slurm_train", "slurm_test"])
 def test_scripts_are_posix(name):
     assert subprocess.run([SH, "-n", ROOT / "tools" / f"{name}.sh"]).returncode == 0
 
