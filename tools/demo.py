@@ -47,12 +47,12 @@ def settle(folder, args):
 
 def train(name, folder, epochs, start=None):
     """Train one of the two models through tools/train.py; returns its checkpoint."""
-    options = []
+    options = ["train_cfg.val_begin=1000"]  # both are evaluated once, at the end
     if epochs is not None:
-        options = ["--cfg-options", f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}",
-                   f"param_scheduler.1.end={epochs}"]
+        options += [f"train_cfg.max_epochs={epochs}", f"param_scheduler.1.end={epochs}"]
     load = ["--load-from", start] if start else []
-    call(ROOT / "tools/train.py", CONFIGS[name], "--work-dir", folder / name, "--resume", *load, *options)
+    call(ROOT / "tools/train.py", CONFIGS[name], "--work-dir", folder / name, "--resume", *load,
+         "--cfg-options", *options)
     return latest_checkpoint(folder / name)
 
 

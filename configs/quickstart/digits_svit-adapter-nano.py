@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         norm_eps=1e-5,
         reducer=dict(type='SViT', blocks=[2, 3, 4, 5], keep_ratio=[0.7, 0.6, 0.5, 0.4], ratio_loss_weight=4.0)))
-load_from = 'work_dirs/digits_vit-adapter-nano/epoch_4.pth'
+load_from = 'work_dirs/digits_vit-adapter-nano/epoch_5.pth'
 optim_wrapper = dict(optimizer=dict(lr=1.5e-4), paramwise_cfg=dict(custom_keys=dict(reducer=dict(lr_mult=6.0))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=10),

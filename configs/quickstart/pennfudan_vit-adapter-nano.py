@@ -3,7 +3,7 @@ _base_ = ['../_base_/mask_rcnn_nano.py', '../_base_/pennfudan.py', '../_base_/re
           '../_base_/runtime.py']
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))
-load_from = 'work_dirs/digits_vit-adapter-nano/epoch_4.pth'
+load_from = 'work_dirs/digits_vit-adapter-nano/epoch_5.pth'
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=12, eta_min=1e-5, convert_to_iter_based=True),
