@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import traceback
-from importlib import import_module
 
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
@@ -69,8 +68,6 @@ def build_runner(cfg, splits):
 
 def build_model(cfg, checkpoint):
     """The model of ``cfg`` in evaluation mode, for use without a Runner; ``checkpoint`` None leaves fresh weights."""
-    for modules in (cfg.get("custom_imports") or {}).get("imports", []):
-        import_module(modules)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     model = MODELS.build(cfg.model)
     if checkpoint is not None:

@@ -35,8 +35,10 @@ class PassTrace:
     used: dict[int, Tensor] = field(default_factory=dict)
 
     def record(self, block: int, tokens: TokenSet, decision: Decision | None) -> None:
-        everything = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
-        keep = everything if decision is None else decision.keep
+        if decision is None:
+            keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
+        else:
+            keep = decision.keep
         self.used[block] = tokens.to_map(keep, fill=False).detach()
 
     @property

@@ -7,15 +7,8 @@ if [ $# -lt 2 ]; then
     echo "Usage: sh dist_train.sh CONFIG GPUS [options of tools/train.py]" >&2
     exit 2
 fi
-self=$0
-while [ -h "$self" ]; do # a link: its text is relative to the folder it is in
-    link=$(readlink "$self")
-    case $link in
-        /*) self=$link ;;
-        *) self=$(dirname "$self")/$link ;;
-    esac
-done
-run=$(dirname "$self")/dist_run.sh
+# The root's copy is a link to this file; the shared part lies beside the file itself.
+run=$(dirname "$(readlink -f "$0")")/dist_run.sh
 
 config=$1
 gpus=$2

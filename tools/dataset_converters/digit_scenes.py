@@ -18,17 +18,15 @@ val's; of every photograph the right 30 % is val's.
 import argparse
 import json
 import os
-import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from uuid import uuid4
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 from sklearn.datasets import load_digits
+from whole_folder import whole_folder
 
 REVISION = 1  # raise it when the same arguments give other pictures than before
 CARD = 'digit_scenes.json'
@@ -283,25 +281,6 @@ def write_crops(folder, split, seed, regions, images, labels, samples):
         rng = np.random.default_rng([seed, SPLITS.index(split), 1, int(sample)])
         picture = draw_crop(rng, regions, images[sample])
         write_image(folder / 'classes' / split / str(labels[sample]) / f'{sample:04d}.png', picture)
-
-
-@contextmanager
-def whole_folder(out):
-    """A new folder beside ``out`` to write into; it takes the name ``out`` when the block ends well, else it goes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'.{out.name}.{uuid4().hex[:8]}.part')
-    part.mkdir()
-    try:
-        yield part
-        if out.exists():
-            old = part.with_suffix('.old')
-            out.rename(old)
-            part.rename(out)
-            shutil.rmtree(old)
-        else:
-            part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def versions():

@@ -13,14 +13,13 @@ import argparse
 import json
 import os
 import shutil
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_utils
+from whole_folder import whole_folder
 
 OFFICIAL_PICTURES = 170
 HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
@@ -103,26 +102,6 @@ def link_or_copy(source, target):
         os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without hard links
         shutil.copy2(source, target)
-
-
-@contextmanager
-def whole_folder(out):
-    """A new folder beside ``out`` to write into; it takes the name ``out`` when the block ends well, else it goes."""
-    # digit_scenes.py has the same few lines: each converter is one file that runs and imports by itself.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'.{out.name}.{uuid4().hex[:8]}.part')
-    part.mkdir()
-    try:
-        yield part
-        if out.exists():
-            old = part.with_suffix('.old')
-            out.rename(old)
-            part.rename(out)
-            shutil.rmtree(old)
-        else:
-            part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def is_complete(out, contents):
