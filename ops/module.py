@@ -72,7 +72,7 @@ class MSDeformAttn(nn.Module):
         """
         if len(shapes) != self.n_levels:
             raise ValueError(f"got the shapes of {len(shapes)} levels, this module was built for {self.n_levels}")
-        check_shapes(feat, shapes)
+        check_shapes(shapes, feat.shape[1], "feat")
         value = self.value_proj(feat)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0)

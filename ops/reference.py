@@ -1,10 +1,11 @@
 """Deformable attention in plain PyTorch: every query and head is a bag of weighted rows of the value table.
 
-``embedding_bag`` beats ``grid_sample`` on CPU and is right in 16 bit, where ``grid_sample`` on CPU computes coordinates
-and memory offsets in 16 bit and reads wrong memory (torch 2.11). Coordinates and corner weights are always fp32 (fp64
-in, fp64 out for gradient checks).
+``embedding_bag`` beats ``grid_sample`` on CPU, where ``grid_sample`` in 16 bit computes coordinates and memory offsets
+in 16 bit and reads wrong memory (torch 2.11). Everything but the value and the result is fp32 (fp64 in, fp64 out for
+gradient checks).
 
-Shapes: B images, S positions of all levels, Q queries, M heads, D channels of a head, L levels, P points.
+Shapes: B images, S positions of all levels, Q queries of an image (or T of all, packed), M heads, D channels of a head,
+L levels, P points.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample(value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor) -> Tensor:
+def sample(value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor,
+           images: Tensor | None = None) -> Tensor:
     """Weighted sum of bilinear samples, zero outside; a coordinate that is not a number reads nothing.
 
     Args:
@@ -24,27 +26,34 @@ def sample(value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, wei
         shapes: L pairs (h, w).
         pixels: (B, Q, M, L, P, 2), (x, y) in pixels of each level; pixel centres are whole numbers.
         weights: (B, Q, M, L, P).
+        images: (T,), the image of each query, which makes ``pixels`` (T, M, L, P, 2) and ``weights`` (T, M, L, P); a
+            query of an image that does not exist reads nothing.
 
     Returns:
-        (B, Q, M * D) in the type of ``value``.
+        (B, Q, M * D), or (T, M * D), in the type of ``value``.
     """
     batch, positions, heads, dim = value.shape
-    queries = pixels.shape[1]
-    if not queries:
-        return value.new_zeros(batch, 0, heads * dim)
+    lead = pixels.shape[:-4]
+    if not value.numel() or not weights.numel():
+        return value.new_zeros(*lead, heads * dim) + 0 * value.sum()
+    if images is None:
+        images = torch.arange(batch, device=value.device)[:, None].expand(lead)
+    else:
+        known = (images >= 0) & (images < batch)
+        images, weights = images.where(known, 0), weights * known[:, None, None, None]
     # Row of (image, position 0, head) in the table; positions are `heads` rows apart.
-    base = (torch.arange(batch, device=value.device)[:, None] * positions * heads
-            + torch.arange(heads, device=value.device)).view(batch, 1, heads, 1)
+    base = ((images[..., None] * positions * heads) + torch.arange(heads, device=value.device))[..., None]
     rows, factors, start = [], [], 0
     for level, (height, width) in enumerate(shapes):
-        for position, factor in _corners(pixels[:, :, :, level], height, width):
+        for position, factor in _corners(pixels[..., level, :, :], height, width):
             rows.append(base + (start + position) * heads)
-            factors.append(factor * weights[:, :, :, level])
+            factors.append(factor * weights[..., level, :])
         start += height * width
-    rows = torch.cat(rows, dim=-1).flatten(0, 2)
-    factors = torch.cat(factors, dim=-1).flatten(0, 2)
-    out = F.embedding_bag(rows, value.reshape(-1, dim), mode="sum", per_sample_weights=factors.to(value.dtype))
-    return out.view(batch, queries, heads * dim)
+    rows = torch.cat(rows, dim=-1).flatten(0, -2)
+    factors = torch.cat(factors, dim=-1).flatten(0, -2)
+    table = value.reshape(-1, dim).to(factors.dtype)  # summed exactly, forward and backward
+    out = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
+    return out.view(*lead, heads * dim).to(value.dtype)
 
 
 def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:

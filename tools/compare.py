@@ -21,7 +21,7 @@ from mmengine.registry import DATASETS
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model, run
-from mmcv_custom.results import row, write_json
+from ops.results import row, write_json
 from token_pruning import Trace, count_flops
 from token_pruning.methods.svit import MODES
 

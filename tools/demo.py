@@ -18,8 +18,8 @@ from mmengine.config import Config
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
-from mmcv_custom.results import write_json
 from mmcv_custom.runner import latest_checkpoint
+from ops.results import write_json
 
 CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
            "pruned": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}

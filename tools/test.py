@@ -8,7 +8,7 @@ from mmengine.device import get_device
 
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
-from mmcv_custom.results import write_json
+from ops.results import write_json
 
 COCO_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
 

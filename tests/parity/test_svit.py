@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from deformable import PATHS, on
 from fixture_files import close, of_kind
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -267,35 +268,42 @@ def test_ratio_loss(record):
             assert float(ratio_loss(gate, case["keep_ratio"], per_image)) == pytest.approx(float(case[name]), abs=1e-7)
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("record", of_kind("msda_op"))
-def test_deformable_op(record):
+def test_deformable_op(record, path):
     for case in record["cases"]:
         names = ("value", "sampling_locations", "attention_weights")
-        value, locations, weights = (case[name].clone().requires_grad_() for name in names)
-        out = ms_deform_attn(value, shapes_of(case["spatial_shapes"]), locations, weights)
-        close(out, case["output"])
-        out.backward(case["grad_output"])
-        for name, tensor in zip(names, (value, locations, weights), strict=True):
-            close(tensor.grad, case[f"grad_{name}"])
+        with on(path) as device:
+            tensors = [case[name].to(device, copy=True).requires_grad_() for name in names]
+            out = ms_deform_attn(tensors[0], shapes_of(case["spatial_shapes"]), *tensors[1:])
+            close(out.cpu(), case["output"])
+            out.backward(case["grad_output"].to(device))
+        for name, tensor in zip(names, tensors, strict=True):
+            close(tensor.grad.cpu(), case[f"grad_{name}"])
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("record", of_kind("msda_module"))
-def test_deformable_module(record):
+def test_deformable_module(record, path):
     for case in record["cases"]:
         module = MSDeformAttn(**case["config"])
         module.load_state_dict(case["state_dict"])
         names = ("query", "reference_points", "input_flatten")
-        query, points, feat = (case[name].clone().requires_grad_() for name in names)
         shapes = shapes_of(case["spatial_shapes"])
-        out = module(query, points, feat, shapes)
-        close(out, case["output"])
-        out.backward(case["grad_output"])
+        with on(path) as device:
+            module.to(device)
+            query, points, feat = (case[name].to(device, copy=True).requires_grad_() for name in names)
+            out = module(query, points, feat, shapes)
+            close(out.cpu(), case["output"])
+            out.backward(case["grad_output"].to(device))
+            padded = module(query, points, feat, shapes, case["padding_mask"].to(device))
+            boxed = module(query, case["reference_boxes"].to(device), feat, shapes)
         for name, tensor in zip(names, (query, points, feat), strict=True):
-            close(tensor.grad, case[f"grad_{name}"], atol=1e-4)
+            close(tensor.grad.cpu(), case[f"grad_{name}"], atol=1e-4)
         for name, parameter in module.named_parameters():
-            close(parameter.grad, case["grad_params"][name], atol=1e-4)
-        close(module(query, points, feat, shapes, case["padding_mask"]), case["output_with_padding_mask"])
-        close(module(query, case["reference_boxes"], feat, shapes), case["output_with_reference_boxes"])
+            close(parameter.grad.cpu(), case["grad_params"][name], atol=1e-4)
+        close(padded.cpu(), case["output_with_padding_mask"])
+        close(boxed.cpu(), case["output_with_reference_boxes"])
 
 
 @pytest.mark.parametrize("record", of_kind("init_and_geometry"))

@@ -4,7 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from mmcv_custom.results import row, write_json
+from ops.results import row, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,14 +3,14 @@
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
 
 Each JSON file holds ``title``, ``text``, ``columns`` (pairs of field and heading) and ``rows`` as
-``mmcv_custom.results`` makes them. Without ``--add`` the page is only made anew.
+``ops.results`` makes them. Without ``--add`` the page is only made anew.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from mmcv_custom.results import write_json
+from ops.results import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTION = [["model", "model"], ["box_AP", "box AP"], ["box_AP50", "box AP50"], ["mask_AP", "mask AP"],

@@ -1,0 +1,8 @@
+// What every processor of the architecture has: 16-byte registers (SSE2, NEON).
+#include "table.h"
+
+#define MSDA_ISA baseline
+#define MSDA_BYTES 16
+#include "vector.h"
+#include "plan.h"
+#include "kernels.h"

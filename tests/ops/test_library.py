@@ -1,0 +1,144 @@
+"""The libraries: built where they can be, absent without harm, right on every instruction set; info, bench."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from deformable import on
+
+from ops import bench, build, info, library
+
+ROOT = Path(__file__).resolve().parents[2]
+USE = """
+import warnings, torch
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    from ops import MSDeformAttn
+    module = MSDeformAttn(24, 1, 3, 2)
+    for _ in range(2):
+        module(torch.randn(1, 5, 24), torch.rand(1, 5, 1, 2), torch.randn(1, 12, 24), [(3, 4)]).sum().backward()
+print(*(w.message for w in said if "deformable attention" in str(w.message)), sep="\\n")
+"""
+
+
+def python(*arguments, cwd=ROOT, **environment):
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
+                          env=os.environ | {"PYTHONPATH": str(cwd)} | environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The package without its libraries, in a folder of its own."""
+    shutil.copytree(ROOT / "ops", tmp_path / "ops", ignore=shutil.ignore_patterns("lib", "build", "__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.skipif(os.environ.get("MSDA_BUILD") == "off", reason="MSDA_BUILD=off: nothing was to be compiled")
+def test_the_cpu_library_is_there():
+    assert "cpu" not in library.MISSING, f"{library.MISSING.get('cpu')}; {build.CURE}"
+
+
+@pytest.mark.skipif(os.environ.get("MSDA_BUILD") in ("off", "cpu"), reason="MSDA_BUILD: CUDA was not to be compiled")
+def test_the_cuda_library_is_there_where_a_matching_toolkit_is():
+    try:
+        build.find_toolkit()
+    except build.BuildError as error:
+        pytest.skip(f"the CUDA source cannot be compiled here: {error}")
+    assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.CURE}"
+
+
+def test_without_libraries_everything_works_and_one_sentence_says_so(copy):
+    said = python("-c", USE, cwd=copy).strip().splitlines()
+    assert said == ["deformable attention on cpu runs in plain PyTorch, several times slower than compiled: it was not "
+                    "compiled; `sh ops/make.sh` builds it"]
+    assert "cpu   plain PyTorch: it was not compiled" in python("-m", "ops.info", cwd=copy)
+
+
+def test_the_build_can_be_switched_off(copy):
+    assert "nothing is compiled" in python("ops/build.py", cwd=copy, MSDA_BUILD="off")
+    assert not (copy / "ops/lib").exists()
+
+
+def test_a_failed_build_is_told_from_then_on_and_not_tried_again(copy):
+    for source in (name for names in build.SOURCES.values() for name in names):
+        (copy / "ops/src" / source).write_text("this is no C++\n")
+    assert "compiling" in python("ops/build.py", cwd=copy, MSDA_BUILD="auto")
+    said = python("-c", USE, cwd=copy)
+    assert "error" in said and "error.log" in said
+    assert python("ops/build.py", cwd=copy, MSDA_BUILD="auto") == ""
+    assert not list(copy.glob("ops/lib/*.so")) and not list(copy.glob("ops/lib/*.part"))
+    asked_for = subprocess.run([sys.executable, "ops/build.py"], cwd=copy, env=os.environ | {"MSDA_BUILD": "cpu"})
+    assert asked_for.returncode == 1
+
+
+def test_a_library_of_other_sources_is_not_loaded(copy):
+    (copy / "ops/lib").mkdir()
+    (copy / "ops/lib/msda_cpu-000000000000.so").write_bytes(b"not even a library")
+    assert "the library there is of other sources" in python("-m", "ops.info", cwd=copy)
+
+
+def test_a_library_that_does_not_load_breaks_no_import(copy):
+    (copy / "ops/lib").mkdir()
+    name = python("-c", "from ops import build; print(build.library('cpu').name)", cwd=copy).strip()
+    (copy / "ops/lib" / name).write_bytes(b"not even a library")
+    assert "does not load" in python("-c", USE, cwd=copy)
+
+
+@pytest.mark.parametrize("instructions", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_of_this_processor(instructions):
+    """The same tests once more, in a process that is held to that set."""
+    with on("cpu compiled"):
+        pass
+    offered = python("-c", "import ops, torch; print(torch.ops.token_pruning.ms_deform_attn_cpu_instructions())",
+                     MSDA_ISA=instructions).strip()
+    if offered != instructions:
+        pytest.skip(f"this processor has no {instructions}")
+    said = python("-m", "pytest", "-q", "-k", "compiled", "tests/ops/test_deformable_attention.py",
+                  "-p", "no:cacheprovider", MSDA_ISA=instructions)
+    assert " passed" in said and "failed" not in said
+
+
+def test_info_names_the_path_of_each_device():
+    said = info.lines()
+    assert [line.split()[0] for line in said] == ["cpu", "cuda"]
+    with on("cpu compiled"):
+        assert "instructions" in said[0]
+
+
+def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
+    with on("cpu compiled"):
+        monkeypatch.setitem(bench.CASES, "small", (16, [(4, 6), (2, 3)], [(4, 6)]))
+        monkeypatch.setattr(sys, "argv", ["bench", "--device", "cpu", "--cases", "small", "--types", "float32",
+                                          "bfloat16", "--rounds", "2", "--json", str(tmp_path / "rows.json")])
+        assert bench.main() == 0
+        rows = json.loads((tmp_path / "rows.json").read_text())
+        assert [(r["dtype"], r["pass"]) for r in rows] == [
+            (dtype, done) for dtype in ("float32", "bfloat16") for done in ("forward", "forward_backward")]
+        fields = {"case", "ms", "speedup_vs_grid_sample", "speedup_vs_embedding_bag", "memory_floor_ms", "command",
+                  "commit", "machine", "versions"}
+        assert all(fields <= r.keys() and r["ms"] > 0 for r in rows)
+        # What is timed computes the same.
+        args = bench.inputs("small", torch.float32, "cpu", 2)
+        outs = [function(*args) for function in bench.paths("cpu", torch.float32).values()]
+        for out in outs[1:]:
+            torch.testing.assert_close(out, outs[0])
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--rounds", "1"], "--rounds must be at least 2"),
+    (["--device", "cuda"], "torch sees no CUDA device"),
+])
+def test_bench_refuses_in_a_sentence(arguments, sentence, monkeypatch, capsys):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert sentence in capsys.readouterr().err
