@@ -26,7 +26,7 @@ VENV_PY := $(VENV)/bin/python
 PIP := $(VENV_PY) -m pip install -qq --disable-pip-version-check
 # PY=python3 on the command line: that Python is used as it is and nothing is set up (conda, a machine without a network).
 PY := $(VENV_PY)
-READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT))
+READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT) operators)
 # This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
 # Waiting threads sleep: spinning ones make training ten times slower as soon as another program wants a core.
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
@@ -35,15 +35,21 @@ die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo gpu-check clean
+.PHONY: help setup operators lint test demo gpu-check clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
 	@echo "  ARGS (extra arguments of test, demo, gpu-check)."
 
-setup: $(HAVE_CHECKOUT) ## make the environment, or bring it up to date (2 to 10 minutes the first time)
+setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 10 minutes the first time)
 	@$(call say,The environment $(VENV) is ready: $(VENV_PY))
+	@cd "$(CURDIR)" && $(VENV_PY) -m ops.info
+
+# Libraries stand in the checkout, so whoever calls make gets those of its own sources; up to date, this takes no time. What
+# cannot be compiled is said and left to plain PyTorch: MSDA_BUILD=off, cpu or cuda asks for something else.
+operators: | $(HAVE_DEPS)
+	@$(VENV_PY) ops/build.py
 
 lint: $(READY) ## check the style (ruff)
 	@$(PY) -m ruff check .
@@ -54,14 +60,17 @@ test: lint ## check the style, then run all tests
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
 	@$(RUN) tools/demo.py $(ARGS)
 
-gpu-check: $(READY) ## run the tests that need a CUDA device
+gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests marked cuda, measure the operators
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
+	@MSDA_BUILD=cuda $(PY) ops/build.py --again || $(call die,the operators could not be compiled; the sentence above says why.)
 	@$(RUN) -m pytest -m cuda tests $(ARGS) || { status=$$?; \
 		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
+	@$(RUN) -m ops.bench --device cuda --json work_dirs/gpu-check/deformable_attention_cuda.json
+	@$(RUN) -m ops.bench --device cuda --batch 8 --json work_dirs/gpu-check/deformable_attention_cuda_batch8.json
 
 clean: ## delete caches and build leftovers; results, data and weights stay
-	@rm -rf build dist *.egg-info ops/build ops/*.egg-info .pytest_cache .ruff_cache
+	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache
 	@find token_pruning ops *_custom tools tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(HAVE_VENV):
@@ -111,5 +120,5 @@ $(HAVE_DEPS): | $(HAVE_MMCV)
 
 $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 	@$(call say,Installing this checkout into $(VENV) ...)
-	@$(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
+	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
 	@$(call stamp,checkout)

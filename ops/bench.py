@@ -107,6 +107,25 @@ def milliseconds(function: Callable[[], None], device: str, times: int) -> float
     return start.elapsed_time(end) / times
 
 
+def in_turns(runs: dict[str, Callable[[], None]], device: str, rounds: int, times: int = 20) -> dict[str, object]:
+    """Fields of a row: ``ms`` of the first run, and of each other its ``ms_NAME``, ``speedup_vs_NAME`` (median of the
+    ratios of neighbouring measurements) and ``speedup_vs_NAME_quartiles``. All run once in each round."""
+    found = {name: [] for name in runs}
+    for i in range(-1, rounds):  # one to warm up
+        for name, run in runs.items():
+            ms = milliseconds(run, device, times)
+            if i >= 0:
+                found[name].append(ms)
+    first, *others = found
+    fields = dict(ms=statistics.median(found[first]), rounds=rounds)
+    for name in others:
+        ratios = [peer / ours for peer, ours in zip(found[name], found[first], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        fields |= {f"ms_{name}": statistics.median(found[name]), f"speedup_vs_{name}": middle,
+                   f"speedup_vs_{name}_quartiles": [low, high]}
+    return fields
+
+
 def copy_rate(device: str) -> float:
     """Bytes a second of a large copy, read and written both counted."""
     source = torch.ones(2**28, dtype=torch.uint8, device=device)
@@ -134,19 +153,8 @@ def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: f
     runs = {name: passes(function, args) for name, function in paths(device, TYPES[dtype]).items()}
     rows = []
     for done in ("forward", "forward_backward"):
-        times = {name: [] for name in runs}
-        for i in range(-2, rounds):  # two to warm up
-            for name, run in runs.items():
-                ms = milliseconds(run[done], device, 20)
-                if i >= 0:
-                    times[name].append(ms)
-        found = dict(case=case, dtype=dtype, **{"pass": done}, batch=batch, device=device,
-                     ms=statistics.median(times["compiled"]), rounds=rounds)
-        for name in list(runs)[1:]:
-            ratios = [peer / ours for peer, ours in zip(times[name], times["compiled"], strict=True)]
-            quartiles = statistics.quantiles(ratios, n=4)
-            found |= {f"ms_{name}": statistics.median(times[name]), f"speedup_vs_{name}": quartiles[1],
-                      f"speedup_vs_{name}_quartiles": [quartiles[0], quartiles[2]]}
+        found = dict(case=case, dtype=dtype, **{"pass": done}, batch=batch, device=device)
+        found |= in_turns({name: run[done] for name, run in runs.items()}, device, rounds)
         found |= bounds(args, done, rate, device)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()

@@ -69,14 +69,14 @@ def build(device: str) -> None:
     os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it remarks on machines without a GPU
     try:
-        if device == "cuda":
-            os.environ["CUDA_HOME"] = find_toolkit()
         import torch
         from torch.utils import cpp_extension
     except ImportError as error:
         raise BuildError(f"torch cannot be imported here ({error}); with pip, use --no-build-isolation") from error
-    if device == "cuda" and not torch.cuda.is_available():
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHES)  # with a GPU torch takes what that one needs
+    if device == "cuda":
+        cpp_extension.CUDA_HOME = find_toolkit()
+        if not torch.cuda.is_available():  # else torch takes what the GPU there needs
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHES)
     folder = HERE / "build" / device
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -19,9 +19,15 @@ PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "one
 
 def row(**fields: object) -> dict:
     """``fields`` and their circumstances. ``command`` may be given; by default it is this process's own."""
-    command = fields.pop("command", None) or shlex.join(["python", *map(os.path.relpath, sys.argv[:1]), *sys.argv[1:]])
+    command = fields.pop("command", None) or _command()
     return dict(**fields, command=command, commit=commit(), date=date.today().isoformat(), machine=machine(),
                 versions=versions())
+
+
+def _command() -> str:
+    spec = sys.modules["__main__"].__spec__
+    program = ["-m", spec.name] if spec else [os.path.relpath(sys.argv[0])]
+    return shlex.join(["python", *program, *sys.argv[1:]])
 
 
 def commit() -> str | None:

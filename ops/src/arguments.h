@@ -33,6 +33,8 @@ inline Type type_of(const Tensor& tensor, const char* name) {
   }
 }
 
+constexpr int64_t MOST = int64_t(1) << 31;  // positions are counted in 32 bits inside an image
+
 // Owns contiguous tensors for as long as its Problem is used.
 struct Arguments {
   Tensor value, points, weights;
@@ -64,13 +66,14 @@ struct Arguments {
                     p.levels, " levels of points, got ", shapes.size(), " numbers");
     int64_t positions = 0;
     for (int64_t l = 0; l < p.levels; ++l) {
-      STD_TORCH_CHECK(shapes[2 * l] > 0 && shapes[2 * l + 1] > 0, "ms_deform_attn: level ", l, " of shapes is ",
-                      shapes[2 * l], " x ", shapes[2 * l + 1], "; both must be positive");
-      positions += shapes[2 * l] * shapes[2 * l + 1];
+      const int64_t h = shapes[2 * l], w = shapes[2 * l + 1];
+      STD_TORCH_CHECK(h > 0 && w > 0, "ms_deform_attn: level ", l, " of shapes is ", h, " x ", w,
+                      "; both must be positive");
+      STD_TORCH_CHECK(h < MOST && w < MOST && (positions += h * w) < MOST, "ms_deform_attn: level ", l, " of shapes is ",
+                      h, " x ", w, "; an image of value may have 2^31 - 1 positions");
     }
     STD_TORCH_CHECK(positions == p.positions, "ms_deform_attn: the levels of shapes have ", positions,
                     " positions, value ", text(value), " has ", p.positions);
-    STD_TORCH_CHECK(p.positions < (int64_t(1) << 31), "ms_deform_attn: an image of value may have 2^31 - 1 positions");
 
     p.value_type = type_of(value, "value"), p.point_type = type_of(points, "points");
     const auto exact = p.value_type == Type::f64 ? ScalarType::Double : ScalarType::Float;
@@ -104,6 +107,8 @@ struct Arguments {
                       p.queries, " queries must be equally many for each of the ", p.images, " images of value");
     }
   }
+
+  Arguments(const Arguments&) = delete;  // the problem points into `shapes`
 
   // True where there is nothing to sample: outputs and gradients are zeros (or have no elements).
   bool empty() const {

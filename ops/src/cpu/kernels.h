@@ -7,6 +7,8 @@ namespace msda {
 namespace MSDA_ISA {
 
 constexpr int ALL = 15;  // all four corners inside
+// Images that a core's caches hold are read without asking first: asking takes longer than it saves (measured).
+constexpr int64_t NEAR_BYTES = 8 << 20;
 
 // Runs body(first channel, integral constant: registers) over channels [from, to) in pieces of at most 4 registers (8 of the
 // short ones), then tail(channel) for those that fill no register.
@@ -29,10 +31,22 @@ MSDA_INLINE void narrow(const A* from, O* to, int64_t n) {
   for (; i < n; ++i) to[i] = O(from[i]);
 }
 
+// Asks for the rows of samples [begin, end) of the head whose values start at `from`.
+template <class A, class T, class O>
+MSDA_INLINE void prefetch(const Plan<A, O>& plan, const T* from, int64_t begin, int64_t end, int64_t row, int64_t channels) {
+  for (int64_t s = begin; s < end; ++s) {
+    for (int k = 0; k < 4; ++k) {
+      const T* at = from + plan.position[k][s] * row;
+      for (int64_t c = 0; c < channels; c += 64 / sizeof(T)) __builtin_prefetch(at + c);
+    }
+  }
+}
+
 template <class A, class T, class O>
 void forward(const Problem& p, void* out, int64_t first, int64_t last) {
   Plan<A, O> plan(p);
   const int64_t samples = p.samples(), row = p.heads * p.channels;
+  const bool far = p.positions * row * int64_t(sizeof(T)) > NEAR_BYTES;
   for (int64_t query = first; query < last; ++query) {
     T* to = static_cast<T*>(out) + query * row;
     const int64_t image = p.image_of(query);
@@ -46,6 +60,7 @@ void forward(const Problem& p, void* out, int64_t first, int64_t last) {
       const int64_t begin = head * samples, end = begin + samples;
       const T* from = value + head * p.channels;
       T* result = to + head * p.channels;
+      if (far && head + 1 < p.heads) prefetch(plan, from + p.channels, end, end + samples, row, p.channels);
       channels<A>(0, p.channels, [&](int64_t c, auto registers) {
         constexpr int R = decltype(registers)::count;
         V<A> acc[R] = {};
