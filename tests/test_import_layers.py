@@ -21,9 +21,9 @@ ALLOWED = {
     "mmseg_custom": ENGINE | {"mmseg"},
     "mmpretrain_custom": ENGINE | {"mmpretrain"},
 }
-# Allowed inside functions only: the core draws pictures but must load without a drawing library.
-ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}}
-# A setup.py is run by hand and never imported, so it may use the build tool.
+# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops.bench measures MMCV.
+ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "ops": {"mmcv"}}
+# A setup.py is run by the installer and never imported, so it may use the build tool.
 BUILD_TOOLS = {"setuptools"}
 
 # What is no code of this project: environments, build output, data, results.

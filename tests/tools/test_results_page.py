@@ -4,6 +4,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 from ops.results import row, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,8 +18,9 @@ def results_page():
     return module
 
 
-def test_committed_page_is_generated_from_the_committed_rows():
-    assert (ROOT / "docs/results.md").read_text() == results_page().page(ROOT / "docs/results")
+@pytest.mark.parametrize("name", results_page().PAGES)
+def test_committed_page_is_generated_from_the_committed_rows(name):
+    assert (ROOT / f"docs/{name}.md").read_text() == results_page().page(ROOT / "docs" / name)
 
 
 def test_rows_hold_their_circumstances(tmp_path):
