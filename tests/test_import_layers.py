@@ -21,7 +21,7 @@ ALLOWED = {
     "mmseg_custom": ENGINE | {"mmseg"},
     "mmpretrain_custom": ENGINE | {"mmpretrain"},
 }
-# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops.bench measures MMCV.
+# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops measures MMCV.
 ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "ops": {"mmcv"}}
 # A setup.py is run by the installer and never imported, so it may use the build tool.
 BUILD_TOOLS = {"setuptools"}
