@@ -1,16 +1,19 @@
 """Self-attention of packed tokens: every image attends inside itself, however many tokens it has.
 
-Shapes: T packed tokens (image after image), B images, n tokens of one image, H heads, D channels of a head, C = H * D.
+Shapes: T packed tokens (image after image), B images, n tokens of one image, N positions of the map, H heads, D
+channels of a head, C = H * D.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 from .tokens import TokenSet
 
@@ -62,20 +65,27 @@ def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | 
                              "list only global-attention blocks in the reducer's `blocks`")
         out = _window_attention(qkv, tokens, attn.window_size, dropout)
     else:
-        out = packed_attention(qkv, tokens.counts, keys, dropout)
+        out = packed_attention(qkv, tokens, keys, dropout)
     out = attn.norm(out.flatten(1))
     if attn.gate is not None:
         out = out * attn.gate(x).sigmoid()
     return attn.proj_drop(attn.proj(out)), qkv
 
 
-def packed_attention(qkv: QKV, counts: tuple[int, ...], keys: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Attention (T, H, D) inside each image. One fused call where all images have equally many tokens, else one each.
+def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """Attention (T, H, D) inside each image, nothing padded to the longest.
 
-    Slices of the packed tensors are attended to as they lie: nothing is padded to the longest image.
+    Images of equally many tokens (one image, too) are one fused call. Else in 16 bit on CUDA one variable-length flash
+    call, elsewhere one fused call an image on slices as they lie; and where only the device knows the counts and there
+    is no such kernel, masked attention on all positions, which is right but saves nothing in the attention itself.
     """
-    if len(set(counts)) == 1:
+    counts = tokens.counts
+    if counts is not None and len(set(counts)) == 1:
         return _attend(qkv, len(counts), keys, dropout)
+    if _has_flash(qkv) and keys is None and not dropout:
+        return _flash(qkv, tokens)
+    if counts is None:
+        return _masked(qkv, tokens)
     parts, start = [], 0
     for n in counts:
         if n:
@@ -83,6 +93,37 @@ def packed_attention(qkv: QKV, counts: tuple[int, ...], keys: Tensor | None = No
             parts.append(_attend(QKV(*(t[here] for t in qkv)), 1, None if keys is None else keys[here], dropout))
         start += n
     return torch.cat(parts) if parts else qkv.v
+
+
+def _has_flash(qkv: QKV) -> bool:
+    dim = qkv.v.shape[-1]
+    return qkv.v.is_cuda and qkv.v.dtype in (torch.float16, torch.bfloat16) and dim % 8 == 0 and dim <= 256
+
+
+def _flash(qkv: QKV, tokens: TokenSet) -> Tensor:
+    """Every image is a segment, and so are the unused rows of a set of fixed capacity: the kernel leaves rows outside
+    all segments unwritten, and what stands there need not be a number."""
+    if tokens.counts is None:
+        offsets, longest = tokens.offsets, len(qkv.v)
+    else:
+        ends = [0, *accumulate(tokens.counts)]
+        offsets, longest = torch.tensor(ends, dtype=torch.int32, device=qkv.v.device), max(tokens.counts)
+    q, k, v = (t.to(qkv.v.dtype) for t in qkv)  # norms of q and k may have widened them
+    return varlen_attn(q, k, v, offsets, offsets, longest, longest)
+
+
+def _masked(qkv: QKV, tokens: TokenSet) -> Tensor:
+    """For a set of fixed capacity: keys that are not there are masked."""
+    if tokens.batch == 1:
+        used = torch.arange(len(qkv.v), device=qkv.v.device) < tokens.offsets[1]
+        return _attend(qkv, 1, used, 0.0)
+    rows = tokens.batch * tokens.positions
+
+    def on_map(t: Tensor) -> Tensor:
+        return t.new_zeros(rows + 1, *t.shape[1:]).index_copy(0, tokens.index, t)[:-1]
+
+    out = _attend(QKV(*map(on_map, qkv)), tokens.batch, tokens.members(), 0.0)
+    return out[tokens.index.clamp(max=rows - 1)]
 
 
 def _attend(qkv: QKV, batch: int, keys: Tensor | None, dropout: float) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B images, N positions, T packed tokens, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,8 @@ from .losses import report_losses
 from .reducer import Decision, Reducer
 from .tokens import TokenSet
 from .trace import active_traces
+
+STEP = 128  # capacities are multiples of this: matrix products want full tiles
 
 
 class StackForward:
@@ -31,11 +34,15 @@ class StackForward:
         grid: (H, W).
         prefix: number of prefix tokens in front of the grid.
         checkpointing: recompute each block in backward instead of keeping its activations.
+        execution: how evaluation runs a block on tokens whose number is only known on the device. "exact": asks for it,
+            which on CUDA stops the host once a block. "capacity": computes as many as ``reducer.capacity`` says, so
+            that nothing waits and no shape depends on data (for CUDA graphs and compilation); unused rows cost time,
+            and tokens beyond rest in the map, lowest scores first. Both are the same where the capacity suffices.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], reducer: Reducer | None, x: Tensor, grid: tuple[int, int],
-                 prefix: int = 0, checkpointing: bool = False) -> None:
-        self.blocks, self.reducer = blocks, reducer
+                 prefix: int = 0, checkpointing: bool = False, execution: str = "exact") -> None:
+        self.blocks, self.reducer, self.execution = blocks, reducer, execution
         self.tokens = TokenSet.full(x, grid, prefix)
         self.memory = reducer.start(self.tokens) if reducer else None
         self.checkpointing = checkpointing and torch.is_grad_enabled()
@@ -45,20 +52,38 @@ class StackForward:
         """Blocks ``first`` to ``last``, the last one included."""
         for i in range(first, last + 1):
             decision = self.reducer.before_block(i, self.tokens, self.memory) if self.reducer else None
-            for trace in self.traces:
-                trace.record(i, self.tokens, decision)
             self.tokens = self._step(i, decision)
             if self.reducer:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.memory)
 
     def _step(self, i: int, decision: Decision | None) -> TokenSet:
-        if decision is None:
-            return self._block(i, self.tokens)
-        if decision.gate is not None:
+        if decision is None or (decision.gate is not None and not decision.packed):
+            self._record(i, None if decision is None else decision.keep)
+            if decision is None:
+                return self._block(i, self.tokens)
             done = self._block(i, self.tokens, decision.keep)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
-        subset = self._block(i, self.tokens.select(decision.keep))
-        return self.tokens.refresh(subset.restore())
+        subset = self._subset(i, decision)
+        self._record(i, decision.keep if subset.counts is not None else subset.members().flatten())
+        done = self._block(i, subset)
+        if decision.gate is not None:
+            gate = decision.gate[decision.keep]
+            done = done.with_x(gate * done.x + (1 - gate) * subset.x)
+        return self.tokens.refresh(done.restore())
+
+    def _subset(self, i: int, decision: Decision) -> TokenSet:
+        if decision.counts is not None or self.execution == "exact" or decision.gate is not None:
+            return self.tokens.select(decision.keep, decision.counts)
+        if decision.score is None:
+            raise ValueError(f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "
+                             "matters, which execution='capacity' needs; use execution='exact'")
+        everything = len(self.tokens.x)
+        capacity = math.ceil(self.reducer.capacity(i) * everything / STEP) * STEP
+        return self.tokens.select_at_most(decision.keep, min(capacity, everything), decision.score)
+
+    def _record(self, i: int, keep: Tensor | None) -> None:
+        for trace in self.traces:
+            trace.record(i, self.tokens, keep)
 
     def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
         between = None

@@ -27,10 +27,18 @@ class Decision:
         gate: (T, 1) float whose value is ``keep`` and through which gradients reach the method, or None. With a gate
             the block is computed for all tokens, the dropped ones masked as keys, and blended in by the gate; without,
             only the kept tokens are computed. Both give the same values.
+        packed: with a gate, compute only the kept tokens all the same. Cheaper than the dense step; the gate then hears
+            from kept tokens alone what the block is worth to them.
+        counts: how many tokens are kept of each image, if the method knows without asking the device.
+        score: (T,) which tokens matter most, for executions of fixed capacity: where it does not suffice, the lowest
+            are dropped.
     """
 
     keep: Tensor
     gate: Tensor | None = None
+    packed: bool = False
+    counts: tuple[int, ...] | None = None
+    score: Tensor | None = None
 
 
 class Reducer(nn.Module):
@@ -53,6 +61,10 @@ class Reducer(nn.Module):
     def pruned_blocks(self) -> list[int]:
         """Blocks that may run on a subset, or whose successors may: they must be able to, so not windowed."""
         return []
+
+    def capacity(self, block: int) -> float:
+        """Fraction of a batch's tokens that an execution of fixed capacity computes in a pruned ``block``."""
+        return 1.0
 
     def start(self, tokens: TokenSet) -> Any:
         """Fresh memory for one forward that begins with ``tokens``."""

@@ -5,32 +5,36 @@ Shapes: T packed tokens, n tokens of one image, B images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor) -> Tensor:
+def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int]) -> Tensor:
     """The ``keep[b]`` best tokens of each image b; of equal scores the earlier position wins.
 
     Args:
         score: (T,) higher is better.
         counts: number of tokens of each image.
-        keep: (B,) int64, how many to keep; more than there are keeps all.
+        keep: B numbers, how many to keep; more than there are keeps all. A tensor stays on its device.
 
     Returns:
         (T,) bool.
     """
     if len(set(counts)) == 1:
+        if not isinstance(keep, Tensor):  # one number for all needs no tensor, whose making would stop the host
+            keep = keep[0] if len(set(keep)) == 1 else torch.tensor(keep, device=score.device)
         return _keep_top(score.view(len(counts), -1), keep).flatten()
-    parts = [_keep_top(part[None], k[None])[0] for part, k in zip(score.split(counts), keep, strict=True)]
+    parts = [_keep_top(part[None], k)[0] for part, k in zip(score.split(counts), keep, strict=True)]
     return torch.cat(parts)
 
 
-def _keep_top(score: Tensor, keep: Tensor) -> Tensor:
+def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:
     order = score.argsort(dim=1, descending=True, stable=True)
     places = torch.arange(score.shape[1], device=score.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, places)
-    return rank < keep[:, None]
+    return rank < (keep[:, None] if isinstance(keep, Tensor) and keep.dim() else keep)
 
 
 def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:

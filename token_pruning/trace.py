@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .tokens import TokenSet
-
-if TYPE_CHECKING:
-    from .reducer import Decision
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("traces", default=())
 
@@ -34,11 +30,10 @@ class PassTrace:
     prefix: int
     used: dict[int, Tensor] = field(default_factory=dict)
 
-    def record(self, block: int, tokens: TokenSet, decision: Decision | None) -> None:
-        if decision is None:
+    def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
+        """``keep`` (T,) bool of the set ``tokens``, None for all."""
+        if keep is None:
             keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
-        else:
-            keep = decision.keep
         self.used[block] = tokens.to_map(keep, fill=False).detach()
 
     @property
@@ -77,5 +72,5 @@ class Trace:
 
 
 def active_traces() -> tuple[Trace, ...]:
-    """The recorders that are switched on."""
-    return _active.get()
+    """The recorders that are switched on; none within a compiled model, which records nothing."""
+    return () if torch.compiler.is_compiling() else _active.get()

@@ -33,6 +33,7 @@ class PlainViT(nn.Module):
         norm_eps: of the blocks' LayerNorms: 1e-6, but published SViT files were trained with 1e-5.
         drop_path_rate: of the last block; rises linearly from 0 at the first.
         with_cp: gradient checkpointing of the blocks.
+        execution: "exact" or "capacity", see ``StackForward``; may be changed any time.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
 
     Raises:
@@ -43,8 +44,12 @@ class PlainViT(nn.Module):
                  depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
-                 norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None) -> None:
+                 norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None,
+                 execution: str = "exact") -> None:
         super().__init__()
+        if execution not in ("exact", "capacity"):
+            raise ValueError(f"execution is {execution!r}; choose 'exact' or 'capacity'")
+        self.execution = execution
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
         self.table_grid = (img_size // patch_size, img_size // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
@@ -74,7 +79,8 @@ class PlainViT(nn.Module):
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         x = self.pos_drop(self.patch_embed(image) + resize_positions(self.pos_embed[:, 1:], self.table_grid, grid))
-        return StackForward(self.blocks, self.reducer, x, grid, checkpointing=self.with_cp and self.training)
+        return StackForward(self.blocks, self.reducer, x, grid, checkpointing=self.with_cp and self.training,
+                            execution=self.execution)
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

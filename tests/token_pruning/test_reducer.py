@@ -10,7 +10,8 @@ ALL = sorted(METHODS)
 # Every method as it is by default, and the options that change what a forward does.
 SVIT = [dict(mode="threshold"), dict(mode="ratio"), dict(mode="sample", seed=3), dict(ratio_scale=0.7),
         dict(inherit=True), dict(inherit=True, mode="ratio"), dict(preserve=False), dict(selectors=[0, 0, 1]),
-        dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image")]
+        dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image"), dict(gate="dynamicvit"),
+        dict(gate="dynamicvit", inherit=True)]
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
 VARIANTS += [pytest.param(dict(type="SViT", **kwargs), id="SViT " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
              for kwargs in SVIT]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from ..reducer import Decision, Reducer, register
 from ..selection import gumbel_noise, keep_top
 from ..tokens import TokenSet
@@ -49,10 +47,11 @@ class Random(Reducer):
         ratio = self.ratio_of.get(block)
         if ratio is None:
             return None
-        prefix = tokens.is_prefix()
         counts = tuple(n - tokens.prefix for n in tokens.counts)
         # A seed per block: otherwise every block would pick the same tokens.
         score = gumbel_noise(counts, 1, tokens.x.device, None if self.training else self.seed + block)[:, 0]
-        wanted = torch.tensor([round(ratio * n) for n in counts], device=score.device)
+        wanted = tuple(round(ratio * n) for n in counts)
         keep = keep_top(score, counts, wanted)
-        return Decision(torch.ones_like(prefix).masked_scatter(~prefix, keep))
+        if tokens.prefix:
+            keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
+        return Decision(keep, counts=tuple(tokens.prefix + n for n in wanted))

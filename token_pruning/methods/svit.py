@@ -10,7 +10,7 @@ Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import EllipsisType
 
 import torch
@@ -35,9 +35,33 @@ class Selector(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
         """Log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision."""
         return self.mlp(self.norm(x)).float().log_softmax(dim=-1)
+
+
+class DynamicViTSelector(nn.Module):
+    """The heavier gate, DynamicViT's: LayerNorm, Linear C -> C, GELU; half of the channels stay the token's own, the
+    other half become their mean over the image; Linear -> C/2 -> C/4 -> 2 with GELU between, log-softmax.
+
+    The mean is over all tokens that are scored: with reactivation none of them is out yet.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.embed, self.reduce = nn.Linear(dim, dim), nn.Linear(dim, max(dim // 2, 1))
+        self.mlp = Mlp(max(dim // 2, 1), hidden_features=max(dim // 4, 1), out_features=2)
+
+    def forward(self, x: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """Like ``Selector``'s, for tokens ``x`` (S, C) of which each image has its number in ``counts``."""
+        own, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
+        # In single precision, as a mean over thousands of tokens should be.
+        means = [part.float().mean(dim=0).expand_as(part).to(part.dtype) for part in shared.split(counts)]
+        return self.mlp(F.gelu(self.reduce(torch.cat([own, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
+
+
+GATES = {"mlp": Selector, "dynamicvit": DynamicViTSelector}
 
 
 @dataclass
@@ -63,6 +87,8 @@ class SViT(Reducer):
         reuse: consecutive blocks with the same selector share one decision; False decides anew with shared weights.
         inherit: a dropped token stays dropped (no reactivation): decisions are multiplied with the one before.
         preserve: False zeroes the tokens that a block drops (the ablation of the paper's first insight).
+        gate: the selectors' network, "mlp" as published or the heavier "dynamicvit", which also sees a mean of the
+            image (for the fourth insight).
         ratio_loss: "batch" holds the mean over the batch to the ratio, "image" every single image.
         ratio_loss_weight: 4.0 as published.
         all_processes: the ratio loss's batch is that of all processes.
@@ -76,6 +102,10 @@ class SViT(Reducer):
             highest p first; "sample": Gumbel noise as in training (what the published evaluation does). With
             ``inherit`` only tokens that are still kept have a p; the ratio is of all tokens.
         ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed dial that needs no training.
+        capacity_scale: in executions of fixed capacity, a block's capacity in units of the wanted ratio; images differ.
+        training: "exact" computes all tokens in training, the dropped ones masked as keys; "packed" only the kept ones,
+            which makes the step cheaper than the dense one: a selector then learns from a dropped token only through
+            the ratio loss.
         seed: of "sample"; with it an image gets the same noise in whatever batch it stands, other noise in each block.
             None draws fresh noise.
 
@@ -85,18 +115,22 @@ class SViT(Reducer):
 
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None,
-                 reuse: bool = True, inherit: bool = False, preserve: bool = True, ratio_loss: str = "batch",
-                 ratio_loss_weight: float = 4.0, all_processes: bool = False, class_tokens: str = "keep",
-                 last_class_tokens: str | None = None, tau: float = 1.0, norm_eps: float = 1e-5,
-                 mode: str = "target", ratio_scale: float = 1.0, seed: int | None = None) -> None:
+                 reuse: bool = True, inherit: bool = False, preserve: bool = True, gate: str = "mlp",
+                 ratio_loss: str = "batch", ratio_loss_weight: float = 4.0, all_processes: bool = False,
+                 class_tokens: str = "keep", last_class_tokens: str | None = None, tau: float = 1.0,
+                 norm_eps: float = 1e-5, mode: str = "target", ratio_scale: float = 1.0,
+                 capacity_scale: float = 1.25, training: str = "exact", seed: int | None = None) -> None:
         super().__init__(embed_dim, depth)
+        if training not in ("exact", "packed"):
+            raise ValueError(f"training is {training!r}; choose 'exact' or 'packed'")
+        self.training_mode = training
         if not tau > 0 or ratio_loss_weight < 0:
             raise ValueError(f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative")
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         selectors = list(range(len(blocks)) if selectors is None else selectors)
         number = max(selectors, default=-1) + 1
         ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
-        _check(depth, blocks, selectors, ratios, ratio_loss, class_tokens, last_class_tokens)
+        _check(depth, blocks, selectors, ratios, gate, ratio_loss, class_tokens, last_class_tokens)
         self.selector_of = dict(zip(blocks, selectors, strict=True))
         self.keep_ratio, self.reuse, self.inherit, self.preserve, self.tau = ratios, reuse, inherit, preserve, tau
         self.per_image, self.all_processes = ratio_loss == "image", all_processes
@@ -104,11 +138,11 @@ class SViT(Reducer):
         self.class_tokens = [class_tokens] * number
         if last_class_tokens is not None:
             self.class_tokens[-1] = last_class_tokens
-        self.selectors = nn.ModuleList(Selector(embed_dim, norm_eps) for _ in range(number))
-        self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed)
+        self.selectors = nn.ModuleList(GATES[gate](embed_dim, norm_eps) for _ in range(number))
+        self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed, capacity_scale=capacity_scale)
 
     def configure(self, mode: str | None = None, ratio_scale: float | None = None,
-                  seed: int | None | EllipsisType = ...) -> None:
+                  seed: int | None | EllipsisType = ..., capacity_scale: float | None = None) -> None:
         """Change how evaluation selects, any time; what is not given stays as it is.
 
         Raises:
@@ -118,6 +152,10 @@ class SViT(Reducer):
             raise ValueError(f"unknown selection mode {mode!r}; choose one of {', '.join(MODES)}")
         if ratio_scale is not None and not ratio_scale > 0:
             raise ValueError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
+        if capacity_scale is not None and not capacity_scale > 0:
+            raise ValueError(f"capacity_scale is {capacity_scale}; it must be greater than 0 (1 makes the capacity the "
+                             "wanted ratio)")
+        self.capacity_scale = capacity_scale or getattr(self, "capacity_scale", 1.25)
         self.mode = mode or getattr(self, "mode", "target")
         self.ratio_scale = ratio_scale or getattr(self, "ratio_scale", 1.0)
         self.seed = getattr(self, "seed", None) if seed is ... else seed
@@ -136,35 +174,38 @@ class SViT(Reducer):
         if self.reuse and selector == memory.selector:
             # A reused decision blends as before but teaches its selector only once.
             gate = None if memory.decision.gate is None else memory.decision.gate.detach()
-            memory.in_force = Decision(memory.decision.keep, gate)
+            memory.in_force = replace(memory.decision, gate=gate)
         else:
             memory.decision = memory.in_force = self._decide(block, selector, tokens, memory)
             memory.selector = selector
         return memory.in_force
 
     def _decide(self, block: int, selector: int, tokens: TokenSet, memory: Memory) -> Decision:
-        prefix = tokens.is_prefix() if tokens.prefix and self.class_tokens[selector] == "keep" else None
-        scored = tokens.x if prefix is None else tokens.x[~prefix]
-        per_image = tokens.prefix if prefix is not None else 0
-        counts = tuple(n - per_image for n in tokens.counts)
-        logp = self.selectors[selector](scored)
+        prefix = tokens.prefix if self.class_tokens[selector] == "keep" else 0  # tokens of an image that are not scored
+
+        def scores_only(values: Tensor) -> Tensor:
+            return tokens.split_prefix(values)[1] if prefix else values
+
+        def with_prefix(values: Tensor, fill: float) -> Tensor:
+            return tokens.join_prefix(values.new_full((prefix * tokens.batch,), fill), values) if prefix else values
+
+        scored = scores_only(tokens.x)
+        counts = tuple(n - prefix for n in tokens.counts)
+        logp = self.selectors[selector](scored, counts)
         before = memory.decision if self.inherit else None
         if not self.training:
-            left = None if before is None else before.keep if prefix is None else before.keep[~prefix]
-            keep, gate = self._choose(logp, counts, selector, left, block), None
-        else:
-            gate = self._gumbel_gate(logp, counts)
-            keep = gate > 0.5
-        if prefix is not None:
-            keep = torch.ones_like(prefix).masked_scatter(~prefix, keep)
-            gate = None if gate is None else torch.ones_like(prefix, dtype=gate.dtype).masked_scatter(~prefix, gate)
+            left = None if before is None else scores_only(before.keep)
+            keep = with_prefix(self._choose(logp, counts, selector, left, block), True)
+            if before is not None:
+                return Decision(keep & before.keep, score=with_prefix(logp[:, KEEP], torch.inf))
+            known = tuple(prefix + n for n in self._wanted(counts, selector)) if self.mode == "ratio" else None
+            return Decision(keep, counts=known, score=with_prefix(logp[:, KEEP], torch.inf))
+        gate = with_prefix(self._gumbel_gate(logp, counts), 1.0)
+        keep = gate > 0.5
         if before is not None:
-            keep = keep & before.keep
-            gate = None if gate is None else gate * before.gate.squeeze(1)
-        if gate is not None:
-            of_scored = gate if prefix is None else gate[~prefix]
-            memory.kept.append((block, selector, of_scored.view(tokens.batch, -1)))
-        return Decision(keep, None if gate is None else gate[:, None])
+            keep, gate = keep & before.keep, gate * before.gate.squeeze(1)
+        memory.kept.append((block, selector, scores_only(gate).view(tokens.batch, -1)))
+        return Decision(keep, gate[:, None], packed=self.training_mode == "packed")
 
     def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
         """(S,) sampled 0/1 mask with the gradient of its softmax (straight through)."""
@@ -180,9 +221,7 @@ class SViT(Reducer):
         """(S,) bool for evaluation, by ``mode``; ``left`` (S,) are the tokens that can be kept at all, None for all."""
         score = logp[:, KEEP] if left is None else logp[:, KEEP].masked_fill(~left, -torch.inf)
         if self.mode == "ratio":
-            fraction = min(1.0, self.keep_ratio[selector] * self.ratio_scale)
-            wanted = torch.tensor([round(fraction * n) for n in counts], device=logp.device)
-            return keep_top(score, counts, wanted)
+            return keep_top(score, counts, self._wanted(counts, selector))
         p = (score.exp() * self.ratio_scale).clamp(max=1)
         if self.mode == "target":
             return keep_top(score, counts, sum_per_image(p, counts).round().long())
@@ -191,6 +230,14 @@ class SViT(Reducer):
         noise = self.noise(counts, logp.device, None if self.seed is None else self.seed + block)
         scaled = logp if self.ratio_scale == 1 else torch.stack([p, 1 - p], dim=1).log()
         return (scaled + noise).argmax(dim=1) == KEEP
+
+    def _wanted(self, counts: tuple[int, ...], selector: int) -> tuple[int, ...]:
+        """How many scored tokens mode "ratio" keeps of each image."""
+        fraction = min(1.0, self.keep_ratio[selector] * self.ratio_scale)
+        return tuple(round(fraction * n) for n in counts)
+
+    def capacity(self, block: int) -> float:
+        return min(1.0, self.keep_ratio[self.selector_of[block]] * self.ratio_scale * self.capacity_scale)
 
     def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
         if self.preserve or block not in self.selector_of:
@@ -208,8 +255,8 @@ class SViT(Reducer):
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 
-def _check(depth: int, blocks: list[int], selectors: list[int], ratios: list[float], loss: str, class_tokens: str,
-           last_class_tokens: str | None) -> None:
+def _check(depth: int, blocks: list[int], selectors: list[int], ratios: list[float], gate: str, loss: str,
+           class_tokens: str, last_class_tokens: str | None) -> None:
     if not blocks or sorted(set(blocks)) != blocks or blocks[0] < 0 or blocks[-1] >= depth:
         raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
     if len(selectors) != len(blocks) or sorted(set(selectors)) != list(range(max(selectors) + 1)):
@@ -221,6 +268,8 @@ def _check(depth: int, blocks: list[int], selectors: list[int], ratios: list[flo
     for ratio in ratios:
         if not 0 < ratio <= 1:
             raise ValueError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")
+    if gate not in GATES:
+        raise ValueError(f"gate is {gate!r}; choose one of {', '.join(GATES)}")
     if loss not in ("batch", "image"):
         raise ValueError(f"ratio_loss is {loss!r}; choose 'batch' or 'image'")
     for value in (class_tokens, last_class_tokens):

@@ -1,0 +1,216 @@
+"""Every way to run a pruned block gives the same: exact, fixed capacity, packed training, compiled."""
+
+import pytest
+import torch
+
+from token_pruning import Decision, PlainViT, Reducer, TokenSet, Trace, collect_losses, count_flops
+from token_pruning import forward as module
+from token_pruning.attention import QKV, _masked, packed_attention
+from token_pruning.flops import block_flops
+
+DIM, DEPTH = 24, 4
+SVIT = dict(type="SViT", blocks=[1, 2, 3], keep_ratio=[0.8, 0.5, 0.3])
+
+
+def a_vit(reducer=SVIT, **kwargs):
+    torch.manual_seed(0)
+    vit = PlainViT(img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, reducer=reducer, **kwargs).eval()
+    for name, parameter in vit.named_parameters():
+        if "selectors" in name and name.endswith("fc2.weight"):
+            torch.nn.init.normal_(parameter, std=2.0, generator=torch.Generator().manual_seed(2))
+    return vit
+
+
+def images(batch=3, height=128, width=160):
+    # Pictures of different contrast, so that selectors keep different numbers of tokens.
+    x = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+    return x * torch.arange(1, batch + 1).view(-1, 1, 1, 1)
+
+
+def forward(vit, x):
+    stack = vit.start(x)
+    stack.run(0, DEPTH - 1)
+    return stack.finish()
+
+
+def traced(vit, x):
+    with Trace() as trace:
+        out = forward(vit, x)
+    return out, trace.passes[0].masks()
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    monkeypatch.setattr(module, "STEP", 8)
+
+
+@pytest.mark.parametrize("mode", ["target", "threshold", "ratio", "sample"])
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_capacity_equals_exact_where_it_suffices(mode, batch, small_steps):
+    vit = a_vit(dict(SVIT, mode=mode, seed=0, capacity_scale=4.0))
+    exact, masks = traced(vit, images(batch))
+    assert masks.float().mean() < 1
+    vit.execution = "capacity"
+    out, same = traced(vit, images(batch))
+    assert torch.equal(masks, same)
+    torch.testing.assert_close(out, exact, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_beyond_capacity_the_lowest_scores_rest(small_steps):
+    vit = a_vit(dict(SVIT, blocks=[2], keep_ratio=0.5, mode="sample", seed=0))
+    start = vit.start(images())
+    start.run(0, 1)
+    before = start.map()
+    kept = start.reducer.before_block(2, start.tokens, start.memory)
+    capacity = int(kept.keep.sum()) // 2 // 8 * 8
+    vit.execution = "capacity"
+    vit.reducer.configure(capacity_scale=capacity / len(kept.keep) / 0.5)
+    out, masks = traced(vit, images())
+    used = masks[:, 2].flatten()
+    assert used.sum() == capacity and not (used & ~kept.keep).any()
+    assert kept.score[used].min() >= kept.score[kept.keep & ~used].max()
+    stack = vit.start(images())
+    stack.run(0, 2)
+    assert torch.equal(stack.map().flatten(0, 1)[~used], before.flatten(0, 1)[~used])
+
+
+@torch.no_grad()
+def test_a_known_number_needs_no_capacity():
+    """Mode "ratio" keeps a number that the host knows: no row is unused, and no image's tokens depend on the others."""
+    vit = a_vit(dict(SVIT, mode="ratio"), execution="capacity")
+    with count_flops() as flops:
+        forward(vit, images())
+    wanted = [80, 64, 40, 24]
+    selectors = 3 * 3 * 80 * 2 * (DIM * 6 + 6 * 2)
+    patches = 3 * 80 * 2 * DIM * 768
+    assert flops.total == 3 * sum(block_flops(n, DIM) for n in wanted) + selectors + patches
+
+
+@torch.no_grad()
+def test_nothing_kept_and_everything_kept_in_fixed_capacity():
+    x = torch.randn(2, 20, DIM)
+    tokens = TokenSet.full(x, (4, 5))
+    score = torch.randn(40)
+    for keep, capacity in ((score > 9, 16), (score < 9, 40), (torch.arange(40) < 20, 24)):
+        subset = tokens.select_at_most(keep, capacity, score)
+        exact = tokens.select(keep)
+        assert len(subset.x) == capacity and torch.equal(subset.members().flatten(), keep)
+        number = int(keep.sum())
+        assert torch.equal(subset.x[:number], exact.x) and subset.x[number:].abs().sum() == 0
+        assert subset.offsets.tolist() == [0, exact.counts[0], number, capacity]
+        assert torch.equal(subset.with_x(subset.x * 2 + 1).restore(), exact.with_x(exact.x * 2 + 1).restore())
+    with pytest.raises(ValueError, match="a capacity of 41 tokens needs a full set of at least as many, .* has 40"):
+        tokens.select_at_most(keep, 41, score)
+    with pytest.raises(ValueError, match="is not full"):
+        exact.select_at_most(keep[:20], 8, score[:20])
+
+
+@torch.no_grad()
+def test_what_stands_in_unused_rows_reaches_no_token():
+    tokens = TokenSet.full(torch.randn(2, 20, DIM), (4, 5))
+    keep, score = torch.rand(40) < 0.5, torch.randn(40)
+    subset, exact = tokens.select_at_most(keep, 32, score), tokens.select(keep)
+    number = len(exact.x)
+    wanted = packed_attention(_qkv(exact.x), exact)
+    spoilt = subset.x.clone()
+    spoilt[number:] = 1e4
+    torch.testing.assert_close(_masked(_qkv(spoilt), subset)[:number], wanted)
+
+
+def _qkv(x):
+    return QKV(*(t.view(len(x), 3, DIM // 3) for t in (x, x.roll(1, 1), x.roll(2, 1))))
+
+
+class Dropping(Reducer):
+    """Keeps what it likes and tells nobody how many."""
+
+    def before_block(self, block, tokens, memory):
+        return Decision(tokens.x[:, 0] > 0)
+
+
+def test_capacity_says_what_a_method_must_tell():
+    vit = a_vit(Dropping(DIM, DEPTH), execution="capacity")
+    with pytest.raises(ValueError, match="Dropping tells neither how many tokens it keeps nor how much each matters"):
+        forward(vit, images())
+    with pytest.raises(ValueError, match="execution is 'fast'; choose 'exact' or 'capacity'"):
+        a_vit(execution="fast")
+
+
+def gradients(vit, x, gate_only=False):
+    vit.zero_grad()
+    torch.manual_seed(5)
+    with collect_losses() as losses, Trace() as trace, count_flops() as flops:
+        out = forward(vit, x)
+    (out.square().mean() + losses["loss_ratio"]).backward()
+    return out.detach(), trace.passes[0].masks(), flops.total
+
+
+def test_packed_training_computes_the_same_with_less():
+    exact, packed = (a_vit(dict(SVIT, training=training)).train() for training in ("exact", "packed"))
+    dense = a_vit(None).train()
+    wanted, masks, all_of_it = gradients(exact, images())
+    out, same, less = gradients(packed, images())
+    assert torch.equal(masks, same)
+    torch.testing.assert_close(out, wanted, atol=1e-5, rtol=1e-5)
+    with count_flops() as of_dense:
+        forward(dense, images())
+    assert less < of_dense.total < all_of_it
+    # Gradients must agree where no dropped token's block output is asked for: in the last block, and in all selectors
+    # as far as kept tokens and the ratio loss teach them.
+    for name, parameter in packed.named_parameters():
+        other = dict(exact.named_parameters())[name]
+        if name.startswith("blocks.3.") and "norm1" not in name and "qkv" not in name:
+            torch.testing.assert_close(parameter.grad, other.grad, atol=1e-5, rtol=1e-4)
+        if name != "pos_embed" and "head" not in name:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_training_packed_is_refused_by_other_names():
+    with pytest.raises(ValueError, match="training is 'sparse'; choose 'exact' or 'packed'"):
+        a_vit(dict(SVIT, training="sparse"))
+
+
+@torch.no_grad()
+def test_capacity_compiles_into_one_graph(small_steps):
+    torch._dynamo.reset()
+    vit = a_vit(dict(SVIT, capacity_scale=4.0))
+    exact = forward(vit, images())
+    vit.execution = "capacity"
+    compiled = torch.compile(lambda x: forward(vit, x), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images()), exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7, 0.9])
+@torch.no_grad()
+def test_only_kept_tokens_cost_anything(ratio):
+    """A batch whose pictures keep very different numbers: every counted operation of the blocks is on a kept token."""
+    vit = a_vit(dict(SVIT, blocks=[1, 2, 3], keep_ratio=ratio))
+    with Trace() as trace, count_flops() as flops:
+        stack = vit.start(images(8))
+        stack.run(0, DEPTH - 1)
+    kept = trace.passes[0].masks().flatten(2).sum(-1)  # (B, L)
+    wanted = sum(block_flops(int(n), DIM) for n in kept.flatten())
+    overhead = 3 * 8 * 80 * 2 * (DIM * 6 + 6 * 2) + 8 * 80 * 2 * DIM * 768
+    assert flops.total == wanted + overhead
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_capacity_on_cuda_waits_for_nothing_and_equals_exact(dtype, batch, small_steps):
+    vit, x = a_vit(dict(SVIT, capacity_scale=4.0)).cuda(), images(batch).cuda()
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        exact = forward(vit, x)
+        vit.execution = "capacity"
+        forward(vit, x)  # first calls may set things up
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            out = forward(vit, x)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(out, exact, atol=tolerance, rtol=tolerance)
