@@ -2,16 +2,16 @@
 
 from .checkpoint import LoadReport, load_into, read_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
-from .hooks import FuseConvBNHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
+from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .runner import PruningRunner, latest_checkpoint
 from .transforms import LoadImage
 
 __all__ = [
+    "AccelerationHook",
     "CheckpointError",
     "ConfigError",
     "DataError",
-    "FuseConvBNHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",
     "LoadReport",

@@ -6,12 +6,13 @@ from functools import partial
 
 import numpy as np
 import torch
-from mmcv.cnn.utils import fuse_conv_bn
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from tqdm import tqdm
+
+from .acceleration import accelerate
 
 
 @HOOKS.register_module()
@@ -114,11 +115,18 @@ class ProgressBarHook(Hook):
 
 
 @HOOKS.register_module()
-class FuseConvBNHook(Hook):
-    """Fold batch norms into convolutions after the weights are loaded and before the first test image."""
+class AccelerationHook(Hook):
+    """Make the model faster after the weights are loaded and before the first test image.
+
+    Args:
+        steps: names of ``mmcv_custom.acceleration.STEPS``, in that order.
+    """
+
+    def __init__(self, steps):
+        self.steps = steps
 
     def before_test(self, runner):
-        runner.model = fuse_conv_bn(runner.model)
+        accelerate(runner.model, self.steps)
 
 
 def _seed_worker(worker_id):

@@ -6,10 +6,12 @@ import re
 import sys
 import traceback
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 
+from .acceleration import keep_memory
 from .checkpoint import load_into
 from .config_check import check_config, check_options
 from .data_check import check_datasets
@@ -83,6 +85,8 @@ def is_main_process():
 
 def run(main):
     """Run a tool's ``main``: a user's mistake ends it with one sentence and exit code 2, a bug with its traceback."""
+    if not torch.cuda.is_available():
+        keep_memory()
     try:
         main()
         if dist.is_initialized():

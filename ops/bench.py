@@ -178,12 +178,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="turns of each path (at least 2; default: 15)")
     parser.add_argument("--threads", type=int, help="of the CPU (default: torch's own choice)")
     args = parser.parse_args()
+    if args.rounds < 2 or args.batch < 1:
+        parser.error("--rounds must be at least 2 and --batch at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     if args.device in library.MISSING:
         parser.error(f"there is no compiled library for {args.device}: {library.MISSING[args.device]}")
-    if args.rounds < 2 or args.batch < 1:
-        parser.error("--rounds must be at least 2 and --batch at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
     rate = copy_rate(args.device)

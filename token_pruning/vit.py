@@ -18,6 +18,8 @@ from .attention import WindowAttention
 from .forward import StackForward
 from .reducer import Reducer, build_reducer
 
+MAX_SIZES = 16  # position tables that are kept
+
 
 class PlainViT(nn.Module):
     """Patch embedding, position table and blocks; the hosts (ViT-Adapter, ViT pyramid) build on it.
@@ -54,6 +56,7 @@ class PlainViT(nn.Module):
         self.table_grid = (img_size // patch_size, img_size // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
+        self._positions: dict[tuple, Tensor] = {}
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
         rates = torch.linspace(0, drop_path_rate, depth).tolist()
@@ -78,9 +81,24 @@ class PlainViT(nn.Module):
         """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks."""
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        x = self.pos_drop(self.patch_embed(image) + resize_positions(self.pos_embed[:, 1:], self.table_grid, grid))
+        x = self.pos_drop(self.patch_embed(image) + self.positions(grid))
         return StackForward(self.blocks, self.reducer, x, grid, checkpointing=self.with_cp and self.training,
                             execution=self.execution)
+
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """(1, H * W, C) position table of a grid; in evaluation made once per size, until the table changes."""
+        table = self.pos_embed
+        # A graph that is being captured must own what it reads.
+        capturing = table.is_cuda and torch.cuda.is_current_stream_capturing()
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or capturing:
+            return resize_positions(table[:, 1:], self.table_grid, grid)
+        key = (grid, table.device, table.dtype, table.data_ptr(), table._version)
+        if key not in self._positions:
+            while len(self._positions) >= MAX_SIZES:
+                self._positions.pop(next(iter(self._positions)))
+            self._positions[key] = resize_positions(table[:, 1:], self.table_grid, grid)
+        return self._positions[key]
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

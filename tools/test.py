@@ -25,6 +25,9 @@ def parse_args():
     parser.add_argument("--show-score-thr", type=float, default=0.3, metavar="S",
                         help="draw detections from this score on (default: 0.3)")
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
+    parser.add_argument("--channels-last", action="store_true", help="convolutions with channels last in memory")
+    parser.add_argument("--compile", action="store_true", help="compile the backbone")
+    parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as a CUDA graph for each size")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     add_common_options(parser)
     args = parser.parse_args()
@@ -88,8 +91,9 @@ def main():
         print("No GPU: mixed precision is off, testing runs in float32.", file=sys.stderr)
     elif args.amp:
         cfg.test_cfg.fp16 = True
-    if args.fuse_conv_bn:
-        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="FuseConvBNHook")]
+    chosen = [name for name in ("fuse_conv_bn", "channels_last", "compile", "cuda_graph") if getattr(args, name)]
+    if chosen:
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="AccelerationHook", steps=chosen)]
     scores = build_runner(cfg, splits=("test",)).test()
     if args.scores and is_main_process():
         write_json(args.scores, scores)

@@ -26,7 +26,8 @@ class Geometry(NamedTuple):
     extractor_shapes: list[tuple[int, int]]
 
 
-@lru_cache(maxsize=64)
+# Large: a captured CUDA graph reads these tensors for as long as it lives.
+@lru_cache(maxsize=512)
 def adapter_geometry(grid: tuple[int, int], device: torch.device) -> Geometry:
     """Built once per size and device; ``grid`` is the even (H, W) of stride 16."""
     rows, cols = grid

@@ -21,7 +21,7 @@ from ops import MSDeformAttn
 from token_pruning.vit import init_linear
 
 from .geometry import Geometry, adapter_geometry
-from .host import DetectionViT, crop_to, pad_to
+from .host import DetectionViT
 from .interaction import Interaction
 from .spatial_prior import SpatialPriorModule
 
@@ -80,7 +80,7 @@ class ViTAdapter(DetectionViT):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
         size = tuple(image.shape[-2:])
-        image = pad_to(image, 32)
+        image = self.pad(image)
         c1, c2, c3, c4 = self.spm(image)
         c = torch.cat([c2 + self.level_embed[0], c3 + self.level_embed[1], c4 + self.level_embed[2]], dim=1)
         stack = self.start(image)
@@ -91,7 +91,7 @@ class ViTAdapter(DetectionViT):
             c = self._call(interaction.extract, c, stack.map(), geometry)
         maps = self._outputs(c1, c, stack.finish(), geometry.injector_shapes)
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return crop_to([norm(m) for norm, m in zip(norms, maps, strict=True)], size)
+        return self.crop([norm(m) for norm, m in zip(norms, maps, strict=True)], size)
 
     def _call(self, part, *args: Tensor | Geometry) -> Tensor:
         if self.with_cp and self.training:
@@ -99,12 +99,13 @@ class ViTAdapter(DetectionViT):
         return part(*args)
 
     def _outputs(self, c1: Tensor, c: Tensor, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
-        c2, c3, c4 = (part.transpose(1, 2).unflatten(2, shape)
+        # Sums of maps in two layouts take several times as long, and so does an interpolation with channels last.
+        c2, c3, c4 = (self.lay_out(part.transpose(1, 2).unflatten(2, shape))
                       for part, shape in zip(c.split([h * w for h, w in shapes], dim=1), shapes, strict=True))
         maps = [self.up(c2) + c1, c2, c3, c4]
         if self.add_vit_feature:
-            x = x.transpose(1, 2).unflatten(2, shapes[1])
-            maps = [m + _resized(x, scale) for m, scale in zip(maps, (4, 2, 1, 0.5), strict=True)]
+            x = x.transpose(1, 2).unflatten(2, shapes[1]).contiguous()
+            maps = [m + self.lay_out(_resized(x, scale)) for m, scale in zip(maps, (4, 2, 1, 0.5), strict=True)]
         return maps
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .host import DetectionViT, crop_to, pad_to
+from .host import DetectionViT
 
 
 @MODELS.register_module()
@@ -40,7 +40,7 @@ class ViTBaseline(DetectionViT):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
         size = tuple(image.shape[-2:])
-        stack = self.start(pad_to(image, 32))
+        stack = self.start(self.pad(image))
         maps, first = [], 0
         for last in self.out_indices:
             stack.run(first, last)
@@ -49,4 +49,4 @@ class ViTBaseline(DetectionViT):
         stack.finish()
         levels = zip(maps * (4 // len(maps)), (self.norm1, self.norm2, self.norm3, self.norm4),
                      (self.up1, self.up2, self.up3, self.up4), strict=True)
-        return crop_to([up(norm(m).transpose(1, 2).unflatten(2, stack.tokens.grid)) for m, norm, up in levels], size)
+        return self.crop([up(norm(m).transpose(1, 2).unflatten(2, stack.tokens.grid)) for m, norm, up in levels], size)

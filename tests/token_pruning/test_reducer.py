@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from token_pruning import METHODS, Decision, PlainViT, Reducer, Trace, build_reducer, collect_losses
+from token_pruning.methods.svit import GATES
 
 DIM, DEPTH = 24, 4
 ALL = sorted(METHODS)
@@ -142,6 +143,22 @@ def test_cuda_equals_cpu(reducer):
     torch.testing.assert_close(forward(vit.cuda(), images().cuda()).cpu(), wanted, atol=1e-3, rtol=1e-3)
     with torch.autocast("cuda", torch.float16):
         assert forward(vit, images().cuda()).isfinite().all()
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_gates_take_images_of_any_number_of_tokens(gate):
+    torch.manual_seed(0)
+    network, x, counts = GATES[gate](DIM), torch.randn(9, DIM), (6, 0, 1, 2)
+    logp = network(x, counts)
+    singles = torch.cat([network(part, (len(part),)) for part in x.split(counts)])
+    torch.testing.assert_close(logp, singles)
+    logp.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+def test_an_unknown_gate_is_one_sentence():
+    with pytest.raises(ValueError, match="gate is 'attention'; choose one of mlp, dynamicvit"):
+        build_reducer(dict(type="SViT", gate="attention"), DIM, DEPTH)
 
 
 class Moments(Reducer):
