@@ -43,7 +43,7 @@ class Flops:
 def count_flops() -> Iterator[Flops]:
     """Count what runs in the body: ``with count_flops() as flops: model(image)``, then ``flops.gmacs``."""
     flops = Flops()
-    with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         yield flops
     flops.total = counter.get_total_flops()
     flops.by_operator = {str(op): n for op, n in counter.get_flop_counts().get("Global", {}).items()}
@@ -64,7 +64,7 @@ def _embedding_bag(weight_shape, index_shape, *args, out_shape=None, **kwargs) -
 
 
 # torch has no formulas for these two: fused attention on CPU, and the weighted gather of deformable attention.
-_FORMULAS = {
+FORMULAS = {
     aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
     aten._embedding_bag: _embedding_bag,
     aten._embedding_bag_forward_only: _embedding_bag,

@@ -23,6 +23,11 @@ def test_committed_page_is_generated_from_the_committed_rows(name):
     assert (ROOT / f"docs/{name}.md").read_text() == results_page().page(ROOT / "docs" / name)
 
 
+def test_the_readme_shows_the_committed_rows():
+    text = (ROOT / "README.md").read_text()
+    assert text == results_page().with_speed_table(text)
+
+
 def test_rows_hold_their_circumstances(tmp_path):
     made = row(model="dense", ms=12.34, command="make demo")
     assert {"model", "ms", "command", "commit", "date", "machine", "versions"} <= made.keys()

@@ -1,0 +1,85 @@
+"""The clock: work of several models in turns, so that a busy machine hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+
+class Laps:
+    """Marks where ``module`` begins and ends inside a step. On CUDA they are events: nothing waits for them."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.cuda, self.marks = device.type == "cuda", []
+        module.register_forward_pre_hook(lambda *_: self.mark())
+        module.register_forward_hook(lambda *_: self.mark())
+
+    def start(self) -> None:
+        self.marks = []
+        self.mark()
+
+    def mark(self) -> None:
+        if self.cuda:
+            self.marks.append(torch.cuda.Event(enable_timing=True))
+            self.marks[-1].record()
+        else:
+            self.marks.append(time.perf_counter())
+
+    def split(self, total: float) -> list[float]:
+        """Milliseconds before, inside and after the module of a step that took ``total``."""
+        start, first, last = self.marks
+        if self.cuda:
+            before, inside = start.elapsed_time(first), first.elapsed_time(last)
+        else:
+            before, inside = 1e3 * (first - start), 1e3 * (last - first)
+        return [before, inside, total - before - inside]
+
+
+def milliseconds(step: Callable[[], object], device: torch.device, laps: Laps | None = None) -> list[float]:
+    """Of one call with the device idle at both ends; with ``laps``, also its three parts."""
+    _synchronize(device)
+    if laps:
+        laps.start()
+    start = time.perf_counter()
+    step()
+    _synchronize(device)
+    total = 1e3 * (time.perf_counter() - start)
+    return [total, *laps.split(total)] if laps else [total]
+
+
+def in_turns(steps: Sequence[Callable[[int], object]], device: torch.device, repeats: int, warmup: int,
+             laps: Sequence[Laps | None]) -> list[list[list[float]]]:
+    """The ``milliseconds`` of every step in every turn (A B A B ...), those of the warm-up left out.
+
+    Args:
+        steps: called with the number of the turn, from 0 also after the warm-up.
+        laps: of every step, or None.
+    """
+    found = [[] for _ in steps]
+    for turn in range(-warmup, repeats):
+        for step, lap, own in zip(steps, laps, found, strict=True):
+            ms = milliseconds(lambda step=step, turn=turn: step(turn), device, lap)
+            if turn >= 0:
+                own.append(ms)
+    return found
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Lower and upper quartile of at least two values."""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return [low, high]
+
+
+def speedup(first: Sequence[float], own: Sequence[float]) -> dict[str, object]:
+    """How many times faster than the first model: the ratios of neighbouring measurements, median and quartiles."""
+    ratios = [a / b for a, b in zip(first, own, strict=True)]
+    return dict(speedup_vs_first=statistics.median(ratios), speedup_vs_first_quartiles=quartiles(ratios))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

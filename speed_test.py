@@ -1,0 +1,175 @@
+"""Time detectors in turns and print a table: what pruning is worth to the clock, against our own dense baseline.
+
+    python speed_test.py                                      # the four published models, fresh weights
+    python speed_test.py --models configs/mask_rcnn/vit-adapter-t-3x.py=dense.pth \\
+        configs/mask_rcnn/svit-adapter-t-0.5x-ftune.py=pruned.pth --images data/coco/val2017 --json rows.json
+    python speed_test.py --grow ratio --plot ratio.png        # how time grows, of one pruned backbone
+
+Every model runs once in every turn (A B A B ...), the device idle before and after; times are medians, speed-ups
+medians of the ratios of neighbouring measurements (per picture), [quartiles] behind them. A multiply-add is two FLOPs
+or one MAC.
+"""
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.launch import run
+from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, measure
+from mmcv_custom.speed_table import notes, table, write_csv
+from ops.results import write_json
+
+PUBLISHED = [f"configs/mask_rcnn/{name}.py" for name in (
+    "vit-adapter-t-3x", "svit-adapter-t-0.5x-ftune", "vit-adapter-s-3x", "svit-adapter-s-0.33x-ftune")]
+GROW = {"ratio": [n / 10 for n in range(10, 0, -1)], "tokens": [2**n for n in range(10, 15)],
+        "batch": [2**n for n in range(5)]}
+# Okabe and Ito's palette: told apart by colour-blind readers, too.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", metavar="CONFIG[=CHECKPOINT]",
+                        help="the first is what the others are compared with (default: the four published ones)")
+    parser.add_argument("--part", choices=PARTS,
+                        help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"),
+                        help="of the painted pictures (default: 800 1344)")
+    parser.add_argument("--images", metavar="FOLDER", help="time on real pictures, through the config's test pipeline")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--keep-ratio", type=_keep, metavar="config|RATIO|checkpoint",
+                        help="tokens that pruned blocks keep: exactly the config's ratios, exactly RATIO, or as the "
+                        "trained selectors decide (default: the last with a checkpoint, the first without)")
+    parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
+    parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last")
+    parser.add_argument("--compile", action="store_true", help="compile the backbone")
+    parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as CUDA graphs")
+    parser.add_argument("--repeats", type=int, metavar="N", help="turns (default: 7; on CUDA 50)")
+    parser.add_argument("--warmup", type=int, metavar="N", help="turns before them (default: 2; on CUDA 10)")
+    parser.add_argument("--grow", choices=GROW,
+                        help="how time grows: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there, in the order of the models")
+    parser.add_argument("--csv", metavar="FILE", help="the same as a table")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw them")
+    args = parser.parse_args()
+    cuda = args.device.startswith("cuda")
+    args.part = args.part or ("backbone" if args.grow else "net")
+    args.repeats = args.repeats if args.repeats is not None else 50 if cuda else 7
+    args.warmup = args.warmup if args.warmup is not None else 10 if cuda else 2
+    args.models = args.models or (PUBLISHED[1:2] if args.grow else PUBLISHED)
+    return args
+
+
+def _keep(text):
+    if text in ("config", "checkpoint"):
+        return text
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = 0
+    if not 0 < ratio <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: write config, checkpoint, or a ratio greater than 0, at most 1")
+    return ratio
+
+
+def check(args):
+    """End on options that do not go together, before any model is built."""
+    try:
+        device = torch.device(args.device)
+    except RuntimeError:
+        raise ConfigError(f"--device {args.device} is no device: write cpu, cuda or cuda:0") from None
+    wrong = {
+        f"--device {args.device}: torch sees no such CUDA device":
+            device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count(),
+        "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0":
+            args.repeats < 2 or args.batch < 1 or args.warmup < 0,
+        f"--shape {args.shape[0]} {args.shape[1]}: both sides must be at least 64 pixels": min(args.shape) < 64,
+        "--cuda-graph needs --device cuda": args.cuda_graph and device.type != "cuda",
+        "--compile, --cuda-graph and --fuse-conv-bn are for inference, not for --part train-step":
+            args.part == "train-step" and (args.compile or args.cuda_graph or args.fuse_conv_bn),
+        "--part train-step in fp16 would need a gradient scaler: use --precision bf16":
+            args.part == "train-step" and args.precision == "fp16",
+        "--part train-step samples its tokens: leave --keep-ratio and --grow ratio out":
+            args.part == "train-step" and (args.keep_ratio is not None or args.grow == "ratio"),
+        f"--grow {args.grow} paints its own pictures: leave --images out": args.grow and args.images,
+        "--grow ratio sets the ratios itself: leave --keep-ratio out": args.grow == "ratio" and args.keep_ratio,
+        f"--plot {args.plot}: give a name that ends in .png": args.plot and not args.plot.endswith(".png"),
+    }
+    for sentence, found in wrong.items():
+        if found:
+            raise ConfigError(sentence)
+
+
+def cases(args):
+    """All that is measured; with ``--grow``, every model at every point."""
+    found = []
+    for model in args.models:
+        config, _, checkpoint = model.partition("=")
+        found.append(Case(config, checkpoint or None, args.keep_ratio, batch=args.batch, shape=tuple(args.shape)))
+    return [_grown(case, args.grow, point) for case in found for point in GROW[args.grow]] if args.grow else found
+
+
+def _grown(case, what, point):
+    if what == "ratio":
+        return replace(case, keep=point)
+    if what == "batch":
+        return replace(case, batch=point)
+    rows = 2 * round(point**0.5 / 2)  # even numbers of tokens: sides are then multiples of 32 pixels
+    return replace(case, shape=(16 * rows, 32 * round(point / rows / 2)))
+
+
+def plot(path, rows, grow):
+    """Bars, one per model; with ``grow`` a line per model. Whiskers and bands are quartiles."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    names = list(dict.fromkeys(r["model"] for r in rows))
+    if grow:
+        field = {"ratio": "keep_ratio", "tokens": "positions", "batch": "batch"}[grow]
+        for name, colour in zip(names, COLOURS * len(names), strict=False):
+            own = [r for r in rows if r["model"] == name]
+            x = [r[field] for r in own]
+            axes.plot(x, [r["ms_per_picture"] for r in own], "o-", color=colour, label=name)
+            axes.fill_between(x, *([r["ms_quartiles"][i] / r["batch"] for r in own] for i in (0, 1)), color=colour,
+                              alpha=0.25)
+        if grow != "ratio":
+            axes.set_xscale("log", base=2)
+        axes.set(xlabel=dict(ratio="kept fraction of the tokens in pruned blocks", tokens="tokens of a picture",
+                             batch="pictures in a batch")[grow], ylabel=f"ms per picture ({rows[0]['part']})")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    else:
+        ms = [r["ms_median"] for r in rows]
+        spread = [[abs(m - r["ms_quartiles"][i]) for m, r in zip(ms, rows, strict=True)] for i in (0, 1)]
+        axes.barh(range(len(rows)), ms, xerr=spread, color=COLOURS[0], capsize=3)
+        axes.set_yticks(range(len(rows)), [f"{r['model']}\n{r['speedup_vs_first']:.2f}x" for r in rows])
+        axes.invert_yaxis()
+        axes.set(xlabel=f"ms ({rows[0]['part']}, batch of {rows[0]['batch']}, {rows[0]['precision']})")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    args = parse_args()
+    check(args)
+    setting = Setting(**{f.name: getattr(args, f.name) for f in fields(Setting)})
+    rows = measure(cases(args), setting)
+    print("\n".join(["", *table(rows), "", *(f"- {note}." for note in notes(rows))]))
+    if args.json:
+        write_json(args.json, rows)
+    if args.csv:
+        write_csv(args.csv, rows)
+    if args.plot:
+        plot(args.plot, rows, args.grow)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,147 @@
+"""speed_test.py on tiny detectors: rows, table and pictures are complete; what they say about time is not tested."""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import speed_test
+from mmcv_custom import precision, samples, speed, timing
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.launch import run
+
+ROOT = Path(__file__).resolve().parents[2]
+DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("vit", "svit"))
+
+
+def measure(*cases, **setting):
+    return speed.measure(list(cases), speed.Setting(repeats=2, warmup=0, **setting))
+
+
+def case(config, **fields):
+    return speed.Case(config, **dict(dict(shape=(128, 192)), **fields))
+
+
+def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
+    files = [f"--{kind}={tmp_path / 'rows'}.{end}" for kind, end in dict(json="json", csv="csv", plot="png").items()]
+    options = ["--models", DENSE, PRUNED, *"--shape 128 192 --repeats 2 --warmup 0 --device cpu".split(), *files]
+    done = subprocess.run([sys.executable, "speed_test.py", *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "this measures speed only" in done.stdout and "digits_svit-adapter-nano" in done.stdout
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["config"] for row in rows] == [DENSE, PRUNED]
+    for row in rows:
+        assert {"ms_median", "ms_quartiles", "speedup_vs_first", "ms_backbone", "ms_neck", "ms_heads", "gflops",
+                "gflops_std", "block_gmacs", "commit", "versions", "command", "machine"} <= row.keys()
+        assert row["weights"] == "random" and row["detections"] > 0
+    assert rows[0]["keep_ratio"] == 1 and rows[1]["gflops"] < rows[0]["gflops"]
+    # 96 tokens, the configured ratios .7 .6 .5 .4
+    assert rows[1]["tokens_by_block"] == [96, 96, 67, 58, 48, 38]
+    with open(tmp_path / "rows.csv") as file:
+        assert [line["config"] for line in csv.DictReader(file)] == [DENSE, PRUNED]
+    assert (tmp_path / "rows.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    (["--keep-ratio", "1.5"], "1.5: write config, checkpoint, or a ratio"),
+    (["--keep-ratio", "checkpoint", "--models", PRUNED], "needs trained selectors"),
+    (["--models", "nowhere.py"], "config nowhere.py does not exist"),
+    (["--images", "nowhere", "--models", DENSE], "--images nowhere is not a folder"),
+    (["--repeats", "1"], "--repeats must be at least 2"),
+    (["--device", "quantum"], "--device quantum is no device"),
+    (["--plot", "a.txt"], "ends in .png"),
+    (["--part", "train-step", "--precision", "fp16"], "--precision bf16"),
+    (["--grow", "ratio", "--keep-ratio", "0.5"], "--grow ratio sets the ratios itself"),
+])
+def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sentence):
+    monkeypatch.setattr(sys, "argv", ["speed_test.py", "--device", "cpu", *options])
+    with pytest.raises(SystemExit) as end:
+        run(speed_test.main)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in said.splitlines()[-1], said
+
+
+def test_grow_makes_a_case_for_every_point():
+    args = argparse.Namespace(models=[PRUNED], keep_ratio=None, batch=1, shape=(800, 1344))
+    found = {grow: speed_test.cases(argparse.Namespace(**vars(args), grow=grow)) for grow in speed_test.GROW}
+    assert [c.keep for c in found["ratio"]] == speed_test.GROW["ratio"]
+    assert [c.batch for c in found["batch"]] == speed_test.GROW["batch"]
+    for c, tokens in zip(found["tokens"], speed_test.GROW["tokens"], strict=True):
+        assert c.shape[0] % 32 == c.shape[1] % 32 == 0
+        assert c.shape[0] * c.shape[1] / 256 == pytest.approx(tokens, rel=0.02)
+
+
+def test_the_ratio_can_be_given_and_operations_are_per_picture():
+    rows = measure(case(PRUNED, keep=0.25), case(PRUNED, keep=1.0), case(PRUNED, batch=2), part="backbone")
+    assert [row["keep"] for row in rows] == ["exactly 0.25", "exactly 1.0", "exactly as configured"]
+    assert [row["tokens_by_block"][2] for row in rows] == [24, 96, 67]
+    alone = speed.Subject(case(PRUNED), speed.Setting(part="backbone", repeats=2)).counts[0]
+    assert rows[2]["gflops"] == pytest.approx(alone.total / 1e9)
+
+
+def test_a_checkpoint_is_run_as_trained(tmp_path):
+    built = speed.Subject(case(PRUNED), speed.Setting(part="backbone", repeats=2))
+    torch.save(dict(state_dict=built.model.state_dict()), tmp_path / "weights.pth")
+    row, = measure(case(PRUNED, checkpoint=str(tmp_path / "weights.pth")), part="backbone")
+    assert row["keep"] == "as trained" and row["weights"] == "trained"
+    assert row["tokens_by_block"][2:] != [67, 58, 48, 38]
+
+
+def test_fresh_weights_are_those_of_the_dense_counterpart():
+    dense, pruned = (speed.Subject(case(config), speed.Setting(part="backbone", repeats=2)).model.state_dict()
+                     for config in (DENSE, PRUNED))
+    assert all(torch.equal(value, pruned[name]) for name, value in dense.items())
+    assert len(pruned) > len(dense)
+
+
+def test_a_training_step_moves_the_weights():
+    subject = speed.Subject(case(PRUNED), speed.Setting(part="train-step", repeats=2))
+    before = [p.detach().clone() for p in subject.model.parameters()]
+    subject.step(0)
+    assert any(not torch.equal(old, new) for old, new in zip(before, subject.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("options", [dict(channels_last=True), dict(fuse_conv_bn=True)], ids=str)
+def test_options_that_must_not_change_what_is_found_do_not(options):
+    plain, other = (speed.Subject(case(DENSE), speed.Setting(repeats=2, **more)) for more in ({}, options))
+    with torch.no_grad():
+        one, two = (subject.forward(0)[0].pred_instances for subject in (plain, other))
+    assert len(one) and torch.allclose(one.bboxes, two.bboxes, atol=1e-2)
+
+
+def test_half_precision_runs_through_suppression_and_roi_align(tmp_path):
+    from PIL import Image
+
+    for name in "ab":
+        Image.fromarray(samples.scene(200, 300)).save(tmp_path / f"{name}.png")
+    rows = measure(case(PRUNED), precision="bf16", images=str(tmp_path))
+    assert rows[0]["pictures"] == 2 and rows[0]["detections"] > 0 and rows[0]["shape"] is None
+    assert precision._single([(torch.ones(1, dtype=torch.bfloat16),)])[0][0].dtype == torch.float32
+
+
+def test_pictures_are_repeatable_and_not_noise():
+    picture = samples.scene(96, 128)
+    assert np.array_equal(picture, samples.scene(96, 128)) and not np.array_equal(picture, samples.scene(96, 128, 1))
+    assert np.median(np.abs(np.diff(picture.astype(int), axis=1))) <= 2
+    boxes = samples.objects(96, 128)
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (128, 96)).all() and (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_turns_alternate_and_ratios_are_of_neighbours():
+    calls = []
+    steps = [lambda turn, name=name: calls.append((name, turn)) for name in "ab"]
+    found = timing.in_turns(steps, torch.device("cpu"), 2, 1, [None, None])
+    assert calls == [("a", -1), ("b", -1), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert [len(times) for times in found] == [2, 2]
+    assert timing.speedup([2, 40, 600], [1, 10, 100]) == dict(speedup_vs_first=4, speedup_vs_first_quartiles=[3, 5])
+
+
+def test_a_dense_model_has_no_ratio_to_scale():
+    with pytest.raises(ConfigError, match="no reducer whose ratio"):
+        speed.Subject(case(DENSE, ratio_scale=0.5), speed.Setting())

@@ -1,0 +1,90 @@
+"""Count what detectors compute on pictures, selectors included: mean and spread over the pictures, by part of the net
+and by operator. A multiply-add is 2. Not counted: elementwise work, norms, softmax, resizes, RoIAlign, NMS.
+
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn/vit-adapter-t-3x.py
+    python tools/analysis_tools/get_flops.py CONFIG --checkpoint FILE --images data/coco/val2017 --number 100
+
+The ViT blocks are checked against the closed formula on the tokens that they ran on; above 1 % the exit code is 1.
+"""
+
+import argparse
+import statistics
+import sys
+
+import torch
+
+from mmcv_custom.counting import PARTS
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.launch import run
+from mmcv_custom.speed import Case, Setting, Subject, counted
+from ops.results import row, write_json
+
+TOLERANCE = 0.01
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", metavar="CONFIG")
+    parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
+                        help="weights, one file per config (default: fresh ones, cut at exactly the config's ratios)")
+    parser.add_argument("--images", metavar="FOLDER", help="pictures to count on, through the test pipeline")
+    parser.add_argument("--number", type=int, default=20, metavar="N", help="how many of them (default: 20)")
+    parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"),
+                        help="without --images, of one painted picture (default: 800 1344)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    return parser.parse_args()
+
+
+def check(args):
+    if args.checkpoint and len(args.checkpoint) != len(args.configs):
+        raise ConfigError(f"--checkpoint has {len(args.checkpoint)} files for {len(args.configs)} configs: one each")
+    if args.number < 1 or min(args.shape) < 64:
+        raise ConfigError("--number must be at least 1, both sides of --shape at least 64 pixels")
+
+
+def count(config, checkpoint, args):
+    """One row."""
+    setting = Setting(part="net", device=args.device, images=args.images, repeats=args.number)
+    subject = Subject(Case(config, checkpoint, shape=tuple(args.shape)), setting)
+    counts = subject.counts
+    gflops = {part: [c.parts[part] / 1e9 for c in counts] for part in PARTS}
+    operators = {name: statistics.mean(c.operators.get(name, 0) for c in counts) / 1e9
+                 for name in sorted({name for c in counts for name in c.operators})}
+    blocks, formula = (sum(n) for n in zip(*((c.parts["blocks"], c.formula) for c in counts), strict=True))
+    return row(
+        config=config, checkpoint=checkpoint, keep=subject.kept, images=args.images, pictures=len(counts),
+        **counted(counts, subject.model.backbone),
+        gflops_by_part={part: statistics.mean(values) for part, values in gflops.items()},
+        gflops_by_part_std={part: statistics.pstdev(values) for part, values in gflops.items()},
+        gflops_by_operator=operators, formula_gflops=formula / len(counts) / 1e9,
+        formula_deviation=blocks / formula - 1)
+
+
+def say(r):
+    """The row for the terminal."""
+    print(f"\n{r['config']}: {r['gflops']:.2f} GFLOPs a picture (multiply-add = 2; half as many GMACs), standard "
+          f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures; tokens kept: {r['keep']}, "
+          f"{r['keep_ratio']:.0%} in the pruned blocks")
+    for part in PARTS:
+        print(f"  {part:<18}{r['gflops_by_part'][part]:10.3f} +- {r['gflops_by_part_std'][part]:.3f}")
+    for name, value in sorted(r["gflops_by_operator"].items(), key=lambda item: -item[1]):
+        print(f"  {name:<55}{value:10.3f}")
+    print(f"  blocks by the closed formula: {r['formula_gflops']:.3f}, counted {r['formula_deviation']:+.3%}")
+
+
+def main():
+    args = parse_args()
+    check(args)
+    rows = []
+    for config, checkpoint in zip(args.configs, args.checkpoint or [None] * len(args.configs), strict=True):
+        rows.append(count(config, checkpoint, args))
+        say(rows[-1])
+    if args.json:
+        write_json(args.json, rows)
+    if any(abs(r["formula_deviation"]) > TOLERANCE for r in rows):
+        sys.exit(f"get_flops.py: the count and the closed formula differ by more than {TOLERANCE:.0%}")
+
+
+if __name__ == "__main__":
+    run(main)
