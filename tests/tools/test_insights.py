@@ -31,18 +31,18 @@ def made_up(seed, **box_ap):
 
 
 def test_verdicts(tool, tmp_path):
-    rows = made_up(0, dense=0.45, standard=0.44, discarded=0.40, inherited=0.43, fixed_rate=0.445, heavier_gate=0.443,
+    rows = made_up(0, dense=0.45, standard=0.44, discarded=0.40, inherited=0.43, fixed_rate=0.447, heavier_gate=0.443,
                    packed=0.44)
     said = tool.report(rows)
     for verdict in ("inherited against discarded: box AP +0.030: agrees with the paper (one seed)",
                     "standard against inherited: box AP +0.010: agrees",
-                    "standard against fixed-rate: box AP -0.005: does not agree with the paper (one seed)",
+                    "standard against fixed-rate: box AP -0.007: does not agree with the paper (one seed)",
                     "standard against heavier-gate: box AP -0.003: agrees",
                     "1.25 times as fast as the exact mode's (standard) and 1.12 times as fast as the dense"):
         assert verdict in said
     rows += made_up(1, dense=0.45, standard=0.44, discarded=0.45, inherited=0.43, fixed_rate=0.43, heavier_gate=0.44,
                     packed=0.44)
-    assert "+0.005, from -0.020 to +0.030: agrees with the paper (mean of 2 seeds)" in tool.report(rows)
+    assert "+0.005, from -0.020 to +0.030: too close to tell (mean of 2 seeds)" in tool.report(rows)
     tool.draw(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
