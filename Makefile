@@ -30,6 +30,8 @@ READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT) oper
 # This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
 # Waiting threads sleep: spinning ones make training ten times slower as soon as another program wants a core.
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
+# What gpu-check times: the dense and the pruned published model of size S.
+PAIR := configs/mask_rcnn/vit-adapter-s-3x.py configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
@@ -60,7 +62,7 @@ test: lint ## check the style, then run all tests
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
 	@$(RUN) tools/demo.py $(ARGS)
 
-gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests marked cuda, measure the operators
+gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests marked cuda, measure operators and models
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
 	@MSDA_BUILD=cuda $(PY) ops/build.py --again || $(call die,the operators could not be compiled; the sentence above says why.)
@@ -68,6 +70,11 @@ gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests ma
 		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
 	@$(RUN) -m ops.bench --device cuda --json work_dirs/gpu-check/deformable_attention_cuda.json
 	@$(RUN) -m ops.bench --device cuda --batch 8 --json work_dirs/gpu-check/deformable_attention_cuda_batch8.json
+	@for batch in 1 8; do for way in eager compile cuda-graph; do for part in backbone net; do \
+		option=$$([ $$way = eager ] || echo --$$way); \
+		$(RUN) speed_test.py --device cuda --precision bf16 --fuse-conv-bn --channels-last $$option --batch $$batch \
+			--part $$part --models $(PAIR) --json work_dirs/gpu-check/speed_s_$${part}_$${way}_batch$$batch.json || exit; \
+	done; done; done
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache

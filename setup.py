@@ -12,7 +12,8 @@ class BuildWithOperators(build_py):
     """The Python files, after the libraries that are to lie among them. A failed build leaves plain PyTorch."""
 
     def run(self):
-        subprocess.run([sys.executable, Path(__file__).parent / "ops" / "build.py"])
+        if subprocess.run([sys.executable, Path(__file__).parent / "ops" / "build.py"]).returncode:
+            raise SystemExit("the operators that MSDA_BUILD asks for were not compiled; the sentence above says why")
         super().run()
 
 

@@ -128,7 +128,7 @@ def find_toolkit() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--again", action="store_true", help="also where an earlier build of the same sources failed")
+    parser.add_argument("--again", action="store_true", help="also what is there, and what could not be built before")
     args = parser.parse_args()
     wanted = os.environ.get("MSDA_BUILD", "auto")
     if wanted not in ("auto", "cpu", "cuda", "off"):
@@ -139,14 +139,16 @@ def main() -> int:
         return 0
     status = 0
     for device in ("cpu",) if wanted == "cpu" else ("cpu", "cuda"):
-        if library(device).exists() or (excuse(device).exists() and not args.again and wanted == "auto"):
+        if not args.again and (library(device).exists() or (excuse(device).exists() and wanted == "auto")):
             continue
         print(f"ops: compiling deformable attention for {device.upper()} ...", flush=True)
         for old in LIBRARIES.glob(f"msda_{device}-*"):
             old.unlink()
         try:
             build(device)
-        except BuildError as error:
+        except Exception as error:  # a broken tool must not break an installation that works without it
+            if not isinstance(error, BuildError):
+                error = f"{type(error).__name__}: {error}"
             LIBRARIES.mkdir(exist_ok=True)
             excuse(device).write_text(f"{error}\n")
             print(f"ops: no compiled deformable attention for {device.upper()}: {error}", file=sys.stderr)

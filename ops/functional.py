@@ -45,8 +45,8 @@ def ms_deform_attn(value: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     _check("weights", weights, locations.shape[:-1], value)
     if library.compiled(value, len(shapes)):
         exact = torch.float64 if value.dtype == torch.float64 else torch.float32
-        out = registration.forward(value, None, locations.reshape(-1, *locations.shape[-4:]).to(exact),
-                                   weights.reshape(-1, *weights.shape[-3:]).to(exact), _flat(shapes), _ids(images))
+        out = registration.forward(value, None, _rows(locations, images).to(exact), _rows(weights, images).to(exact),
+                                   _flat(shapes), _ids(images, value))
         return out.view(*lead, out.shape[-1])
     locations = _exact(locations)
     return reference.sample(value, shapes, locations * _level_sizes(shapes, locations) - 0.5, weights, images)
@@ -78,9 +78,8 @@ def deformable_attention(value: Tensor, shapes: Shapes, reference_points: Tensor
         kind = _raw_type(value, reference_points, offsets, logits)
         exact = torch.float64 if value.dtype == torch.float64 else torch.float32
         out = registration.forward(
-            value, reference_points.reshape(-1, *reference_points.shape[-2:]).to(exact),
-            offsets.reshape(-1, *offsets.shape[-4:]).to(kind), logits.reshape(-1, *offsets.shape[-4:-1]).to(kind),
-            _flat(shapes), _ids(images))
+            value, _rows(reference_points, images).to(exact), _rows(offsets, images).to(kind),
+            _rows(logits.reshape(offsets.shape[:-1]), images).to(kind), _flat(shapes), _ids(images, value))
         return out.view(*lead, out.shape[-1])
     weights = _exact(logits).softmax(dim=-1).view(offsets.shape[:-1])
     # Offsets are in pixels already: no division by the level size and back.
@@ -167,8 +166,14 @@ def _flat(shapes: Shapes) -> list[int]:
     return [side for shape in shapes for side in shape]
 
 
-def _ids(images: Tensor | None) -> Tensor | None:
-    return None if images is None else images.int()
+def _rows(t: Tensor, images: Tensor | None) -> Tensor:
+    """One row per query: (B, Q, ...) as (B * Q, ...)."""
+    return t.flatten(0, 1) if images is None else t
+
+
+def _ids(images: Tensor | None, value: Tensor) -> Tensor | None:
+    """In 32 bits, none of which may turn an image that does not exist into one that does."""
+    return None if images is None else images.clamp(-1, value.shape[0]).int()
 
 
 def _exact(t: Tensor) -> Tensor:
@@ -178,4 +183,5 @@ def _exact(t: Tensor) -> Tensor:
 
 def _level_sizes(shapes: Shapes, like: Tensor) -> Tensor:
     """(L, 1, 2) (w, h) of each level, to be broadcast against (..., L, P, 2)."""
-    return torch.tensor([(w, h) for h, w in shapes], dtype=like.dtype).to(like.device, non_blocking=True)[:, None]
+    # Filled on the device: a copy from the host would stop it, and a CUDA graph would remember the host's address.
+    return torch.stack([like.new_full((), side) for h, w in shapes for side in (w, h)]).view(-1, 1, 2)

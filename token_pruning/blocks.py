@@ -26,8 +26,9 @@ def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None,
         keys: (T,) bool, which tokens can be attended to; all tokens query. None for all.
         between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
     """
-    if not len(tokens.x):
-        return tokens
+    if not len(tokens.x):  # every parameter gets its gradient all the same: distributed training waits for all
+        unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
+        return tokens.with_x(tokens.x + 0 * unused)
     out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys)
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.ls1(out), tokens))
     if between is not None:

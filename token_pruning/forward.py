@@ -64,7 +64,8 @@ class StackForward:
             done = self._block(i, self.tokens, decision.keep)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
         subset = self._subset(i, decision)
-        self._record(i, decision.keep if subset.counts is not None else subset.members().flatten())
+        if self.traces:
+            self._record(i, decision.keep if subset.counts is not None else subset.members().flatten())
         done = self._block(i, subset)
         if decision.gate is not None:
             gate = decision.gate[decision.keep]
@@ -72,7 +73,7 @@ class StackForward:
         return self.tokens.refresh(done.restore())
 
     def _subset(self, i: int, decision: Decision) -> TokenSet:
-        if decision.counts is not None or self.execution == "exact" or decision.gate is not None:
+        if decision.counts is not None or self.execution == "exact" or self.reducer.training:
             return self.tokens.select(decision.keep, decision.counts)
         if decision.score is None:
             raise ValueError(f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "

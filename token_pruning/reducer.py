@@ -46,7 +46,7 @@ class Reducer(nn.Module):
 
     A reducer leaves nothing on itself during a forward: what it must remember from block to block lives in the
     ``memory`` that ``start`` returns and every moment is given. Nothing may depend on what else is in the batch in
-    evaluation: a batch of n equals n batches of one.
+    evaluation: a batch of n equals n batches of one (until a fixed capacity, which the batch shares, overflows).
 
     Args:
         embed_dim: C of the host.

@@ -6,6 +6,7 @@ Shapes: T packed tokens, n tokens of one image, B images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int
     Returns:
         (T,) bool.
     """
+    if not counts:
+        return score.new_zeros(0, dtype=torch.bool)
     if len(set(counts)) == 1:
         if not isinstance(keep, Tensor):  # one number for all needs no tensor, whose making would stop the host
             keep = keep[0] if len(set(keep)) == 1 else torch.tensor(keep, device=score.device)
@@ -39,6 +42,8 @@ def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:
 
 def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:
     """(B,) sums of the packed ``values`` (T,)."""
+    if not counts:
+        return values.new_zeros(0)
     if len(set(counts)) == 1:
         return values.view(len(counts), -1).sum(dim=1)
     return torch.stack([part.sum() for part in values.split(counts)])
@@ -50,11 +55,20 @@ def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: 
     With a ``seed`` every image gets the first rows of one and the same field of noise, whatever batch it stands in, so
     that a batch equals singles; without, the noise comes from torch's global generator.
     """
-    if seed is None:
-        exponential = torch.empty(sum(rows), width, device=device).exponential_()
-    else:
-        # Drawn on the CPU: the same numbers on every device.
+    if seed is None or not rows:
+        return -torch.empty(sum(rows), width, device=device).exponential_().log()
+    one = _seeded_noise(max(rows), width, seed, device)
+    return torch.cat([one[:n] for n in rows])
+
+
+@torch.compiler.assume_constant_result
+def _seeded_noise(rows: int, width: int, seed: int, device: torch.device) -> Tensor:
+    return _draw(rows, width, seed, device)
+
+
+@cache  # without limit: a captured CUDA graph reads these small tensors for as long as it lives
+def _draw(rows: int, width: int, seed: int, device: torch.device) -> Tensor:
+    # On the CPU: the same numbers on every device. A tensor made in inference mode could not be used elsewhere.
+    with torch.inference_mode(False):
         generator = torch.Generator().manual_seed(seed)
-        one = torch.empty(max(rows), width).exponential_(generator=generator)
-        exponential = torch.cat([one[:n] for n in rows]).to(device)
-    return -exponential.log()
+        return -torch.empty(rows, width).exponential_(generator=generator).log().to(device)

@@ -72,7 +72,13 @@ class TokenSet:
 
         ``counts``: how many tokens ``keep`` has of each image, where that is known without asking the device; then
         nothing here waits for it.
+
+        Raises:
+            ValueError: this set has a fixed capacity, or ``counts`` are not those of ``keep`` (found out on CPU only).
         """
+        self._need_counts("select")
+        if counts is not None and not keep.is_cuda and not torch.compiler.is_compiling() and keep.sum() != sum(counts):
+            raise ValueError(f"counts {counts} are {sum(counts)} tokens and keep has {int(keep.sum())}")
         if counts is None:
             rows = keep.nonzero().squeeze(1)
         else:
@@ -96,9 +102,11 @@ class TokenSet:
         if not self.is_full or capacity > everything:
             raise ValueError(f"a capacity of {capacity} tokens needs a full set of at least as many, and this one "
                              f"{'is not full' if not self.is_full else f'has {everything}'}")
-        best = score.masked_fill(~keep, -torch.inf).topk(capacity).indices
+        # Kept tokens stay above dropped ones, however low they score.
+        lowest = torch.finfo(score.dtype).min
+        best = score.clamp(min=lowest).masked_fill(~keep, -torch.inf).topk(capacity).indices
         index = torch.where(keep[best], best, everything).sort().values
-        x = self.x[index.clamp(max=everything - 1)] * (index < everything)[:, None]
+        x = self.x[index.clamp(max=everything - 1)].masked_fill((index == everything)[:, None], 0)
         # Where each image starts among the sorted positions; the last of these is where the unused rows start.
         starts = torch.arange(self.batch + 1, device=index.device) * self.positions
         offsets = F.pad(torch.searchsorted(index, starts), (0, 1), value=capacity).to(torch.int32)
@@ -117,6 +125,7 @@ class TokenSet:
 
     def refresh(self, home: Tensor) -> TokenSet:
         """The same positions with the values of a new map ``home`` (B, N, C)."""
+        self._need_counts("refresh")
         flat = home.reshape(-1, home.shape[-1])
         return replace(self, x=flat if self.is_full else flat[self.index], home=home)
 
@@ -126,6 +135,7 @@ class TokenSet:
 
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:
         """Per-token ``values`` (T,) on the map (B, N), ``fill`` at positions outside the set."""
+        self._need_counts("to_map")
         if self.is_full:
             return values.view(self.batch, self.positions)
         flat = values.new_full((self.batch * self.positions,), fill)
@@ -154,5 +164,10 @@ class TokenSet:
 
     def is_prefix(self) -> Tensor:
         """(T,) bool: which tokens of the set are prefix tokens."""
+        self._need_counts("is_prefix")
         index = torch.arange(len(self.x), device=self.x.device) if self.is_full else self.index
         return index % self.positions < self.prefix
+
+    def _need_counts(self, what: str) -> None:
+        if self.counts is None:
+            raise ValueError(f"{what} is not for a set of fixed capacity; only run_block, restore and members are")

@@ -86,12 +86,16 @@ class PlainViT(nn.Module):
                             execution=self.execution)
 
 
+    def train(self, mode: bool = True) -> PlainViT:
+        self._positions.clear()
+        return super().train(mode)
+
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """(1, H * W, C) position table of a grid; in evaluation made once per size, until the table changes."""
+        """(1, H * W, C) position table of a grid; in evaluation made once per size, until the table or the mode changes
+        (weights that are swapped by ``.data``, as an EMA's are, do not tell)."""
         table = self.pos_embed
-        # A graph that is being captured must own what it reads.
-        capturing = table.is_cuda and torch.cuda.is_current_stream_capturing()
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or capturing:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or table.is_inference() or (
+                table.is_cuda and torch.cuda.is_current_stream_capturing()):  # a graph must own what it reads
             return resize_positions(table[:, 1:], self.table_grid, grid)
         key = (grid, table.device, table.dtype, table.data_ptr(), table._version)
         if key not in self._positions:

@@ -5,7 +5,7 @@ Shapes: H x W grid of stride 16, N = H * W.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -26,8 +26,8 @@ class Geometry(NamedTuple):
     extractor_shapes: list[tuple[int, int]]
 
 
-# Large: a captured CUDA graph reads these tensors for as long as it lives.
-@lru_cache(maxsize=512)
+# Without a limit: a captured CUDA graph reads these small tensors for as long as it lives.
+@cache
 def adapter_geometry(grid: tuple[int, int], device: torch.device) -> Geometry:
     """Built once per size and device; ``grid`` is the even (H, W) of stride 16."""
     rows, cols = grid

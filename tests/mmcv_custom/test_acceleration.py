@@ -1,5 +1,6 @@
 """What makes a detector faster leaves its outputs as they are."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmcv_custom import acceleration
 from mmcv_custom.acceleration import accelerate, channels_last, compile_backbone, graph_backbone
 from mmcv_custom.errors import ConfigError
 from mmdet_custom import ViTAdapter
@@ -69,13 +71,36 @@ def test_outputs_of_a_backbone_alone_are_contiguous():
     assert all(m.is_contiguous() for m in Detector().backbone(image()))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("reducer", [None, SVIT, dict(type="Random", blocks=[1, 2], keep_ratio=0.5),
+                                     dict(SVIT, mode="sample", seed=1), dict(SVIT, mode="ratio")],
+                         ids=["dense", "target", "Random", "sample", "ratio"])
 @torch.no_grad()
-def test_compiled_backbone_equals_the_exact_one():
+def test_compiled_backbone_equals_the_exact_one(reducer, device):
     torch._dynamo.reset()
-    model = Detector()
-    wanted = model(image())
+    model = Detector(reducer).to(device)
+    wanted = model(image().to(device))
     compile_backbone(model, backend="aot_eager")
-    same(model(image()), wanted)
+    same(model(image().to(device)), wanted)
+
+
+@torch.no_grad()
+def test_further_sizes_and_other_settings(monkeypatch):
+    monkeypatch.setattr(acceleration, "MAX_SIZES", 2)
+    model, plain = Detector(), Detector()
+    prepared = []
+    model.backbone.forward = acceleration.PerSize(
+        model.backbone, lambda forward, image: prepared.append(tuple(image.shape)) or forward)
+    for size in ((1, 32, 32), (1, 64, 32), (1, 32, 32)):
+        same(model(image(*size)), plain(image(*size)))
+    with pytest.warns(UserWarning, match="for 2 sizes of pictures, further ones run as usual; pad pictures to fewer"):
+        same(model(image(1, 64, 64)), plain(image(1, 64, 64)))
+    assert prepared == [(1, 3, 32, 32), (1, 3, 64, 32)]
+    model.backbone.forward.ready.clear()
+    model(image(1, 32, 32))
+    model.backbone.reducer.configure(ratio_scale=0.5)
+    model(image(1, 32, 32))
+    assert len(prepared) == 4
 
 
 def test_steps_ask_for_what_they_need():
@@ -83,14 +108,32 @@ def test_steps_ask_for_what_they_need():
         graph_backbone(Detector())
     model = nn.Module()
     model.backbone = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match="there is no step 'channel_last'; choose from fuse_conv_bn, channels_last"):
+        accelerate(Detector(), ["channel_last"])
+    headless = Detector()
+    del headless.neck
+    with pytest.raises(ConfigError, match="--channels-last needs a model with a neck"):
+        channels_last(headless)
     with pytest.raises(ConfigError, match="--channels-last is for detectors with a ViT backbone .* has Linear"):
         channels_last(model)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_is_kept_where_glibc_is():
-    code = "from mmcv_custom.acceleration import keep_memory; assert keep_memory(); import torch; torch.ones(1 << 25)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    """After a few tensors of a size, the next must not be taken from the system again: 128 MiB are 32768 pages."""
+    code = ("import resource, torch; from mmcv_custom.acceleration import keep_memory; print(keep_memory())\n"
+            "for _ in range(20): torch.ones(1 << 25)\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "torch.ones(1 << 25)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)")
+
+    def said(**environment):
+        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
+                              env=os.environ | environment).stdout.split()
+
+    kept, faults = said(KEEP_MEMORY="1")
+    assert kept == "True" and int(faults) < 1000
+    assert said(KEEP_MEMORY="0")[0] == "False"
 
 
 @pytest.mark.cuda
@@ -104,4 +147,4 @@ def test_graphed_backbone_equals_the_exact_one_at_every_size(dtype):
         graph_backbone(model)
         for size, maps in zip(sizes, wanted, strict=True):
             same(model(image(*size).cuda()), maps, 1e-3 if dtype == torch.float32 else 1e-1)
-    assert len(model.backbone.forward.graphs) == 2
+    assert len(model.backbone.forward.ready) == 2

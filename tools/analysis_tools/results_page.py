@@ -10,6 +10,7 @@ them. Without ``--add`` the pages are only made anew.
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from ops.results import write_json
@@ -53,7 +54,8 @@ def page(folder):
     """The Markdown text for all JSON files in ``folder``, in the order of their names."""
     folder = Path(folder)
     title = PAGES.get(folder.name, "Results")
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    results = [json.loads(path.read_text()) | dict(plot=path.with_suffix(".png"))
+               for path in sorted(folder.glob("*.json"))]
     measured = {row.get("device") for result in results for row in result["rows"]}
     note = NO_CUDA if folder.name == "benchmarks" and "cuda" not in measured else ""
     return HEAD.format(title=title, name=folder.name) + note + "".join(map(_section, results))
@@ -80,8 +82,10 @@ def _section(result):
     where = f"{row['machine']['cpu']}, {row['machine']['cores']} cores" + "".join(
         f", {gpu}" for gpu in row["machine"]["gpu"])
     made = f"Made on {row['date']} at commit {row['commit']} on {where}; torch {row['versions']['torch']}."
-    return "\n".join(["", f"## {result['title']}", "", result["text"], "", *lines, "", made, "", "```sh", commands,
-                      "```", ""])
+    plot = result["plot"]
+    picture = [f"![{result['title']}]({plot.parent.name}/{plot.name})", ""] if plot.exists() else []
+    return "\n".join(["", f"## {result['title']}", "", result["text"], "", *lines, "", *picture, made, "", "```sh",
+                      commands, "```", ""])
 
 
 def _line(cells):
@@ -103,14 +107,17 @@ def main():
     parser.add_argument("--name", help="of the file in the page's folder; the page follows the order of the names")
     parser.add_argument("--title", help="heading of the table")
     parser.add_argument("--text", default="", help="what it is, before the table")
+    parser.add_argument("--plot", metavar="FILE.png", help="a picture to show below the table")
     args = parser.parse_args()
     if args.add:
         if not (args.name and args.title):
             parser.error("--add needs --name and --title")
         rows = json.loads(Path(args.add).read_text())
         columns = MODELS if "ms_median" in rows[0] else OPERATORS if "case" in rows[0] else DETECTION
-        write_json(ROOT / "docs" / args.page / f"{args.name}.json",
-                   dict(title=args.title, text=args.text, columns=columns, rows=rows))
+        target = ROOT / "docs" / args.page / f"{args.name}.json"
+        if args.plot:
+            shutil.copyfile(args.plot, target.with_suffix(".png"))
+        write_json(target, dict(title=args.title, text=args.text, columns=columns, rows=rows))
     for name in PAGES:
         (ROOT / f"docs/{name}.md").write_text(page(ROOT / "docs" / name))
     (ROOT / "README.md").write_text(with_speed_table((ROOT / "README.md").read_text()))

@@ -7,7 +7,7 @@ namespace msda {
 namespace MSDA_ISA {
 
 constexpr int ALL = 15;  // all four corners inside
-// Images that a core's caches hold are read without asking first: asking takes longer than it saves (measured).
+// Images that a core's caches hold are read without asking first: asking takes longer than it saves.
 constexpr int64_t NEAR_BYTES = 8 << 20;
 
 // Runs body(first channel, integral constant: registers) over channels [from, to) in pieces of at most 4 registers (8 of the
