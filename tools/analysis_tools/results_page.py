@@ -27,7 +27,9 @@ OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "b
              ["speedup_vs_mmcv", "than MMCV"], ["speedup_vs_mmcv_quartiles", "quartiles"],
              ["share_of_selection", "share of selecting, gathering, restoring"],
              ["kept_flops", "operations on kept tokens"], ["speedup_vs_singles", "batch against singles"],
-             ["speedup_vs_singles_quartiles", "quartiles"], ["peak_mb", "peak MiB"]]
+             ["speedup_vs_singles_quartiles", "quartiles"], ["speedup_vs_exact", "packed training against exact"],
+             ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
+             ["speedup_vs_dense_quartiles", "quartiles"], ["peak_mb", "peak MiB"]]
 MODELS = [["model", "model"], ["part", "part"], ["precision", "type"], ["execution", "execution"], ["batch", "batch"],
           ["positions", "tokens"], ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
           ["speedup_vs_first", "times faster than the first"], ["speedup_vs_first_quartiles", "quartiles"],
