@@ -31,7 +31,8 @@ OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "b
              ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
              ["speedup_vs_dense_quartiles", "quartiles"], ["peak_mb", "peak MiB"]]
 MODELS = [["model", "model"], ["ratio_scale", "scale"], ["box_AP", "box AP"], ["mask_AP", "mask AP"],
-          ["part", "part"], ["precision", "type"], ["execution", "execution"], ["batch", "batch"], ["positions", "tokens"], ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
+          ["part", "part"], ["precision", "type"], ["execution", "execution"], ["batch", "batch"],
+          ["positions", "tokens"], ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
           ["speedup_vs_first", "times faster than the first"], ["speedup_vs_first_quartiles", "quartiles"],
           ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"], ["ms_heads", "heads ms"], ["gflops", "GFLOPs"],
           ["block_gmacs", "GMACs of the blocks"], ["detections", "detections"], ["peak_mb", "peak MiB"]]
