@@ -18,8 +18,7 @@ import torch
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
-from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, measure
-from mmcv_custom.speed_table import notes, table, write_csv
+from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, measure, notes, table, write_csv
 from ops.results import write_json
 
 PUBLISHED = [f"configs/mask_rcnn/{name}.py" for name in (

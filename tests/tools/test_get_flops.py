@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmcv_custom import counting
 from mmcv_custom.launch import run
-from mmcv_custom.samples import scene
+from mmcv_custom.speed import counting
+from mmcv_custom.speed.samples import scene
 from token_pruning import PlainViT
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import speed_test
-from mmcv_custom import precision, samples, speed, timing
+from mmcv_custom import speed
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
+from mmcv_custom.speed import precision, samples, timing
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("vit", "svit"))

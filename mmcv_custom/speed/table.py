@@ -1,4 +1,4 @@
-"""Rows of ``speed.measure`` for people: a table, what it does not say, and a CSV file."""
+"""Rows of ``measure`` for people: a table, what it does not say, and a CSV file."""
 
 import csv
 import json

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 
-from .errors import DataError
+from ..errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 OBJECTS = 8

@@ -22,10 +22,10 @@ from torch import nn
 from ops.results import row
 from token_pruning import METHODS
 
-from .acceleration import STEPS, accelerate
+from ..acceleration import STEPS, accelerate
+from ..errors import ConfigError
+from ..launch import build_model, load_config
 from .counting import Count, count
-from .errors import ConfigError
-from .launch import build_model, load_config
 from .precision import single_where_needed
 from .samples import batches
 from .timing import Laps, in_turns, quartiles, speedup
