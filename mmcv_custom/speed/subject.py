@@ -125,9 +125,9 @@ class Subject:
         scores = seen[0].float().softmax(-1)[:, :-1].flatten()
         heads.test_cfg.score_thr = scores.topk(min(CANDIDATES * self.case.batch, len(scores))).values[-1].item()
 
-    def fields(self, times: list[list[float]], first: list[float]) -> dict[str, object]:
-        """Of the row, from the milliseconds of all turns (of a net: with its three parts) and the first case's per
-        picture."""
+    def fields(self, times: list[list[float]], others: dict[str, list[float]]) -> dict[str, object]:
+        """Of the row, from the milliseconds of all turns (of a net: with its three parts) and those of the cases that
+        it is compared with, per picture."""
         total, *parts = (list(column) for column in zip(*times, strict=True))
         ms = statistics.median(total)
         shape = self.setting.images is None and list(self.case.shape)
@@ -136,7 +136,9 @@ class Subject:
             weights="random" if self.case.checkpoint is None else "trained", keep=self.kept,
             ratio_scale=self.case.ratio_scale, batch=self.case.batch, shape=shape or None, **asdict(self.setting),
             pictures=len(self.data) * self.case.batch, ms_median=ms, ms_quartiles=quartiles(total),
-            ms_per_picture=ms / self.case.batch, **speedup(first, [t / self.case.batch for t in total]))
+            ms_per_picture=ms / self.case.batch)
+        for name, other in others.items():
+            found |= speedup(other, [t / self.case.batch for t in total], name)
         names = ("ms_backbone", "ms_neck", "ms_heads")
         found |= {name: statistics.median(part) for name, part in zip(names, parts, strict=False)}
         if self.setting.part == "net":
@@ -158,12 +160,19 @@ class Subject:
 
 
 def measure(cases: list[Case], setting: Setting) -> list[dict]:
-    """One row per case, in their order; all run once in every turn."""
+    """One row per case, in their order; all run once in every turn. Each is compared with the first, and a pruned one
+    with the last dense one before it."""
     subjects = [Subject(case, setting) for case in cases]
     times = in_turns([s.step for s in subjects], torch.device(setting.device), setting.repeats, setting.warmup,
                      [s.laps for s in subjects])
-    first = [turn[0] / cases[0].batch for turn in times[0]]
-    return [row(**subject.fields(own, first)) for subject, own in zip(subjects, times, strict=True)]
+    rows, others = [], {}
+    for subject, own in zip(subjects, times, strict=True):
+        per_picture = [turn[0] / subject.case.batch for turn in own]
+        others.setdefault("first", per_picture)
+        if subject.kept == "dense":
+            others["dense"] = per_picture
+        rows.append(row(**subject.fields(own, others)))
+    return rows
 
 
 def counted(counts: list[Count], backbone: nn.Module) -> dict[str, object]:

@@ -12,10 +12,11 @@ def table(rows):
               *(["peak MiB"] if "peak_mb" in rows[0] else [])]]
     for r in rows:
         low, high = r["ms_quartiles"]
-        slow, fast = r["speedup_vs_first_quartiles"]
+        against = "dense" if "speedup_vs_dense" in r else "first"
+        slow, fast = r[f"speedup_vs_{against}_quartiles"]
         lines.append([
             r["model"], str(r["batch"]), f"{r['positions']:.0f}", f"{r['keep_ratio']:.0%}", f"{r['ms_median']:.1f}",
-            f"[{low:.1f}, {high:.1f}]", f"{r['speedup_vs_first']:.2f}", f"[{slow:.2f}, {fast:.2f}]",
+            f"[{low:.1f}, {high:.1f}]", f"{r[f'speedup_vs_{against}']:.2f}", f"[{slow:.2f}, {fast:.2f}]",
             *(f"{r[name]:.1f}" for name in heads), f"{r['gflops']:.4g} +- {r['gflops_std']:.2g}",
             f"{r['block_gmacs']:.4g}", *([f"{r['peak_mb']:.0f}"] if "peak_mb" in r else [])])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -26,7 +27,8 @@ def table(rows):
 def notes(rows):
     """What the table alone does not say."""
     first = rows[0]
-    found = [f"{first['part']} on {first['device']}, {first['precision']}; 'kept' is the mean over the pruned blocks, "
+    found = [f"{first['part']} on {first['device']}, {first['precision']}; 'times faster' is than the last dense model "
+             "up to that line, without one than the first; 'kept' is the mean over the pruned blocks, "
              f"FLOPs are per picture and of the forward (+- over {'batches' if first['images'] else 'the one batch'})"]
     for name, kept, tokens in dict.fromkeys((r["model"], r["keep"], tuple(r["tokens_by_block"])) for r in rows):
         found.append(f"{name} keeps tokens {kept}, by block: {' '.join(f'{t:.0f}' for t in tokens)}")

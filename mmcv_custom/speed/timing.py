@@ -74,10 +74,10 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return [low, high]
 
 
-def speedup(first: Sequence[float], own: Sequence[float]) -> dict[str, object]:
-    """How many times faster than the first model: the ratios of neighbouring measurements, median and quartiles."""
-    ratios = [a / b for a, b in zip(first, own, strict=True)]
-    return dict(speedup_vs_first=statistics.median(ratios), speedup_vs_first_quartiles=quartiles(ratios))
+def speedup(other: Sequence[float], own: Sequence[float], name: str) -> dict[str, object]:
+    """How many times faster than another model: the ratios of neighbouring measurements, median and quartiles."""
+    ratios = [a / b for a, b in zip(other, own, strict=True)]
+    return {f"speedup_vs_{name}": statistics.median(ratios), f"speedup_vs_{name}_quartiles": quartiles(ratios)}
 
 
 def _synchronize(device: torch.device) -> None:

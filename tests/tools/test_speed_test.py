@@ -41,6 +41,7 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
         assert {"ms_median", "ms_quartiles", "speedup_vs_first", "ms_backbone", "ms_neck", "ms_heads", "gflops",
                 "gflops_std", "block_gmacs", "commit", "versions", "command", "machine"} <= row.keys()
         assert row["weights"] == "random" and row["detections"] > 0
+    assert rows[1]["speedup_vs_dense"] == rows[1]["speedup_vs_first"]  # of two, the dense one is the first
     assert rows[0]["keep_ratio"] == 1 and rows[1]["gflops"] < rows[0]["gflops"]
     # 96 tokens, the configured ratios .7 .6 .5 .4
     assert rows[1]["tokens_by_block"] == [96, 96, 67, 58, 48, 38]
@@ -140,7 +141,7 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
     found = timing.in_turns(steps, torch.device("cpu"), 2, 1, [None, None])
     assert calls == [("a", -1), ("b", -1), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert [len(times) for times in found] == [2, 2]
-    assert timing.speedup([2, 40, 600], [1, 10, 100]) == dict(speedup_vs_first=4, speedup_vs_first_quartiles=[3, 5])
+    assert timing.speedup([2, 40, 600], [1, 10, 100], "x") == dict(speedup_vs_x=4, speedup_vs_x_quartiles=[3, 5])
 
 
 def test_a_dense_model_has_no_ratio_to_scale():
