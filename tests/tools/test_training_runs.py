@@ -57,8 +57,11 @@ def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project)
     assert {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"} <= set(names)
     for a, b in zip(one, two, strict=True):
         for name in names:
-            # Sums in another order, amplified by six steps of training.
-            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (a["step"], name)
+            # Sums in another order. After a few steps of training their rounding may flip a proposal's match, which
+            # single losses show and their sum hardly does.
+            late = a["step"] > 3
+            rel = 2e-4 if not late else 2e-3 if name == "loss" else 3e-2
+            assert b[name] == pytest.approx(a[name], rel=rel, abs=1e-4), (a["step"], name)
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
