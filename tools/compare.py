@@ -7,10 +7,7 @@ CHECKPOINT may be ``random``: the path, the operations and the time are real the
 
 import argparse
 import json
-import shlex
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from mmengine.registry import DATASETS
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model, run
+from mmcv_custom.steps import call
 from ops.results import row, write_json
 from token_pruning import Trace, count_flops
 from token_pruning.methods.svit import MODES
@@ -36,14 +34,6 @@ def parse_args():
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
     parser.add_argument("--mode", choices=MODES, help="how the reducers select (default: as configured)")
     return parser.parse_args()
-
-
-def call(*command):
-    """Run one of the tools, printed as a user would type it; its failure ends this program with its exit code."""
-    print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
-    done = subprocess.run([sys.executable, *map(str, command)])
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 def evaluate(name, config, checkpoint, folder, options=()):

@@ -6,19 +6,17 @@ repeated, and training that was interrupted goes on where it stopped, as long as
 """
 
 import argparse
-import json
 import shlex
 import sys
 import time
 from pathlib import Path
 
-from compare import ROOT, call, compare, say
+from compare import ROOT, compare, say
 from demo_report import write_report
-from mmengine.config import Config
 
-from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.runner import latest_checkpoint
+from mmcv_custom.steps import call, settle
 from ops.results import write_json
 
 CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
@@ -32,17 +30,6 @@ def parse_args():
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
     return parser.parse_args()
-
-
-def settle(folder, args):
-    """Remember what this demo trains; refuse to go on in a folder that trained something else."""
-    settings = dict(pictures=list(args.pictures), epochs=args.epochs,
-                    configs={name: Config.fromfile(path).pretty_text for name, path in CONFIGS.items()})
-    known = folder / "settings.json"
-    if known.exists() and json.loads(known.read_text()) != settings:
-        raise ConfigError(f"{folder} holds a demo with other settings or of another version: delete it, or choose "
-                          "another with --work-dir")
-    write_json(known, settings)
 
 
 def train(name, folder, epochs, start=None):
@@ -60,7 +47,7 @@ def main():
     args = parse_args()
     began = time.time()
     folder = Path(args.work_dir)
-    settle(folder, args)
+    settle(folder, "a demo", CONFIGS, pictures=list(args.pictures), epochs=args.epochs)
     epochs = args.epochs or (None, None)
     call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
          "--train", args.pictures[0], "--val", args.pictures[1])

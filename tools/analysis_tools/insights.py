@@ -9,10 +9,7 @@ what is trained or measured is not done twice, and more seeds or variants can be
 
 import argparse
 import json
-import shlex
 import statistics
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +19,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
-from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model, run
+from mmcv_custom.steps import call, settle
 from ops.bench import in_turns
 from ops.results import row, write_json
 
@@ -55,25 +52,6 @@ def parse_args():
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
     parser.add_argument("--work-dir", default="work_dirs/insights")
     return parser.parse_args()
-
-
-def call(*command):
-    """Run one of the tools, printed as a user would type it; its failure ends this program with its exit code."""
-    print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
-    done = subprocess.run([sys.executable, *map(str, command)])
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
-def settle(folder, args):
-    """Remember what is trained here; refuse to go on in a folder that trained something else."""
-    settings = dict(pictures=list(args.pictures), epochs=args.epochs, dense=args.dense, timed=args.timed,
-                    configs={name: Config.fromfile(path).pretty_text for name, path in CONFIGS.items()})
-    known = folder / "settings.json"
-    if known.exists() and json.loads(known.read_text()) != settings:
-        raise ConfigError(f"{folder} holds a comparison with other settings or of another version: delete it, or "
-                          "choose another with --work-dir")
-    write_json(known, settings)
 
 
 def train(name, folder, epochs, seed, start=None):
@@ -191,7 +169,8 @@ def draw(rows, path):
 def main():
     args = parse_args()
     folder = Path(args.work_dir)
-    settle(folder, args)
+    settle(folder, "a comparison", CONFIGS, pictures=list(args.pictures), epochs=args.epochs, dense=args.dense,
+           timed=args.timed)
     call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
          "--train", args.pictures[0], "--val", args.pictures[1])
     epochs = args.epochs or (None, None)

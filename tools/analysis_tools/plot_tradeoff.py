@@ -10,9 +10,6 @@ pictures of --images. Writes rows.json and tradeoff.png.
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -20,6 +17,7 @@ import torch
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.speed import PARTS, Case, Setting, measure
+from mmcv_custom.steps import call
 from ops.results import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,11 +63,7 @@ def evaluate(case, folder):
     command = [ROOT / "tools/test.py", case.config, case.checkpoint, "--work-dir", folder / name, "--scores", scores]
     if case.ratio_scale:
         command += ["--cfg-options", f"model.backbone.reducer.ratio_scale={case.ratio_scale}"]
-    command = [str(part) for part in command]
-    print("\n$ " + shlex.join(["python", *command]), flush=True)
-    done = subprocess.run([sys.executable, *command])
-    if done.returncode:
-        sys.exit(done.returncode)
+    call(*command)
     found = json.loads(scores.read_text())
     missing = [metric for metric in METRICS.values() if metric not in found]
     if missing:

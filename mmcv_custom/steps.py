@@ -1,0 +1,38 @@
+"""Tools made of other tools: run one as a user would type it, and remember what a folder of results was made with."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ops.results import write_json
+
+from .errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def call(*command):
+    """Run one of the tools, printed as a user would type it; its failure ends this program with its exit code."""
+    print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
+    done = subprocess.run([sys.executable, *map(str, command)])
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def settle(folder, what, configs, **settings):
+    """Remember in ``folder`` what is trained there: ``configs`` (name -> path, kept in full) and further settings that
+    JSON can hold. ``what`` names it for people.
+
+    Raises:
+        ConfigError: the folder holds what other settings trained.
+    """
+    settings["configs"] = {name: Config.fromfile(path).pretty_text for name, path in configs.items()}
+    known = folder / "settings.json"
+    if known.exists() and json.loads(known.read_text()) != settings:
+        raise ConfigError(f"{folder} holds {what} with other settings or of another version: delete it, or choose "
+                          "another with --work-dir")
+    write_json(known, settings)
