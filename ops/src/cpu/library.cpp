@@ -20,8 +20,13 @@ using torch::stable::new_empty;
 using torch::stable::new_zeros;
 using torch::stable::parallel_for;
 
-// The best instruction set of this processor; MSDA_ISA=baseline or avx2 asks for a lesser one, to test or to compare.
-std::string choose() {
+struct InstructionSet {
+  const char* name;
+  Kernels (*kernels)(Type value, Type point);
+};
+
+// The best one of this processor; MSDA_ISA=baseline or avx2 asks for a lesser one, to test or to compare.
+InstructionSet choose() {
 #if defined(__x86_64__)
   const char* most = std::getenv("MSDA_ISA");
   const auto allowed = [&](const char* name) { return !most || std::strcmp(most, name) == 0; };
@@ -29,25 +34,18 @@ std::string choose() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && allowed("avx512")) return "avx512";
-  if (avx2 && (allowed("avx2") || allowed("avx512"))) return "avx2";
+  if (avx512 && allowed("avx512")) return {"avx512", &avx512::kernels};
+  if (avx2 && (allowed("avx2") || allowed("avx512"))) return {"avx2", &avx2::kernels};
 #endif
-  return "baseline";
+  return {"baseline", &baseline::kernels};
 }
 
-std::string instruction_set() {
-  static const std::string chosen = choose();
-  return chosen;
+const InstructionSet& chosen() {
+  static const InstructionSet best = choose();
+  return best;
 }
 
-Kernels pick(const Problem& p) {
-#if defined(__x86_64__)
-  const std::string chosen = instruction_set();
-  if (chosen == "avx512") return avx512::kernels(p.value_type, p.point_type);
-  if (chosen == "avx2") return avx2::kernels(p.value_type, p.point_type);
-#endif
-  return baseline::kernels(p.value_type, p.point_type);
-}
+std::string instruction_set() { return chosen().name; }
 
 // An empty tensor like `like`. A large one comes from the system page by page as it is first written, which can take longer
 // than computing it; in large pages it does not.
@@ -77,7 +75,7 @@ Tensor forward(Tensor value, std::optional<Tensor> reference, Tensor points, Ten
   if (arguments.empty()) return new_zeros(arguments.value, {p.queries, p.heads * p.channels});
   Tensor out = make(arguments.value, {p.queries, p.heads * p.channels}, arguments.value.scalar_type());
   void* to = out.mutable_data_ptr();
-  const Kernels kernels = pick(p);
+  const Kernels kernels = chosen().kernels(p.value_type, p.point_type);
   parallel_for(0, p.queries, QUERIES_EACH,
                [&](int64_t first, int64_t last) { kernels.forward(p, to, first, last); });
   return out;
@@ -100,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(Tensor grad, Tensor value, std::opti
   const void* from = g.const_data_ptr();
   void *to_points = grad_points.mutable_data_ptr(), *to_weights = grad_weights.mutable_data_ptr();
   void* to_sums = sums.mutable_data_ptr();
-  const Kernels kernels = pick(p);
+  const Kernels kernels = chosen().kernels(p.value_type, p.point_type);
   parallel_for(0, p.queries, QUERIES_EACH, [&](int64_t first, int64_t last) {
     kernels.backward_queries(p, from, to_points, to_weights, first, last);
   });
