@@ -1,5 +1,6 @@
 """Token pruning for vision transformers: one core that decides, carries and computes token subsets."""
 
+from .apply import apply, remove
 from .blocks import run_block
 from .flops import count_flops
 from .forward import StackForward
@@ -11,4 +12,5 @@ from .trace import PassTrace, Trace
 from .vit import PlainViT
 
 __all__ = ["METHODS", "Decision", "PassTrace", "PlainViT", "Random", "Reducer", "SViT", "StackForward", "TokenSet",
-           "Trace", "build_reducer", "collect_losses", "count_flops", "ratio_loss", "register", "run_block"]
+           "Trace", "apply", "build_reducer", "collect_losses", "count_flops", "ratio_loss", "register",
+           "remove", "run_block"]

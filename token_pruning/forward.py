@@ -96,16 +96,24 @@ class StackForward:
         # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 
-    def map(self) -> Tensor:
-        """The whole map (B, N, C) as it stands now."""
-        return self.reducer.restore(self.tokens, self.memory) if self.reducer else self.tokens.restore()
+    def map(self, with_prefix: bool = False) -> Tensor:
+        """The map (B, H * W, C) as it stands now; ``with_prefix``, the prefix tokens before it (B, N, C)."""
+        home = self.reducer.restore(self.tokens, self.memory) if self.reducer else self.tokens.restore()
+        return home if with_prefix else home[:, self.tokens.prefix:]
 
-    def update(self, home: Tensor) -> None:
-        """Go on with a new map ``home`` (B, N, C); the tokens that are in work stay the same."""
-        self.tokens = self.tokens.refresh(home)
+    def update(self, grid: Tensor) -> None:
+        """Go on with a new map ``grid`` (B, H * W, C); the tokens that are in work stay the same."""
+        prefix = self.map(with_prefix=True)[:, :self.tokens.prefix]
+        self.tokens = self.tokens.refresh(torch.cat([prefix, grid], dim=1) if self.tokens.prefix else grid)
 
-    def finish(self) -> Tensor:
-        """The final map (B, N, C); in training the reducer's losses are handed to whoever collects them."""
+    def finish(self, with_prefix: bool = False) -> Tensor:
+        """The final ``map``; in training the reducer's losses are handed to whoever collects them."""
         if self.reducer and self.reducer.training:
             report_losses(self.reducer.losses(self.memory))
-        return self.map()
+        return self.map(with_prefix)
+
+
+def check_execution(execution: str) -> None:
+    """Raises ValueError for a name that is none."""
+    if execution not in ("exact", "capacity"):
+        raise ValueError(f"execution is {execution!r}; choose 'exact' or 'capacity'")

@@ -66,6 +66,9 @@ class Reducer(nn.Module):
         """Fraction of a batch's tokens that an execution of fixed capacity computes in a pruned ``block``."""
         return 1.0
 
+    def check_host(self, prefix: int) -> None:
+        """Called once by a host with ``prefix`` tokens before its grid; raises ValueError if the method needs others."""
+
     def start(self, tokens: TokenSet) -> Any:
         """Fresh memory for one forward that begins with ``tokens``."""
         return None

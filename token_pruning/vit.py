@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .attention import WindowAttention
-from .forward import StackForward
+from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
 MAX_SIZES = 16  # position tables that are kept
@@ -24,14 +24,15 @@ MAX_SIZES = 16  # position tables that are kept
 class PlainViT(nn.Module):
     """Patch embedding, position table and blocks; the hosts (ViT-Adapter, ViT pyramid) build on it.
 
-    No class token enters the sequence, but row 0 of the position table is its, as in every published DeiT and
-    ViT-Adapter file, so that these load and save unchanged.
+    Row 0 of the position table is the class token's, whether one enters the sequence or not, as in every published DeiT
+    and ViT-Adapter file, so that these load and save unchanged.
 
     Args:
         img_size: of pretraining; sizes the position table, nothing else.
         window_attn: per block, whether attention is windowed; default all global.
         window_size: per block, or one for all windowed blocks.
         layer_scale: learned factors per channel on both branches (initially 1).
+        class_token: a class token goes through the blocks with the grid, for reducers that ask its attention.
         norm_eps: of the blocks' LayerNorms: 1e-6, but published SViT files were trained with 1e-5.
         drop_path_rate: of the last block; rises linearly from 0 at the first.
         with_cp: gradient checkpointing of the blocks.
@@ -46,16 +47,16 @@ class PlainViT(nn.Module):
                  depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
-                 norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None,
+                 class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None,
                  execution: str = "exact") -> None:
         super().__init__()
-        if execution not in ("exact", "capacity"):
-            raise ValueError(f"execution is {execution!r}; choose 'exact' or 'capacity'")
+        check_execution(execution)
         self.execution = execution
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
         self.table_grid = (img_size // patch_size, img_size // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._positions: dict[tuple, Tensor] = {}
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
@@ -73,18 +74,23 @@ class PlainViT(nn.Module):
         if clash:
             raise ValueError(f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
                              "list only global-attention blocks in the reducer's `blocks`")
+        if self.reducer:
+            self.reducer.check_host(int(class_token))
         # A start from scratch, as timm's; published files overwrite it.
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if class_token:
+            nn.init.normal_(self.cls_token, std=1e-6)
         self.blocks.apply(init_linear)
 
     def start(self, image: Tensor) -> StackForward:
         """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks."""
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        x = self.pos_drop(self.patch_embed(image) + self.positions(grid))
-        return StackForward(self.blocks, self.reducer, x, grid, checkpointing=self.with_cp and self.training,
-                            execution=self.execution)
-
+        x = self.patch_embed(image) + self.positions(grid)
+        if self.cls_token is not None:
+            x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+        return StackForward(self.blocks, self.reducer, self.pos_drop(x), grid, prefix=int(self.cls_token is not None),
+                            checkpointing=self.with_cp and self.training, execution=self.execution)
 
     def train(self, mode: bool = True) -> PlainViT:
         self._positions.clear()

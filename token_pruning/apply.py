@@ -1,0 +1,98 @@
+"""Give any timm ``VisionTransformer`` a reducer, and take it away again.
+
+    model = timm.create_model("deit_small_patch16_224", pretrained=True)
+    token_pruning.apply(model, dict(type="ToMe", r=13))
+    logits = model(images)
+    token_pruning.remove(model)
+
+Nothing is swapped or renamed: the model gets its ``forward_features`` on the instance and, as ``model.reducer``, the
+reducer, whose parameters (if it has any) train and save with the model's.
+
+Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation, registers), N = P + H * W, C channels.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+
+from timm.layers import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor
+
+from .forward import StackForward, check_execution
+from .reducer import Reducer, build_reducer
+
+
+def apply(model: VisionTransformer, reducer: dict | Reducer, execution: str = "exact") -> VisionTransformer:
+    """Run the blocks of ``model`` under ``reducer`` from now on; one that it has already is replaced.
+
+    Args:
+        model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
+            image tower, ...): whatever has timm's own ``forward_features`` and blocks.
+        reducer: ``dict(type=METHOD, ...)`` or a Reducer.
+        execution: "exact" or "capacity", see ``StackForward``; it is ``model.execution`` and may be changed any time.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TypeError: the model, or one of its blocks, is none that the core can run.
+        ValueError: the reducer does not fit the model.
+    """
+    _check(model)
+    check_execution(execution)
+    built = build_reducer(reducer, model.embed_dim, len(model.blocks))
+    if built is None:
+        raise ValueError("apply needs a reducer; token_pruning.remove(model) makes a model dense again")
+    built.check_host(model.num_prefix_tokens)
+    device = next(model.parameters()).device
+    model.reducer, model.execution = built.to(device).train(model.training), execution
+    model.forward_features = MethodType(_forward_features, model)
+    model.forward_intermediates = MethodType(_no_intermediates, model)
+    return model
+
+
+def remove(model: VisionTransformer) -> VisionTransformer:
+    """Undo ``apply``: the model is timm's own again, with the weights that it has now.
+
+    Raises:
+        ValueError: the model has no reducer.
+    """
+    if "reducer" not in model._modules:
+        raise ValueError(f"this {type(model).__name__} has no reducer to remove")
+    for name in ("reducer", "execution", "forward_features", "forward_intermediates"):
+        delattr(model, name)
+    return model
+
+
+def _forward_features(self: VisionTransformer, x: Tensor, attn_mask: Tensor | None = None,
+                      is_causal: bool = False) -> Tensor:
+    """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C)."""
+    if attn_mask is not None or is_causal:
+        raise ValueError("a model with a reducer takes no attn_mask and no is_causal: tokens change their places")
+    grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
+    x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
+    stack = StackForward(self.blocks, self.reducer, x, grid, self.num_prefix_tokens,
+                         checkpointing=self.grad_checkpointing and self.training, execution=self.execution)
+    stack.run(0, len(self.blocks) - 1)
+    return self.norm(stack.finish(with_prefix=True))
+
+
+def _no_intermediates(self: VisionTransformer, *args: object, **kwargs: object) -> None:
+    raise NotImplementedError("forward_intermediates would run the blocks without the reducer; use "
+                              "token_pruning.StackForward and its map(), or token_pruning.remove(model) first")
+
+
+def _check(model: object) -> None:
+    name = type(model).__name__
+    if not isinstance(model, VisionTransformer) or type(model).forward_features is not VisionTransformer.forward_features:
+        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features, so its blocks cannot be given "
+                        "a reducer; hosts of other kinds use token_pruning.StackForward")
+    for i, block in enumerate(model.blocks):
+        if not isinstance(block, Block) or not isinstance(block.attn, Attention):
+            kind = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
+            raise TypeError(f"block {i} of {name} is a {kind}, and only timm's Block with its Attention can be run on a "
+                            "subset of the tokens")
+    if getattr(model.patch_drop, "prob", 0):
+        raise TypeError(f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
+                        "create it with patch_drop_rate=0")
