@@ -23,6 +23,12 @@ _FROM_PUBLISHED = [
     (re.compile(_BLOCK + r"TransformerEncoderLayer\.(norm[12])\."), r"blocks.\1.\2."),
     (re.compile(r"(?<![^.])selective_modules\.(\d+)\."), r"reducer.selectors.\1."),
 ]
+# SViT's Evo-ViT adapter takes a block apart; its qk and v are joined before.
+_FROM_EVO = [
+    (re.compile(r"(?<![^.])norms\.(\d+)\."), r"blocks.\1.norm1."),
+    (re.compile(r"(?<![^.])projs\.(\d+)\."), r"blocks.\1.attn.proj."),
+]
+_EVO_QK = re.compile(r"(?<![^.])qks\.(\d+)\.qk\.(weight|bias)$")
 _TO_DENSE = [(re.compile(_BLOCK + r"ls([12])\.gamma$"), r"blocks.\1.gamma\2")]
 _TO_SELECTIVE = [
     (re.compile(_BLOCK + r"attn\.qkv\.(weight|bias)$"), r"blocks.\1.TransformerEncoderLayer.self_attn.in_proj_\2"),
@@ -61,6 +67,8 @@ def unwrap(checkpoint):
 
 def describe(state):
     """Which schema the names of ``state`` follow, in words for a report."""
+    if any(_EVO_QK.search(k) for k in state):
+        return "published Evo-ViT adapter"
     if any(".TransformerEncoderLayer." in k or "selective_modules." in k for k in state):
         return "published SViT"
     if any(re.search(_BLOCK + r"gamma[12]$", k) for k in state):
@@ -73,8 +81,21 @@ def describe(state):
 
 
 def from_published(state):
-    """Published dense ViT-Adapter or SViT names to the house's; house names pass, so it is idempotent."""
+    """Published dense ViT-Adapter, SViT or Evo-ViT adapter names to the house's; house names pass, so it is
+    idempotent."""
+    if any(_EVO_QK.search(k) for k in state):
+        state = _renamed(_evo_joined(state), _FROM_EVO)
     return _renamed(state, _FROM_PUBLISHED)
+
+
+def _evo_joined(state):
+    """One qkv (3C, ...) of each block where the Evo-ViT adapter has qk (2C, ...) and v (C, ...)."""
+    out = OrderedDict(state)
+    for old in [k for k in state if _EVO_QK.search(k)]:
+        block, kind = _EVO_QK.search(old).groups()
+        before = old[:_EVO_QK.search(old).start()]
+        out[f"{before}blocks.{block}.attn.qkv.{kind}"] = torch.cat([out.pop(old), out.pop(f"{before}vs.{block}.v.{kind}")])
+    return out
 
 
 def to_published_dense(state):

@@ -34,5 +34,11 @@ def of_kind(kind: str) -> list:
             if isinstance(content, dict) and content.get("kind") == kind]
 
 
+def of_method(method: str) -> list:
+    """The same for files that name a ``method`` instead of a kind."""
+    return [pytest.param(content, id=name) for name, content in _all().items()
+            if isinstance(content, dict) and content.get("method") == method and "kind" not in content]
+
+
 def close(actual: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-4) -> None:
     torch.testing.assert_close(actual, wanted, atol=atol, rtol=rtol)

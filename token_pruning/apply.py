@@ -84,15 +84,15 @@ def _no_intermediates(self: VisionTransformer, *args: object, **kwargs: object) 
 
 
 def _check(model: object) -> None:
-    name = type(model).__name__
-    if not isinstance(model, VisionTransformer) or type(model).forward_features is not VisionTransformer.forward_features:
-        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features, so its blocks cannot be given "
-                        "a reducer; hosts of other kinds use token_pruning.StackForward")
+    kind, name = type(model), type(model).__name__
+    if not isinstance(model, VisionTransformer) or kind.forward_features is not VisionTransformer.forward_features:
+        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features, so its blocks cannot be "
+                        "given a reducer; hosts of other kinds use token_pruning.StackForward")
     for i, block in enumerate(model.blocks):
         if not isinstance(block, Block) or not isinstance(block.attn, Attention):
-            kind = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
-            raise TypeError(f"block {i} of {name} is a {kind}, and only timm's Block with its Attention can be run on a "
-                            "subset of the tokens")
+            found = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
+            raise TypeError(f"block {i} of {name} is a {found}, and only timm's Block with its Attention can be run on "
+                            "a subset of the tokens")
     if getattr(model.patch_drop, "prob", 0):
         raise TypeError(f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
                         "create it with patch_drop_rate=0")

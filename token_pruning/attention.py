@@ -42,14 +42,17 @@ def project_qkv(attn: nn.Module, x: Tensor) -> QKV:
     return QKV(attn.q_norm(q), attn.k_norm(k), v)
 
 
-def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | None = None) -> tuple[Tensor, QKV]:
+def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | None = None,
+                   proportional: bool = False) -> tuple[Tensor, QKV]:
     """A timm attention module on packed tokens.
 
     Args:
         attn: timm ``Attention`` or our ``WindowAttention``.
         x: (T, C) normalised tokens.
         tokens: the set that they belong to; tells which token is of which image.
-        keys: (T,) bool, which tokens can be attended to (all query); None for all.
+        keys: (T,) bool, which tokens can be attended to (all query), or their soft mask, see ``soft_attention``; None
+            for all.
+        proportional: a merged token draws attention in proportion to its size (ToMe, eq. 1).
 
     Returns:
         The projected output (T, C), and q, k, v.
@@ -64,25 +67,36 @@ def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | 
             raise ValueError("a window-attention block needs all tokens of the grid and no prefix tokens; "
                              "list only global-attention blocks in the reducer's `blocks`")
         out = _window_attention(qkv, tokens, attn.window_size, dropout)
+    elif keys is not None and keys.is_floating_point():
+        out = soft_attention(qkv, tokens, keys)
     else:
-        out = packed_attention(qkv, tokens, keys, dropout)
+        bias = log_size(tokens) if proportional else None
+        out = packed_attention(qkv, tokens, keys, dropout, bias)
     out = attn.norm(out.flatten(1))
     if attn.gate is not None:
         out = out * attn.gate(x).sigmoid()
     return attn.proj_drop(attn.proj(out)), qkv
 
 
-def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Attention (T, H, D) inside each image, nothing padded to the longest.
+def log_size(tokens: TokenSet) -> Tensor | None:
+    """(T,) what proportional attention adds to the logits of each key; None before anything is merged."""
+    return None if tokens.size is None else tokens.size.log()
+
+
+def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0,
+                     bias: Tensor | None = None) -> Tensor:
+    """Attention (T, H, D) inside each image, nothing padded to the longest; ``bias`` (T,) is added to keys' logits.
 
     Images of equally many tokens (one image, too) are one fused call. Else in 16 bit on CUDA one variable-length flash
     call, elsewhere one fused call an image on slices as they lie; and where only the device knows the counts and there
     is no such kernel, masked attention on all positions, which is right but saves nothing in the attention itself.
     """
-    counts = tokens.counts
+    counts, mask = tokens.counts, keys
+    if bias is not None:
+        mask = bias if keys is None else bias.masked_fill(~keys, -torch.inf)
     if counts is not None and len(set(counts)) == 1:
-        return _attend(qkv, len(counts), keys, dropout)
-    if _has_flash(qkv) and keys is None and not dropout:
+        return _attend(qkv, len(counts), mask, dropout)
+    if _has_flash(qkv) and mask is None and not dropout:
         return _flash(qkv, tokens)
     if counts is None:
         return _masked(qkv, tokens)
@@ -90,9 +104,24 @@ def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dro
     for n in counts:
         if n:
             here = slice(start, start + n)
-            parts.append(_attend(QKV(*(t[here] for t in qkv)), 1, None if keys is None else keys[here], dropout))
+            parts.append(_attend(QKV(*(t[here] for t in qkv)), 1, None if mask is None else mask[here], dropout))
         start += n
     return torch.cat(parts) if parts else qkv.v
+
+
+def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, eps: float = 1e-6) -> Tensor:
+    """Attention (T, H, D) whose weights are multiplied with the soft mask ``keys`` (T,) before they are normalised, so
+    that gradients tell what a dropped key would have been worth (DynamicViT, eq. 12). A token always sees itself.
+
+    The weights are materialised: for training, with all tokens in place.
+    """
+    q, k, v = (tokens.by_image(t).transpose(1, 2) for t in qkv)
+    logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    mask = tokens.by_image(keys).to(logits.dtype)[:, None, None]
+    itself = torch.eye(mask.shape[-1], dtype=mask.dtype, device=mask.device)
+    weights = (logits - logits.amax(3, keepdim=True).detach()).exp() * (mask + (1 - mask) * itself)
+    weights = (weights + eps / weights.shape[-1]) / (weights.sum(3, keepdim=True) + eps)
+    return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(0, 1)
 
 
 def _has_flash(qkv: QKV) -> bool:
@@ -126,12 +155,15 @@ def _masked(qkv: QKV, tokens: TokenSet) -> Tensor:
     return out[tokens.index.clamp(max=rows - 1)]
 
 
-def _attend(qkv: QKV, batch: int, keys: Tensor | None, dropout: float) -> Tensor:
+def _attend(qkv: QKV, batch: int, mask: Tensor | None, dropout: float) -> Tensor:
+    """``mask``: (T,) of the keys, bool or what is added to their logits."""
     tokens, heads, dim = qkv.v.shape
     if not tokens:
         return qkv.v
     q, k, v = (t.view(batch, -1, heads, dim).transpose(1, 2) for t in qkv)
-    mask = None if keys is None else keys.view(batch, 1, 1, -1)
+    if mask is not None:
+        mask = mask.view(batch, 1, 1, -1)
+        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     return out.transpose(1, 2).reshape(tokens, heads, dim)
 

@@ -17,19 +17,20 @@ Between = Callable[[TokenSet, QKV], TokenSet]
 
 
 def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None,
-              between: Between | None = None) -> TokenSet:
+              between: Between | None = None, proportional: bool = False) -> TokenSet:
     """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) on a token set.
 
     This is the only forward of a block in the project: dense models run it on full sets.
 
     Args:
-        keys: (T,) bool, which tokens can be attended to; all tokens query. None for all.
+        keys: (T,) bool or soft mask, which tokens can be attended to; all tokens query. None for all.
         between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
+        proportional: merged tokens draw attention in proportion to their size.
     """
     if not len(tokens.x):  # every parameter gets its gradient all the same: distributed training waits for all
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
-    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys)
+    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, proportional)
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.ls1(out), tokens))
     if between is not None:
         tokens = between(tokens, qkv)

@@ -49,9 +49,11 @@ def count_flops() -> Iterator[Flops]:
     flops.by_operator = {str(op): n for op, n in counter.get_flop_counts().get("Global", {}).items()}
 
 
-def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0) -> int:
-    """Closed form of one transformer block on ``tokens`` tokens of one image: 8 C^2 + 4 r C^2 per token and 4 n^2 C."""
-    return round(tokens * dim * dim * (8 + 4 * mlp_ratio)) + 4 * tokens * tokens * dim
+def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0, left: int | None = None) -> int:
+    """Closed form of one transformer block on ``tokens`` tokens of one image, of which ``left`` (None: all) enter the
+    MLP: 8 C^2 a token and 4 n^2 C in attention, 4 r C^2 a token in the MLP."""
+    left = tokens if left is None else left
+    return 8 * tokens * dim**2 + 4 * tokens**2 * dim + round(4 * mlp_ratio * left * dim**2)
 
 
 def _cpu_attention(q_shape, k_shape, v_shape, *args, out_shape=None, **kwargs) -> int:

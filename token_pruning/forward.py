@@ -61,7 +61,8 @@ class StackForward:
             self._record(i, None if decision is None else decision.keep)
             if decision is None:
                 return self._block(i, self.tokens)
-            done = self._block(i, self.tokens, decision.keep)
+            keys = decision.gate.squeeze(1) if decision.soft_keys else decision.keep
+            done = self._block(i, self.tokens, keys)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
         subset = self._subset(i, decision)
         if self.traces:
@@ -90,9 +91,14 @@ class StackForward:
         between = None
         if self.reducer:
             def between(tokens, qkv):
-                return self.reducer.after_attention(i, tokens, qkv, self.memory)
+                left = self.reducer.after_attention(i, tokens, qkv, self.memory)
+                for trace in self.traces if left is not tokens else ():
+                    trace.record_left(i, left)
+                return left
+        proportional = self.reducer is not None and self.reducer.proportional
+
         def run(x):
-            return run_block(self.blocks[i], tokens.with_x(x), keys, between)
+            return run_block(self.blocks[i], tokens.with_x(x), keys, between, proportional)
         # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 

@@ -30,6 +30,8 @@ class Decision:
         packed: with a gate, compute only the kept tokens all the same. Cheaper than the dense step; the gate then hears
             from kept tokens alone what the block is worth to them.
         counts: how many tokens are kept of each image, if the method knows without asking the device.
+        soft_keys: with a gate, let it also be the soft mask of the keys (``soft_attention``): gradients then tell what
+            a dropped token would have been worth to the others.
         score: (T,) which tokens matter most, for executions of fixed capacity: where it does not suffice, the lowest
             are dropped.
     """
@@ -37,6 +39,7 @@ class Decision:
     keep: Tensor
     gate: Tensor | None = None
     packed: bool = False
+    soft_keys: bool = False
     counts: tuple[int, ...] | None = None
     score: Tensor | None = None
 
@@ -51,7 +54,15 @@ class Reducer(nn.Module):
     Args:
         embed_dim: C of the host.
         depth: number of blocks of the host.
+
+    Attributes:
+        proportional: merged tokens draw attention in proportion to their size.
+        dial: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
+            the method wants them.
     """
+
+    proportional: bool = False
+    dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
 
     def __init__(self, embed_dim: int, depth: int) -> None:
         super().__init__()
@@ -67,7 +78,7 @@ class Reducer(nn.Module):
         return 1.0
 
     def check_host(self, prefix: int) -> None:
-        """Called once by a host with ``prefix`` tokens before its grid; raises ValueError if the method needs others."""
+        """A host with ``prefix`` tokens before its grid calls this; raises ValueError if the method needs others."""
 
     def start(self, tokens: TokenSet) -> Any:
         """Fresh memory for one forward that begins with ``tokens``."""

@@ -9,7 +9,48 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from .tokens import TokenSet
+
+
+def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
+    """Where a method acts, as a list; None for the first block after each quarter of the depth (3, 6, 9 of 12).
+
+    Raises:
+        ValueError: blocks that a host of ``depth`` blocks does not have, out of order, or none.
+    """
+    blocks = sorted({max(depth * k // 4, 1) for k in (1, 2, 3)} & {*range(depth)}) if blocks is None else list(blocks)
+    if not blocks or sorted({*blocks} & {*range(depth)}) != blocks:
+        raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
+    return blocks
+
+
+def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float]:
+    """Kept fractions of ``number`` blocks.
+
+    Raises:
+        ValueError: one is outside (0, 1], or their number is another.
+    """
+    ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
+    if len(ratios) != number or any(not 0 < ratio <= 1 for ratio in ratios):
+        raise ValueError(f"keep_ratio = {keep_ratio}: give one ratio in (0, 1], or one for each of the {number} blocks")
+    return ratios
+
+
+def rows_of(places: Tensor, tokens: TokenSet) -> Tensor:
+    """Places (B, m) inside images of equally many tokens as rows (B * m,) of the set."""
+    starts = torch.arange(tokens.batch, device=places.device) * tokens.counts[0]
+    return (places + starts[:, None]).flatten()
+
+
+def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
+    """Places (B, m) of each image by ascending position on the map."""
+    if tokens.is_full:
+        return places.sort(dim=1).values
+    home = tokens.by_image(tokens.index).gather(1, places)
+    return places.gather(1, home.argsort(dim=1))
 
 
 def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int]) -> Tensor:
@@ -59,6 +100,13 @@ def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: 
         return -torch.empty(sum(rows), width, device=device).exponential_().log()
     one = _seeded_noise(max(rows), width, seed, device)
     return torch.cat([one[:n] for n in rows])
+
+
+def gumbel_gate(logp: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
+    """One-hot samples (T, K) of log-probabilities ``logp`` with the gradient of their softmax (straight through)."""
+    soft = ((logp + noise) / tau).softmax(dim=-1)
+    hard = F.one_hot(soft.argmax(dim=-1), soft.shape[-1]).to(soft.dtype)
+    return hard - soft.detach() + soft
 
 
 @torch.compiler.assume_constant_result

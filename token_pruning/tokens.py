@@ -18,10 +18,12 @@ class TokenSet:
     """The tokens of a batch that are being worked on, and the map in which each has its place.
 
     A set is immutable: every method returns a new one. A set that holds every position is *full*; then ``x`` is the
-    map itself, seen flat, and nothing is copied in ``restore``.
+    map itself, seen flat, and nothing is copied in ``restore``. A token may stand for several positions (*merged*):
+    each of them then has its value.
 
     Attributes:
-        x: (T, C) values of the tokens in the set, image-major, ascending position inside an image.
+        x: (T, C) values of the tokens in the set, image-major; inside an image by ascending position, unless a method
+            has put them into another order.
         home: (B, N, C) values of all positions; at the positions in the set they are out of date.
         index: (T,) int64, flat position ``b * N + n`` of each token, or None in a full set. ``B * N`` marks unused rows
             at the end of a set of fixed capacity.
@@ -31,6 +33,8 @@ class TokenSet:
         prefix: P, the number of prefix tokens; ``N = P + H * W``.
         offsets: (B + 2,) int32, where each image's tokens start, where the unused rows start, and T; only in a set of
             fixed capacity.
+        size: (T,) float, for how much each token counts in averages (and in proportional attention); None for 1 each.
+        owner: (B * N,) int64, the flat position of the token that stands for each position; None if each is its own.
     """
 
     x: Tensor
@@ -40,6 +44,8 @@ class TokenSet:
     grid: tuple[int, int]
     prefix: int = 0
     offsets: Tensor | None = None
+    size: Tensor | None = None
+    owner: Tensor | None = None
 
     @classmethod
     def full(cls, x: Tensor, grid: tuple[int, int], prefix: int = 0) -> TokenSet:
@@ -67,6 +73,17 @@ class TokenSet:
     def is_full(self) -> bool:
         return self.index is None
 
+    def by_image(self, values: Tensor) -> Tensor:
+        """Per-token ``values`` (T, ...) as (B, n, ...).
+
+        Raises:
+            ValueError: images have different numbers of tokens.
+        """
+        if self.counts is None or len(set(self.counts)) > 1:
+            raise ValueError("this needs the same number of tokens in every image; an earlier method took more from one "
+                             "image than from another")
+        return values.unflatten(0, (self.batch, -1))
+
     def select(self, keep: Tensor, counts: tuple[int, ...] | None = None) -> TokenSet:
         """The subset where ``keep`` (T,) is True. The others rest in the map with the values they have now.
 
@@ -81,13 +98,58 @@ class TokenSet:
             raise ValueError(f"counts {counts} are {sum(counts)} tokens and keep has {int(keep.sum())}")
         if counts is None:
             rows = keep.nonzero().squeeze(1)
+            image = self._index().index_select(0, rows).div(self.positions, rounding_mode="floor")
+            counts = tuple(torch.bincount(image, minlength=self.batch).tolist())
         else:
             rows = torch.nonzero_static(keep, size=sum(counts)).squeeze(1)
-        index = rows if self.is_full else self.index[rows]
-        if counts is None:
-            image = index.div(self.positions, rounding_mode="floor")
-            counts = tuple(torch.bincount(image, minlength=self.batch).tolist())
-        return replace(self, x=self.x[rows], home=self.restore(), index=index, counts=counts)
+        return self.take(rows, counts)
+
+    def take(self, rows: Tensor, counts: tuple[int, ...]) -> TokenSet:
+        """The tokens ``rows`` (T',) in that order, image after image; the others rest in the map as they are now."""
+        return replace(self, x=self.x[rows], home=self.restore(), index=rows if self.is_full else self.index[rows],
+                       counts=counts, size=None if self.size is None else self.size[rows])
+
+    def group(self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor,
+              targets: Tensor) -> TokenSet:
+        """The tokens ``rows`` (T',) with the values ``x`` (T', C); others stand behind them from now on.
+
+        Args:
+            counts: number of ``rows`` of each image.
+            size: (T',) of the new tokens, or None.
+            sources: (S,) rows of this set that are not in the new one.
+            targets: (S,) rows for whose group each source's positions go; a source that is its own target rests in the
+                map as it is now.
+        """
+        index = self._index()
+        owner = torch.arange(self.batch * self.positions, device=index.device)
+        owner = owner.index_copy(0, index[sources], index[targets])
+        return replace(self, x=x, home=self.restore(), index=index[rows], counts=counts, size=size,
+                       owner=owner if self.owner is None else owner[self.owner])
+
+    def merge(self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor,
+              joins: Tensor | None = None) -> TokenSet:
+        """``group`` with averages: each token of ``rows`` becomes the mean, weighted by size, of itself and the sources
+        that join it. ``joins`` (S,) bool: the other sources rest in the map; None if all join."""
+        size = self.sizes()
+        place = torch.zeros_like(size, dtype=torch.int64).index_copy(
+            0, rows, torch.arange(len(rows), device=rows.device))[targets]  # of each target among the rows
+        given = size[sources]
+        if joins is not None:
+            given = given * joins
+            targets = torch.where(joins, targets, sources)
+        total = size[rows].index_add(0, place, given)
+        # Weights that sum to one, rather than a sum to be divided: no overflow in half precision.
+        x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
+        x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
+        return self.group(rows, counts, x, total, sources, targets)
+
+    def with_sizes(self, size: Tensor | None) -> TokenSet:
+        """The same tokens, counting as much as ``size`` (T,) says; None for one each."""
+        return replace(self, size=size)
+
+    def sizes(self) -> Tensor:
+        """(T,) ``size``, in single precision; ones where it is None."""
+        return self.x.new_ones(len(self.x), dtype=torch.float32) if self.size is None else self.size
 
     def select_at_most(self, keep: Tensor, capacity: int, score: Tensor) -> TokenSet:
         """The subset where ``keep`` (T,) is True, in ``capacity`` rows: no shape depends on data, nothing waits.
@@ -121,25 +183,36 @@ class TokenSet:
             flat = torch.cat([flat, x[:1]]).index_copy(0, self.index, x)[:-1]
         else:
             flat = flat.index_copy(0, self.index, x)
-        return flat.view(self.home.shape)
+        return (flat if self.owner is None else flat[self.owner]).view(self.home.shape)
 
     def refresh(self, home: Tensor) -> TokenSet:
-        """The same positions with the values of a new map ``home`` (B, N, C)."""
+        """The same tokens with the values of a new map ``home`` (B, N, C), the mean over the positions of each."""
         self._need_counts("refresh")
         flat = home.reshape(-1, home.shape[-1])
-        return replace(self, x=flat if self.is_full else flat[self.index], home=home)
+        if self.is_full:
+            return replace(self, x=flat, home=home)
+        if self.owner is None:
+            return replace(self, x=flat[self.index], home=home)
+        total = torch.zeros_like(flat).index_add(0, self.owner, flat)[self.index]
+        members = flat.new_zeros(len(flat)).index_add(0, self.owner, flat.new_ones(len(flat)))[self.index]
+        return replace(self, x=total / members[:, None], home=home)
 
     def with_x(self, x: Tensor) -> TokenSet:
         """The same positions with new values ``x`` (T, C)."""
         return replace(self, x=x)
 
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:
-        """Per-token ``values`` (T,) on the map (B, N), ``fill`` at positions outside the set."""
+        """Per-token ``values`` (T, ...) on the map (B, N, ...), ``fill`` where no token of the set is at home."""
         self._need_counts("to_map")
         if self.is_full:
-            return values.view(self.batch, self.positions)
-        flat = values.new_full((self.batch * self.positions,), fill)
-        return flat.index_copy(0, self.index, values).view(self.batch, self.positions)
+            return values.unflatten(0, (self.batch, self.positions))
+        flat = values.new_full((self.batch * self.positions, *values.shape[1:]), fill)
+        return flat.index_copy(0, self.index, values).unflatten(0, (self.batch, self.positions))
+
+    def from_map(self, values: Tensor) -> Tensor:
+        """The inverse of ``to_map``: what (B, N, ...) holds at the tokens of the set, (T, ...)."""
+        flat = values.flatten(0, 1)
+        return flat if self.is_full else flat[self.index]
 
     def members(self) -> Tensor:
         """(B, N) bool: which positions are in the set."""
@@ -165,8 +238,10 @@ class TokenSet:
     def is_prefix(self) -> Tensor:
         """(T,) bool: which tokens of the set are prefix tokens."""
         self._need_counts("is_prefix")
-        index = torch.arange(len(self.x), device=self.x.device) if self.is_full else self.index
-        return index % self.positions < self.prefix
+        return self._index() % self.positions < self.prefix
+
+    def _index(self) -> Tensor:
+        return torch.arange(len(self.x), device=self.x.device) if self.is_full else self.index
 
     def _need_counts(self, what: str) -> None:
         if self.counts is None:

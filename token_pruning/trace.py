@@ -24,17 +24,29 @@ class PassTrace:
         grid: (H, W).
         prefix: number of prefix tokens.
         used: block number -> (B, N) bool, True where the block computed the token.
+        left: block number -> (B, N) bool, which of them its MLP still computed; only where the block dropped or merged
+            tokens after its attention.
+        owner: block number -> (B, N) int64, the position of the token that stands for each position when the block
+            begins; only once tokens are merged.
     """
 
     grid: tuple[int, int]
     prefix: int
     used: dict[int, Tensor] = field(default_factory=dict)
+    left: dict[int, Tensor] = field(default_factory=dict)
+    owner: dict[int, Tensor] = field(default_factory=dict)
 
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
         """``keep`` (T,) bool of the set ``tokens``, None for all."""
         if keep is None:
             keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
         self.used[block] = tokens.to_map(keep, fill=False).detach()
+        if tokens.owner is not None:
+            self.owner[block] = tokens.owner.view(tokens.batch, -1) % tokens.positions
+
+    def record_left(self, block: int, tokens: TokenSet) -> None:
+        """``tokens`` is the set that enters the MLP."""
+        self.left[block] = tokens.members()
 
     @property
     def blocks(self) -> list[int]:

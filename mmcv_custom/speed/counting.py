@@ -73,8 +73,9 @@ def _formula(vit: PlainViT, seen: PassTrace, tokens: torch.Tensor) -> int:
     for column, i in enumerate(seen.blocks):
         block = vit.blocks[i]
         ratio = block.mlp.fc1.out_features / vit.embed_dim
-        for n in tokens[:, column].tolist():
-            total += block_flops(n, vit.embed_dim, ratio)
+        left = seen.left[i].sum(1).tolist() if i in seen.left else tokens[:, column].tolist()
+        for n, remain in zip(tokens[:, column].tolist(), left, strict=True):
+            total += block_flops(n, vit.embed_dim, ratio, remain)
             if isinstance(block.attn, WindowAttention):
                 size = block.attn.window_size
                 windows = -(-seen.grid[0] // size) * -(-seen.grid[1] // size)

@@ -49,6 +49,14 @@ def test_every_schema_lands_on_the_house_names_and_stays(prefix):
     assert list(keys.from_published(once)) == list(once)
 
 
+def test_the_evo_vit_adapter_lands_on_the_house_names():
+    data = recorded()
+    house = keys.from_published(data["evo_example_renamed"])
+    assert house.keys() == data["evo_example_dense"].keys()
+    for name, value in data["evo_example_dense"].items():
+        assert torch.equal(house[name], value)
+
+
 def test_names_of_other_modules_are_left_alone():
     names = ["decode_head.my_blocks.0.gamma1", "roi_head.mlp.fc1.weight", "backbone.layers.0.attn.qkv.weight"]
     assert list(keys.from_published(named(names))) == names

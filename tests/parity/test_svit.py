@@ -15,7 +15,7 @@ from mmdet_custom.backbones.spatial_prior import SpatialPriorModule
 from ops import MSDeformAttn, ms_deform_attn
 from token_pruning import SViT, TokenSet, Trace, collect_losses, ratio_loss, run_block
 from token_pruning.attention import WindowAttention
-from token_pruning.methods.svit import Selector
+from token_pruning.selectors import Selector
 from token_pruning.vit import resize_positions
 
 BACKBONE = dict(atol=2e-4, rtol=1e-4)
@@ -81,6 +81,23 @@ def test_selective_backbone(record):
             terms = [ratio_loss(masks[:, block_of[j]].flatten(1).float(), model.reducer.keep_ratio[j], per_image)
                      for j in decided]
             assert torch.stack(terms).mean().item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("record", of_kind("evovit_adapter"))
+@torch.no_grad()
+def test_evo_vit_backbone(record):
+    config = dict(record["config"], class_token=True)
+    config.pop("pretrained")
+    ratios, tradeoff = config.pop("prune_ratio"), config.pop("tradeoff")
+    blocks = [i for i, ratio in enumerate(ratios) if ratio != 1]
+    config["reducer"] = dict(type="EvoViT", blocks=blocks, keep_ratio=[ratios[i] for i in blocks], tradeoff=tradeoff)
+    config["interaction_indexes"] = [(inside[0], inside[-1]) for inside in config["interaction_indexes"]]
+    model = ViTAdapter(**config)
+    model.load_state_dict(from_published(record["state_dict"]))
+    model.eval()
+    for case in record["cases"]:
+        for ours, wanted in zip(model(case["image"]), case["outputs"], strict=True):
+            close(ours, wanted, **BACKBONE)
 
 
 @pytest.mark.parametrize("training", ["exact", "packed"])

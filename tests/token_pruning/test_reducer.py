@@ -4,30 +4,52 @@ import pytest
 import torch
 
 from token_pruning import METHODS, Decision, PlainViT, Reducer, Trace, build_reducer, collect_losses
-from token_pruning.methods.svit import GATES
+from token_pruning.selectors import GATES
 
 DIM, DEPTH = 24, 4
 ALL = sorted(METHODS)
 # Every method as it is by default, and the options that change what a forward does.
-SVIT = [dict(mode="threshold"), dict(mode="ratio"), dict(mode="sample", seed=3), dict(ratio_scale=0.7),
-        dict(inherit=True), dict(inherit=True, mode="ratio"), dict(preserve=False), dict(selectors=[0, 0, 1]),
-        dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image"), dict(gate="dynamicvit"),
-        dict(gate="dynamicvit", inherit=True)]
+OPTIONS = dict(
+    SViT=[dict(mode="threshold"), dict(mode="ratio"), dict(mode="sample", seed=3), dict(ratio_scale=0.7),
+          dict(inherit=True), dict(inherit=True, mode="ratio"), dict(preserve=False), dict(selectors=[0, 0, 1]),
+          dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image"), dict(gate="dynamicvit"),
+          dict(gate="dynamicvit", inherit=True), dict(class_tokens="score")],
+    PPT=[dict(threshold=0.0), dict(threshold=1.0), dict(order="map"), dict(proportional=False), dict(r=[0, 6]),
+         dict(blocks=[0, 2]), dict(protect="class")],
+    ToMe=[dict(order="map"), dict(proportional=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
+    EViT=[dict(fuse=False), dict(blocks=[0, 2])],
+    EvoViT=[dict(decide=[1]), dict(tradeoff=1.0), dict(blocks=[2, 3])],
+    DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
+    ATS=[dict(blocks=[0, 1, 2, 3])],
+    Random=[])
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
-VARIANTS += [pytest.param(dict(type="SViT", **kwargs), id="SViT " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
-             for kwargs in SVIT]
-KEEP_ALL = {"SViT": dict(keep_ratio=1.0, mode="ratio"), "Random": dict(keep_ratio=1.0)}
+VARIANTS += [pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
+             for name in ALL for kwargs in OPTIONS[name]]
+KEEP_ALL = {name: dict(r=0) if METHODS[name].dial[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
+KEEP_ALL["SViT"] = dict(keep_ratio=1.0, mode="ratio")
+# A PPT threshold between the scores' variances of the pictures here, so that some prune and some pool.
+BETWEEN = 3.5e-3
+
+
+def reduced(reducer, keep=0.5, grid=24):
+    """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its dial is."""
+    cut = dict(r=max(int((1 - keep) * grid / DEPTH), 1)) if METHODS[reducer["type"]].dial[0] == "r" else \
+        dict(keep_ratio=keep)
+    if reducer["type"] == "PPT":
+        cut["threshold"] = BETWEEN
+    return {**cut, **reducer}
 
 
 def a_vit(reducer=None, **kwargs):
     torch.manual_seed(0)
+    kwargs.setdefault("class_token", True)
     return PlainViT(img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, reducer=reducer, **kwargs).eval()
 
 
 def forward(vit, image):
     stack = vit.start(image)
     stack.run(0, DEPTH - 1)
-    return stack.finish()
+    return stack.finish(with_prefix=True)
 
 
 def images(batch=3, height=64, width=96):
@@ -35,18 +57,20 @@ def images(batch=3, height=64, width=96):
 
 
 def scattered(vit):
-    """Selectors with opinions: default ones are close to undecided."""
-    for name, parameter in vit.reducer.named_parameters():
-        if name.endswith("fc2.weight"):
-            torch.nn.init.normal_(parameter, std=2.0, generator=torch.Generator().manual_seed(2))
+    """Selectors and attention with opinions: default ones are close to undecided."""
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in vit.named_parameters():
+        if name.startswith("reducer.") and name.endswith("fc2.weight"):
+            torch.nn.init.normal_(parameter, std=2.0, generator=generator)
+        elif name.endswith("qkv.weight"):
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     return vit
 
 
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_keep_all_equals_dense(name):
-    assert name in KEEP_ALL, f"tell this test how {name} keeps everything"
-    dense, pruned = a_vit(), a_vit(dict(type=name, **KEEP_ALL[name]))
+    dense, pruned = scattered(a_vit()), scattered(a_vit(dict(type=name, **KEEP_ALL[name])))
     pruned.load_state_dict(dense.state_dict(), strict=False)
     torch.testing.assert_close(forward(pruned, images()), forward(dense, images()), atol=1e-5, rtol=1e-5)
 
@@ -55,7 +79,7 @@ def test_keep_all_equals_dense(name):
 @pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
 @torch.no_grad()
 def test_batch_equals_singles(reducer, autocast):
-    vit = scattered(a_vit(dict(reducer, keep_ratio=0.6)))
+    vit = scattered(a_vit(reduced(reducer, 0.6)))
     x = images()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast), Trace() as trace:
         together = forward(vit, x)
@@ -63,34 +87,64 @@ def test_batch_equals_singles(reducer, autocast):
     masks = [p.masks() for p in trace.passes]
     assert torch.equal(masks[0], torch.cat(masks[1:]))
     assert masks[0].float().mean() < 1
+    for block, owner in trace.passes[0].owner.items():
+        assert torch.equal(owner, torch.cat([p.owner[block] for p in trace.passes[1:]]))
     torch.testing.assert_close(together, singles, atol=5e-2 if autocast else 1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ALL)
+def test_the_pictures_here_make_ppt_do_both():
+    vit, seen = scattered(a_vit(reduced(dict(type="PPT")))), []
+    decide = vit.reducer.decide
+    vit.reducer.decide = lambda *args: seen.append(decide(*args)) or seen[-1]
+    forward(vit, images())
+    pooled = torch.cat([pool for pool, _ in seen])
+    assert pooled.any() and not pooled.all()
+
+
+@pytest.mark.parametrize("name", ["Random", "SViT"])
 @torch.no_grad()
 def test_tokens_that_no_block_used_are_untouched(name):
     vit = scattered(a_vit(dict(type=name, blocks=[0, 1, 2, 3], keep_ratio=0.3)))
     before = vit.start(images()).map()
     with Trace() as trace:
-        after = forward(vit, images())
+        after = forward(vit, images())[:, 1:]
     unused = ~trace.passes[0].masks().any(dim=1).flatten(1)
     assert unused.any() and torch.equal(after[unused], before[unused])
+
+
+@pytest.mark.parametrize("reducer", [v for v in VARIANTS if "preserve=False" not in v.id])
+@torch.no_grad()
+def test_every_position_has_the_value_of_its_token(reducer):
+    """Positions whose token has left keep its last value for good; merged ones have their group's."""
+    vit = scattered(a_vit(reduced(reducer, 0.4)))
+    stack = vit.start(images())
+    gone, last = torch.zeros(3, 25, dtype=torch.bool), None
+    for block in range(DEPTH):
+        stack.run(block, block)
+        home, tokens = stack.map(with_prefix=True), stack.tokens
+        owner = torch.arange(75) if tokens.owner is None else tokens.owner
+        there = tokens.members().flatten()[owner].view(3, 25)
+        assert torch.equal(home.flatten(0, 1), home.flatten(0, 1)[owner])
+        assert not (gone & there).any() and there[:, 0].all()
+        if last is not None:
+            assert torch.equal(home[gone], last[gone])
+        gone, last = ~there, home
 
 
 @pytest.mark.parametrize("reducer", VARIANTS)
 @torch.no_grad()
 def test_evaluation_is_deterministic_and_leaves_no_state(reducer):
-    vit = scattered(a_vit(dict(reducer, keep_ratio=0.5)))
+    vit = scattered(a_vit(reduced(reducer)))
     before = {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")}
     first = forward(vit, images())
-    forward(vit, images(1, 32, 32))
+    forward(vit, images(1, 48, 32))
     assert torch.equal(forward(vit, images()), first)
     assert {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")} == before
 
 
 @pytest.mark.parametrize("reducer", VARIANTS)
 def test_training_reaches_every_parameter(reducer):
-    vit = a_vit(dict(reducer, keep_ratio=0.5)).train()
+    vit = a_vit(reduced(reducer)).train()
     with collect_losses() as reported:
         out = forward(vit, images())
     loss = out.square().mean() + sum(v for k, v in reported.items() if "loss" in k)
@@ -103,13 +157,87 @@ def test_training_reaches_every_parameter(reducer):
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_any_grid(name):
-    vit = scattered(a_vit(dict(type=name, keep_ratio=0.5)))
+    vit = scattered(a_vit(reduced(dict(type=name), grid=4)))
     for size in ((16, 16), (16, 112), (80, 48)):
-        assert forward(vit, images(2, *size)).shape == (2, size[0] * size[1] // 256, DIM)
+        assert forward(vit, images(2, *size)).shape == (2, 1 + size[0] * size[1] // 256, DIM)
+
+
+@pytest.mark.parametrize("reducer", VARIANTS)
+@torch.no_grad()
+def test_an_image_of_nan_harms_no_other(reducer):
+    vit = scattered(a_vit(reduced(reducer)))
+    x = images()
+    wanted = forward(vit, x)
+    x[1] = torch.nan
+    found = forward(vit, x)
+    torch.testing.assert_close(found[[0, 2]], wanted[[0, 2]], atol=1e-5, rtol=1e-4)
+    assert found[1].isnan().any()
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_a_host_that_changes_the_map_goes_on(name):
+    """As ViT-Adapter does: whatever the map says counts, also for tokens that had left or were merged."""
+    vit = scattered(a_vit(reduced(dict(type=name))))
+    stack = vit.start(images())
+    stack.run(0, 1)
+    stack.update(stack.map())
+    stack.run(2, DEPTH - 1)
+    torch.testing.assert_close(stack.finish(with_prefix=True), forward(vit, images()), atol=1e-5, rtol=1e-5)
+    stack = vit.start(images())
+    stack.run(0, 1)
+    stack.update(torch.ones_like(stack.map()))
+    torch.testing.assert_close(stack.map(), torch.ones_like(stack.map()))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_weights(name):
+    vit = scattered(a_vit(reduced(dict(type=name)))).bfloat16()
+    with torch.no_grad():
+        assert forward(vit, images().bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["ATS", "EViT", "EvoViT", "PPT"])
+def test_no_class_token_is_one_sentence(name):
+    with pytest.raises(ValueError, match=f"{name} ranks tokens by the class token's attention and this model has none"):
+        a_vit(dict(type=name), class_token=False)
+
+
+@pytest.mark.parametrize("name", ["DynamicViT", "Random", "SViT", "ToMe"])
+@torch.no_grad()
+def test_without_a_class_token(name):
+    vit = scattered(a_vit(reduced(dict(type=name)), class_token=False))
+    singles = torch.cat([forward(vit, one[None]) for one in images()])
+    torch.testing.assert_close(forward(vit, images()), singles, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["PPT", "ToMe"])
+def test_taking_more_than_there_is_is_one_sentence(name):
+    with pytest.raises(ValueError, match="r is 25, but a grid of 4 x 6 has 24 tokens"):
+        forward(a_vit(dict(type=name, r=25)), images())
+
+
+@pytest.mark.parametrize("reducer, sentence", [
+    (dict(type="PPT", blocks=[3, 4]), "blocks = .3, 4.: list block numbers from 0 to 3, ascending, each once"),
+    (dict(type="ToMe", blocks=[]), "blocks = ..: list block numbers"),
+    (dict(type="EViT", keep_ratio=0.0), "keep_ratio = 0.0: give one ratio in .0, 1."),
+    (dict(type="ATS", keep_ratio=[0.5, 0.5]), "or one for each of the 3 blocks"),
+    (dict(type="PPT", r=[1, 2, 3, 4]), "give at most 3 numbers, one for each block"),
+    (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
+    (dict(type="ToMe", inflection=2.0), "inflection 2.0: .*lie in .-1, 1."),
+    (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
+    (dict(type="EvoViT", blocks=[0, 1]), "from 1 .block 0 tells what to choose by."),
+    (dict(type="EvoViT", decide=[3]), "the first of them included"),
+    (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; it must lie in .0, 1."),
+    (dict(type="DynamicViT", blocks=[0, 2]), "tokens are scored after the block before"),
+], ids=lambda value: value["type"] if isinstance(value, dict) else "")
+def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_reducer(reducer, DIM, DEPTH)
 
 
 def checkpointing_changes_nothing(name, device):
-    vit = a_vit(dict(type=name, keep_ratio=0.5), drop_path_rate=0.5).train().to(device)
+    vit = a_vit(reduced(dict(type=name)), drop_path_rate=0.5).train().to(device)
     grads = []
     for with_cp in (False, True):
         vit.with_cp = with_cp
@@ -138,7 +266,7 @@ def test_checkpointing_changes_nothing_on_cuda(name):
 @pytest.mark.parametrize("reducer", VARIANTS)
 @torch.no_grad()
 def test_cuda_equals_cpu(reducer):
-    vit = scattered(a_vit(dict(reducer, keep_ratio=0.6)))
+    vit = scattered(a_vit(reduced(reducer, 0.6)))
     wanted = forward(vit, images())
     torch.testing.assert_close(forward(vit.cuda(), images().cuda()).cpu(), wanted, atol=1e-3, rtol=1e-3)
     with torch.autocast("cuda", torch.float16):
@@ -188,7 +316,7 @@ class Moments(Reducer):
 
 @torch.no_grad()
 def test_tokens_leave_between_and_after_and_keep_their_place():
-    vit = a_vit(Moments(DIM, DEPTH))
+    vit = a_vit(Moments(DIM, DEPTH), class_token=False)
     stack = vit.start(images(2))
     seen = []
     for block in range(DEPTH):
@@ -204,7 +332,7 @@ def test_tokens_leave_between_and_after_and_keep_their_place():
 
 
 def test_losses_are_reported_in_training_only():
-    vit = a_vit(Moments(DIM, DEPTH))
+    vit = a_vit(Moments(DIM, DEPTH), class_token=False)
     with collect_losses() as reported:
         forward(vit, images())
     assert reported == {}
@@ -214,7 +342,7 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are Random, SViT"):
+    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, DynamicViT, EViT, EvoViT, PPT, Random, SViT, "):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)

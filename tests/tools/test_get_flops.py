@@ -64,7 +64,7 @@ def run_here(monkeypatch, *options):
 
 
 def test_a_count_that_breaks_the_formula_ends_with_an_error(monkeypatch):
-    monkeypatch.setattr(counting, "block_flops", lambda n, dim, ratio: 1000 * n)
+    monkeypatch.setattr(counting, "block_flops", lambda n, dim, ratio, left: 1000 * n)
     with pytest.raises(SystemExit, match="closed formula"):
         run_here(monkeypatch, "--shape", "64", "64")
 

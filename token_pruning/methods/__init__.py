@@ -1,6 +1,12 @@
-"""The methods, one file each; importing this package registers them."""
+"""The methods; importing registers them all."""
 
+from .ats import ATS
+from .dynamic_vit import DynamicViT
+from .evit import EViT
+from .evo_vit import EvoViT
+from .ppt import PPT
 from .random import Random
 from .svit import SViT
+from .tome import ToMe
 
-__all__ = ["Random", "SViT"]
+__all__ = ["ATS", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]

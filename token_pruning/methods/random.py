@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..reducer import Decision, Reducer, register
-from ..selection import gumbel_noise, keep_top
+from ..selection import check_ratios, gumbel_noise, keep_top
 from ..tokens import TokenSet
 
 
@@ -30,13 +30,9 @@ class Random(Reducer):
                  keep_ratio: Sequence[float] | float = 0.7, seed: int = 0) -> None:
         super().__init__(embed_dim, depth)
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
-        ratios = [keep_ratio] * len(blocks) if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
         if len({*blocks} & {*range(depth)}) != len(blocks):
             raise ValueError(f"blocks = {blocks}: list blocks from 0 to {depth - 1}, each once")
-        if len(ratios) != len(blocks) or any(not 0 < ratio <= 1 for ratio in ratios):
-            raise ValueError(f"keep_ratio = {ratios}: give one ratio in (0, 1], or one for each of the {len(blocks)} "
-                             "blocks")
-        self.ratio_of = dict(zip(blocks, ratios, strict=True))
+        self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
         self.seed = seed
 
     @property

@@ -14,54 +14,15 @@ from dataclasses import dataclass, field, replace
 from types import EllipsisType
 
 import torch
-import torch.nn.functional as F
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
-from ..selection import gumbel_noise, keep_top, sum_per_image
+from ..selection import gumbel_gate, gumbel_noise, keep_top, sum_per_image
+from ..selectors import GATES, KEEP
 from ..tokens import TokenSet
 
 MODES = ("target", "threshold", "ratio", "sample")
-KEEP = 0  # the published selectors' class 0 means keep
-
-
-class Selector(nn.Module):
-    """LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax."""
-
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
-
-    def forward(self, x: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
-        """Log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision."""
-        return self.mlp(self.norm(x)).float().log_softmax(dim=-1)
-
-
-class DynamicViTSelector(nn.Module):
-    """The heavier gate, DynamicViT's: LayerNorm, Linear C -> C, GELU; half of the channels stay the token's own, the
-    other half become their mean over the image; Linear -> C/2 -> C/4 -> 2 with GELU between, log-softmax.
-
-    The mean is over all tokens that are scored: with reactivation none of them is out yet.
-    """
-
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=eps)
-        self.embed, self.reduce = nn.Linear(dim, dim), nn.Linear(dim, max(dim // 2, 1))
-        self.mlp = Mlp(max(dim // 2, 1), hidden_features=max(dim // 4, 1), out_features=2)
-
-    def forward(self, x: Tensor, counts: tuple[int, ...]) -> Tensor:
-        """Like ``Selector``'s, for tokens ``x`` (S, C) of which each image has its number in ``counts``."""
-        own, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
-        # In single precision, as a mean over thousands of tokens should be.
-        means = [part.float().mean(dim=0).expand_as(part).to(part.dtype) for part in shared.split(counts)]
-        return self.mlp(F.gelu(self.reduce(torch.cat([own, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
-
-
-GATES = {"mlp": Selector, "dynamicvit": DynamicViTSelector}
 
 
 @dataclass
@@ -209,9 +170,7 @@ class SViT(Reducer):
 
     def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
         """(S,) sampled 0/1 mask with the gradient of its softmax (straight through)."""
-        soft = ((logp + self.noise(counts, logp.device, None)) / self.tau).softmax(dim=-1)
-        hard = F.one_hot(soft.argmax(dim=-1), 2).to(soft.dtype)
-        return (hard - soft.detach() + soft)[:, KEEP]
+        return gumbel_gate(logp, self.noise(counts, logp.device, None), self.tau)[:, KEEP]
 
     def noise(self, counts: tuple[int, ...], device: torch.device, seed: int | None) -> Tensor:
         """(S, 2) Gumbel samples for one decision."""

@@ -1,0 +1,88 @@
+"""Which tokens are alike enough to become one: bipartite soft matching ("Token Merging: Your ViT But Faster", Bolya et
+al., ICLR 2023, section 3).
+
+Shapes: B images, n tokens of each, D channels of the metric, r tokens to be merged away.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Match(NamedTuple):
+    """Rows of each image.
+
+    Attributes:
+        rows: (B, n - r) the tokens that remain, in their new order.
+        sources: (B, r) the tokens that are merged away.
+        targets: (B, r) the token of ``rows`` that each of them is merged into.
+    """
+
+    rows: Tensor
+    sources: Tensor
+    targets: Tensor
+
+
+def most(tokens: int, protected: int) -> int:
+    """How many of ``tokens`` tokens one matching can merge away at most."""
+    return max((tokens - protected) // 2, 0)
+
+
+def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
+    """Tokens at even places propose their most similar token (cosine) at an odd place; the ``r`` best proposals hold.
+
+    Args:
+        metric: (B, n, D).
+        r: at most ``most(n, protected)``.
+        protected: the first so many tokens are neither merged away nor merged into.
+
+    Returns:
+        Those at even places that remain, then those at odd places: the order changes from block to block, and with it
+        who can be paired. Protected tokens stay in front; without any, the remaining ones stand by falling similarity
+        (both as published).
+    """
+    n = metric.shape[1]
+    metric = F.normalize(metric.float(), dim=-1)
+    even, odd = metric[:, ::2], metric[:, 1::2]
+    similarity = even @ odd.transpose(1, 2)
+    if protected > 1:
+        similarity[:, :, :protected // 2] = -torch.inf
+    best, partner = similarity.max(dim=2)
+    if protected:
+        best[:, :(protected + 1) // 2] = -torch.inf
+    order = best.argsort(dim=1, descending=True, stable=True)
+    away, stay = order[:, :r], order[:, r:]
+    stay = stay.sort(dim=1).values if protected else stay
+    targets = partner.gather(1, away) * 2 + 1
+    others = torch.arange(1, n, 2, device=metric.device).expand(len(metric), -1)
+    first_even, first_odd = (protected + 1) // 2, protected // 2
+    parts = [stay[:, first_even:] * 2, others[:, first_odd:]]
+    if protected:
+        parts.insert(0, torch.arange(protected, device=metric.device).expand(len(metric), -1))
+    return Match(torch.cat(parts, dim=1), away * 2, targets)
+
+
+def r_schedule(r: int | list[int], blocks: int, inflection: float = 0.0) -> list[int]:
+    """How many tokens each of ``blocks`` blocks merges or drops.
+
+    Args:
+        r: of each block, or a list of its own (missing entries are 0).
+        inflection: 0 the same in all blocks; towards -1 more in the first, towards 1 more in the last, about ``r`` on
+            average.
+
+    Raises:
+        ValueError: a negative number, or more entries than blocks.
+    """
+    if not isinstance(r, int):
+        if len(r) > blocks or any(n < 0 for n in r):
+            raise ValueError(f"r = {list(r)}: give at most {blocks} numbers, one for each block, none negative")
+        return [*r, *[0] * (blocks - len(r))]
+    if r < 0 or not -1 <= inflection <= 1:
+        raise ValueError(f"r is {r} and inflection {inflection}: r must not be negative, inflection lie in [-1, 1]")
+    low = int(r * (1 - inflection))
+    rise = 2 * (r - low)
+    return [int(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]

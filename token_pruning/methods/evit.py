@@ -1,0 +1,75 @@
+"""EViT: tokens that the class token attends to least leave, or become one ("Not All Patches are What You Need:
+Expediting Vision Transformers via Token Reorganizations", Liang et al., ICLR 2022).
+
+Shapes: T packed tokens, B images, n tokens of each image, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..attention import QKV
+from ..reducer import Reducer, register
+from ..scores import class_attention
+from ..selection import check_blocks, check_ratios, rows_of, sort_rows
+from ..tokens import TokenSet
+from .ppt import need_class_token
+
+
+@register
+class EViT(Reducer):
+    """Between attention and MLP of the listed blocks, the given fraction of each image's tokens stays: those with the
+    highest class attention, averaged over heads.
+
+    All images of a batch keep equally many tokens. Needs a class token.
+
+    Args:
+        embed_dim, depth: of the host.
+        blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
+        keep_ratio: kept fraction in (0, 1] of the tokens that are still there, or one per block.
+        fuse: the leaving tokens become one, their sum weighted by class attention, which goes on like any other; the
+            map has its value at all their positions. False leaves them as they are.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
+                 keep_ratio: Sequence[float] | float = 0.7, fuse: bool = True) -> None:
+        super().__init__(embed_dim, depth)
+        blocks = check_blocks(blocks, depth)
+        self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
+        self.fuse = fuse
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(range(min(self.ratio_of), self.depth))
+
+    def check_host(self, prefix: int) -> None:
+        need_class_token("EViT", prefix)
+
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+        prefix = tokens.prefix
+        there = tokens.counts[0] - prefix
+        keep = math.ceil(self.ratio_of.get(block, 1.0) * there)
+        if keep >= there:
+            return tokens
+        attention = tokens.by_image(class_attention(tokens, qkv).mean(1))
+        order = attention[:, prefix:].argsort(dim=1, descending=True, stable=True) + prefix
+        first = torch.arange(prefix, device=order.device).expand(tokens.batch, -1)
+        kept, dropped = torch.cat([first, order[:, :keep]], dim=1), order[:, keep:]
+        if not self.fuse:
+            return tokens.take(rows_of(sort_rows(kept, tokens), tokens), (prefix + keep,) * tokens.batch)
+        # The fused token lives where the most attended of its parts did.
+        places = torch.cat([kept, dropped[:, :1]], dim=1)
+        x = tokens.by_image(tokens.x)
+        weight = attention.gather(1, dropped)[..., None].to(x.dtype)
+        values = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
+        fused = (x.gather(1, dropped[..., None].expand(-1, -1, x.shape[2])) * weight).sum(1, keepdim=True)
+        values = torch.cat([values[:, :-1], fused], dim=1).flatten(0, 1)
+        host = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
+        return tokens.group(rows_of(places, tokens), (places.shape[1],) * tokens.batch, values, None,
+                            rows_of(dropped[:, 1:], tokens), rows_of(host, tokens))

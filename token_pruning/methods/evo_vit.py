@@ -1,0 +1,97 @@
+"""Evo-ViT: the tokens with the highest running class attention take the slow path, the others wait in place ("Evo-ViT:
+Slow-Fast Token Evolution for Dynamic Vision Transformer", Xu et al., AAAI 2022).
+
+Shapes: T packed tokens, B images, N positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention import QKV
+from ..reducer import Decision, Reducer, register
+from ..scores import class_attention
+from ..selection import check_ratios, keep_top
+from ..tokens import TokenSet
+from .ppt import need_class_token
+
+
+@dataclass
+class Memory:
+    """The running class attention (B, N) of every position, and the decision that blocks follow until the next one."""
+
+    attention: Tensor | None = None
+    decision: Decision | None = None
+
+
+@register
+class EvoViT(Reducer):
+    """Every listed block runs on the class token and the tokens of highest class attention, summed over heads and
+    blended over the blocks; waiting tokens keep their attention and their place, and may be chosen again.
+
+    All images of a batch keep equally many tokens. Needs a class token. The paper's representative token, which updates
+    the waiting ones, is left out, as in its released code and in SViT's comparison.
+
+    Args:
+        embed_dim, depth: of the host.
+        blocks: the pruned blocks, ascending, from 1 on; default those after the first third (4 to 11 of 12).
+        keep_ratio: kept fraction in (0, 1] of the grid, or one per block.
+        decide: blocks that choose anew; the others follow the last choice. Default: all of ``blocks``, as in SViT's
+            comparison; the released DeiTs choose twice, at [4, 8].
+        tradeoff: weight of a block's own class attention in the blend.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
+                 keep_ratio: Sequence[float] | float = 0.5, decide: Sequence[int] | None = None,
+                 tradeoff: float = 0.5) -> None:
+        super().__init__(embed_dim, depth)
+        blocks = list(range(max(depth // 3, 1), depth) if blocks is None else blocks)
+        if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
+            raise ValueError(f"blocks = {blocks}: list block numbers from 1 (block 0 tells what to choose by) to "
+                             f"{depth - 1}, ascending, each once")
+        decide = blocks if decide is None else list(decide)
+        if not {*decide} <= {*blocks} or blocks[0] not in decide:
+            raise ValueError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
+        if not 0 <= tradeoff <= 1:
+            raise ValueError(f"tradeoff is {tradeoff}; it must lie in [0, 1]")
+        self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
+        self.decide, self.tradeoff = frozenset(decide), tradeoff
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(self.ratio_of)
+
+    def check_host(self, prefix: int) -> None:
+        need_class_token("EvoViT", prefix)
+
+    def start(self, tokens: TokenSet) -> Memory:
+        return Memory()
+
+    def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
+        if block not in self.ratio_of:
+            return None
+        if block in self.decide:
+            grid = tokens.positions - tokens.prefix
+            wanted = int(self.ratio_of[block] * grid)
+            score = memory.attention[:, tokens.prefix:].flatten()
+            keep = keep_top(score, (grid,) * tokens.batch, (wanted,) * tokens.batch)
+            keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
+            memory.decision = Decision(keep, counts=(tokens.prefix + wanted,) * tokens.batch)
+        return memory.decision
+
+    @torch.no_grad()
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: Memory) -> TokenSet:
+        new = tokens.to_map(class_attention(tokens, qkv).sum(1))
+        if memory.attention is None:
+            memory.attention = new
+        else:
+            blended = (1 - self.tradeoff) * memory.attention + self.tradeoff * new
+            memory.attention = torch.where(tokens.members(), blended, memory.attention)
+        return tokens

@@ -1,0 +1,117 @@
+"""PPT: prune or pool, decided for each image and block ("PPT: Token Pruning and Pooling for Efficient Vision
+Transformers", Wu et al., 2023). It has no parameters.
+
+Shapes: T packed tokens, B images, n tokens of each image, P prefix tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..attention import QKV
+from ..matching import Match, bipartite_matching, most, r_schedule
+from ..reducer import Reducer, register
+from ..scores import key_mean, significance
+from ..selection import check_blocks, sort_rows
+from ..tokens import TokenSet
+from .tome import ORDERS, check_r, merge
+
+PROTECT = ("prefix", "class")
+
+
+@register
+class PPT(Reducer):
+    """Between attention and MLP of the listed blocks every image loses ``r`` tokens. Where its scores are peaked (their
+    variance reaches the threshold) the least significant ones are dropped, where they are flat, similar ones are pooled
+    as in ToMe.
+
+    All images of a batch keep equally many tokens. Needs a class token.
+
+    Args:
+        embed_dim, depth: of the host.
+        r: tokens that each listed block takes (pooling can take half of them at most, and so does pruning), or a list,
+            one entry for each of ``blocks``.
+        inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
+        blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
+        threshold: of the variance of scores that sum to one, whose natural scale is one over the squared number of
+            tokens: 7e-5 off the shelf and 6e-5 for fine-tuning belong to 224 pixels in patches of 16. 0 always prunes,
+            infinity always pools. ``tools/analysis_tools/calibrate.py`` finds it.
+        proportional: pooled tokens draw attention in proportion to their size. Off, they also count as one in later
+            averages (as published).
+        order: of the tokens afterwards, by which later poolings decide who can meet whom. "published": by falling score
+            after pruning, shuffled after pooling; "map": that of the grid.
+        protect: "prefix" neither prunes nor scores any prefix token. "class" is the published code's way with a
+            distillation token, which it scores as a patch and may prune; only for comparison with it.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    dial = ("r", 0, 1000)
+
+    def __init__(self, embed_dim: int, depth: int, r: int | Sequence[int] = 50, inflection: float = 0.0,
+                 blocks: Sequence[int] | None = None, threshold: float = 7e-5, proportional: bool = True,
+                 order: str = "published", protect: str = "prefix") -> None:
+        super().__init__(embed_dim, depth)
+        blocks = check_blocks(blocks, depth)
+        if not threshold >= 0:
+            raise ValueError(f"threshold is {threshold}; it must be 0 (always prune) or more")
+        for name, value, known in (("order", order, ORDERS), ("protect", protect, PROTECT)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
+        self.threshold, self.proportional, self.order, self.protect = threshold, proportional, order, protect
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(range(min(self.r_of), self.depth))
+
+    def check_host(self, prefix: int) -> None:
+        need_class_token("PPT", prefix)
+
+    def start(self, tokens: TokenSet) -> None:
+        check_r(max(self.r_of.values()), tokens)
+
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+        r = min(self.r_of.get(block, 0), most(tokens.counts[0], tokens.prefix))
+        if not r:
+            return tokens
+        with torch.no_grad():
+            pool, score = self.decide(tokens, qkv)
+            pruned = _prune(score, r)
+            if self.threshold > 0:
+                pooled = bipartite_matching(tokens.by_image(key_mean(qkv)), r, tokens.prefix)
+                match = Match(*(torch.where(pool[:, None], a, b) for a, b in zip(pooled, pruned, strict=True)))
+            else:
+                match = pruned
+            if self.order == "map":
+                match = match._replace(rows=sort_rows(match.rows, tokens))
+        if not self.proportional:
+            tokens = tokens.with_sizes(None)
+        return merge(tokens, match, pool[:, None].expand_as(match.sources))
+
+    def decide(self, tokens: TokenSet, qkv: QKV) -> tuple[Tensor, Tensor]:
+        """For each image whether to pool (B,) bool, and the scores (B, n): they sum to one, protected tokens have
+        infinity. An image with a NaN prunes."""
+        unscored = tokens.prefix if self.protect == "prefix" else 1
+        score = tokens.by_image(significance(tokens, qkv, unscored, self.proportional))
+        pool = score[:, unscored:].var(dim=1) < self.threshold
+        return pool, torch.cat([torch.full_like(score[:, :unscored], torch.inf),
+                                score[:, unscored:].nan_to_num(0)], dim=1)
+
+
+def _prune(score: Tensor, r: int) -> Match:
+    """The ``r`` lowest scores (B, n) leave; the others stand by falling score."""
+    order = score.argsort(dim=1, descending=True, stable=True)
+    kept, dropped = order[:, :-r], order[:, -r:]
+    return Match(kept, dropped, torch.zeros_like(dropped))
+
+
+def need_class_token(method: str, prefix: int) -> None:
+    """Raises ValueError if a host has no prefix token."""
+    if not prefix:
+        raise ValueError(f"{method} ranks tokens by the class token's attention and this model has none; give the "
+                         "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)")

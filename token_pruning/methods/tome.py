@@ -1,0 +1,82 @@
+"""ToMe: the most similar tokens of each block are merged ("Token Merging: Your ViT But Faster", Bolya et al., ICLR
+2023).
+
+Shapes: T packed tokens, B images, n tokens of each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..attention import QKV
+from ..matching import Match, bipartite_matching, most, r_schedule
+from ..reducer import Reducer, register
+from ..scores import key_mean
+from ..selection import check_blocks, rows_of, sort_rows
+from ..tokens import TokenSet
+
+ORDERS = ("published", "map")
+
+
+@register
+class ToMe(Reducer):
+    """Between attention and MLP of each block, ``r`` tokens become part of the one whose keys are most like theirs.
+
+    Prefix tokens are never merged. All images of a batch keep equally many tokens.
+
+    Args:
+        embed_dim, depth: of the host.
+        r: tokens that each block merges away (at most half of them can), or a list, one entry for each of ``blocks``.
+        inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
+        blocks: where to merge, ascending; default all.
+        proportional: a merged token draws attention in proportion to its size; off for models that were trained as
+            masked autoencoders, says the paper. Averages are weighted by size in any case.
+        order: of the tokens after a merge, by which the next block decides who can meet whom. "published" shuffles at
+            each block; "map" keeps the order of the grid.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    dial = ("r", 0, 1000)
+
+    def __init__(self, embed_dim: int, depth: int, r: int | Sequence[int] = 8, inflection: float = 0.0,
+                 blocks: Sequence[int] | None = None, proportional: bool = True, order: str = "published") -> None:
+        super().__init__(embed_dim, depth)
+        blocks = check_blocks(range(depth) if blocks is None else blocks, depth)
+        if order not in ORDERS:
+            raise ValueError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
+        self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
+        self.proportional, self.order = proportional, order
+
+    @property
+    def pruned_blocks(self) -> list[int]:
+        return list(range(min(self.r_of), self.depth))
+
+    def start(self, tokens: TokenSet) -> None:
+        check_r(max(self.r_of.values()), tokens)
+
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+        r = min(self.r_of.get(block, 0), most(tokens.counts[0], tokens.prefix))
+        if not r:
+            return tokens
+        match = bipartite_matching(tokens.by_image(key_mean(qkv).detach()), r, tokens.prefix)
+        rows = sort_rows(match.rows, tokens) if self.order == "map" else match.rows
+        return merge(tokens, match._replace(rows=rows))
+
+
+def merge(tokens: TokenSet, match: Match, joins: Tensor | None = None) -> TokenSet:
+    """The set after a ``match`` of each image's rows; ``joins`` (B, r) as in ``TokenSet.merge``."""
+    counts = (match.rows.shape[1],) * tokens.batch
+    rows, sources, targets = (rows_of(part, tokens) for part in match)
+    return tokens.merge(rows, counts, sources, targets, None if joins is None else joins.flatten())
+
+
+def check_r(r: int, tokens: TokenSet) -> None:
+    """Raises ValueError if a block should take more tokens than the grid has."""
+    there = tokens.grid[0] * tokens.grid[1]
+    if r > there:
+        raise ValueError(f"r is {r}, but a grid of {tokens.grid[0]} x {tokens.grid[1]} has {there} tokens to merge or "
+                         "drop; choose a smaller r")

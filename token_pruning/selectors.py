@@ -1,0 +1,57 @@
+"""The small networks that learn to select tokens.
+
+Shapes: T packed tokens, n of one image, B images, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+KEEP = 0  # the published selectors' class 0 means keep
+
+
+class Selector(nn.Module):
+    """SViT's: LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
+
+    def forward(self, x: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
+        """Log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision."""
+        return self.mlp(self.norm(x)).float().log_softmax(dim=-1)
+
+
+class DynamicViTSelector(nn.Module):
+    """DynamicViT's: LayerNorm, Linear C -> C, GELU; half of the channels stay the token's own, the other half become
+    their mean over the image; Linear -> C/2 -> C/4 -> 2 with GELU between, log-softmax."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.embed, self.reduce = nn.Linear(dim, dim), nn.Linear(dim, max(dim // 2, 1))
+        self.mlp = Mlp(max(dim // 2, 1), hidden_features=max(dim // 4, 1), out_features=2)
+
+    def forward(self, x: Tensor, counts: tuple[int, ...], policy: Tensor | None = None) -> Tensor:
+        """Like ``Selector``'s, for tokens ``x`` (T, C) of which each image has its number in ``counts``.
+
+        ``policy`` (T,): weights of the tokens in the mean; None for one each.
+        """
+        own, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
+        weights = shared.new_ones(len(x), dtype=torch.float32) if policy is None else policy
+        # In single precision, as a mean over thousands of tokens should be.
+        means = [_mean(part, weight) for part, weight in zip(shared.split(counts), weights.split(counts), strict=True)]
+        return self.mlp(F.gelu(self.reduce(torch.cat([own, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean of one image's ``values`` (n, C) for each of them; an image that has no weight left gets 0."""
+    total = weights.sum().clamp(min=1e-6)
+    return ((values.float() * weights[:, None]).sum(0) / total).expand_as(values).to(values.dtype)
+
+
+GATES = {"mlp": Selector, "dynamicvit": DynamicViTSelector}
