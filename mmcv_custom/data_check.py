@@ -5,6 +5,7 @@ import os
 
 from mmengine.registry import DATASETS
 
+from .class_folders import check_class_folders, class_folders_of
 from .errors import DataError
 
 _NEEDED = {
@@ -21,21 +22,27 @@ def check_datasets(cfg, splits=("train", "val")):
     COCO-format datasets also (mmdet's CocoDataset numbers labels by the categories it finds in the file, in the file's
     order, and skips annotations of other categories without a word): there are images and, for training, annotations
     left after that; every class of the config is in the file, in the file's order; annotations use listed categories;
-    the heads' ``num_classes`` is the number of classes.
+    the heads' ``num_classes`` is the number of classes. For datasets of one folder per class: as many as the model has
+    classes, with pictures in them, and the same in every split.
     """
     advice = []
+    folders = {}
     seen = set()
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
         for dataset in _leaves((loader or {}).get("dataset")):
             where = f"{split}_dataloader.dataset"
             ann_file = _local(dataset, dataset.get("ann_file"))
-            identity = (split == "train", ann_file, str(dataset.get("metainfo")))
+            place = str((dataset.get("data_root"), dataset.get("data_prefix")))
+            identity = (split == "train", ann_file, str(dataset.get("metainfo")), place)
             if identity in seen:
                 continue
             seen.add(identity)
             _check_paths(where, dataset, ann_file)
             cls = _dataset_class(cfg, dataset.get("type"))
+            folder = _local(dataset, class_folders_of(cls, dataset))
+            if folder:
+                folders[folder] = check_class_folders(folder, where, cfg.get("model"), folders)
             if ann_file and _reads_coco(cls):
                 classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO.get("classes")
                 content = read_coco(ann_file)

@@ -23,13 +23,14 @@ from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
 
-def apply(model: VisionTransformer, reducer: dict | Reducer, execution: str = "exact") -> VisionTransformer:
+def apply(model: VisionTransformer, reducer: dict | Reducer | None, execution: str = "exact") -> VisionTransformer:
     """Run the blocks of ``model`` under ``reducer`` from now on; one that it has already is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
             image tower, ...): whatever has timm's own ``forward_features`` and blocks.
-        reducer: ``dict(type=METHOD, ...)`` or a Reducer.
+        reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
+            core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; it is ``model.execution`` and may be changed any time.
 
     Returns:
@@ -42,11 +43,10 @@ def apply(model: VisionTransformer, reducer: dict | Reducer, execution: str = "e
     _check(model)
     check_execution(execution)
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
-    if built is None:
-        raise ValueError("apply needs a reducer; token_pruning.remove(model) makes a model dense again")
-    built.check_host(model.num_prefix_tokens)
-    device = next(model.parameters()).device
-    model.reducer, model.execution = built.to(device).train(model.training), execution
+    if built is not None:
+        built.check_host(model.num_prefix_tokens)
+        built.to(next(model.parameters()).device).train(model.training)
+    model.reducer, model.execution = built, execution
     model.forward_features = MethodType(_forward_features, model)
     model.forward_intermediates = MethodType(_no_intermediates, model)
     return model
@@ -56,9 +56,9 @@ def remove(model: VisionTransformer) -> VisionTransformer:
     """Undo ``apply``: the model is timm's own again, with the weights that it has now.
 
     Raises:
-        ValueError: the model has no reducer.
+        ValueError: ``apply`` was not called on the model.
     """
-    if "reducer" not in model._modules:
+    if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
     for name in ("reducer", "execution", "forward_features", "forward_intermediates"):
         delattr(model, name)

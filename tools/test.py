@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 
 from mmengine.device import get_device
@@ -17,7 +18,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
-    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm")
+    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, or top1 top5")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
@@ -37,7 +38,15 @@ def parse_args():
 
 
 def set_metrics(cfg, metrics):
-    """Make the COCO-style evaluators of ``cfg`` compute ``metrics``."""
+    """Make the evaluators of ``cfg`` compute ``metrics``: COCO's by name, an accuracy as top1, top5, ..."""
+    accuracies = [e for e in evaluators(cfg) if e["type"].split(".")[-1] == "Accuracy"]
+    if accuracies:
+        unknown = [m for m in metrics if not re.fullmatch(r"top[1-9]\d*", m)]
+        if unknown:
+            raise ConfigError(f"--eval {unknown[0]} is not a metric of a classifier: write top1, top5, ...")
+        for evaluator in accuracies:
+            evaluator["topk"] = [int(m.removeprefix("top")) for m in metrics]
+        return
     unknown = [m for m in metrics if m not in COCO_METRICS]
     if unknown:
         raise ConfigError(f"--eval {unknown[0]} is not a metric: choose from {', '.join(COCO_METRICS)}")

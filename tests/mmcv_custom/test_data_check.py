@@ -63,3 +63,52 @@ def test_broken_file(data, tmp_path):
     (tmp_path / "ann.json").write_text("{}")
     with pytest.raises(DataError, match="not in COCO format"):
         check_datasets(cfg)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A config of class folders; ``train`` and ``val`` give the classes of each, and whether they hold a picture."""
+    pytest.importorskip("mmpretrain")
+
+    def make(train=("cat", "dog"), val=("cat", "dog"), num_classes=2, filled=True, **dataset):
+        for split, names in (("train", train), ("val", val)):
+            (tmp_path / split).mkdir()
+            for name in names or ():
+                (tmp_path / split / name).mkdir()
+                if filled:
+                    (tmp_path / split / name / "a.png").write_bytes(b"")
+        loaders = {f"{split}_dataloader": dict(dataset=dict(
+            dict(type="CustomDataset", data_root=str(tmp_path), data_prefix=split), **dataset))
+            for split in ("train", "val")}
+        return Config(dict(default_scope="mmpretrain", model=dict(backbone=dict(num_classes=num_classes)), **loaders))
+
+    return make
+
+
+def test_class_folders_that_fit_pass(folders):
+    assert check_datasets(folders()) == []
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(data_prefix="none"), "data_prefix .*none does not exist"),
+    (dict(data_root="nowhere"), "nowhere/train does not exist"),
+    (dict(train=()), "train has no class folders"),
+    (dict(filled=False), "the 2 class folders of .*train are empty"),
+    (dict(num_classes=3), "2 class folders and model.backbone.num_classes is 3: make them equal"),
+    (dict(val=("cat", "fox")), "only one of .*val and .*train has a class folder dog, which would shift the labels"),
+])
+def test_class_folders_that_do_not_fit(folders, change, message):
+    with pytest.raises(DataError, match=message):
+        check_datasets(folders(**change))
+
+
+def test_imagenets_own_layout(folders, tmp_path):
+    cfg = folders(num_classes=3)
+    for split in ("train", "val"):
+        cfg[f"{split}_dataloader"].dataset.update(type="ImageNet", split=split, data_prefix="")
+    with pytest.raises(DataError, match="train has 2 class folders"):
+        check_datasets(cfg)
+    (tmp_path / "meta").mkdir()
+    for split in ("train", "val"):  # lists of files are read instead of the folders' names
+        (tmp_path / "meta" / f"{split}.txt").write_text("cat/a.png 0")
+    assert check_datasets(cfg) == []

@@ -1,0 +1,16 @@
+# SViT's published fine-tuning: without stochastic depth and warm-up, 4 GPUs x 256 pictures. The last selector may drop
+# the class token, too.
+_base_ = './deit-s_ftune.py'
+
+model = dict(
+    backbone=dict(
+        drop_path_rate=0.0,
+        reducer=dict(
+            type='SViT',
+            blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
+            keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3,
+            class_tokens='keep',
+            last_class_tokens='score',
+            ratio_loss_weight=4.0)))
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-6))
+param_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, convert_to_iter_based=True)]

@@ -1,0 +1,61 @@
+"""The classifier: mmpretrain's, around a network that has its head within.
+
+Shapes: B images, h x w pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmcv_custom.reducer_losses import ReducerLosses
+
+from .distillation import Distillation
+
+
+class WholeNetworkClassifier(ImageClassifier):
+    """mmpretrain's classifier whose ``backbone`` gives the scores itself.
+
+    Args:
+        backbone: config of a network from images (B, 3, h, w) to scores (B, K), which tells K as ``num_classes``.
+        loss: config of a loss of mmpretrain on scores and labels.
+        distillation: config of a ``Distillation``, or None.
+        train_cfg: ``dict(augments=[...])``, batch augmentations such as Mixup.
+        data_preprocessor: mmpretrain's; its ``num_classes`` is the backbone's.
+    """
+
+    def __init__(self, backbone: dict, loss: dict | None = None, distillation: dict | None = None,
+                 train_cfg: dict | None = None, data_preprocessor: dict | None = None) -> None:
+        network = MODELS.build(backbone)
+        data_preprocessor = dict(num_classes=network.num_classes, **(data_preprocessor or {}))
+        super().__init__(network, head=dict(type="ClsHead", loss=loss or dict(type="CrossEntropyLoss")),
+                         train_cfg=train_cfg, data_preprocessor=data_preprocessor)
+        self.distillation: Distillation | None = distillation and MODELS.build(distillation)
+        if self.distillation and hasattr(network, "set_distilled_training"):
+            network.set_distilled_training()  # in training it then gives the scores of both heads
+
+    def init_weights(self) -> None:
+        """Before training: read the teacher's weights. The network was initialised when it was built."""
+        if self.distillation:
+            self.distillation.teacher.load()
+
+    def extract_feat(self, inputs: Tensor, stage: str = "neck") -> tuple[Tensor]:
+        """Images (B, 3, h, w) -> scores ((B, K),), as mmpretrain's heads want them, whatever ``stage``."""
+        return (self.backbone(inputs), )
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Images (B, 3, h, w) and their labels -> losses."""
+        if self.distillation is None:
+            return super().loss(inputs, data_samples)
+        with self.distillation.watch(self.backbone) as seen:
+            scores = self.backbone(inputs)
+        scores, second = scores if isinstance(scores, tuple) else (scores, scores)
+        base = self.head.loss((scores, ), data_samples)["loss"]
+        return self.distillation.losses(base, second, inputs, seen)
+
+
+@MODELS.register_module()
+class PrunedClassifier(ReducerLosses, WholeNetworkClassifier):
+    """A classifier whose network may have a reducer: ``backbone=dict(type='TimmViT', ..., reducer=dict(...))``."""

@@ -1,0 +1,44 @@
+"""A whole timm vision transformer, head included, by its name."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+from mmpretrain.registry import MODELS
+from timm.models.vision_transformer import VisionTransformer
+
+import token_pruning
+from token_pruning import Reducer
+
+
+@MODELS.register_module()
+def TimmViT(model_name: str, reducer: dict | Reducer | None = None, execution: str = "exact",  # noqa: N802
+            **kwargs) -> VisionTransformer:
+    """``timm.create_model`` under ``token_pruning.apply``; with ``reducer=None`` it is the dense model, run by the same
+    core. Its names of weights are timm's, so published files fit.
+
+    Args:
+        model_name: "deit_small_patch16_224" and all others of timm that are a plain ``VisionTransformer``.
+        reducer: ``dict(type=METHOD, ...)``, a Reducer, or None.
+        execution: "exact" or "capacity", see ``token_pruning.StackForward``.
+        kwargs: of the timm model: num_classes, img_size, drop_path_rate, embed_dim, ...
+
+    Raises:
+        ValueError: timm has no model of that name, or the reducer does not fit it.
+        TypeError: the model is no plain vision transformer, or does not know one of ``kwargs``.
+    """
+    return token_pruning.apply(create_timm(model_name, **kwargs), reducer, execution)
+
+
+def create_timm(model_name: str, **kwargs):
+    """``timm.create_model``, with one sentence for an unknown name.
+
+    Raises:
+        ValueError: there is no such model; the message has the nearest names.
+    """
+    if not timm.is_model(model_name):
+        near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
+        meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
+        raise ValueError(f"timm has no model {model_name!r}: {meant}")
+    return timm.create_model(model_name, **kwargs)

@@ -1,0 +1,137 @@
+"""The classifier in mmpretrain: losses, predictions, published files, and one bad picture among good ones."""
+
+import pytest
+import timm
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+import mmpretrain_custom  # noqa: F401 - registers the models
+from mmcv_custom import load_into
+
+SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=5)
+RANDOM = dict(type="Random", blocks=[1, 2], keep_ratio=0.5)
+SVIT = dict(type="SViT", blocks=[1, 2], keep_ratio=0.5)
+
+
+def classifier(backbone=(), name="deit_tiny_patch16_224", **kwargs):
+    init_default_scope("mmpretrain")
+    torch.manual_seed(0)
+    network = dict(dict(type="TimmViT", model_name=name, **SIZES), **dict(backbone))
+    return MODELS.build(dict(type="PrunedClassifier", backbone=network, **kwargs))
+
+
+def batch(number=4, classes=5):
+    torch.manual_seed(1)
+    samples = [DataSample().set_gt_label(i % classes) for i in range(number)]
+    return dict(inputs=torch.randint(0, 256, (number, 3, 32, 32), dtype=torch.uint8), data_samples=samples)
+
+
+MIX = dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)])
+
+
+@pytest.mark.parametrize("loss, train_cfg", [
+    (None, None),
+    (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), None),
+    (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), MIX),
+    (dict(type="CrossEntropyLoss", use_soft=True), MIX),
+    (dict(type="CrossEntropyLoss", use_sigmoid=True), MIX),
+])
+@pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
+def test_losses_train_every_weight(reducer, loss, train_cfg):
+    model = classifier(dict(reducer=reducer), loss=loss, train_cfg=train_cfg).train()
+    data = model.data_preprocessor(batch(), True)
+    losses = model(**data, mode="loss")
+    total, logged = model.parse_losses(losses)
+    total.backward()
+    assert total.isfinite() and all(p.grad is not None for p in model.parameters())
+    assert ("loss_ratio" in logged) == (reducer is SVIT)
+
+
+def test_smoothed_and_mixed_targets_are_deits():
+    """DeiT: smoothed one-hot labels of both pictures, mixed; here: mixed one-hot labels, smoothed. The same number."""
+    model = classifier(loss=dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"))
+    scores, (a, b), share = torch.randn(1, 5), (1, 3), 0.3
+    sample = DataSample().set_gt_score(share * torch.eye(5)[a] + (1 - share) * torch.eye(5)[b])
+    smooth = [0.9 * torch.eye(5)[i] + 0.1 / 5 for i in (a, b)]
+    wanted = -((share * smooth[0] + (1 - share) * smooth[1]) * scores.log_softmax(1)).sum()
+    torch.testing.assert_close(model.head.loss((scores, ), [sample])["loss"], wanted)
+
+
+def test_predictions_are_what_mmpretrains_accuracy_reads():
+    model = classifier(dict(reducer=RANDOM)).eval()
+    data = batch()
+    with torch.no_grad():
+        samples = model.test_step(data)
+        scores = model(model.data_preprocessor(batch())["inputs"])
+    torch.testing.assert_close(torch.stack([s.pred_score for s in samples]), scores.softmax(1))
+    evaluator = Evaluator(metrics=Accuracy(topk=(1, 5)))
+    evaluator.process(samples)
+    found = evaluator.evaluate(4)
+    right = (scores.argmax(1) == torch.arange(4)).float().mean().item()
+    assert found == {"accuracy/top1": pytest.approx(100 * right), "accuracy/top5": 100.0}
+
+
+@pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
+def test_a_picture_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
+    model = classifier(dict(reducer=reducer)).eval()
+    data = batch()
+    data["inputs"] = data["inputs"].float()
+    with torch.no_grad():
+        before = torch.stack([s.pred_score for s in model.test_step(data)])
+        data["inputs"][2] = torch.nan
+        samples = model.test_step(data)
+    after = torch.stack([s.pred_score for s in samples])
+    good = [0, 1, 3]
+    torch.testing.assert_close(after[good], before[good], atol=1e-6, rtol=1e-5)
+    assert after[2].isnan().all()
+    for i, label in enumerate(before.argmax(1)):  # all right but for the broken one
+        samples[i].set_gt_label(int(label))
+    evaluator = Evaluator(metrics=Accuracy())
+    evaluator.process(samples)
+    assert evaluator.evaluate(4)["accuracy/top1"] == 75
+
+
+def published(name="deit_tiny_patch16_224", **sizes):
+    torch.manual_seed(2)
+    model = timm.create_model(name, **dict(SIZES, **sizes)).eval()
+    return model, dict(model=model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_a_published_file_loads_head_and_all(name, capsys):
+    source, checkpoint = published(name)
+    model = classifier(dict(reducer=SVIT), name).eval()
+    report = load_into(model, checkpoint)
+    assert report.loaded == len(source.state_dict()) and {m.split(".")[1] for m in report.missing} == {"reducer"}
+    model.backbone.reducer.configure(mode="ratio")
+    images = torch.randn(2, 3, 32, 32)
+    dense = classifier(name=name).eval()
+    load_into(dense, checkpoint)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(images), source(images), atol=1e-5, rtol=1e-4)
+    assert "loaded" in capsys.readouterr().out
+
+
+def test_other_sizes_of_picture_and_head(capsys):
+    source, checkpoint = published(num_classes=7, img_size=48)
+    model = classifier()
+    fresh = model.backbone.head.weight.clone()
+    report = load_into(model, checkpoint)
+    assert torch.equal(model.backbone.head.weight, fresh)
+    assert torch.equal(model.backbone.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
+    assert report.resized == [("backbone.pos_embed", (1, 37, 32), (1, 17, 32))]
+    said = capsys.readouterr().out
+    assert "resized backbone.pos_embed: [1, 37, 32] -> [1, 17, 32]" in said
+    assert "kept as initialised backbone.head.weight: [7, 32] in the file, [5, 32] in the model" in said
+
+
+def test_a_distilled_file_in_a_model_with_one_head():
+    source, checkpoint = published("deit_tiny_distilled_patch16_224")
+    model = classifier()
+    report = load_into(model, checkpoint)
+    assert {n.split(".")[1] for n in report.unexpected} == {"dist_token", "head_dist"}
+    assert torch.equal(model.backbone.pos_embed[:, 1:], source.pos_embed[:, 2:])
