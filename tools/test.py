@@ -10,14 +10,17 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
 from ops.results import write_json
 
-COCO_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
+# Evaluator: the argument that says what it computes, and what it can.
+METRICS = {"CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
+           "IoUMetric": ("iou_metrics", ("mIoU", "mDice", "mFscore"))}
+DUMPS = {"mmdet": "DumpDetResults", "mmseg": "DumpSegResults"}
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
-    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm")
+    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, or mIoU")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
@@ -37,16 +40,18 @@ def parse_args():
 
 
 def set_metrics(cfg, metrics):
-    """Make the COCO-style evaluators of ``cfg`` compute ``metrics``."""
-    unknown = [m for m in metrics if m not in COCO_METRICS]
-    if unknown:
-        raise ConfigError(f"--eval {unknown[0]} is not a metric: choose from {', '.join(COCO_METRICS)}")
-    chosen = [e for e in evaluators(cfg) if "metric" in e or e["type"].split(".")[-1] == "CocoMetric"]
+    """Make those evaluators of ``cfg`` that have a choice compute ``metrics``."""
+    kinds = [(e, "CocoMetric" if "metric" in e else e["type"].split(".")[-1]) for e in evaluators(cfg)]
+    chosen = [(e, *METRICS[kind]) for e, kind in kinds if kind in METRICS]
     if not chosen:
         kinds = ", ".join(e["type"] for e in evaluators(cfg))
         raise ConfigError(f"--eval does not apply: the config's test_evaluator ({kinds}) has no metric to choose")
-    for evaluator in chosen:
-        evaluator["metric"] = list(metrics)
+    for evaluator, argument, known in chosen:
+        unknown = [m for m in metrics if m not in known]
+        if unknown:
+            raise ConfigError(f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from "
+                              f"{', '.join(known)}")
+        evaluator[argument] = list(metrics)
 
 
 def evaluators(cfg):
@@ -66,8 +71,8 @@ def draw_predictions(cfg, args):
         hook.update(draw=True, interval=1, test_out_dir=folder, score_thr=args.show_score_thr)
     elif hook["type"].startswith("Seg"):
         hook.update(draw=True, interval=1)
-        if folder:
-            cfg.visualizer.update(save_dir=folder)
+        if folder:  # mmseg's hook knows no folder: what the visualizer is given goes to its backends
+            cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
     else:
         hook.update(enable=True, interval=1, out_dir=folder)
 
@@ -83,7 +88,7 @@ def main():
     if args.eval:
         set_metrics(cfg, args.eval)
     if args.out:
-        kind = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
+        kind = DUMPS.get(cfg.get("default_scope"), "DumpResults")
         cfg.test_evaluator = [*evaluators(cfg), dict(type=kind, out_file_path=args.out)]
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
