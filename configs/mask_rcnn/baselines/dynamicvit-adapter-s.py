@@ -1,0 +1,7 @@
+# DynamicViT, its dropped tokens preserved on the map.
+_base_ = '../svit-adapter-s-0.33x-ftune.py'
+
+model = dict(
+    backbone=dict(
+        norm_eps=1e-6,
+        reducer=dict(_delete_=True, type='DynamicViT', blocks=[3, 6, 9], keep_ratio=0.7)))

@@ -1,0 +1,7 @@
+# PPT: prune or pool, by picture and block; not in the SViT paper.
+_base_ = '../svit-adapter-t-0.5x-ftune.py'
+
+model = dict(
+    backbone=dict(
+        class_token=True, norm_eps=1e-6,
+        reducer=dict(_delete_=True, type='PPT', r=0.255, blocks=[3, 6, 9], threshold=1.5, relative=True)))
