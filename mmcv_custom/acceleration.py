@@ -64,7 +64,7 @@ def compile_backbone(model: nn.Module, **options) -> None:
 
     ``options`` go to ``torch.compile``.
     """
-    _check_backbone(model, "compile")
+    _check_shapes(model, "compile")
     compiled = torch.compile(model.backbone.forward, fullgraph=True, dynamic=False, **options)
     model.backbone.execution = "capacity"
     model.backbone.forward = PerSize(model.backbone, lambda forward, image: compiled)
@@ -76,7 +76,7 @@ def graph_backbone(model: nn.Module) -> None:
     Raises:
         ConfigError: the model is not on a CUDA device.
     """
-    _check_backbone(model, "cuda-graph")
+    _check_shapes(model, "cuda-graph")
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError("--cuda-graph needs a CUDA device; without one leave it out")
     model.backbone.execution = "capacity"
@@ -158,6 +158,14 @@ def capture(forward: Forward, image: Tensor) -> Forward:
         return [out.clone() for out in outputs]
 
     return replay
+
+
+def _check_shapes(model: nn.Module, option: str) -> None:
+    _check_backbone(model, option)
+    reducer = model.backbone.reducer
+    if reducer is not None and not reducer.fixed_shapes:
+        raise ConfigError(f"--{option} needs tensors of fixed shapes, and {type(reducer).__name__} keeps as many "
+                          "tokens as an image needs; leave it out, or choose another method")
 
 
 def _check_backbone(model: nn.Module, option: str) -> None:

@@ -3,10 +3,11 @@
 import json
 import os
 
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, TRANSFORMS
 
 from .class_folders import check_class_folders, class_folders_of
 from .errors import DataError
+from .label_maps import check_label_maps
 
 _NEEDED = {
     "images": {"id", "file_name"},
@@ -23,7 +24,8 @@ def check_datasets(cfg, splits=("train", "val")):
     order, and skips annotations of other categories without a word): there are images and, for training, annotations
     left after that; every class of the config is in the file, in the file's order; annotations use listed categories;
     the heads' ``num_classes`` is the number of classes. For datasets of one folder per class: as many as the model has
-    classes, with pictures in them, and the same in every split.
+    classes, with pictures in them, and the same in every split. For mmseg's data sets: the heads' and the
+    pipeline's ``num_classes``, and ``label_maps.check_label_maps``.
     """
     advice = []
     folders = {}
@@ -49,6 +51,8 @@ def check_datasets(cfg, splits=("train", "val")):
                 advice += check_coco(content, ann_file, classes, where, training=split == "train")
                 _check_heads(cfg.get("model"), classes, where)
                 _check_images(dataset, content, ann_file, where)
+            elif _reads_label_maps(cls) and _local(dataset, "pictures"):
+                _check_segmentation(cfg, dataset, cls, where)
         _check_evaluators(cfg, split)
     return advice
 
@@ -168,6 +172,23 @@ def _check_images(dataset, content, ann_file, where):
         )
 
 
+def _check_segmentation(cfg, dataset, cls, where):
+    pipeline = dataset.get("pipeline") or []
+    with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        built = registry.build(dict(dataset, pipeline=[]))
+    classes = built.metainfo.get("classes")
+    if not classes:
+        raise DataError(f"{where} names no classes: set metainfo=dict(classes=...)")
+    _check_heads(cfg.get("model"), classes, where)
+    _check_heads(pipeline, classes, where, f"{where}.pipeline")
+    loader = next((step for step in pipeline if "Annotations" in str(step["type"])), None)
+    if loader:  # none in a test set without ground truth
+        with TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+            load = registry.build(loader)
+        samples = [built.get_data_info(i) for i in range(len(built))]
+        check_label_maps(samples, load, len(classes), where)
+
+
 def _check_evaluators(cfg, split):
     """The evaluator's ground truth exists and is the one its pictures come with."""
     evaluators = cfg.get(f"{split}_evaluator") or []
@@ -195,6 +216,10 @@ def _dataset_class(cfg, kind):
 def _reads_coco(cls):
     # Subclasses with a loader of their own (LVIS, panoptic) read the file by other rules.
     return getattr(getattr(cls, "load_data_list", None), "__qualname__", "") == "CocoDataset.load_data_list"
+
+
+def _reads_label_maps(cls):
+    return any(base.__name__ == "BaseSegDataset" for base in getattr(cls, "__mro__", ()))
 
 
 def _check_heads(model, classes, where, path="model"):

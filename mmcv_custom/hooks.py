@@ -10,6 +10,7 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop
 from tqdm import tqdm
 
 from .acceleration import accelerate
@@ -74,42 +75,50 @@ class ReduceLogsHook(Hook):
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """A progress bar for each epoch and each evaluation, on a terminal only: log files stay free of it."""
+    """A progress bar for each evaluation and each epoch of training, or for all of a training that is counted in
+    iterations, on a terminal only: log files stay free of it."""
 
     priority = "LOW"
 
+    def __init__(self):
+        self.bars = []  # a validation's stands below that of the training which it interrupts
+
     def before_train_epoch(self, runner):
-        self._open(runner, f"epoch {runner.epoch + 1}/{runner.max_epochs}", runner.train_dataloader)
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            self._open("training", runner.max_iters, runner.iter)
+        else:
+            self._open(f"epoch {runner.epoch + 1}/{runner.max_epochs}", len(runner.train_dataloader))
 
     def before_val_epoch(self, runner):
-        self._open(runner, "validation", runner.val_dataloader)
+        self._open("validation", len(runner.val_dataloader))
 
     def before_test_epoch(self, runner):
-        self._open(runner, "test", runner.test_dataloader)
+        self._open("test", len(runner.test_dataloader))
 
-    def _open(self, runner, what, loader):
+    def _open(self, what, total, done=0):
         shown = is_main_process() and sys.stderr.isatty()
-        self.bar = tqdm(total=len(loader), desc=what, unit="batch", leave=False, disable=not shown, dynamic_ncols=True)
+        self.bars.append(tqdm(total=total, initial=done, desc=what, unit="batch", leave=False, disable=not shown,
+                              dynamic_ncols=True))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """One step on, with the loss beside the bar."""
-        if outputs and "loss" in outputs and not self.bar.disable:
-            self.bar.set_postfix(loss=f"{float(outputs['loss']):.3f}", refresh=False)
-        self.bar.update()
+        if outputs and "loss" in outputs and not self.bars[-1].disable:
+            self.bars[-1].set_postfix(loss=f"{float(outputs['loss']):.3f}", refresh=False)
+        self.bars[-1].update()
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """One batch on."""
-        self.bar.update()
+        self.bars[-1].update()
 
     after_test_iter = after_val_iter
 
     def after_train_epoch(self, runner):
         """Take the bar away."""
-        self.bar.close()
+        self.bars.pop().close()
 
     def after_val_epoch(self, runner, metrics=None):
         """Take the bar away."""
-        self.bar.close()
+        self.bars.pop().close()
 
     after_test_epoch = after_val_epoch
 

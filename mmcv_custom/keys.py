@@ -94,7 +94,8 @@ def _evo_joined(state):
     for old in [k for k in state if _EVO_QK.search(k)]:
         block, kind = _EVO_QK.search(old).groups()
         before = old[:_EVO_QK.search(old).start()]
-        out[f"{before}blocks.{block}.attn.qkv.{kind}"] = torch.cat([out.pop(old), out.pop(f"{before}vs.{block}.v.{kind}")])
+        parts = [out.pop(old), out.pop(f"{before}vs.{block}.v.{kind}")]
+        out[f"{before}blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
     return out
 
 

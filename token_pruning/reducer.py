@@ -57,11 +57,14 @@ class Reducer(nn.Module):
 
     Attributes:
         proportional: merged tokens draw attention in proportion to their size.
+        fixed_shapes: no tensor's shape depends on what is in the pictures, given an execution of fixed capacity: what
+            compilation and CUDA graphs need.
         dial: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
             the method wants them.
     """
 
     proportional: bool = False
+    fixed_shapes: bool = True
     dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
 
     def __init__(self, embed_dim: int, depth: int) -> None:

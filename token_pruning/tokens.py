@@ -80,8 +80,8 @@ class TokenSet:
             ValueError: images have different numbers of tokens.
         """
         if self.counts is None or len(set(self.counts)) > 1:
-            raise ValueError("this needs the same number of tokens in every image; an earlier method took more from one "
-                             "image than from another")
+            raise ValueError("this needs the same number of tokens in every image, and they have "
+                             f"{'any' if self.counts is None else self.counts}")
         return values.unflatten(0, (self.batch, -1))
 
     def select(self, keep: Tensor, counts: tuple[int, ...] | None = None) -> TokenSet:
@@ -116,14 +116,14 @@ class TokenSet:
         Args:
             counts: number of ``rows`` of each image.
             size: (T',) of the new tokens, or None.
-            sources: (S,) rows of this set that are not in the new one.
-            targets: (S,) rows for whose group each source's positions go; a source that is its own target rests in the
-                map as it is now.
+            sources: (S,) all rows of this set that are not in the new one.
+            targets: (S,) rows to whose group each source's positions go; a source that is its own target rests in the
+                map, with the value that ``home`` has for it.
         """
         index = self._index()
         owner = torch.arange(self.batch * self.positions, device=index.device)
         owner = owner.index_copy(0, index[sources], index[targets])
-        return replace(self, x=x, home=self.restore(), index=index[rows], counts=counts, size=size,
+        return replace(self, x=x, index=index[rows], counts=counts, size=size,
                        owner=owner if self.owner is None else owner[self.owner])
 
     def merge(self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor,
@@ -133,15 +133,16 @@ class TokenSet:
         size = self.sizes()
         place = torch.zeros_like(size, dtype=torch.int64).index_copy(
             0, rows, torch.arange(len(rows), device=rows.device))[targets]  # of each target among the rows
-        given = size[sources]
+        given, settled = size[sources], self
         if joins is not None:
             given = given * joins
             targets = torch.where(joins, targets, sources)
+            settled = replace(self, home=self.restore())
         total = size[rows].index_add(0, place, given)
         # Weights that sum to one, rather than a sum to be divided: no overflow in half precision.
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
         x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
-        return self.group(rows, counts, x, total, sources, targets)
+        return settled.group(rows, counts, x, total, sources, targets)
 
     def with_sizes(self, size: Tensor | None) -> TokenSet:
         """The same tokens, counting as much as ``size`` (T,) says; None for one each."""

@@ -47,8 +47,8 @@ class PlainViT(nn.Module):
                  depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
-                 class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False, reducer: dict | Reducer | None = None,
-                 execution: str = "exact") -> None:
+                 class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False,
+                 reducer: dict | Reducer | None = None, execution: str = "exact") -> None:
         super().__init__()
         check_execution(execution)
         self.execution = execution

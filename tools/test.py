@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 
 from mmengine.device import get_device
@@ -11,14 +10,18 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
 from ops.results import write_json
 
-COCO_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
+# Evaluator: the argument that says what it computes, and what it can.
+METRICS = {"CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
+           "IoUMetric": ("iou_metrics", ("mIoU", "mDice", "mFscore")),
+           "Accuracy": ("topk", ("top1", "top2", "top3", "top5", "top10"))}
+DUMPS = {"mmdet": "DumpDetResults", "mmseg": "DumpSegResults"}
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
-    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, or top1 top5")
+    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, mIoU, top1")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
@@ -38,24 +41,18 @@ def parse_args():
 
 
 def set_metrics(cfg, metrics):
-    """Make the evaluators of ``cfg`` compute ``metrics``: COCO's by name, an accuracy as top1, top5, ..."""
-    accuracies = [e for e in evaluators(cfg) if e["type"].split(".")[-1] == "Accuracy"]
-    if accuracies:
-        unknown = [m for m in metrics if not re.fullmatch(r"top[1-9]\d*", m)]
-        if unknown:
-            raise ConfigError(f"--eval {unknown[0]} is not a metric of a classifier: write top1, top5, ...")
-        for evaluator in accuracies:
-            evaluator["topk"] = [int(m.removeprefix("top")) for m in metrics]
-        return
-    unknown = [m for m in metrics if m not in COCO_METRICS]
-    if unknown:
-        raise ConfigError(f"--eval {unknown[0]} is not a metric: choose from {', '.join(COCO_METRICS)}")
-    chosen = [e for e in evaluators(cfg) if "metric" in e or e["type"].split(".")[-1] == "CocoMetric"]
+    """Make those evaluators of ``cfg`` that have a choice compute ``metrics``."""
+    kinds = [(e, "CocoMetric" if "metric" in e else e["type"].split(".")[-1]) for e in evaluators(cfg)]
+    chosen = [(e, *METRICS[kind]) for e, kind in kinds if kind in METRICS]
     if not chosen:
         kinds = ", ".join(e["type"] for e in evaluators(cfg))
         raise ConfigError(f"--eval does not apply: the config's test_evaluator ({kinds}) has no metric to choose")
-    for evaluator in chosen:
-        evaluator["metric"] = list(metrics)
+    for evaluator, argument, known in chosen:
+        unknown = [m for m in metrics if m not in known]
+        if unknown:
+            raise ConfigError(f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from "
+                              f"{', '.join(known)}")
+        evaluator[argument] = [int(m[3:]) for m in metrics] if argument == "topk" else list(metrics)
 
 
 def evaluators(cfg):
@@ -75,8 +72,8 @@ def draw_predictions(cfg, args):
         hook.update(draw=True, interval=1, test_out_dir=folder, score_thr=args.show_score_thr)
     elif hook["type"].startswith("Seg"):
         hook.update(draw=True, interval=1)
-        if folder:
-            cfg.visualizer.update(save_dir=folder)
+        if folder:  # mmseg's hook knows no folder: what the visualizer is given goes to its backends
+            cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
     else:
         hook.update(enable=True, interval=1, out_dir=folder)
 
@@ -92,7 +89,7 @@ def main():
     if args.eval:
         set_metrics(cfg, args.eval)
     if args.out:
-        kind = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
+        kind = DUMPS.get(cfg.get("default_scope"), "DumpResults")
         cfg.test_evaluator = [*evaluators(cfg), dict(type=kind, out_file_path=args.out)]
     if args.show or args.show_dir:
         draw_predictions(cfg, args)

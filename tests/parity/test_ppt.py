@@ -82,12 +82,12 @@ def test_there_is_something_to_compare_with():
 def test_ppt(record):
     model, images = model_of(record), record["images"].float()
     close(model(images), record["logits_unpatched"], **LOGITS)
-    reducer, seen = ppt_of(record), {}
+    reducer, seen = ppt_of(record), []
     decide = reducer.decide
 
     def watched(tokens, qkv):
-        seen[len(seen)] = (tokens, qkv, *decide(tokens, qkv))
-        return seen[len(seen) - 1][2:]
+        seen.append(decide(tokens, qkv))
+        return seen[-1]
 
     reducer.decide = watched
     sets = walk(model, reducer, images)
@@ -96,7 +96,7 @@ def test_ppt(record):
     assert [[a, b] for a, b in zip([sets[0].counts[0], *mlp_in], mlp_in, strict=False)] == record["block_tokens"]
     acted = [layer for layer in record["pp_layers"] if layer["r"] > 0]
     assert len(acted) == len(seen)
-    for (tokens, qkv, pool, score), layer in zip(seen.values(), acted, strict=True):
+    for (pool, score), layer in zip(seen, acted, strict=True):
         out = sets[layer["index"] + 1]
         assert ["pool" if p else "prune" for p in pool.tolist()] == layer["decision"]
         close(score[:, 1:], layer["scores"][:, 1:], atol=1e-6)

@@ -38,6 +38,8 @@ class ATS(Reducer):
         ValueError: an argument is out of its range.
     """
 
+    fixed_shapes = False
+
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7) -> None:
         super().__init__(embed_dim, depth)

@@ -74,12 +74,12 @@ class DynamicViT(Reducer):
             return None
         stage = self.stage_of.get(block)
         if stage is not None:
-            before = None if memory.policy is None else tokens.split_prefix(memory.policy)[1]
+            before = None if memory.policy is None else _scored(tokens, memory.policy)
             logp, counts = self._scores(stage, tokens, before)
             gate = gumbel_gate(logp, gumbel_noise(counts, 2, logp.device))[:, KEEP]
             gate = gate if before is None else gate * before
             memory.stages.append(gate.view(tokens.batch, -1))
-            memory.policy = tokens.join_prefix(gate.new_ones(tokens.prefix * tokens.batch), gate)
+            memory.policy = _with_prefix(tokens, gate)
         return Decision(memory.policy > 0.5, memory.policy[:, None], soft_keys=True)
 
     def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
@@ -89,13 +89,12 @@ class DynamicViT(Reducer):
         logp, counts = self._scores(stage, tokens, None)
         wanted = min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts[0])
         keep = keep_top(logp[:, KEEP], counts, (wanted,) * tokens.batch)
-        keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-        return tokens.select(keep, (tokens.prefix + wanted,) * tokens.batch)
+        return tokens.select(_with_prefix(tokens, keep), (tokens.prefix + wanted,) * tokens.batch)
 
     def _scores(self, stage: int, tokens: TokenSet, policy: Tensor | None) -> tuple[Tensor, tuple[int, ...]]:
         """Log-probabilities (S, 2) of keeping and dropping, and how many tokens of each image are scored."""
         counts = tuple(n - tokens.prefix for n in tokens.counts)
-        return self.predictors[stage](tokens.split_prefix(tokens.x)[1], counts, policy), counts
+        return self.predictors[stage](_scored(tokens, tokens.x), counts, policy), counts
 
     def restore(self, tokens: TokenSet, memory: Memory) -> Tensor:
         home = tokens.restore()
@@ -111,3 +110,15 @@ class DynamicViT(Reducer):
         logs = {f"keep_ratio.{block}": gate.detach().mean()
                 for block, gate in zip(self.stage_of, memory.stages, strict=True)}
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
+
+
+# The prefix tokens of an image are all there and stand before the others, in any set that this method makes.
+def _scored(tokens: TokenSet, values: Tensor) -> Tensor:
+    """Of per-token ``values`` (T, ...) those of the scored tokens (S, ...)."""
+    return tokens.by_image(values)[:, tokens.prefix:].flatten(0, 1)
+
+
+def _with_prefix(tokens: TokenSet, values: Tensor) -> Tensor:
+    """``values`` (S,) of the scored tokens with ones for the prefix tokens (T,)."""
+    values = values.unflatten(0, (tokens.batch, -1))
+    return torch.cat([values.new_ones(tokens.batch, tokens.prefix), values], dim=1).flatten()

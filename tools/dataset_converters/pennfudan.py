@@ -11,15 +11,12 @@ which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed an
 """
 import argparse
 import json
-import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_utils
-from whole_folder import whole_folder
+from whole_folder import link_or_copy, open_image, whole_folder
 
 OFFICIAL_PICTURES = 170
 HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
@@ -51,16 +48,6 @@ def split_pictures(pairs):
     for index, pair in enumerate(pairs):
         splits['val' if 5 * index % 17 < 5 else 'train'].append(pair)
     return splits
-
-
-def open_image(path):
-    """The picture at ``path``, decoded. Raises ValueError when it cannot be."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f'{path} does not decode ({error}); unpack the data set again') from None
 
 
 def read_instances(picture, mask):
@@ -95,13 +82,6 @@ def convert_split(pairs, split):
         images=images,
         annotations=annotations,
         categories=[dict(id=1, name='person', supercategory='person')])
-
-
-def link_or_copy(source, target):
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or a file system without hard links
-        shutil.copy2(source, target)
 
 
 def is_complete(out, contents):

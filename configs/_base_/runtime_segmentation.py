@@ -1,0 +1,20 @@
+# As runtime.py, which inherits mmdet's. mmdet_custom is where ViT-Adapter lives.
+default_scope = 'mmseg'
+custom_imports = dict(imports=['mmcv_custom', 'mmdet_custom', 'mmseg_custom'])
+runner_type = 'PruningRunner'
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=50),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
+    visualization=dict(type='SegVisualizationHook'))
+randomness = dict(seed=0)
+custom_hooks = [dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook')]
+visualizer = dict(
+    type='SegLocalVisualizer',
+    name='visualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+load_from = None
+resume = False

@@ -1,0 +1,8 @@
+# 4 GPUs x 4 pictures.
+_base_ = [
+    '../_base_/linear_vit.py', '../_base_/ade20k.py', '../_base_/recipe_ade20k_160k.py',
+    '../_base_/runtime_by_iteration.py'
+]
+
+model = dict(
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrained/deit_base_patch16_224-b5f2ef4d.pth')))

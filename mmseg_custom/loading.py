@@ -1,0 +1,43 @@
+"""Reading label maps, with one sentence for those that do not fit.
+
+Shapes: label maps (h, w) uint8.
+"""
+
+from __future__ import annotations
+
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import TRANSFORMS
+
+from mmcv_custom.errors import DataError
+from mmcv_custom.label_maps import check_labels
+
+
+@TRANSFORMS.register_module()
+class LoadSegAnnotations(LoadAnnotations):
+    """mmseg's loader, which checks what it loaded: mmseg would crop picture and labels alike whatever their sizes, and
+    a label outside the classes ends training on a GPU with a message about the device.
+
+    Args:
+        num_classes: of the data set; labels are 0 to ``num_classes - 1``, or 255 where a pixel is ignored.
+        loader: arguments of mmseg's loader.
+    """
+
+    def __init__(self, num_classes: int, **loader) -> None:
+        super().__init__(**loader)
+        self.num_classes = num_classes
+
+    def transform(self, results: dict) -> dict:
+        """``results['seg_map_path']`` read into ``results['gt_seg_map']`` (h, w).
+
+        Raises DataError for a map that is missing or broken, of another size than the picture, or with other labels.
+        """
+        path = results["seg_map_path"]
+        try:
+            results = super().transform(results)
+        except FileNotFoundError:
+            raise DataError(f"label map {path} does not exist: check data_root and data_prefix") from None
+        except OSError as error:
+            raise DataError(f"label map {path} cannot be read ({error}): save it again or take it out") from None
+        labels = results["gt_seg_map"]
+        check_labels(path, labels, results["ori_shape"], self.num_classes)
+        return results

