@@ -33,7 +33,7 @@ def zipped(path, names, content=b'x'):
     return path
 
 
-GOOD = ['set/train/cat/0.jpg', 'set/train/dog/1.PNG', 'set/val/cat/2.jpg', 'set/val/dog/3.jpg', 'set/README', 'set/a.png']
+GOOD = ['set/train/cat/0.jpg', 'set/train/dog/1.PNG', 'set/val/cat/2.jpg', 'set/val/dog/3.jpg', 'set/README', 'a.png']
 
 
 def test_a_zip_of_class_folders(tmp_path):
@@ -100,7 +100,8 @@ def test_cifar10_says_what_is_wrong(tmp_path):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'a').write_text('')
     good = zipped(tmp_path / 'a.zip', GOOD)
-    for source, out, message in ((tmp_path / 'none', 'out', 'does not exist'), (tmp_path / 'text', 'out', 'neither a zip'),
+    for source, out, message in ((tmp_path / 'none', 'out', 'does not exist'),
+                                 (tmp_path / 'text', 'out', 'neither a zip'),
                                  (good, 'full', 'already holds something')):
         done = subprocess.run([sys.executable, SCRIPTS / 'cifar10.py', source, tmp_path / out], capture_output=True,
                               text=True)

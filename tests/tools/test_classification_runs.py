@@ -19,8 +19,8 @@ FEW = ["train_dataloader.batch_size=16", "train_dataloader.num_workers=0", "trai
 
 
 def run(*command, cwd, code=0):
-    done = subprocess.run([sys.executable, *(str(c) for c in command)], cwd=cwd, env=ENV, capture_output=True, text=True,
-                          timeout=600)
+    done = subprocess.run([sys.executable, *(str(c) for c in command)], cwd=cwd, env=ENV, capture_output=True,
+                          text=True, timeout=600)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
