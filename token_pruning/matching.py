@@ -6,6 +6,7 @@ Shapes: B images, n tokens of each, D channels of the metric, r tokens to be mer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -66,8 +67,8 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
     return Match(torch.cat(parts, dim=1), away * 2, targets)
 
 
-def r_schedule(r: int | list[int], blocks: int, inflection: float = 0.0) -> list[int]:
-    """How many tokens each of ``blocks`` blocks merges or drops.
+def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0) -> list[float]:
+    """How many tokens each of ``blocks`` blocks merges or drops; fractions below 1 are shares of the grid.
 
     Args:
         r: of each block, or a list of its own (missing entries are 0).
@@ -75,14 +76,31 @@ def r_schedule(r: int | list[int], blocks: int, inflection: float = 0.0) -> list
             average.
 
     Raises:
-        ValueError: a negative number, or more entries than blocks.
+        ValueError: a number that is negative or neither whole nor below 1, or more entries than blocks.
     """
-    if not isinstance(r, int):
-        if len(r) > blocks or any(n < 0 for n in r):
-            raise ValueError(f"r = {list(r)}: give at most {blocks} numbers, one for each block, none negative")
-        return [*r, *[0] * (blocks - len(r))]
-    if r < 0 or not -1 <= inflection <= 1:
-        raise ValueError(f"r is {r} and inflection {inflection}: r must not be negative, inflection lie in [-1, 1]")
-    low = int(r * (1 - inflection))
+    given = [r] if isinstance(r, (int, float)) else list(r)
+    if any(n < 0 or (n > 1 and n != int(n)) for n in given):
+        raise ValueError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
+    if not isinstance(r, (int, float)):
+        if len(given) > blocks:
+            raise ValueError(f"r = {given}: give at most {blocks} numbers, one for each block")
+        return [*given, *[0] * (blocks - len(given))]
+    if not -1 <= inflection <= 1:
+        raise ValueError(f"inflection is {inflection}; it must lie in [-1, 1]")
+    whole = int if isinstance(r, int) else float
+    low = whole(r * (1 - inflection))
     rise = 2 * (r - low)
-    return [int(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
+    return [whole(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
+
+
+def r_of_grid(r: float, grid: tuple[int, int]) -> int:
+    """``r`` as a number of tokens of a ``grid`` (H, W).
+
+    Raises:
+        ValueError: more than there are.
+    """
+    there = grid[0] * grid[1]
+    if r > max(there, 1):
+        raise ValueError(f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
+                         "smaller r, or a share of the grid (below 1)")
+    return int(r * there) if 0 < r < 1 else int(r)

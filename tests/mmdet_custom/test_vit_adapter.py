@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reducers import ALL, KEEP_ALL, reduced, scattered
 
 from mmcv_custom.checkpoint import load_into
 from mmcv_custom.keys import to_published_selective
@@ -28,10 +29,10 @@ def image(batch=1, height=64, width=96):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 101), (33, 160), (7, 5), (1, 1)])
-@pytest.mark.parametrize("reducer", [None, PRUNED], ids=["dense", "pruned"])
+@pytest.mark.parametrize("name", [None, *ALL])
 @torch.no_grad()
-def test_any_size(size, reducer):
-    maps = an_adapter(reducer)(image(2, *size))
+def test_any_size(size, name):
+    maps = an_adapter(reduced(dict(type=name), grid=4) if name else None, class_token=True)(image(2, *size))
     assert [m.shape for m in maps] == [(2, 48, -(-size[0] // s), -(-size[1] // s)) for s in (4, 8, 16, 32)]
     assert all(m.isfinite().all() for m in maps)
     assert all(m.is_contiguous() for m in maps)  # MMCV's RoIAlign on CPU misreads anything else
@@ -45,10 +46,10 @@ def test_padding_inside_equals_padding_outside():
         assert torch.equal(inside, outside[..., :inside.shape[-2], :inside.shape[-1]])
 
 
-@pytest.mark.parametrize("reducer", [PRUNED, dict(type="Random", keep_ratio=0.5)], ids=lambda r: r["type"])
+@pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
-def test_batch_equals_singles(reducer):
-    model, x = an_adapter(reducer), image(3)
+def test_batch_equals_singles(name):
+    model, x = scattered(an_adapter(reduced(dict(type=name)), class_token=True)), image(3)
     with Trace() as trace:
         together = model(x)
         singles = [model(one[None]) for one in x]
@@ -57,13 +58,17 @@ def test_batch_equals_singles(reducer):
         torch.testing.assert_close(maps, torch.cat([s[level] for s in singles]), atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
-def test_keep_all_equals_dense_and_keep_none_works():
-    dense = an_adapter()
-    everything = an_adapter(dict(type="SViT", keep_ratio=1.0, mode="ratio"))
+def test_keep_all_equals_dense(name):
+    dense, everything = an_adapter(class_token=True), an_adapter(dict(type=name, **KEEP_ALL[name]), class_token=True)
     everything.load_state_dict(dense.state_dict(), strict=False)
     for a, b in zip(dense(image()), everything(image()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_keep_none_works():
     nothing = an_adapter(dict(type="SViT", blocks=[0, 1, 2, 3], mode="threshold"))
     for selector in nothing.reducer.selectors:
         selector.mlp.fc2.weight.zero_()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..attention import QKV
-from ..matching import Match, bipartite_matching, most, r_schedule
+from ..matching import Match, bipartite_matching, most, r_of_grid, r_schedule
 from ..reducer import Reducer, register
 from ..scores import key_mean, significance
 from ..selection import check_blocks, sort_rows
 from ..tokens import TokenSet
-from .tome import ORDERS, check_r, merge
+from .tome import ORDERS, merge
 
 PROTECT = ("prefix", "class")
 
@@ -32,13 +32,15 @@ class PPT(Reducer):
 
     Args:
         embed_dim, depth: of the host.
-        r: tokens that each listed block takes (pooling can take half of them at most, and so does pruning), or a list,
-            one entry for each of ``blocks``.
+        r: tokens that each listed block takes (pooling can take half of them at most, and so does pruning), below 1 as
+            a share of the grid; or a list, one entry for each of ``blocks``.
         inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
         blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
         threshold: of the variance of scores that sum to one, whose natural scale is one over the squared number of
             tokens: 7e-5 off the shelf and 6e-5 for fine-tuning belong to 224 pixels in patches of 16. 0 always prunes,
             infinity always pools. ``tools/analysis_tools/calibrate.py`` finds it.
+        relative: the threshold is of the variance in units of the squared mean score, which does not depend on the
+            number of tokens: for pictures of any size.
         proportional: pooled tokens draw attention in proportion to their size. Off, they also count as one in later
             averages (as published).
         order: of the tokens afterwards, by which later poolings decide who can meet whom. "published": by falling score
@@ -52,9 +54,9 @@ class PPT(Reducer):
 
     dial = ("r", 0, 1000)
 
-    def __init__(self, embed_dim: int, depth: int, r: int | Sequence[int] = 50, inflection: float = 0.0,
-                 blocks: Sequence[int] | None = None, threshold: float = 7e-5, proportional: bool = True,
-                 order: str = "published", protect: str = "prefix") -> None:
+    def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 50, inflection: float = 0.0,
+                 blocks: Sequence[int] | None = None, threshold: float = 7e-5, relative: bool = False,
+                 proportional: bool = True, order: str = "published", protect: str = "prefix") -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         if not threshold >= 0:
@@ -63,7 +65,8 @@ class PPT(Reducer):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
         self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
-        self.threshold, self.proportional, self.order, self.protect = threshold, proportional, order, protect
+        self.threshold, self.relative, self.proportional = threshold, relative, proportional
+        self.order, self.protect = order, protect
 
     @property
     def pruned_blocks(self) -> list[int]:
@@ -72,11 +75,8 @@ class PPT(Reducer):
     def check_host(self, prefix: int) -> None:
         need_class_token("PPT", prefix)
 
-    def start(self, tokens: TokenSet) -> None:
-        check_r(max(self.r_of.values()), tokens)
-
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
-        r = min(self.r_of.get(block, 0), most(tokens.counts[0], tokens.prefix))
+        r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
         if not r:
             return tokens
         with torch.no_grad():
@@ -98,8 +98,10 @@ class PPT(Reducer):
         infinity. An image with a NaN prunes."""
         unscored = tokens.prefix if self.protect == "prefix" else 1
         score = tokens.by_image(significance(tokens, qkv, unscored, self.proportional))
-        pool = score[:, unscored:].var(dim=1) < self.threshold
-        return pool, torch.cat([torch.full_like(score[:, :unscored], torch.inf),
+        spread = score[:, unscored:].var(dim=1)
+        if self.relative:  # the mean of n scores that sum to one is 1 / n
+            spread = spread * (score.shape[1] - unscored) ** 2
+        return spread < self.threshold, torch.cat([torch.full_like(score[:, :unscored], torch.inf),
                                 score[:, unscored:].nan_to_num(0)], dim=1)
 
 

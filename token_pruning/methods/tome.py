@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..attention import QKV
-from ..matching import Match, bipartite_matching, most, r_schedule
+from ..matching import Match, bipartite_matching, most, r_of_grid, r_schedule
 from ..reducer import Reducer, register
 from ..scores import key_mean
 from ..selection import check_blocks, rows_of, sort_rows
@@ -28,7 +28,8 @@ class ToMe(Reducer):
 
     Args:
         embed_dim, depth: of the host.
-        r: tokens that each block merges away (at most half of them can), or a list, one entry for each of ``blocks``.
+        r: tokens that each block merges away (at most half of them can), below 1 as a share of the grid; or a list, one
+            entry for each of ``blocks``.
         inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
         blocks: where to merge, ascending; default all.
         proportional: a merged token draws attention in proportion to its size; off for models that were trained as
@@ -42,7 +43,7 @@ class ToMe(Reducer):
 
     dial = ("r", 0, 1000)
 
-    def __init__(self, embed_dim: int, depth: int, r: int | Sequence[int] = 8, inflection: float = 0.0,
+    def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 8, inflection: float = 0.0,
                  blocks: Sequence[int] | None = None, proportional: bool = True, order: str = "published") -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(range(depth) if blocks is None else blocks, depth)
@@ -55,11 +56,8 @@ class ToMe(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.r_of), self.depth))
 
-    def start(self, tokens: TokenSet) -> None:
-        check_r(max(self.r_of.values()), tokens)
-
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
-        r = min(self.r_of.get(block, 0), most(tokens.counts[0], tokens.prefix))
+        r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
         if not r:
             return tokens
         match = bipartite_matching(tokens.by_image(key_mean(qkv).detach()), r, tokens.prefix)
@@ -72,11 +70,3 @@ def merge(tokens: TokenSet, match: Match, joins: Tensor | None = None) -> TokenS
     counts = (match.rows.shape[1],) * tokens.batch
     rows, sources, targets = (rows_of(part, tokens) for part in match)
     return tokens.merge(rows, counts, sources, targets, None if joins is None else joins.flatten())
-
-
-def check_r(r: int, tokens: TokenSet) -> None:
-    """Raises ValueError if a block should take more tokens than the grid has."""
-    there = tokens.grid[0] * tokens.grid[1]
-    if r > there:
-        raise ValueError(f"r is {r}, but a grid of {tokens.grid[0]} x {tokens.grid[1]} has {there} tokens to merge or "
-                         "drop; choose a smaller r")
