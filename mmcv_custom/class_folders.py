@@ -15,7 +15,8 @@ def class_folders_of(cls, dataset):
     if loader != "CustomDataset.load_data_list" or dataset.get("ann_file") or not dataset.get("with_label", True):
         return None
     split, prefix = dataset.get("split"), dataset.get("data_prefix")  # ImageNet's may name a split instead
-    if split and (split == "test" or os.path.exists(os.path.join(dataset.get("data_root", ""), "meta", f"{split}.txt"))):
+    listed = split and os.path.join(dataset.get("data_root", ""), "meta", f"{split}.txt")
+    if split == "test" or listed and os.path.exists(listed):
         return None
     return (next(iter(prefix.values())) if isinstance(prefix, dict) else prefix) or split or "./"
 

@@ -55,8 +55,8 @@ class CostHook(Hook):
         metrics.update({f"cost/{name}": value for name, value in scores.items()})
         runner.logger.info(
             f"throughput {scores['images_per_second']:.1f} images/s in batches of {self.meter.batch} on "
-            f"{self.meter.device.type}; {scores['gmacs']:.4g} +- {scores['gmacs_std']:.2g} GMACs an image (a multiply-add "
-            f"is 1); kept by block: {' '.join(f'{kept:.2f}' for kept in scores['keep_ratio'])}")
+            f"{self.meter.device.type}; {scores['gmacs']:.4g} +- {scores['gmacs_std']:.2g} GMACs an image (a "
+            f"multiply-add is 1); kept by block: {' '.join(f'{kept:.2f}' for kept in scores['keep_ratio'])}")
         self.meter = None
 
     after_test_epoch = after_val_epoch
@@ -67,7 +67,8 @@ class Meter:
 
     def __init__(self, network: nn.Module) -> None:
         self.network, self.device = network, next(network.parameters()).device
-        self.images, self.batch, self.times = None, 0, []  # the last batch (B, 3, h, w); the largest B; (shape, seconds)
+        self.images, self.batch = None, 0  # the last batch (B, 3, h, w), the largest B
+        self.times = []  # (shape, seconds) of every forward
         self.gmacs, self.kept = [], []
         self.handles = [network.register_forward_pre_hook(self._before), network.register_forward_hook(self._after)]
 

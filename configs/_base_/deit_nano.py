@@ -1,4 +1,4 @@
-# A DeiT for pictures of 32 pixels: 8 x 8 patches and a class token, 12 blocks; 250 pictures a second train on two cores.
+# A DeiT for pictures of 32 pixels: 8 x 8 patches and a class token, 12 blocks; two cores train 250 pictures a second.
 _base_ = './deit.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# ATS, fine-tuned like PPT: at most so many tokens, fewer where several samples fall on one.
+# ATS, fine-tuned like PPT: at most so many tokens, fewer where several samples fall on one token.
 _base_ = './deit-s_ftune.py'
 
-model = dict(backbone=dict(reducer=dict(type='ATS', blocks=[3, 6, 9], tokens=[138, 97, 68])))
+model = dict(backbone=dict(reducer=dict(type='ATS', blocks=[3, 6, 9], keep_ratio=0.7)))

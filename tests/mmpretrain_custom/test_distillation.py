@@ -49,7 +49,8 @@ def teacher_scores(checkpoint, images):
                                      dict(type="PrunedClassifier", backbone=dict(type="TimmViT", **TEACHER))],
                          ids=["timm", "network", "classifier"])
 def test_the_second_head_follows_the_teacher_and_the_first_the_labels(checkpoint, teacher):
-    model = classifier(dict(type="DeiTDistillation", kind="hard", alpha=0.3, teacher=dict(teacher, checkpoint=checkpoint)),
+    teacher = dict(teacher, checkpoint=checkpoint)
+    model = classifier(dict(type="DeiTDistillation", kind="hard", alpha=0.3, teacher=teacher),
                        "deit_tiny_distilled_patch16_224")
     batch = data()
     first, second = model.backbone(batch["inputs"])

@@ -107,7 +107,8 @@ def test_a_resumed_run_goes_on_with_weights_and_average(tmp_path):
     whole, whole_ema, _ = run(tmp_path / "whole", epochs=3)
     whole.train()
     run(tmp_path / "part", epochs=2)[0].train()
-    runner, ema, weights = run(tmp_path / "part", epochs=3, load_from=str(tmp_path / "part" / "epoch_2.pth"), resume=True)
+    file = str(tmp_path / "part" / "epoch_2.pth")
+    runner, ema, weights = run(tmp_path / "part", epochs=3, load_from=file, resume=True)
     runner.train()
     assert len(weights.raw) == 2
     assert equal(state(runner.model), state(whole.model))

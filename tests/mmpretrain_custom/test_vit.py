@@ -49,7 +49,7 @@ def test_a_reducer_prunes_and_a_copy_runs_its_own_weights():
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(model_name="deit_smal_patch16_224"), "timm has no model 'deit_smal_patch16_224': did you mean .*deit_small_pat"),
+    (dict(model_name="deit_smal_patch16_224"), "'deit_smal_patch16_224': did you mean .*deit_small_patch16_224"),
     (dict(model_name="!"), "timm has no model '!': timm.list_models"),
     (dict(reducer=dict(type="None")), "unknown reducer type 'None'"),
     (dict(execution="fast"), "choose 'exact' or 'capacity'"),

@@ -1,0 +1,99 @@
+"""Every shipped classification config: its keys are read, its pipelines run, its model builds in full size, trains a
+step and tests a step on small data of the layout that it names."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS, HOOKS, MODELS
+
+import mmpretrain_custom  # noqa: F401 - registers the models
+from mmcv_custom.config_check import check_config
+from token_pruning import Reducer, Trace
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAVES = sorted((ROOT / "configs" / "deit").rglob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Class folders of train and val with one picture each, of ImageNet's usual and of CIFAR-10's size."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, shape in (("imagenet", (375, 500, 3)), ("cifar10", (32, 32, 3)), ("digits", (32, 32))):
+        for split in ("train", "val"):
+            for label in ("cat", "dog"):
+                target = folder / name / split / label
+                target.mkdir(parents=True)
+                cv2.imwrite(str(target / "a.png"), np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+    return folder
+
+
+def batch(loader, pictures):
+    """Both pictures of the small data set, through the config's own pipeline."""
+    spec = loader.dataset.copy()
+    spec.data_root = str(pictures / Path(spec.data_root).name)
+    data = DATASETS.build(spec)
+    assert data.metainfo["classes"] == ("cat", "dog")
+    return default_collate([data[0], data[1]])
+
+
+def with_teacher(cfg, folder):
+    """A distillation's published teacher is not here: fresh weights of its size take its place."""
+    if cfg.model.get("distillation"):
+        teacher = {k: v for k, v in cfg.model.distillation.teacher.items() if k != "checkpoint"}
+        cfg.model.distillation.teacher.checkpoint = str(folder / "teacher.pth")
+        torch.save(dict(model=MODELS.build(teacher).state_dict()), folder / "teacher.pth")
+
+
+def test_there_are_configs():
+    names = {p.relative_to(ROOT / "configs" / "deit").as_posix() for p in LEAVES}
+    methods = ["ppt", "tome", "evit", "evovit", "dynamicvit", "ats", "svit", "random"]
+    assert {f"{d}/{m}_deit-nano_{d}.py" for m in methods for d in ("cifar10", "digits")} <= names
+    assert {f"deit-{s}.py" for s in "tsb"} | {f"ppt_deit-{s}_r50_ftune.py" for s in "tsb"} <= names
+    assert all(any(name.startswith(f"{m}_deit-s") for name in names) for m in methods)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
+def test_config(path, pictures, tmp_path):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    assert cfg.train_dataloader.dataset.data_root == cfg.test_dataloader.dataset.data_root
+    with_teacher(cfg, tmp_path)
+    for hook in cfg.custom_hooks:
+        HOOKS.build(hook)
+    model = MODELS.build(cfg.model)
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    optimizer = build_optim_wrapper(model, fp32)
+    groups = {g["weight_decay"] for g in optimizer.param_groups}
+    assert groups == {0, cfg.optim_wrapper.optimizer.weight_decay}
+
+    data = model.data_preprocessor(batch(cfg.train_dataloader, pictures), True)
+    assert data["inputs"].shape[0] == 2 and tuple(data["inputs"].shape[2:]) == model.backbone.patch_embed.img_size
+    total, logged = model.parse_losses(model.train()(**data, mode="loss"))
+    total.backward()
+    assert total.isfinite()
+    reducer = model.backbone.reducer
+    assert isinstance(reducer, Reducer) == (cfg.model.backbone.get("reducer") is not None)
+    if reducer is not None and list(reducer.parameters()):
+        assert logged["loss_ratio"] > 0
+        assert all(p.grad is not None for p in reducer.parameters())
+        assert any(name.startswith("keep_ratio.") for name in logged)
+    if cfg.model.get("distillation"):
+        assert any(name.startswith("loss_distill") for name in logged)
+
+    data = model.data_preprocessor(batch(cfg.test_dataloader, pictures), False)
+    with torch.no_grad(), Trace() as trace:
+        results = model.eval()(**data, mode="predict")
+    assert all(r.pred_score.shape == (cfg.model.backbone.num_classes, ) for r in results)
+    assert all(r.pred_score.sum() == pytest.approx(1, abs=1e-4) for r in results)
+    used = trace.passes[0].keep_ratio()
+    assert used.shape == (2, len(model.backbone.blocks))
+    assert (used < 1).any() == (reducer is not None)
