@@ -175,7 +175,7 @@ def _check_images(dataset, content, ann_file, where):
 def _check_segmentation(cfg, dataset, cls, where):
     pipeline = dataset.get("pipeline") or []
     with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-        built = registry.build(dict(dataset, pipeline=[]))
+        built = registry.build(dict(dataset, pipeline=[], serialize_data=False))  # which fails for an empty set
     classes = built.metainfo.get("classes")
     if not classes:
         raise DataError(f"{where} names no classes: set metainfo=dict(classes=...)")

@@ -102,7 +102,8 @@ def main():
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="AccelerationHook", steps=chosen)]
     scores = build_runner(cfg, splits=("test",)).test()
     if args.scores and is_main_process():
-        write_json(args.scores, scores)
+        # mmseg's are numpy's, which JSON does not know.
+        write_json(args.scores, {k: v.item() if hasattr(v, "item") else v for k, v in scores.items()})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class Count:
     Attributes:
         total: operations; ``parts`` (by ``PARTS``) and ``operators`` (by ATen name) split it.
         formula: what the closed formula says that the blocks compute on the tokens that were traced.
-        tokens: (B, L) tokens of each image in each block, ``positions`` of them on the whole map.
+        tokens: (B, L) tokens of each image in each block, ``positions`` of them on the whole map; where a picture is
+            seen through windows that slide over it, of all windows together.
     """
 
     total: int
@@ -39,7 +40,7 @@ class Count:
 
 
 def count(forward: Callable[[], object], model: nn.Module) -> Count:
-    """Run and count ``forward``, which calls ``model`` (a detector, or its backbone alone) once."""
+    """Run and count ``forward``, which calls ``model`` (a detector or segmentor, or its backbone alone) once."""
     backbone = getattr(model, "backbone", model)
     with torch.no_grad(), Trace() as trace, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         forward()
@@ -53,9 +54,10 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
     neck = by_module.get(f"{type(model).__name__}.neck", 0)
     parts = dict(zip(PARTS, (blocks, selectors, whole - blocks - selectors, neck, total - whole - neck), strict=True))
     operators = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
-    seen = trace.passes[0]
-    tokens = torch.stack([seen.used[i].sum(1) for i in seen.blocks], dim=1).cpu()
-    return Count(total, parts, operators, _formula(backbone, seen, tokens), tokens, seen.used[seen.blocks[0]].shape[1])
+    tokens = [torch.stack([seen.used[i].sum(1) for i in seen.blocks], dim=1).cpu() for seen in trace.passes]
+    formula = sum(_formula(backbone, *window) for window in zip(trace.passes, tokens, strict=True))
+    positions = sum(seen.used[seen.blocks[0]].shape[1] for seen in trace.passes)
+    return Count(total, parts, operators, formula, sum(tokens), positions)
 
 
 def _outermost(by_module: dict[str, int], root: str) -> dict[str, int]:

@@ -23,21 +23,25 @@ def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
 
     Args:
         folder: its first pictures by name, through the test pipeline; None paints one batch of ``shape`` (h, w).
-        annotated: with made-up boxes and masks, for a training step.
+        annotated: with made-up boxes and masks, or label maps, for a training step.
 
     Raises:
         DataError: no such folder, or fewer pictures in it than one batch.
     """
     *load, pack = (step for step in cfg.test_dataloader.dataset.pipeline if "Annotations" not in step["type"])
+    detection = cfg.default_scope == "mmdet"
     load, pack = Compose(load), Compose([dict(type="LoadAnnotations", with_bbox=True, with_mask=True), pack]
-                                        if annotated else [pack])
+                                        if annotated and detection else [pack])
     if folder is None:
         found = [_painted(*shape, seed) for seed in range(size)]
     else:
         found = [load(dict(img_path=str(file), img_id=i)) for i, file in enumerate(_files(folder, number * size, size))]
     if annotated:
         for result in found:
-            result.update(ori_shape=result["img_shape"], instances=_instances(*result["img_shape"]))
+            shape = result["img_shape"]
+            result.update(ori_shape=shape)
+            result.update(dict(instances=_instances(*shape)) if detection else
+                          dict(gt_seg_map=np.zeros(shape, np.uint8), seg_fields=["gt_seg_map"]))
     found = [pack(result) for result in found]
     return [pseudo_collate(found[i:i + size]) for i in range(0, len(found) - size + 1, size)]
 

@@ -143,7 +143,9 @@ class Subject:
         found |= {name: statistics.median(part) for name, part in zip(names, parts, strict=False)}
         if self.setting.part == "net":
             samples = [s for data in self.data for s in data["data_samples"]]
-            found["detections"] = statistics.mean(len(s.pred_instances) for s in samples if "pred_instances" in s)
+            detections = [len(s.pred_instances) for s in samples if "pred_instances" in s]
+            if detections:  # a segmentor has none
+                found["detections"] = statistics.mean(detections)
         found |= counted(self.counts, self.model.backbone)
         found["execution"] = self.model.backbone.execution
         found["parameters"] = sum(p.numel() for p in self.model.parameters())

@@ -34,6 +34,23 @@ def test_configs_of_the_toolboxes_pass(tmp_path):
     assert unread_keys(from_text(tmp_path, "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n")) == []
 
 
+def test_keys_of_segmentation_pass(tmp_path):
+    # As mmseg's own files leave them behind for a leaf that replaces what used them.
+    text = """
+crop_size = (512, 512)
+norm_cfg = dict(type='SyncBN')
+data_preprocessor = dict(type='SegDataPreProcessor')
+img_ratios = [1.0]
+tta_pipeline = []
+tta_model = dict(type='SegTTAModel')
+data_root = 'data/ade'
+dataset_type = 'ADE20KDataset'
+model = dict(type='EncoderDecoder')
+"""
+    assert unread_keys(from_text(tmp_path, text)) == []
+    assert "optim_wrapper.optimizer" in unread_keys(from_text(tmp_path, text + "optimizer = dict(type='SGD')\n"))[0]
+
+
 def test_batch_size():
     cfg = Config(dict(train_dataloader=dict(batch_size=4), auto_scale_lr=dict(base_batch_size=16)))
     assert check_batch_size(cfg, 4) is None

@@ -16,6 +16,10 @@ REDUCERS = [
     dict(type="Random", blocks=[1, 3], keep_ratio=[0.7, 0.4]),
     dict(type="ToMe", r=4),
     dict(type="PPT", r=4, blocks=[1, 2], threshold=1e-4),
+    dict(type="EViT"),
+    dict(type="EvoViT"),
+    dict(type="DynamicViT"),
+    dict(type="ATS"),
 ]
 
 

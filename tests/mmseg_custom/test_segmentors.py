@@ -87,7 +87,7 @@ def test_sliding_is_the_mean_of_its_windows(kind, size):
     model, data = a_segmentor(kind, SLIDE), a_batch(size)
     (labels, logits), = predicted(model, deepcopy(data))
     assert labels.shape == (1, *size) and logits.shape == (5, *size) and logits.isfinite().all()
-    image = data["inputs"][0].float()[None]
+    image = model.data_preprocessor(data, False)["inputs"]
     total, count = torch.zeros_like(logits), torch.zeros(1, *size)
     starts = [sorted({min(at, max(side - 64, 0)) for at in range(0, max(side - 64, 0) + 43, 43)}) for side in size]
     model.test_cfg.mode = "whole"

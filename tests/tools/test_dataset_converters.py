@@ -26,7 +26,7 @@ def load(name):
     return module
 
 
-digit_scenes, pennfudan, check_coco = load('digit_scenes'), load('pennfudan'), load('check_coco')
+digit_scenes, pennfudan, check_coco, camvid = map(load, ('digit_scenes', 'pennfudan', 'check_coco', 'camvid'))
 
 
 def run(script, *arguments):
@@ -354,3 +354,62 @@ def test_command_line_of_the_checker(check, tmp_path):
     (tmp_path / 'tree/annotations/instances_val2017.json').write_text(json.dumps(small_set()))
     assert run('check_coco', '--tree', tmp_path / 'tree').returncode == 0
     assert run('check_coco', tmp_path / 'a.json').returncode == 2
+
+
+# --- CamVid -----------------------------------------------------------------------------------------------------------
+
+def camvid_source(folder, suffix='.jpg', splits=('train', 'val')):
+    """Three pictures a split, all labels among them."""
+    for split in splits:
+        for name in (split, f'{split}annot'):
+            (folder / name).mkdir(parents=True)
+        for i in range(3):
+            labels = (np.arange(20 * 30).reshape(20, 30) // 7 % 12).astype(np.uint8)
+            Image.fromarray(np.full((20, 30, 3), 40 * i, np.uint8)).save(folder / split / f'{split}{i}{suffix}')
+            Image.fromarray(labels).save(folder / f'{split}annot' / f'{split}{i}.png')
+    return folder
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_camvid_is_brought_into_the_configs_layout(tmp_path, suffix):
+    src, out = camvid_source(tmp_path / 'src', suffix, ('train', 'val', 'test')), tmp_path / 'out'
+    assert camvid.convert(src, out) == dict(train=3, val=3, test=3)
+    for split in ('train', 'val', 'test'):
+        names = sorted(path.name for path in (out / 'images' / split).iterdir())
+        assert names == [f'{split}{i}.png' for i in range(3)]
+        assert names == sorted(path.name for path in (out / 'labels' / split).iterdir())
+        given = np.asarray(Image.open(src / f'{split}annot' / names[1]))
+        made = np.asarray(Image.open(out / 'labels' / split / names[1]))
+        assert (made == 255).any() and np.array_equal(np.where(given == 11, 255, given), made)
+        before, after = (np.asarray(Image.open(p)) for p in
+                         (src / split / f'{split}1{suffix}', out / 'images' / split / names[1]))
+        assert np.array_equal(before, after)
+    written = digests(out)
+    assert camvid.convert(src, out) == dict(train=3, val=3, test=3) and digests(out) == written
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda src: (src / 'val').rename(src / 'other'), 'has no folder val;'),
+    (lambda src: (src / 'trainannot').rename(src / 'labels'), 'has no folder trainannot;'),
+    (lambda src: (src / 'trainannot' / 'train1.png').unlink(), 'lacks 1 of 3 label maps, first train1.png'),
+    (lambda src: Image.new('L', (30, 20), 12).save(src / 'valannot' / 'val2.png'), "has label 12, but CamVid's are 0"),
+    (lambda src: Image.new('L', (20, 30)).save(src / 'valannot' / 'val2.png'), 'but its picture is 20 x 30'),
+    (lambda src: Image.new('RGB', (30, 20)).save(src / 'valannot' / 'val2.png'), 'has shape'),
+    (lambda src: (src / 'train' / 'train0.jpg').write_bytes(b'x'), 'does not decode'),
+    (lambda src: Image.new('RGB', (30, 20)).save(src / 'train' / 'train0.png'), 'holds train0 as more than one file'),
+])
+def test_camvid_that_does_not_fit_is_one_sentence_and_leaves_nothing(tmp_path, change, message):
+    src = camvid_source(tmp_path / 'src')
+    change(src)
+    done = run('camvid', src, tmp_path / 'out')
+    assert done.returncode and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['src']
+
+
+def test_camvid_replaces_only_what_it_is_told_to(tmp_path):
+    src, out = camvid_source(tmp_path / 'src'), tmp_path / 'out'
+    camvid.convert(src, out)
+    (out / 'labels' / 'val' / 'val0.png').unlink()
+    assert 'already holds other files' in run('camvid', src, out).stderr
+    done = run('camvid', src, out, '--overwrite')
+    assert 'is there: 3 train, 3 val pictures' in done.stdout and (out / 'labels' / 'val' / 'val0.png').is_file()

@@ -1,0 +1,103 @@
+"""Every config of segmentation: its keys are read, its pipelines run, its model builds in full size, trains a step and
+tests a step on small pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
+from PIL import Image
+
+import mmdet_custom  # noqa: F401 - registers ViT-Adapter
+import mmseg_custom  # noqa: F401 - registers segmentors and backbones
+from mmcv_custom.config_check import check_config
+from mmcv_custom.data_check import check_datasets
+from token_pruning import METHODS, Trace
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "segmentation"
+LEAVES = sorted(FOLDER.glob("*.py"))
+SIDE = 288  # 324 tokens: the most that a config takes out of a picture in one block is 260
+
+
+def test_there_are_dense_and_pruned_configs_of_both_data_sets():
+    names = {p.stem for p in LEAVES}
+    dense = ["vit-s_linear", "vit-b_linear", "vit-adapter-t_upernet", "vit-adapter-s_upernet"]
+    for name in dense:
+        model, head = name.split("_")
+        assert {f"{model}{kind}_{head}_ade20k-512" for kind in ("", "-tome", "-ppt")} <= names
+    assert {f"vit-nano{kind}_linear_camvid-352" for kind in ("", "-tome", "-ppt", "-random", "-svit")} <= names
+
+
+def write_pictures(cfg, folder):
+    """Two pictures for each split where the config looks for them, with every label that it knows."""
+    classes = cfg.model.decode_head.num_classes
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        spec = cfg[f"{split}_dataloader"].dataset
+        spec.data_root = str(folder)
+        for kind, shape in (("img_path", (120, 160, 3)), ("seg_map_path", (120, 160))):
+            place = folder / spec.data_prefix[kind]
+            place.mkdir(parents=True)
+            suffix = spec.get("img_suffix", ".jpg") if kind == "img_path" else ".png"
+            for i in range(2):
+                values = random.integers(0, 255, shape, dtype=np.uint8)
+                labels = values.astype(int) % (classes + 1)  # with what ADE20K counts from one, or CamVid has as void
+                if kind == "seg_map_path":
+                    values = np.where(labels == classes, 255 if "camvid" in cfg.filename else classes, labels)
+                Image.fromarray(values.astype(np.uint8)).save(place / f"{i}{suffix}")
+    cfg.test_dataloader.dataset = cfg.val_dataloader.dataset
+
+
+def batch(cfg, loader):
+    """The two pictures of a split through the config's own pipeline, at a size that costs little."""
+    dataset = DATASETS.build(loader.dataset)
+    data = pseudo_collate([dataset[0], dataset[1]])
+    for i, (image, sample) in enumerate(zip(data["inputs"], data["data_samples"], strict=True)):
+        assert image.dtype == torch.uint8 and len(image) == 3
+        data["inputs"][i] = F.interpolate(image[None].float(), (SIDE, SIDE))[0]
+        labels = sample.gt_sem_seg.data
+        del sample.gt_sem_seg.data
+        sample.gt_sem_seg.data = F.interpolate(labels[None].float(), (SIDE, SIDE))[0].long()
+        sample.set_metainfo(dict(img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE)))
+    return data
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
+def test_config(path, tmp_path):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    write_pictures(cfg, tmp_path)
+    assert check_datasets(cfg, ("train", "val", "test")) == []
+    model = MODELS.build(cfg.model)
+    model.data_preprocessor.size = (SIDE, SIDE)
+
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    build_optim_wrapper(model, fp32)
+    data = model.data_preprocessor(batch(cfg, cfg.train_dataloader), True)
+    losses = model.train()(**data, mode="loss")
+    total, logged = model.parse_losses(losses)
+    total.backward()
+    assert total.isfinite() and logged["decode.loss_ce"] > 0
+    reducer, wanted = model.backbone.reducer, cfg.model.backbone.get("reducer")
+    assert type(reducer) is (type(None) if wanted is None else METHODS[wanted.type])
+    if reducer is not None and list(reducer.parameters()):
+        assert logged["loss_ratio"] > 0 and any(name.startswith("keep_ratio.") for name in logged)
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+    data = model.data_preprocessor(batch(cfg, cfg.test_dataloader), False)
+    with torch.no_grad(), Trace() as trace:
+        results = model.eval()(**data, mode="predict")
+    for result in results:
+        assert result.pred_sem_seg.data.shape == (1, SIDE, SIDE)
+        assert result.seg_logits.data.shape == (cfg.model.decode_head.num_classes, SIDE, SIDE)
+    used = trace.passes[0].keep_ratio()
+    assert used.shape == (2, cfg.model.backbone.depth)
+    assert (used < 1).any() == (reducer is not None)

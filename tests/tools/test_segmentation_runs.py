@@ -1,0 +1,130 @@
+"""The CamVid configs through the tools, small: converted, trained dense and pruned, counted in epochs or iterations,
+resumed, evaluated, drawn; and a label that is no class ends it with one sentence."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs" / "segmentation"
+ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_WAIT_POLICY="PASSIVE")
+# Tokens enough for every config, and little else.
+SMALL = ["default_hooks.logger.interval=1", "train_dataloader.batch_size=2", "train_dataloader.num_workers=0",
+         "val_dataloader.num_workers=0", "test_dataloader.num_workers=0", "train_cfg.val_interval=2"]
+
+
+def run(script, *arguments, cwd):
+    return subprocess.run([sys.executable, str(ROOT / "tools" / script), *map(str, arguments)], cwd=cwd, env=ENV,
+                          capture_output=True, text=True, timeout=900)
+
+
+def well(*arguments, cwd):
+    done = run(*arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with four street scenes of a sort, as the configs expect them: sky above, road below, void between."""
+    folder = tmp_path_factory.mktemp("project")
+    for split in ("train", "val"):
+        for name in (split, f"{split}annot"):
+            (folder / "src" / name).mkdir(parents=True)
+        for i in range(2):
+            labels = np.zeros((240, 320), np.uint8)
+            labels[100 + 20 * i:], labels[90:100] = 3, 11
+            picture = np.stack([np.where(labels == 3, 70, 220)] * 3, 2)
+            picture = (picture + np.random.default_rng(i).integers(-9, 9, picture.shape)).astype(np.uint8)
+            Image.fromarray(picture).save(folder / "src" / split / f"{i}.jpg")
+            Image.fromarray(labels).save(folder / "src" / f"{split}annot" / f"{i}.png")
+    well("dataset_converters/camvid.py", "src", "data/camvid", cwd=folder)
+    return folder
+
+
+def scalars(work_dir):
+    files = Path(work_dir).rglob("scalars.json")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_dense_then_pruned_then_evaluated_and_drawn(project):
+    dense = CONFIGS / "vit-nano_linear_camvid-352.py"
+    well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=2", cwd=project)
+    weights = project / "work_dirs/vit-nano_linear_camvid-352/epoch_2.pth"
+    assert any("mIoU" in line for line in scalars(weights.parent))
+    pruned = CONFIGS / "vit-nano-svit_linear_camvid-352.py"
+    said = well("train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1",
+                cwd=project)
+    assert "missing backbone.reducer.selectors" in said and "freshly initialised (a dense checkpoint)" in said
+    logged = scalars(project / "work_dirs" / pruned.stem)[0]
+    assert logged["loss_ratio"] > 0 and 0 < logged["keep_ratio.5"] < 1
+    said = well("test.py", pruned, project / "work_dirs" / pruned.stem / "epoch_1.pth", "--eval", "mIoU", "mFscore",
+                "--show-dir", "drawn", "--out", "labels.pkl", "--scores", "scores.json", "--cfg-options", *SMALL,
+                cwd=project)
+    assert "sign/symbol" in said
+    scores = json.loads((project / "scores.json").read_text())
+    assert 0 <= scores["mIoU"] <= 100 and "mFscore" in scores
+    drawn = sorted((project / "drawn").glob("*.png"))
+    assert len(drawn) == 2 and Image.open(drawn[0]).size == (640, 240)  # labels and prediction side by side
+    dumped = pickle.loads((project / "labels.pkl").read_bytes())
+    assert [tuple(sample["pred_sem_seg"]["data"].shape) for sample in dumped] == [(1, 240, 320)] * 2
+
+
+@pytest.mark.parametrize("method", ["tome", "ppt", "random"])
+def test_reducers_without_parameters_need_no_training(project, method):
+    dense = CONFIGS / "vit-nano_linear_camvid-352.py"
+    weights = project / "work_dirs/vit-nano_linear_camvid-352/epoch_2.pth"
+    if not weights.exists():
+        well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=2", cwd=project)
+    well("test.py", CONFIGS / f"vit-nano-{method}_linear_camvid-352.py", weights, "--scores", f"{method}.json",
+         "--cfg-options", *SMALL, cwd=project)
+    scores = json.loads((project / f"{method}.json").read_text())
+    assert set(scores) == {"aAcc", "mIoU", "mAcc"} and all(0 <= score <= 100 for score in scores.values())
+
+
+def test_a_run_counted_in_iterations_resumes(project):
+    """An ADE20K config, its model made small, on the street scenes."""
+    ade = CONFIGS / "vit-s_linear_ade20k-512.py"
+    nano = ["model.backbone.depth=2", "model.backbone.embed_dim=48", "model.backbone.num_heads=3",
+            "model.backbone.init_cfg=None", "model.decode_head.in_channels=48", "model.decode_head.channels=48"]
+    data = []
+    for split, folder in (("train", "train"), ("val", "val"), ("test", "val")):
+        prefix = f"{split}_dataloader.dataset."
+        data += [f"{prefix}data_root=data/camvid", f"{prefix}data_prefix.img_path=images/{folder}",
+                 f"{prefix}data_prefix.seg_map_path=labels/{folder}", f"{prefix}img_suffix=.png",
+                 f"{prefix}reduce_zero_label=False"]
+    workers = ["train_dataloader.num_workers=0", "val_dataloader.num_workers=0", "train_dataloader.batch_size=1"]
+    options = ["--work-dir", "counted", "--cfg-options", *nano, *data, *workers, "train_cfg.val_interval=2",
+               "default_hooks.logger.interval=1", "default_hooks.checkpoint.interval=2"]
+    well("train.py", ade, *options, "train_cfg.max_iters=2", cwd=project)
+    well("train.py", ade, "--resume", *options, "train_cfg.max_iters=4", cwd=project)
+    steps = [line["step"] for line in scalars(project / "counted") if "loss" in line]
+    assert sorted(steps) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("tool", ["train.py", "test.py"])
+def test_a_label_that_is_no_class_is_one_sentence_before_anything_is_built(project, tool):
+    (project / "broken").mkdir(exist_ok=True)
+    Image.new("L", (320, 240), 12).save(project / "broken" / "0.png")
+    Image.new("L", (320, 240), 0).save(project / "broken" / "1.png")
+    (project / "none.pth").write_bytes(b"")
+    split, more = ("train", []) if tool == "train.py" else ("test", ["none.pth"])
+    done = run(tool, CONFIGS / "vit-nano_linear_camvid-352.py", *more, "--work-dir", "never", "--cfg-options",
+               f"{split}_dataloader.dataset.data_prefix.seg_map_path=../../broken", cwd=project)
+    assert done.returncode == 2 and not (project / "never").exists()
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"{tool}: label map ") and "0.png has label 12 and there are 11 classes" in last
+
+
+def test_metrics_that_segmentation_does_not_have(project):
+    (project / "none.pth").write_bytes(b"")
+    done = run("test.py", CONFIGS / "vit-nano_linear_camvid-352.py", "none.pth", "--eval", "bbox", cwd=project)
+    assert done.returncode == 2
+    assert "--eval bbox is not a metric of IoUMetric: choose from mIoU, mDice, mFscore" in done.stderr
