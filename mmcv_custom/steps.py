@@ -23,6 +23,21 @@ def call(*command):
         sys.exit(done.returncode)
 
 
+def train(config, folder, seed, epochs=None, start=None, options=()):
+    """The last checkpoint of ``config`` trained into ``folder`` through tools/train.py, unless it is there already.
+
+    ``epochs``: None for the config's own; ``start``: weights to begin with, None for the config's own; ``options``:
+    further key=value texts. Nothing is evaluated on the way.
+    """
+    epochs = epochs or Config.fromfile(config).train_cfg.max_epochs
+    done = Path(folder) / f"epoch_{epochs}.pth"
+    if not done.exists():
+        load = ["--load-from", start] if start else []
+        call(ROOT / "tools/train.py", config, "--work-dir", folder, "--resume", *load, "--cfg-options",
+             f"train_cfg.max_epochs={epochs}", "train_cfg.val_begin=1000", f"randomness.seed={seed}", *options)
+    return done
+
+
 def settle(folder, what, configs, **settings):
     """Remember in ``folder`` what is trained there: ``configs`` (name -> path, kept in full) and further settings that
     JSON can hold. ``what`` names it for people.

@@ -21,8 +21,8 @@ ALLOWED = {
     "mmseg_custom": ENGINE | {"mmseg"},
     "mmpretrain_custom": ENGINE | {"mmpretrain"},
 }
-# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops measures MMCV; data
-# checks read headers of pictures.
+# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops measures MMCV;
+# data checks read headers of pictures.
 ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "ops": {"mmcv"}, "mmcv_custom": {"PIL"}}
 # A setup.py is run by the installer and never imported, so it may use the build tool.
 BUILD_TOOLS = {"setuptools"}

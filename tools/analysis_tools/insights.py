@@ -20,7 +20,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
 from mmcv_custom.launch import build_model, run
-from mmcv_custom.steps import call, settle
+from mmcv_custom.steps import call, settle, train
 from ops.bench import in_turns
 from ops.results import row, write_json
 
@@ -54,16 +54,10 @@ def parse_args():
     return parser.parse_args()
 
 
-def train(name, folder, epochs, seed, start=None):
-    """The checkpoint of one model, trained through tools/train.py unless it is there."""
+def trained(name, folder, epochs, seed, start=None):
+    """The checkpoint of one model; all are evaluated once, at the end."""
     epochs = epochs or Config.fromfile(CONFIGS[name]).train_cfg.max_epochs
-    done = folder / name / f"epoch_{epochs}.pth"
-    if not done.exists():
-        load = ["--load-from", start] if start else []
-        call(ROOT / "tools/train.py", CONFIGS[name], "--work-dir", folder / name, "--resume", *load, "--cfg-options",
-             f"train_cfg.max_epochs={epochs}", f"param_scheduler.1.end={epochs}", f"randomness.seed={seed}",
-             "train_cfg.val_begin=1000")  # all are evaluated once, at the end
-    return done
+    return train(CONFIGS[name], folder / name, seed, epochs, start, [f"param_scheduler.1.end={epochs}"])
 
 
 def measure(checkpoints, folder, seed, timed):
@@ -174,13 +168,13 @@ def main():
     call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
          "--train", args.pictures[0], "--val", args.pictures[1])
     epochs = args.epochs or (None, None)
-    dense = args.dense or train("dense", folder, epochs[0], seed=0)
+    dense = args.dense or trained("dense", folder, epochs[0], seed=0)
     rows = []
     for seed in args.seeds:
         here = folder / f"seed_{seed}"
         checkpoints = {"dense": dense}
         for name in ("standard", *(v for v in VARIANTS if v in args.variants)):
-            checkpoints[name] = train(name, here, epochs[1], seed, start=dense)
+            checkpoints[name] = trained(name, here, epochs[1], seed, start=dense)
         rows += measure(checkpoints, here, seed, args.timed)
     write_json(folder / "rows.json", rows)
     draw(rows, folder / "insights.png")

@@ -1,0 +1,149 @@
+"""Methods against each other on one dense model: each is evaluated on the dense weights as they are (off the shelf) and
+after fine-tuning from them, with the same recipe, budget and seeds.
+
+    python tools/analysis_tools/compare_methods.py configs/deit/digits/deit-nano_digits.py \\
+        configs/deit/digits/{tome,ppt,evit}_deit-nano_digits.py --seeds 0 1 2 --work-dir work_dirs/digits_methods
+
+The first config is the dense model, the others fine-tune it (a config without a reducer among them shows what the
+further epochs alone are worth). Rows go to rows.json in the work dir, accuracy against GMACs to methods.png. Run again,
+it goes on where it stopped: what is trained or measured is not done twice.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from mmengine.config import Config
+
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.launch import run
+from mmcv_custom.steps import ROOT, call, settle, train
+from ops.results import row, write_json
+
+STAGES = ("dense", "off the shelf", "fine-tuned")
+# Methods whose selection is random before it was trained: off the shelf they say nothing.
+LEARNED = ("SViT", "DynamicViT")
+# Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
+LOOKS = [("#0072b2", "o"), ("#d55e00", "X"), ("#e69f00", "v"), ("#009e73", "s"), ("#cc79a7", "D"), ("#56b4e9", "^"),
+         ("#000000", "P"), ("#999999", "<"), ("#882255", ">")]
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dense", help="config of the dense model")
+    parser.add_argument("methods", nargs="+", metavar="CONFIG", help="configs that fine-tune it")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of all training (default: 0)")
+    parser.add_argument("--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"),
+                        help="default: the configs'")
+    parser.add_argument("--metric", default="accuracy/top1", help="of the evaluator (default: accuracy/top1)")
+    parser.add_argument("--work-dir", default="work_dirs/methods")
+    return parser.parse_args()
+
+
+def label(config):
+    """What people call a config: its reducer, or what it is without one."""
+    reducer = Config.fromfile(config).model.backbone.get("reducer")
+    if reducer is None:
+        return "dense"
+    options = {"fuse": {False: " without fusion"}, "preserve": {False: " without preservation"}}
+    return reducer.type + "".join(words.get(reducer.get(key), "") for key, words in options.items())
+
+
+def evaluate(config, checkpoint, path):
+    """The scores of tools/test.py, which writes them to ``path`` unless they are there."""
+    if not path.exists():
+        call(ROOT / "tools/test.py", config, checkpoint, "--work-dir", path.parent / "test", "--scores", path)
+    return json.loads(path.read_text())
+
+
+def measured(name, config, stage, seed, checkpoint, path, metric):
+    """The row of one evaluation."""
+    scores = evaluate(config, checkpoint, path)
+    if metric not in scores:
+        raise ConfigError(f"--metric {metric} is not among the scores of {config}: {', '.join(sorted(scores))}")
+    return row(model=name, config=str(config), stage=stage, seed=seed, score=scores[metric], metric=metric,
+               gmacs=scores["cost/gmacs"], gmacs_std=scores["cost/gmacs_std"], keep_by_block=scores["cost/keep_ratio"])
+
+
+def one_seed(args, folder, seed):
+    """The rows of one seed."""
+    checkpoint = train(args.dense, folder / "dense", seed, args.epochs[0])
+    rows = [measured("dense", args.dense, "dense", seed, checkpoint, folder / "dense.json", args.metric)]
+    for config in args.methods:
+        name, stem = label(config), Path(config).stem
+        if name != "dense" and name.split()[0] not in LEARNED:
+            rows.append(measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json",
+                                 args.metric))
+        # A teacher, where a method has one, is this seed's dense model.
+        teacher = (Config.fromfile(config).model.get("distillation") or {}).get("teacher")
+        options = [f"model.distillation.teacher.checkpoint={checkpoint}"] if teacher else []
+        tuned = train(config, folder / stem, seed, args.epochs[1], checkpoint, options)
+        rows.append(measured(name, config, "fine-tuned", seed, tuned, folder / f"{stem}_tuned.json", args.metric))
+    return rows
+
+
+def summary(rows):
+    """(model, stage) -> (mean score, standard deviation, mean GMACs), in the order of the rows."""
+    found = {}
+    for key in dict.fromkeys((r["model"], r["stage"]) for r in rows):
+        own = [r for r in rows if (r["model"], r["stage"]) == key]
+        scores = [r["score"] for r in own]
+        found[key] = (statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0,
+                      statistics.mean(r["gmacs"] for r in own))
+    return found
+
+
+def report(rows):
+    """The table for the terminal."""
+    found, seeds = summary(rows), len({r["seed"] for r in rows})
+    dense, _, dense_gmacs = found["dense", "dense"]
+    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}   ({rows[0]['metric']}, "
+             f"{'one seed' if seeds == 1 else f'mean and standard deviation of {seeds} seeds'})"]
+    for name in dict.fromkeys(name for name, _ in found):
+        cells = [found.get((name, stage)) for stage in STAGES]
+        if name == "dense":
+            cells[1] = cells[0]
+        gmacs = next(cell[2] for cell in reversed(cells) if cell)
+        shown = [f"{cell[0]:.2f} +- {cell[1]:.2f}" if cell else "-" for cell in cells[1:]]
+        lines.append(f"{name:<28}{gmacs:>9.4f}{gmacs / dense_gmacs:>10.3f}   {shown[0]:<18}{shown[1]:<18}")
+    return "\n".join([*lines, "", f"Dense: {dense:.2f}. A multiply-add is 1. Off the shelf: the dense weights as they are; "
+                      "learned selections have none there."])
+
+
+def draw(rows, path):
+    """Score against GMACs: hollow off the shelf, filled fine-tuned; bars are standard deviations over seeds."""
+    axes = (figure := Figure(figsize=(7.5, 4.5), layout="constrained")).subplots()
+    found = summary(rows)
+    names = [name for name in dict.fromkeys(name for name, _ in found) if name != "dense"]
+    looks = {"dense": ("#000000", "*")} | dict(zip(names, LOOKS * len(names), strict=False))
+    for (name, stage), (score, spread, gmacs) in found.items():
+        colour, marker = looks[name]
+        hollow = stage == "off the shelf"
+        axes.errorbar(gmacs, score, spread, color=colour, marker=marker, markersize=11 if name == "dense" else 8,
+                      markerfacecolor="white" if hollow else colour, linestyle="", capsize=3,
+                      label=None if hollow or (name, stage) == ("dense", "fine-tuned") else name)
+    axes.set(xlabel="GMACs of a picture (a multiply-add is 1)", ylabel=rows[0]["metric"],
+             title="hollow: off the shelf, filled: fine-tuned")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    args = parse_args()
+    for config in (args.dense, *args.methods):
+        if not Path(config).is_file():
+            raise ConfigError(f"config {config} does not exist: check the path")
+    folder = Path(args.work_dir)
+    settle(folder, "a comparison", {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},
+           epochs=list(args.epochs), metric=args.metric)
+    rows = [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
+    write_json(folder / "rows.json", rows)
+    draw(rows, folder / "methods.png")
+    print("\n" + report(rows))
+
+
+if __name__ == "__main__":
+    run(main)
