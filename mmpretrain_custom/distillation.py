@@ -65,7 +65,7 @@ class Teacher:
             cfg = dict(self.cfg)
             checkpoint = cfg.pop("checkpoint")
             model = MODELS.build(cfg) if "type" in cfg else create_timm(**cfg)
-            load_into(model, checkpoint)
+            load_into(model, checkpoint, logger="current")
             self.model = model.eval().requires_grad_(False)
 
     @property

@@ -33,7 +33,6 @@ test_pipeline = [
 _data = dict(type='CustomDataset', data_root='data/imagenet/')
 _loader = dict(batch_size=256, num_workers=8, persistent_workers=False, collate_fn=dict(type='default_collate'))
 train_dataloader = dict(
-    drop_last=True,
     sampler=dict(type='RepeatAugSampler', shuffle=True),
     dataset=dict(**_data, data_prefix='train/', pipeline=train_pipeline),
     **_loader)

@@ -1,6 +1,7 @@
 """Every shipped classification config: its keys are read, its pipelines run, its model builds in full size, trains a
 step and tests a step on small data of the layout that it names."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -97,3 +98,25 @@ def test_config(path, pictures, tmp_path):
     used = trace.passes[0].keep_ratio()
     assert used.shape == (2, len(model.backbone.blocks))
     assert (used < 1).any() == (reducer is not None)
+
+
+DOCUMENTED = re.findall(r"```python\n(_base_ = '\./.*?)```", (ROOT / "docs" / "classification.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", DOCUMENTED)
+def test_documented_config(text, tmp_path):
+    (tmp_path / "mine.py").write_text(text.replace("'./", f"'{ROOT}/configs/deit/"))
+    cfg = Config.fromfile(tmp_path / "mine.py")
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    assert model.data_preprocessor.num_classes == cfg.model.backbone.num_classes
+    if "distillation" in cfg.model:
+        assert model.backbone.distilled_training and model.distillation.kind == "hard"
+    else:
+        roots = {cfg[f"{split}_dataloader"].dataset.data_root for split in ("train", "val", "test")}
+        assert roots == {"data/pets/"} and model.backbone.head.out_features == 37 and cfg.test_evaluator.topk == (1, )
+
+
+def test_there_are_documented_configs():
+    assert len(DOCUMENTED) == 2
