@@ -108,8 +108,8 @@ def report(rows):
         gmacs = next(cell[2] for cell in reversed(cells) if cell)
         shown = [f"{cell[0]:.2f} +- {cell[1]:.2f}" if cell else "-" for cell in cells[1:]]
         lines.append(f"{name:<28}{gmacs:>9.4f}{gmacs / dense_gmacs:>10.3f}   {shown[0]:<18}{shown[1]:<18}")
-    return "\n".join([*lines, "", f"Dense: {dense:.2f}. A multiply-add is 1. Off the shelf: the dense weights as they are; "
-                      "learned selections have none there."])
+    return "\n".join([*lines, "", f"Dense: {dense:.2f}. A multiply-add is 1. Off the shelf: the dense weights as they are, of "
+                      "which learned selections have none."])
 
 
 def draw(rows, path):
