@@ -1,4 +1,5 @@
-"""Time detectors in turns and print a table: what pruning is worth to the clock, against our own dense baseline.
+"""Time models (detectors, segmentors, classifiers) in turns and print a table: what pruning is worth to the clock,
+against our own dense baseline.
 
     python speed_test.py                                      # the four published models, fresh weights
     python speed_test.py --models configs/mask_rcnn/vit-adapter-t-3x.py=dense.pth \\
@@ -37,13 +38,13 @@ def parse_args():
                         help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
-    parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"),
-                        help="of the painted pictures (default: 800 1344)")
+    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+                        help="of the painted pictures (default: what the model was made for; detectors 800 1344)")
     parser.add_argument("--images", metavar="FOLDER", help="time on real pictures, through the config's test pipeline")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--keep-ratio", type=_keep, metavar="config|RATIO|checkpoint",
-                        help="tokens that pruned blocks keep: exactly the config's ratios, exactly RATIO, or as the "
-                        "trained selectors decide (default: the last with a checkpoint, the first without)")
+                        help="tokens that pruned blocks keep: exactly the config's ratios, those of keep_ratio=RATIO, "
+                        "or as the trained selectors decide (default: the last with a checkpoint, else the first)")
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
     parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
@@ -87,7 +88,7 @@ def check(args):
             device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count(),
         "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0":
             args.repeats < 2 or args.batch < 1 or args.warmup < 0,
-        f"--shape {args.shape[0]} {args.shape[1]}: both sides must be at least 64 pixels": min(args.shape) < 64,
+        f"--shape {args.shape}: both sides must be at least 32 pixels": args.shape and min(args.shape) < 32,
         "--cuda-graph needs --device cuda": args.cuda_graph and device.type != "cuda",
         "--compile, --cuda-graph and --fuse-conv-bn are for inference, not for --part train-step":
             args.part == "train-step" and (args.compile or args.cuda_graph or args.fuse_conv_bn),
@@ -109,7 +110,8 @@ def cases(args):
     found = []
     for model in args.models:
         config, _, checkpoint = model.partition("=")
-        found.append(Case(config, checkpoint or None, args.keep_ratio, batch=args.batch, shape=tuple(args.shape)))
+        shape = args.shape and tuple(args.shape)
+        found.append(Case(config, checkpoint or None, args.keep_ratio, batch=args.batch, shape=shape))
     return [_grown(case, args.grow, point) for case in found for point in GROW[args.grow]] if args.grow else found
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .errors import ConfigError
 
 MAX_SIZES = 8  # for which a backbone is compiled or captured; each takes its time, and a graph its memory
-Forward = Callable[[Tensor], list[Tensor]]
+Forward = Callable[[Tensor], list[Tensor] | Tensor]  # maps, or the scores of a classifier
 
 
 def keep_memory() -> bool:
@@ -155,7 +155,7 @@ def capture(forward: Forward, image: Tensor) -> Forward:
     def replay(image: Tensor) -> list[Tensor]:
         static.copy_(image)
         graph.replay()
-        return [out.clone() for out in outputs]
+        return outputs.clone() if isinstance(outputs, Tensor) else [out.clone() for out in outputs]
 
     return replay
 
@@ -170,5 +170,5 @@ def _check_shapes(model: nn.Module, option: str) -> None:
 
 def _check_backbone(model: nn.Module, option: str) -> None:
     if not hasattr(getattr(model, "backbone", None), "execution"):
-        raise ConfigError(f"--{option} is for detectors with a ViT backbone of this project; {type(model).__name__} "
+        raise ConfigError(f"--{option} is for models with a ViT backbone of this project; {type(model).__name__} "
                           f"has {type(getattr(model, 'backbone', None)).__name__}")

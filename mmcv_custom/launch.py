@@ -99,7 +99,7 @@ def run(main):
             _say(error)
         sys.exit(2)
     except (TypeError, ValueError, KeyError) as error:
-        if not _while_building(error):
+        if not (_while_building(error) or _by_the_core(error)):
             raise
         if is_main_process():
             _say(f"the config does not fit: {error}")
@@ -129,3 +129,10 @@ def _while_building(error):
     """Whether an error came out of a registry that was building something from the config, whenever that was."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(frame.filename.endswith(os.path.join("registry", "build_functions.py")) for frame in frames)
+
+
+def _by_the_core(error):
+    """Whether the core itself raised a ValueError: a reducer that does not fit the pictures, found in a forward."""
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    return isinstance(error, ValueError) and raised.line.startswith("raise ValueError(") and \
+        "token_pruning" in raised.filename.split(os.sep)

@@ -5,19 +5,21 @@ Shapes: B images, L blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from token_pruning import PlainViT, Trace
+from token_pruning import Reducer, Trace
 from token_pruning.attention import WindowAttention
 from token_pruning.flops import FORMULAS, block_flops
 from token_pruning.trace import PassTrace
 
-PARTS = ("blocks", "selectors", "rest of backbone", "neck", "heads")
+PARTS = ("blocks", "reducer", "rest of backbone", "neck", "heads")
+MOMENTS = ("start", "before_block", "after_attention", "after_block", "restore")
 
 
 @dataclass
@@ -25,10 +27,11 @@ class Count:
     """Of one forward.
 
     Attributes:
-        total: operations; ``parts`` (by ``PARTS``) and ``operators`` (by ATen name) split it.
+        total: operations; ``parts`` (by ``PARTS``) and ``operators`` (by ATen name) split it. What a method computes to
+            decide (selectors, the matching of tokens) is the part "reducer".
         formula: what the closed formula says that the blocks compute on the tokens that were traced.
-        tokens: (B, L) tokens of each image in each block, ``positions`` of them on the whole map; where a picture is
-            seen through windows that slide over it, of all windows together.
+        tokens: (B, L) tokens of each image in each block, ``positions`` of them on the whole map; of a window that
+            slides over the image, summed over its places.
     """
 
     total: int
@@ -40,24 +43,51 @@ class Count:
 
 
 def count(forward: Callable[[], object], model: nn.Module) -> Count:
-    """Run and count ``forward``, which calls ``model`` (a detector or segmentor, or its backbone alone) once."""
+    """Run and count ``forward``, which calls ``model`` (a detector, segmentor, classifier, or its backbone alone)."""
     backbone = getattr(model, "backbone", model)
-    with torch.no_grad(), Trace() as trace, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+    with torch.no_grad(), Trace() as trace, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter, \
+            _metered(backbone.reducer, counter) as decided:
         forward()
     root = type(model).__name__ + (".backbone" if backbone is not model else "")
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     total, whole = by_module["Global"], by_module[root]
     below = _outermost(by_module, root)
-    # Attention is a function: what the backbone computes outside all of its modules is that of the blocks.
-    blocks = sum(n for name, n in below.items() if name.startswith(f"{root}.blocks.")) + whole - sum(below.values())
     selectors = sum(n for name, n in below.items() if name.startswith(f"{root}.reducer."))
+    # Attention is a function: what the backbone computes outside all of its modules, nor for its reducer, is that of
+    # the blocks.
+    outside = whole - sum(below.values()) - (sum(decided) - selectors)
+    blocks = sum(n for name, n in below.items() if name.startswith(f"{root}.blocks.")) + outside
     neck = by_module.get(f"{type(model).__name__}.neck", 0)
-    parts = dict(zip(PARTS, (blocks, selectors, whole - blocks - selectors, neck, total - whole - neck), strict=True))
+    rest = whole - blocks - sum(decided)
+    parts = dict(zip(PARTS, (blocks, sum(decided), rest, neck, total - whole - neck), strict=True))
     operators = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     tokens = [torch.stack([seen.used[i].sum(1) for i in seen.blocks], dim=1).cpu() for seen in trace.passes]
-    formula = sum(_formula(backbone, *window) for window in zip(trace.passes, tokens, strict=True))
-    positions = sum(seen.used[seen.blocks[0]].shape[1] for seen in trace.passes)
+    formula = sum(_formula(backbone, seen, own) for seen, own in zip(trace.passes, tokens, strict=True))
+    positions = sum(next(iter(seen.used.values())).shape[1] for seen in trace.passes)
     return Count(total, parts, operators, formula, sum(tokens), positions)
+
+
+@contextmanager
+def _metered(reducer: Reducer | None, counter: FlopCounterMode) -> Iterator[list[int]]:
+    """The operations of every call of one of the reducer's moments in the body, its modules included."""
+    found: list[int] = []
+
+    def metered(moment: Callable) -> Callable:
+        def run(*args, **kwargs):
+            before = counter.get_total_flops()
+            result = moment(*args, **kwargs)
+            found.append(counter.get_total_flops() - before)
+            return result
+        return run
+
+    moments = MOMENTS if reducer is not None else ()
+    for name in moments:
+        setattr(reducer, name, metered(getattr(reducer, name)))
+    try:
+        yield found
+    finally:
+        for name in moments:
+            delattr(reducer, name)
 
 
 def _outermost(by_module: dict[str, int], root: str) -> dict[str, int]:
@@ -69,7 +99,7 @@ def _outermost(by_module: dict[str, int], root: str) -> dict[str, int]:
     return found
 
 
-def _formula(vit: PlainViT, seen: PassTrace, tokens: torch.Tensor) -> int:
+def _formula(vit: nn.Module, seen: PassTrace, tokens: torch.Tensor) -> int:
     """The blocks' operations; a windowed block attends on the map padded to whole windows."""
     total = 0
     for column, i in enumerate(seen.blocks):

@@ -23,11 +23,11 @@ from ops.results import row
 from token_pruning import METHODS
 
 from ..acceleration import STEPS, accelerate
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..launch import build_model, load_config
 from .counting import Count, count
 from .precision import single_where_needed
-from .samples import batches
+from .samples import batches, check_shape, usual_shape
 from .timing import Laps, in_turns, quartiles, speedup
 
 PARTS = ("backbone", "net", "train-step")
@@ -40,10 +40,10 @@ class Case:
     """One model on one kind of input.
 
     Attributes:
-        keep: "checkpoint" as its selectors decide, "config" exactly the config's ratios, a number exactly that ratio
-            in every pruned block; None is "checkpoint" where there is one, else "config".
+        keep: "checkpoint" as its selectors decide, "config" exactly the config's ratios, a number the reducer's
+            ``keep_ratio``; None is "checkpoint" where there is one, else "config".
         ratio_scale: the reducer's dial at test time; None leaves the config's.
-        shape: (height, width) of painted pictures.
+        shape: (height, width) of painted pictures; None is what the model was made for (detectors: 800 x 1344).
     """
 
     config: str
@@ -51,7 +51,7 @@ class Case:
     keep: str | float | None = None
     ratio_scale: float | None = None
     batch: int = 1
-    shape: tuple[int, int] = (800, 1344)
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,24 @@ class Subject:
         self.case, self.setting, self.device = case, setting, torch.device(setting.device)
         cfg, self.kept = _configured(case)
         self.model = build_model(cfg, case.checkpoint) if case.checkpoint else _fresh(cfg)
+        if not hasattr(self.model.backbone, "execution"):
+            raise ConfigError(f"{case.config} has a {type(self.model.backbone).__name__}; only ViT backbones of this "
+                              "project are measured here (TimmViT, PlainViTBackbone, ViTAdapter)")
         self.model.to(self.device).train(setting.part == "train-step")
         self.laps = self.optimizer = None
         if self.model.training:
             self.optimizer = _optimizer(self.model, cfg.optim_wrapper)
             if self.kept != "dense":
-                self.kept = "sampled, as training does"
+                self.kept = "as training selects"
         if setting.precision != "fp32":
             single_where_needed(self.model)
-        data = batches(cfg, setting.repeats, case.batch, setting.images, case.shape, annotated=self.model.training)
-        self.data = [self.model.data_preprocessor(batch, self.model.training) for batch in data]
+        self.shape = case.shape or usual_shape(self.model)
+        data = batches(cfg, setting.repeats, case.batch, setting.images, self.shape, annotated=self.model.training)
+        self.data = [self._preprocessed(batch) for batch in data]
         if setting.part == "net":
             if case.checkpoint is None and hasattr(self.model, "roi_head"):
                 self._lower_threshold()
-            if hasattr(self.model, "neck"):
+            if getattr(self.model, "neck", None) is not None:
                 self.laps = Laps(self.model.neck, self.device)
         root = self.model.backbone if setting.part == "backbone" else self.model
         self.counts = [count(partial(self.forward, i), root) for i in range(len(self.data))]
@@ -99,6 +103,15 @@ class Subject:
             accelerate(self.model, steps)
             for turn in range(len(self.data)):  # every size is compiled or captured once, and not on the clock
                 self.step(turn)
+
+    def _preprocessed(self, batch: dict) -> dict:
+        sizes = {tuple(image.shape[-2:]) for image in batch["inputs"]}
+        if len(sizes) > 1 and not self.model.training and hasattr(self.model, "decode_head"):
+            raise DataError(f"pictures of {len(sizes)} sizes make no batch for a segmentor in testing; "
+                            "use a batch of 1, or pictures of one size")
+        data = self.model.data_preprocessor(batch, self.model.training)
+        check_shape(self.model, tuple(data["inputs"].shape[-2:]))
+        return data
 
     def step(self, turn: int) -> None:
         if self.optimizer is None:
@@ -130,7 +143,7 @@ class Subject:
         it is compared with, per picture."""
         total, *parts = (list(column) for column in zip(*times, strict=True))
         ms = statistics.median(total)
-        shape = self.setting.images is None and list(self.case.shape)
+        shape = self.setting.images is None and list(self.shape)
         found = dict(
             model=Path(self.case.config).stem, config=self.case.config, checkpoint=self.case.checkpoint,
             weights="random" if self.case.checkpoint is None else "trained", keep=self.kept,
@@ -142,10 +155,9 @@ class Subject:
         names = ("ms_backbone", "ms_neck", "ms_heads")
         found |= {name: statistics.median(part) for name, part in zip(names, parts, strict=False)}
         if self.setting.part == "net":
-            samples = [s for data in self.data for s in data["data_samples"]]
-            detections = [len(s.pred_instances) for s in samples if "pred_instances" in s]
-            if detections:  # a segmentor has none
-                found["detections"] = statistics.mean(detections)
+            samples = [s for data in self.data for s in data["data_samples"] if "pred_instances" in s]
+            if samples:
+                found["detections"] = statistics.mean(len(s.pred_instances) for s in samples)
         found |= counted(self.counts, self.model.backbone)
         found["execution"] = self.model.backbone.execution
         found["parameters"] = sum(p.numel() for p in self.model.parameters())
@@ -163,17 +175,20 @@ class Subject:
 
 def measure(cases: list[Case], setting: Setting) -> list[dict]:
     """One row per case, in their order; all run once in every turn. Each is compared with the first, and a pruned one
-    with the last dense one before it."""
+    with the last dense one before it; ``flops_ratio`` is to that one, without one to the first."""
     subjects = [Subject(case, setting) for case in cases]
     times = in_turns([s.step for s in subjects], torch.device(setting.device), setting.repeats, setting.warmup,
                      [s.laps for s in subjects])
-    rows, others = [], {}
+    rows, others, whole = [], {}, None
     for subject, own in zip(subjects, times, strict=True):
         per_picture = [turn[0] / subject.case.batch for turn in own]
         others.setdefault("first", per_picture)
         if subject.kept == "dense":
             others["dense"] = per_picture
-        rows.append(row(**subject.fields(own, others)))
+        fields = subject.fields(own, others)
+        if whole is None or subject.kept == "dense":
+            whole = fields["gflops"]
+        rows.append(row(**fields, flops_ratio=fields["gflops"] / whole))
     return rows
 
 
@@ -209,10 +224,12 @@ def _configured(case: Case) -> tuple[Config, str]:
         return cfg, "as trained"
     if "mode" in known:
         reducer.mode = "ratio"
+    # ATS keeps as many as a picture needs, so that its ratio is a bound.
+    exactly = "exactly" if METHODS[reducer.type].fixed_shapes else "at most"
     if keep == "config":
-        return cfg, "exactly as configured"
+        return cfg, f"{exactly} as configured"
     _set(reducer, known, "keep_ratio", keep)
-    return cfg, f"exactly {keep}"
+    return cfg, f"{exactly} keep_ratio={keep}"
 
 
 def _fresh(cfg: Config) -> nn.Module:
@@ -235,5 +252,7 @@ def _optimizer(model: nn.Module, cfg: dict) -> OptimWrapper:
 
 def _set(reducer: dict, known: dict, key: str, value: float) -> None:
     if key not in known:
-        raise ConfigError(f"reducer {reducer['type']} has no {key} to set")
+        name, dial = reducer["type"], METHODS[reducer["type"]].dial[0]
+        raise ConfigError(f"reducer {name} has no {key} to set; set its {dial} in a config "
+                          "(tools/analysis_tools/calibrate.py finds the one for a wanted cost)")
     reducer[key] = value

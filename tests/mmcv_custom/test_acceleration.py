@@ -114,7 +114,7 @@ def test_steps_ask_for_what_they_need():
     del headless.neck
     with pytest.raises(ConfigError, match="--channels-last needs a model with a neck"):
         channels_last(headless)
-    with pytest.raises(ConfigError, match="--channels-last is for detectors with a ViT backbone .* has Linear"):
+    with pytest.raises(ConfigError, match="--channels-last is for models with a ViT backbone .* has Linear"):
         channels_last(model)
 
 

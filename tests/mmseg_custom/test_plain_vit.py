@@ -7,6 +7,7 @@ from mmseg.registry import MODELS
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from mmcv_custom.acceleration import compile_backbone
 from mmseg_custom import PlainViTBackbone
 from token_pruning import Trace
 
@@ -93,3 +94,15 @@ def test_registered_and_initialised_by_config_only():
     assert MODELS.get("PlainViTBackbone") is PlainViTBackbone
     with pytest.raises(ValueError, match="must be None or dict"):
         a_backbone(init_cfg=dict(type="Kaiming")).init_weights()
+
+
+@pytest.mark.parametrize("reducer", [None, *REDUCERS[:1], *REDUCERS[2:4]], ids=lambda r: r["type"] if r else "dense")
+def test_it_compiles_into_one_graph(reducer):
+    model = nn.Module()
+    model.backbone = a_backbone(reducer=reducer, class_token=True, out_indices=[1, 3])
+    image = torch.randn(2, 3, 60, 100)
+    with torch.no_grad():
+        exact = model.backbone(image)
+        compile_backbone(model, backend="eager")
+        for a, b in zip(exact, model.backbone(image), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)

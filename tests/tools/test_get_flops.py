@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmcv_custom.launch import run
-from mmcv_custom.speed import counting
+from mmcv_custom.speed import Case, Setting, Subject, counting
 from mmcv_custom.speed.samples import scene
 from token_pruning import PlainViT
 
@@ -44,8 +44,42 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
     vit.forward = partial(_forward, vit)  # called as a detector calls its backbone
     found = counting.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
     assert found.formula == found.parts["blocks"] > 0
-    assert found.parts["selectors"] > 0 and sum(found.parts.values()) == found.total
+    assert found.parts["reducer"] > 0 and sum(found.parts.values()) == found.total
     assert found.tokens.shape == (2, 3) and found.positions == 28
+
+
+def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=dict(type="ToMe", r=5, blocks=[0])).eval()
+    vit.forward = partial(_forward, vit)
+    found = counting.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
+    assert found.parts["reducer"] == 2 * (2 * 14 * 14 * 12)  # 28 tokens, half against half, in 12 channels of a head
+    assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
+    assert found.tokens.tolist() == [[28, 23, 23]] * 2
+    assert "after_attention" not in vars(vit.reducer)  # the counting has left
+
+
+@pytest.mark.parametrize("config", [
+    *(f"deit/digits/{name}_deit-nano_digits.py" for name in ("ppt", "tome", "evit", "evovit", "random", "svit")),
+    "segmentation/vit-nano-ppt_linear_camvid-352.py", "segmentation/vit-nano-tome_linear_camvid-352.py"])
+@pytest.mark.parametrize("part", ["net", "backbone"])
+def test_every_task_obeys_the_closed_formula(config, part):
+    shape = (128, 256) if "segmentation" in config else None
+    subject = Subject(Case(str(ROOT / "configs" / config), batch=2, shape=shape), Setting(part=part, repeats=2))
+    found, = subject.counts
+    assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
+    assert found.positions == 1 + (128 if shape else 64) and found.tokens.shape[0] == 2
+    assert (found.parts["heads"] > 0) == (part == "net" and shape is not None)  # DeiT's head is in its backbone
+
+
+def test_windows_that_slide_over_a_picture_count_each(tmp_path):
+    base = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
+    slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(32, 32))"
+    (tmp_path / "slide.py").write_text(f"_base_ = '{base}'\nmodel = dict(test_cfg={slide}, backbone=dict(\n"
+                                       "    reducer=dict(r=4)))\n")
+    one, two = (Subject(Case(str(tmp_path / "slide.py"), shape=shape), Setting()).counts[0]
+                for shape in ((64, 64), (64, 96)))
+    assert two.positions == 2 * one.positions == 34 and two.formula == two.parts["blocks"] == 2 * one.formula
+    assert torch.equal(two.tokens, 2 * one.tokens)
 
 
 def _forward(vit, image):
@@ -70,7 +104,8 @@ def test_a_count_that_breaks_the_formula_ends_with_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
-    (["--checkpoint", "a", "b"], "2 files for 1 configs"), (["--number", "0"], "--number must be at least 1"),
+    (["--checkpoint", "a", "b"], "2 files for 1 configs"),
+    (["--number", "0"], "--number and --batch must be at least 1"),
     (["--checkpoint", "nowhere.pth"], "nowhere.pth"),
 ])
 def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sentence):

@@ -13,12 +13,14 @@ import torch
 
 import speed_test
 from mmcv_custom import speed
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.launch import run
 from mmcv_custom.speed import precision, samples, timing
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("vit", "svit"))
+DEIT, PPT, TOME = (str(ROOT / f"configs/deit/digits/{name}deit-nano_digits.py") for name in ("", "ppt_", "tome_"))
+SEGMENTOR, SEG_PPT = (str(ROOT / f"configs/segmentation/vit-nano{name}_linear_camvid-352.py") for name in ("", "-ppt"))
 
 
 def measure(*cases, **setting):
@@ -43,6 +45,8 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
         assert row["weights"] == "random" and row["detections"] > 0
     assert rows[1]["speedup_vs_dense"] == rows[1]["speedup_vs_first"]  # of two, the dense one is the first
     assert rows[0]["keep_ratio"] == 1 and rows[1]["gflops"] < rows[0]["gflops"]
+    assert rows[0]["flops_ratio"] == 1 and rows[1]["flops_ratio"] == rows[1]["gflops"] / rows[0]["gflops"]
+    assert "FLOP ratio" in done.stdout
     # 96 tokens, the configured ratios .7 .6 .5 .4
     assert rows[1]["tokens_by_block"] == [96, 96, 67, 58, 48, 38]
     with open(tmp_path / "rows.csv") as file:
@@ -55,6 +59,10 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
     (["--keep-ratio", "checkpoint", "--models", PRUNED], "needs trained selectors"),
     (["--models", "nowhere.py"], "config nowhere.py does not exist"),
     (["--images", "nowhere", "--models", DENSE], "--images nowhere is not a folder"),
+    (["--keep-ratio", "0.5", "--models", TOME], "reducer ToMe has no keep_ratio to set; set its r in a config"),
+    (["--shape", "64", "64", "--models", DEIT], "pictures of 64 x 64 pixels do not fit a VisionTransformer"),
+    (["--shape", "64", "64", "--models", SEG_PPT], "r is 120, but a grid of 4 x 4 has 16 tokens"),
+    (["--shape", "16", "64"], "both sides must be at least 32 pixels"),
     (["--repeats", "1"], "--repeats must be at least 2"),
     (["--device", "quantum"], "--device quantum is no device"),
     (["--plot", "a.txt"], "ends in .png"),
@@ -81,10 +89,43 @@ def test_grow_makes_a_case_for_every_point():
 
 def test_the_ratio_can_be_given_and_operations_are_per_picture():
     rows = measure(case(PRUNED, keep=0.25), case(PRUNED, keep=1.0), case(PRUNED, batch=2), part="backbone")
-    assert [row["keep"] for row in rows] == ["exactly 0.25", "exactly 1.0", "exactly as configured"]
+    words = ["exactly keep_ratio=0.25", "exactly keep_ratio=1.0", "exactly as configured"]
+    assert [row["keep"] for row in rows] == words
     assert [row["tokens_by_block"][2] for row in rows] == [24, 96, 67]
     alone = speed.Subject(case(PRUNED), speed.Setting(part="backbone", repeats=2)).counts[0]
     assert rows[2]["gflops"] == pytest.approx(alone.total / 1e9)
+
+
+@pytest.mark.parametrize("part", ["backbone", "net", "train-step"])
+@pytest.mark.parametrize(("dense", "pruned", "shape"), [(DEIT, PPT, (32, 32)), (SEGMENTOR, SEG_PPT, (128, 256))],
+                         ids=["classifier", "segmentor"])
+def test_classifiers_and_segmentors_are_measured_too(dense, pruned, shape, part):
+    given = shape if dense == SEGMENTOR else None  # a DeiT knows its own
+    rows = measure(case(dense, batch=2, shape=given), case(pruned, batch=2, shape=given), part=part)
+    assert [row["shape"] for row in rows] == [list(shape)] * 2 and "detections" not in rows[0]
+    assert rows[1]["flops_ratio"] == pytest.approx(rows[1]["gflops"] / rows[0]["gflops"]) and rows[1]["flops_ratio"] < 1
+    assert rows[0]["keep_ratio"] == 1 > rows[1]["keep_ratio"]
+    assert len(speed.table(rows)) == 3 and speed.notes(rows)
+
+
+@pytest.mark.parametrize("config", [DEIT, SEGMENTOR], ids=["classifier", "segmentor"])
+def test_folders_go_through_the_test_pipelines_of_all_tasks(tmp_path, config):
+    from PIL import Image
+
+    size = 32 if config == DEIT else 64
+    for name in "abcd":
+        Image.fromarray(samples.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
+    rows = measure(case(config, batch=2), images=str(tmp_path))
+    assert rows[0]["pictures"] == 4 and rows[0]["shape"] is None
+
+
+def test_pictures_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
+    from PIL import Image
+
+    for width in (64, 96):
+        Image.fromarray(samples.scene(64, width)).save(tmp_path / f"{width}.png")
+    with pytest.raises(DataError, match="2 sizes make no batch for a segmentor .* use a batch of 1"):
+        speed.Subject(case(SEGMENTOR, batch=2), speed.Setting(images=str(tmp_path)))
 
 
 def test_a_checkpoint_is_run_as_trained(tmp_path):

@@ -15,7 +15,7 @@ from ..attention import QKV
 from ..matching import Match, bipartite_matching, most, r_of_grid, r_schedule
 from ..reducer import Reducer, register
 from ..scores import key_mean, significance
-from ..selection import check_blocks, sort_rows
+from ..selection import check_blocks, rows_of, sort_rows
 from ..tokens import TokenSet
 from .tome import ORDERS, merge
 
@@ -81,16 +81,16 @@ class PPT(Reducer):
             return tokens
         with torch.no_grad():
             pool, score = self.decide(tokens, qkv)
-            pruned = _prune(score, r)
+            match = _prune(score, r)
             if self.threshold > 0:
                 pooled = bipartite_matching(tokens.by_image(key_mean(qkv)), r, tokens.prefix)
-                match = Match(*(torch.where(pool[:, None], a, b) for a, b in zip(pooled, pruned, strict=True)))
-            else:
-                match = pruned
+                match = Match(*(torch.where(pool[:, None], a, b) for a, b in zip(pooled, match, strict=True)))
             if self.order == "map":
                 match = match._replace(rows=sort_rows(match.rows, tokens))
         if not self.proportional:
             tokens = tokens.with_sizes(None)
+        if not self.threshold:  # nothing was ever pooled
+            return tokens.take(rows_of(match.rows, tokens), (match.rows.shape[1],) * tokens.batch)
         return merge(tokens, match, pool[:, None].expand_as(match.sources))
 
     def decide(self, tokens: TokenSet, qkv: QKV) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
-"""Count what detectors compute on pictures, selectors included: mean and spread over the pictures, by part of the net
-and by operator. A multiply-add is 2. Not counted: elementwise work, norms, softmax, resizes, RoIAlign, NMS.
+"""Count what detectors, segmentors and classifiers compute on pictures: mean and spread over the pictures, by part of
+the net (what a method computes to decide is the part "reducer") and by operator. A multiply-add is 2. Not counted:
+elementwise work, norms, softmax, resizes, RoIAlign, NMS.
 
     python tools/analysis_tools/get_flops.py configs/mask_rcnn/vit-adapter-t-3x.py
     python tools/analysis_tools/get_flops.py CONFIG --checkpoint FILE --images data/coco/val2017 --number 100
@@ -29,8 +30,11 @@ def parse_args():
                         help="weights, one file per config (default: fresh ones, cut at exactly the config's ratios)")
     parser.add_argument("--images", metavar="FOLDER", help="pictures to count on, through the test pipeline")
     parser.add_argument("--number", type=int, default=20, metavar="N", help="how many of them (default: 20)")
-    parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"),
-                        help="without --images, of one painted picture (default: 800 1344)")
+    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+                        help="without --images, of the painted pictures (default: what the model was made for; "
+                        "detectors 800 1344)")
+    parser.add_argument("--part", choices=("net", "backbone"), default="net", help="what is counted (default: net)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     return parser.parse_args()
@@ -39,33 +43,35 @@ def parse_args():
 def check(args):
     if args.checkpoint and len(args.checkpoint) != len(args.configs):
         raise ConfigError(f"--checkpoint has {len(args.checkpoint)} files for {len(args.configs)} configs: one each")
-    if args.number < 1 or min(args.shape) < 64:
-        raise ConfigError("--number must be at least 1, both sides of --shape at least 64 pixels")
+    if args.number < 1 or args.batch < 1 or min(args.shape or [32]) < 32:
+        raise ConfigError("--number and --batch must be at least 1, both sides of --shape at least 32 pixels")
 
 
 def count(config, checkpoint, args):
     """One row."""
-    setting = Setting(part="net", device=args.device, images=args.images, repeats=args.number)
-    subject = Subject(Case(config, checkpoint, shape=tuple(args.shape)), setting)
-    counts = subject.counts
-    gflops = {part: [c.parts[part] / 1e9 for c in counts] for part in PARTS}
-    operators = {name: statistics.mean(c.operators.get(name, 0) for c in counts) / 1e9
+    repeats = -(-args.number // args.batch)
+    setting = Setting(part=args.part, device=args.device, images=args.images, repeats=repeats)
+    subject = Subject(Case(config, checkpoint, batch=args.batch, shape=args.shape and tuple(args.shape)), setting)
+    counts, size = subject.counts, args.batch
+    gflops = {part: [c.parts[part] / size / 1e9 for c in counts] for part in PARTS}
+    operators = {name: statistics.mean(c.operators.get(name, 0) for c in counts) / size / 1e9
                  for name in sorted({name for c in counts for name in c.operators})}
     blocks, formula = (sum(n) for n in zip(*((c.parts["blocks"], c.formula) for c in counts), strict=True))
     return row(
-        config=config, checkpoint=checkpoint, keep=subject.kept, images=args.images, pictures=len(counts),
+        config=config, checkpoint=checkpoint, keep=subject.kept, images=args.images, part=args.part, batch=size,
+        pictures=len(counts) * size,
         **counted(counts, subject.model.backbone),
         gflops_by_part={part: statistics.mean(values) for part, values in gflops.items()},
         gflops_by_part_std={part: statistics.pstdev(values) for part, values in gflops.items()},
-        gflops_by_operator=operators, formula_gflops=formula / len(counts) / 1e9,
+        gflops_by_operator=operators, formula_gflops=formula / len(counts) / size / 1e9,
         formula_deviation=blocks / formula - 1)
 
 
 def say(r):
     """The row for the terminal."""
     print(f"\n{r['config']}: {r['gflops']:.2f} GFLOPs a picture (multiply-add = 2; half as many GMACs), standard "
-          f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures; tokens kept: {r['keep']}, "
-          f"{r['keep_ratio']:.0%} in the pruned blocks")
+          f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures in batches of {r['batch']}; tokens kept: "
+          f"{r['keep']}, {r['keep_ratio']:.0%} in the pruned blocks")
     for part in PARTS:
         print(f"  {part:<18}{r['gflops_by_part'][part]:10.3f} +- {r['gflops_by_part_std'][part]:.3f}")
     for name, value in sorted(r["gflops_by_operator"].items(), key=lambda item: -item[1]):

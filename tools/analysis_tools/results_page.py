@@ -34,8 +34,9 @@ MODELS = [["model", "model"], ["ratio_scale", "scale"], ["box_AP", "box AP"], ["
           ["part", "part"], ["precision", "type"], ["execution", "execution"], ["batch", "batch"],
           ["positions", "tokens"], ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
           ["speedup_vs_first", "times faster than the first"], ["speedup_vs_first_quartiles", "quartiles"],
-          ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"], ["ms_heads", "heads ms"], ["gflops", "GFLOPs"],
-          ["block_gmacs", "GMACs of the blocks"], ["detections", "detections"], ["peak_mb", "peak MiB"]]
+          ["flops_ratio", "FLOPs to the dense model's"], ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"],
+          ["ms_heads", "heads ms"], ["gflops", "GFLOPs"], ["block_gmacs", "GMACs of the blocks"],
+          ["detections", "detections"], ["peak_mb", "peak MiB"]]
 PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
 # What of a row of models the README shows, and from which file.
 README_TABLE = "30_speed_backbone_s"
