@@ -100,7 +100,8 @@ def test_config(path, pictures, tmp_path):
     assert (used < 1).any() == (reducer is not None)
 
 
-DOCUMENTED = re.findall(r"```python\n(_base_ = '\./.*?)```", (ROOT / "docs" / "classification.md").read_text(), re.DOTALL)
+DOCS = (ROOT / "docs" / "classification.md").read_text()
+DOCUMENTED = re.findall(r"```python\n(_base_ = '\./.*?)```", DOCS, re.DOTALL)
 
 
 @pytest.mark.parametrize("text", DOCUMENTED)

@@ -75,7 +75,7 @@ def test_mistakes_end_with_one_sentence(project):
     config, checkpoint = DIGITS / "deit-nano_digits.py", "work_dirs/deit-nano_digits/epoch_1.pth"
     imagenet = ROOT / "configs" / "deit" / "deit-s.py"
     for command, sentence in [
-        (["test.py", config, checkpoint, "--eval", "bbox"], "--eval bbox is not a metric of a classifier: write top1"),
+        (["test.py", config, checkpoint, "--eval", "bbox"], "--eval bbox is not a metric of Accuracy: choose from"),
         (["test.py", imagenet, checkpoint], "data/imagenet/val/ does not exist: put the images there"),
         (["train.py", imagenet], "data/imagenet/train/ does not exist: put the images there"),
         (["test.py", config, checkpoint, "--cfg-options", "model.backbone.model_name=deit_tinny_patch16_224"],
