@@ -30,8 +30,10 @@ READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT) oper
 # This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
 # Waiting threads sleep: spinning ones make training ten times slower as soon as another program wants a core.
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
-# What gpu-check times: the dense and the pruned published model of size S.
+# What gpu-check times: the dense and the pruned published detector of size S, and DeiT-S with every method.
 PAIR := configs/mask_rcnn/vit-adapter-s-3x.py configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py
+DEITS := $(patsubst %,configs/deit/%.py,deit-s ppt_deit-s_r50 ablations/ppt_deit-s_r50_prune ablations/ppt_deit-s_r50_pool \
+	tome_deit-s_r13 evit_deit-s evit_deit-s_no-fuse evovit_deit-s dynamicvit_deit-s svit_deit-s random_deit-s)
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
@@ -75,6 +77,12 @@ gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests ma
 		$(RUN) speed_test.py --device cuda --precision bf16 --fuse-conv-bn --channels-last $$option --batch $$batch \
 			--part $$part --models $(PAIR) --json work_dirs/gpu-check/speed_s_$${part}_$${way}_batch$$batch.json || exit; \
 	done; done; done
+	@for batch in 1 32 256; do for way in eager compile cuda-graph; do \
+		option=$$([ $$way = eager ] || echo --$$way); models="$(DEITS)"; \
+		[ $$way != eager ] || models="$$models configs/deit/ats_deit-s.py"; \
+		$(RUN) speed_test.py --device cuda --precision fp16 $$option --batch $$batch --shape 224 224 --part backbone \
+			--models $$models --json work_dirs/gpu-check/speed_deit-s_$${way}_batch$$batch.json || exit; \
+	done; done
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache
