@@ -4,24 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
+from reducers import ALL, reduced
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmcv_custom.acceleration import compile_backbone
 from mmseg_custom import PlainViTBackbone
-from token_pruning import Trace
+from token_pruning import METHODS, Trace
 
 SMALL = dict(img_size=64, embed_dim=24, depth=4, num_heads=3)
-REDUCERS = [
-    dict(type="SViT", blocks=[2, 3], keep_ratio=0.5),
-    dict(type="Random", blocks=[1, 3], keep_ratio=[0.7, 0.4]),
-    dict(type="ToMe", r=4),
-    dict(type="PPT", r=4, blocks=[1, 2], threshold=1e-4),
-    dict(type="EViT"),
-    dict(type="EvoViT"),
-    dict(type="DynamicViT"),
-    dict(type="ATS"),
-]
+REDUCERS = [reduced(dict(type=name)) for name in ALL]
 
 
 def a_backbone(**more):
@@ -96,7 +88,10 @@ def test_registered_and_initialised_by_config_only():
         a_backbone(init_cfg=dict(type="Kaiming")).init_weights()
 
 
-@pytest.mark.parametrize("reducer", [None, *REDUCERS[:1], *REDUCERS[2:4]], ids=lambda r: r["type"] if r else "dense")
+COMPILED = [None, *(r for r in REDUCERS if METHODS[r["type"]].fixed_shapes)]
+
+
+@pytest.mark.parametrize("reducer", COMPILED, ids=lambda r: r["type"] if r else "dense")
 def test_it_compiles_into_one_graph(reducer):
     model = nn.Module()
     model.backbone = a_backbone(reducer=reducer, class_token=True, out_indices=[1, 3])
