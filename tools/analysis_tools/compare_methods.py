@@ -5,8 +5,9 @@ after fine-tuning from them, with the same recipe, budget and seeds.
         configs/deit/digits/{tome,ppt,evit}_deit-nano_digits.py --seeds 0 1 2 --work-dir work_dirs/digits_methods
 
 The first config is the dense model, the others fine-tune it (a config without a reducer among them shows what the
-further epochs alone are worth). Rows go to rows.json in the work dir, accuracy against GMACs to methods.png. Run again,
-it goes on where it stopped: what is trained or measured is not done twice.
+further epochs alone are worth). Every evaluation goes to rows.json in the work dir, one row per method to summary.json,
+accuracy against GMACs to methods.png. Run again, it goes on where it stopped: what is trained or measured is not done
+twice.
 """
 
 import argparse
@@ -22,7 +23,6 @@ from mmcv_custom.launch import run
 from mmcv_custom.steps import ROOT, call, settle, train
 from ops.results import row, write_json
 
-STAGES = ("dense", "off the shelf", "fine-tuned")
 # Methods whose selection is random before it was trained: off the shelf they say nothing.
 LEARNED = ("SViT", "DynamicViT")
 # Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
@@ -85,46 +85,52 @@ def one_seed(args, folder, seed):
 
 
 def summary(rows):
-    """(model, stage) -> (mean score, standard deviation, mean GMACs), in the order of the rows."""
-    found = {}
-    for key in dict.fromkeys((r["model"], r["stage"]) for r in rows):
-        own = [r for r in rows if (r["model"], r["stage"]) == key]
-        scores = [r["score"] for r in own]
-        found[key] = (statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0,
-                      statistics.mean(r["gmacs"] for r in own))
+    """One row per model: means over the seeds, standard deviations, and every seed's score. The dense model's score is
+    its "off the shelf"."""
+    found = []
+    dense = statistics.mean(r["gmacs"] for r in rows if r["stage"] == "dense")
+    for name in dict.fromkeys(r["model"] for r in rows):
+        own = [r for r in rows if r["model"] == name]
+        tuned = [r for r in own if r["stage"] == "fine-tuned"]
+        gmacs = statistics.mean(r["gmacs"] for r in tuned)
+        fields = dict(model=name, config=own[-1]["config"], metric=own[0]["metric"], seeds=len(tuned), gmacs=gmacs,
+                      gmacs_ratio=gmacs / dense)
+        shelf = [r for r in own if r["stage"] != "fine-tuned"]
+        for field, part in (("off_the_shelf", shelf), ("fine_tuned", tuned)):
+            scores = [r["score"] for r in part]
+            if scores:
+                fields |= {field: statistics.mean(scores), f"{field}_by_seed": scores,
+                           f"{field}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0}
+        found.append(row(**fields))
     return found
 
 
-def report(rows):
-    """The table for the terminal."""
-    found, seeds = summary(rows), len({r["seed"] for r in rows})
-    dense, _, dense_gmacs = found["dense", "dense"]
-    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}   ({rows[0]['metric']}, "
-             f"{'one seed' if seeds == 1 else f'mean and standard deviation of {seeds} seeds'})"]
-    for name in dict.fromkeys(name for name, _ in found):
-        cells = [found.get((name, stage)) for stage in STAGES]
-        if name == "dense":
-            cells[1] = cells[0]
-        gmacs = next(cell[2] for cell in reversed(cells) if cell)
-        shown = [f"{cell[0]:.2f} +- {cell[1]:.2f}" if cell else "-" for cell in cells[1:]]
-        lines.append(f"{name:<28}{gmacs:>9.4f}{gmacs / dense_gmacs:>10.3f}   {shown[0]:<18}{shown[1]:<18}")
-    return "\n".join([*lines, "", f"Dense: {dense:.2f}. A multiply-add is 1. Off the shelf: the dense weights as they are, of "
-                      "which learned selections have none."])
+def report(table):
+    """The ``summary`` for the terminal."""
+    seeds = table[0]["seeds"]
+    said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
+    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}   "
+             f"({table[0]['metric']}, {said})"]
+    for r in table:
+        shown = [f"{r[field]:.2f} +- {r[field + '_std']:.2f}" if field in r else "-"
+                 for field in ("off_the_shelf", "fine_tuned")]
+        lines.append(f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}")
+    return "\n".join([*lines, "", "A multiply-add is 1. Off the shelf: the dense weights as they are, of which learned "
+                      "selections have none."])
 
 
-def draw(rows, path):
+def draw(table, path):
     """Score against GMACs: hollow off the shelf, filled fine-tuned; bars are standard deviations over seeds."""
     axes = (figure := Figure(figsize=(7.5, 4.5), layout="constrained")).subplots()
-    found = summary(rows)
-    names = [name for name in dict.fromkeys(name for name, _ in found) if name != "dense"]
-    looks = {"dense": ("#000000", "*")} | dict(zip(names, LOOKS * len(names), strict=False))
-    for (name, stage), (score, spread, gmacs) in found.items():
-        colour, marker = looks[name]
-        hollow = stage == "off the shelf"
-        axes.errorbar(gmacs, score, spread, color=colour, marker=marker, markersize=11 if name == "dense" else 8,
-                      markerfacecolor="white" if hollow else colour, linestyle="", capsize=3,
-                      label=None if hollow or (name, stage) == ("dense", "fine-tuned") else name)
-    axes.set(xlabel="GMACs of a picture (a multiply-add is 1)", ylabel=rows[0]["metric"],
+    looks = dict(zip((r["model"] for r in table), [("#000000", "*"), *LOOKS * len(table)], strict=False))
+    for r in table:
+        colour, marker = looks[r["model"]]
+        for field, fill in (("off_the_shelf", "white"), ("fine_tuned", colour)):
+            if field in r:
+                axes.errorbar(r["gmacs"], r[field], r[f"{field}_std"], color=colour, marker=marker, markersize=9,
+                              markerfacecolor=fill, linestyle="", capsize=3,
+                              label=r["model"] if fill == colour else None)
+    axes.set(xlabel="GMACs of a picture (a multiply-add is 1)", ylabel=table[0]["metric"],
              title="hollow: off the shelf, filled: fine-tuned")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -141,8 +147,10 @@ def main():
            epochs=list(args.epochs), metric=args.metric)
     rows = [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
     write_json(folder / "rows.json", rows)
-    draw(rows, folder / "methods.png")
-    print("\n" + report(rows))
+    table = summary(rows)
+    write_json(folder / "summary.json", table)
+    draw(table, folder / "methods.png")
+    print("\n" + report(table))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ MODELS = [["model", "model"], ["ratio_scale", "scale"], ["box_AP", "box AP"], ["
           ["flops_ratio", "FLOPs to the dense model's"], ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"],
           ["ms_heads", "heads ms"], ["gflops", "GFLOPs"], ["block_gmacs", "GMACs of the blocks"],
           ["detections", "detections"], ["peak_mb", "peak MiB"]]
+METHODS = [["model", "model"], ["gmacs", "GMACs"], ["gmacs_ratio", "of the dense model's"],
+           ["off_the_shelf", "off the shelf"], ["off_the_shelf_std", "+-"], ["fine_tuned", "fine-tuned"],
+           ["fine_tuned_std", "+-"], ["seeds", "seeds"], ["metric", "metric"]]
+# By a field that only such rows have; all others are of detectors.
+KINDS = {"ms_median": MODELS, "case": OPERATORS, "fine_tuned": METHODS}
 PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
 # What of a row of models the README shows, and from which file.
 README_TABLE = "30_speed_backbone_s"
@@ -117,7 +122,7 @@ def main():
         if not (args.name and args.title):
             parser.error("--add needs --name and --title")
         rows = json.loads(Path(args.add).read_text())
-        columns = MODELS if "ms_median" in rows[0] else OPERATORS if "case" in rows[0] else DETECTION
+        columns = next((found for field, found in KINDS.items() if field in rows[0]), DETECTION)
         target = ROOT / "docs" / args.page / f"{args.name}.json"
         if args.plot:
             shutil.copyfile(args.plot, target.with_suffix(".png"))

@@ -1,0 +1,79 @@
+"""What compare_methods.py makes of evaluations; the trainings themselves are those of tools/train.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tools" / "analysis_tools"
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    import compare_methods
+
+    return compare_methods
+
+
+DIGITS = ROOT / "configs/deit/digits"
+
+
+def scores(name, seed, tuned):
+    """Made-up scores of one evaluation."""
+    top1 = {"dense": 90.0, "tome": 80.0 + 5 * tuned, "svit": 70.0}[name] + seed
+    return {"accuracy/top1": top1, "cost/gmacs": 2.0 if name == "dense" else 1.0, "cost/gmacs_std": 0.0,
+            "cost/keep_ratio": [1.0]}
+
+
+def a_folder(tmp_path, tool, monkeypatch):
+    """A work dir in which everything is trained and evaluated."""
+    calls = []
+    monkeypatch.setattr(tool, "call", lambda *command: calls.append(command))
+    monkeypatch.setattr(tool, "train", lambda config, folder, seed, *rest: Path(folder) / "epoch.pth")
+    for seed in (0, 1):
+        here = tmp_path / f"seed_{seed}"
+        here.mkdir()
+        files = {"dense": ("dense", 0), "tome_deit-nano_digits_shelf": ("tome", 0),
+                 "tome_deit-nano_digits_tuned": ("tome", 1), "svit_deit-nano_digits_tuned": ("svit", 1),
+                 "deit-nano_digits_ftune_tuned": ("dense", 1)}
+        for name, (kind, tuned) in files.items():
+            (here / f"{name}.json").write_text(json.dumps(scores(kind, seed, tuned)))
+    return calls
+
+
+def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
+    calls = a_folder(tmp_path, tool, monkeypatch)
+    methods = [str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits",
+                                                 "svit_deit-nano_digits")]
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"), *methods, "--seeds",
+                                      "0", "1", "--work-dir", str(tmp_path)])
+    tool.main()
+    assert not calls  # a learned selection is not evaluated off the shelf, the rest was there
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(r["model"], r["stage"]) for r in rows[:5]] == [
+        ("dense", "dense"), ("dense", "fine-tuned"), ("ToMe", "off the shelf"), ("ToMe", "fine-tuned"),
+        ("SViT", "fine-tuned")]
+    dense, tome, svit = json.loads((tmp_path / "summary.json").read_text())
+    assert (dense["off_the_shelf"], tome["off_the_shelf"], tome["fine_tuned"]) == (90.5, 80.5, 85.5)
+    assert tome["fine_tuned_by_seed"] == [85.0, 86.0] and tome["fine_tuned_std"] == pytest.approx(0.5**0.5)
+    assert tome["gmacs_ratio"] == 0.5 and "off_the_shelf" not in svit and {"command", "commit"} <= svit.keys()
+    assert (tmp_path / "methods.png").stat().st_size > 0
+    assert "85.50 +- 0.71" in capsys.readouterr().out
+
+
+def test_a_metric_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):
+    a_folder(tmp_path, tool, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"),
+                                      str(DIGITS / "tome_deit-nano_digits.py"), "--metric", "mIoU", "--work-dir",
+                                      str(tmp_path)])
+    with pytest.raises(tool.ConfigError, match="--metric mIoU is not among the scores"):
+        tool.main()
+
+
+def test_a_config_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", "nothing.py", "neither.py", "--work-dir", str(tmp_path)])
+    with pytest.raises(tool.ConfigError, match="config nothing.py does not exist"):
+        tool.main()
