@@ -19,7 +19,7 @@ import torch
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
-from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, measure, notes, table, write_csv
+from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, check_device, measure, notes, table, write_csv
 from ops.results import write_json
 
 PUBLISHED = [f"configs/mask_rcnn/{name}.py" for name in (
@@ -79,13 +79,8 @@ def _keep(text):
 
 def check(args):
     """End on options that do not go together, before any model is built."""
-    try:
-        device = torch.device(args.device)
-    except RuntimeError:
-        raise ConfigError(f"--device {args.device} is no device: write cpu, cuda or cuda:0") from None
+    device = check_device(args.device)
     wrong = {
-        f"--device {args.device}: torch sees no such CUDA device":
-            device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count(),
         "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0":
             args.repeats < 2 or args.batch < 1 or args.warmup < 0,
         f"--shape {args.shape}: both sides must be at least 32 pixels": args.shape and min(args.shape) < 32,

@@ -1,6 +1,8 @@
-"""Measuring models in turns: what ``speed_test.py``, ``get_flops.py`` and ``plot_tradeoff.py`` stand on."""
+"""Measuring models in turns: what speed_test.py, get_flops.py, plot_tradeoff.py and calibrate.py stand on."""
 
-from .subject import PARTS, PRECISIONS, Case, Setting, Subject, counted, measure
+from .loaded import PARTS, PRECISIONS, Case, Loaded, Setting, check_device
+from .subject import Subject, counted, measure
 from .table import notes, table, write_csv
 
-__all__ = ["PARTS", "PRECISIONS", "Case", "Setting", "Subject", "counted", "measure", "notes", "table", "write_csv"]
+__all__ = ["PARTS", "PRECISIONS", "Case", "Loaded", "Setting", "Subject", "check_device", "counted", "measure",
+           "notes", "table", "write_csv"]

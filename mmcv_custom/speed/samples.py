@@ -5,6 +5,7 @@ Shapes: h x w pixels, n objects.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
     """Up to ``number`` batches of ``size`` pictures, as a data loader of the config's task hands them on.
 
     Args:
-        folder: its first pictures by name, through the test pipeline; None paints one batch of ``shape`` (h, w).
+        folder: its first pictures by name (of class folders, one from each in turn), through the test pipeline; None
+            paints one batch of ``shape`` (h, w).
         annotated: with made-up labels, boxes and masks, for a training step.
 
     Raises:
@@ -65,11 +67,18 @@ def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
 def _files(folder: str, number: int, least: int) -> list[Path]:
     if not Path(folder).is_dir():
         raise DataError(f"--images {folder} is not a folder: give one that holds pictures")
-    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in SUFFIXES)
+    files = _pictures(Path(folder))
+    if not files:
+        columns = [_pictures(inner) for inner in sorted(Path(folder).iterdir()) if inner.is_dir()]
+        files = [file for line in zip_longest(*columns) for file in line if file]
     if len(files) < least:
         raise DataError(f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
                         f"of {least}: give another folder or a smaller batch")
     return files[:number]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
 
 
 def _painted(height: int, width: int, seed: int) -> dict:

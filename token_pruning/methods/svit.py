@@ -74,6 +74,8 @@ class SViT(Reducer):
         ValueError: an argument is out of its range or two do not fit together.
     """
 
+    dial = ("ratio_scale", 0.0, 10.0)
+
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None,
                  reuse: bool = True, inherit: bool = False, preserve: bool = True, gate: str = "mlp",
