@@ -186,5 +186,5 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
 
 
 def test_a_dense_model_has_no_ratio_to_scale():
-    with pytest.raises(ConfigError, match="no reducer whose ratio"):
-        speed.Subject(case(DENSE, ratio_scale=0.5), speed.Setting())
+    with pytest.raises(ConfigError, match="no reducer whose ratio_scale could be set"):
+        speed.Subject(case(DENSE, dial=("ratio_scale", 0.5)), speed.Setting())
