@@ -68,9 +68,10 @@ def versions() -> dict:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write JSON under a temporary name and move it into place: a reader never meets half a file."""
+    """Write JSON under a temporary name and move it into place: a reader never meets half a file. Scalars of numpy and
+    torch (mmseg's scores are such) become numbers."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.write_text(json.dumps(content, indent=1, default=lambda scalar: scalar.item()) + "\n")
     os.replace(part, path)

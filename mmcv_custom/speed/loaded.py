@@ -35,14 +35,14 @@ class Case:
     Attributes:
         keep: "checkpoint" as its selectors decide, "config" exactly the config's ratios, a number the reducer's
             ``keep_ratio``; None is "checkpoint" where there is one, else "config".
-        ratio_scale: the reducer's dial at test time; None leaves the config's.
+        dial: (argument, value) of the reducer; None leaves the config's.
         shape: (height, width) of painted pictures; None is what the model was made for (detectors: 800 x 1344).
     """
 
     config: str
     checkpoint: str | None = None
     keep: str | float | None = None
-    ratio_scale: float | None = None
+    dial: tuple[str, float] | None = None
     batch: int = 1
     shape: tuple[int, int] | None = None
 
@@ -140,12 +140,13 @@ def _configured(case: Case) -> tuple[Config, str]:
     cfg = load_config(case.config, argparse.Namespace(cfg_options={}, local_rank=0, launcher="none", work_dir=None))
     reducer = cfg.model.backbone.get("reducer")
     if reducer is None:
-        if case.ratio_scale is not None:
-            raise ConfigError(f"config {case.config} has no reducer whose ratio could be scaled: give a pruned one")
+        if case.dial is not None:
+            raise ConfigError(f"config {case.config} has no reducer whose {case.dial[0]} could be set: give a pruned "
+                              "one")
         return cfg, "dense"
     known = inspect.signature(METHODS[reducer.type]).parameters
-    if case.ratio_scale is not None:
-        _set(reducer, known, "ratio_scale", case.ratio_scale)
+    if case.dial is not None:
+        _set(reducer, known, *case.dial)
     keep = case.keep or ("config" if case.checkpoint is None else "checkpoint")
     if keep == "checkpoint":
         if case.checkpoint is None:

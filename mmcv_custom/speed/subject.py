@@ -55,7 +55,8 @@ class Subject(Loaded):
         found = dict(
             model=Path(self.case.config).stem, config=self.case.config, checkpoint=self.case.checkpoint,
             weights="random" if self.case.checkpoint is None else "trained", keep=self.kept,
-            ratio_scale=self.case.ratio_scale, batch=self.case.batch, shape=shape or None, **asdict(self.setting),
+            dial=self.case.dial and self.case.dial[0], dial_value=self.case.dial and self.case.dial[1],
+            batch=self.case.batch, shape=shape or None, **asdict(self.setting),
             pictures=len(self.data) * self.case.batch, ms_median=ms, ms_quartiles=quartiles(total),
             ms_per_picture=ms / self.case.batch)
         for name, other in others.items():

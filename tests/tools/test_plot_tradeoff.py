@@ -36,16 +36,49 @@ def test_rows_and_picture(project):
                           cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((project / "out/rows.json").read_text())
-    assert [row["ratio_scale"] for row in rows] == [None, 0.4, 1.0]
+    assert [row["dial_value"] for row in rows] == [None, 0.4, 1.0]
     assert all({"box_AP", "mask_AP", "gflops", "ms_median", "commit", "versions"} <= row.keys() for row in rows)
     assert rows[1]["gflops"] < rows[2]["gflops"] < rows[0]["gflops"]
     assert rows[1]["keep"] == "as trained"
     assert (project / "out/tradeoff.png").stat().st_size > 10000
 
 
+@pytest.mark.parametrize(("folder", "names", "metric", "sizes"), [
+    ("deit/digits", ("deit-nano_digits", "tome_deit-nano_digits"), "top1", (32, 32)),
+    ("segmentation", ("vit-nano_linear_camvid-352", "vit-nano-tome_linear_camvid-352"), "mIoU", (360, 480)),
+], ids=["classifier", "segmentor"])
+def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_path):
+    from PIL import Image
+
+    from mmcv_custom.speed.samples import scene
+
+    dense, pruned = (ROOT / "configs" / folder / f"{name}.py" for name in names)
+    torch.save(dict(state_dict=Subject(Case(str(dense)), Setting(part="backbone")).model.state_dict()),
+               tmp_path / "dense.pth")
+    classes = [f"data/digits/val/{i}" for i in range(10)] if metric == "top1" else ["data/camvid/images/val"]
+    for i, name in enumerate(classes):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(scene(*sizes, i)).save(tmp_path / name / "a.png")
+    if metric == "mIoU":
+        (tmp_path / "data/camvid/labels/val").mkdir(parents=True)
+        Image.fromarray(torch.ones(sizes, dtype=torch.uint8).numpy()).save(tmp_path / "data/camvid/labels/val/a.png")
+    options = f"dense.pth --dense {dense}=dense.pth --values 4 8 --timed 2 --images {classes[0]} --out out"
+    if metric == "top1":
+        options = options.replace(classes[0], "data/digits/val")
+    else:
+        options += " --part backbone"
+    done = subprocess.run([sys.executable, str(TOOL), str(pruned), *options.split(), "--device", "cpu"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "out/rows.json").read_text())
+    assert [(row["dial"], row["dial_value"]) for row in rows] == [(None, None), ("r", 4), ("r", 8)]
+    assert rows[2]["gflops"] < rows[1]["gflops"] < rows[0]["gflops"] and all(0 <= row[metric] <= 100 for row in rows)
+    assert (tmp_path / "out/tradeoff.png").stat().st_size > 10000 and "r 8" in done.stdout
+
+
 @pytest.mark.parametrize(("options", "sentence"), [
     (["nowhere.pth"], "checkpoint 'nowhere.pth'"),
-    (["pruned.pth", "--scales", "0"], "--scales must be greater than 0"),
+    (["pruned.pth", "--values", "0"], "--values of ratio_scale must be given and greater than 0"),
     (["pruned.pth", "--dense", DENSE], "does not exist"),
 ])
 def test_a_wrong_option_ends_with_one_sentence(project, monkeypatch, capsys, options, sentence):

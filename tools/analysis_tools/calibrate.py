@@ -95,7 +95,9 @@ def search(model, dial, args):
         value = dial.value(position)
         model.turn(dial.name, value)
         measured = read(model, args)
-        print(f"  {dial.name} = {value}: {measured[field]:.4g} {unit}{spread(measured, args)}", flush=True)
+        spread = quartiles_of(measured, args)
+        spread = f", quartiles {spread[0]:.4g} to {spread[1]:.4g}" if spread else ""
+        print(f"  {dial.name} = {value}: {measured[field]:.4g} {unit}{spread}", flush=True)
         return measured[field]
 
     try:
@@ -118,12 +120,10 @@ def read(model, args):
     return model.times(args.repeats) if args.target in TIMED else model.cost()
 
 
-def spread(measured, args):
-    """Behind a measured value."""
-    if args.target in TIMED:
-        low, high = measured["ms_quartiles" if args.target == "ms" else "speedup_vs_dense_quartiles"]
-        return f", quartiles {low:.4g} to {high:.4g}"
-    return ""
+def quartiles_of(measured, args):
+    """Of a target that is timed, else None."""
+    return measured[dict(ms="ms_quartiles", speedup="speedup_vs_dense_quartiles")[args.target]] \
+        if args.target in TIMED else None
 
 
 def dense(model, args):
@@ -142,11 +142,9 @@ def result(model, dial, found, args):
         fields |= model.times(2 * args.repeats)
     field, _ = TARGETS[args.target]
     reached = fields[field]
-    if args.target in TIMED:
-        low, high = fields[f"{'ms' if args.target == 'ms' else field}_quartiles"]
-        met = low <= args.wanted <= high
-    else:
-        met = abs(reached - args.wanted) <= TOLERANCE * args.wanted
+    low, high = quartiles_of(fields, args) or (reached, reached)
+    tolerance = args.wanted * (TIME_TOLERANCE if args.target in TIMED else TOLERANCE)
+    met = low - tolerance <= args.wanted <= high + tolerance
     sides = [dict(value=dial.value(x), reached=found.costs[x]) for x in (found.below, found.above)]
     return row(
         config=args.config, checkpoint=args.checkpoint, weights="trained" if args.checkpoint else "random",
@@ -160,7 +158,9 @@ def sentences(r):
     """The row for people."""
     unit = TARGETS[r["target"]][1]
     found = [f"{r['method']} with {r['dial']} = {r['value']}: {r['reached']:.4g} {unit}, wanted {r['wanted']:g}"]
-    if not r["met"]:
+    if not r["met"] and r["target"] in TIMED:
+        found.append("measured once more it is another than in the search: use more --repeats on a quieter machine")
+    elif not r["met"]:
         found.append("the nearest on either side: " + ", ".join(
             f"{side['value']} makes it {side['reached']:.4g}" for side in r["neighbours"]))
     found.append(

@@ -1,11 +1,11 @@
-"""What the dial at test time buys: AP against time and against operations of one pruned detector, at several scales of
-its keep probabilities, without any training.
+"""What a method's dial buys at test time: scores against time and against operations of one pruned model, at several
+values of the dial (SViT: the scale of its keep probabilities), without any training.
 
-    python tools/analysis_tools/plot_tradeoff.py CONFIG CHECKPOINT --scales 0.4 0.6 0.8 1.0 1.2 \\
+    python tools/analysis_tools/plot_tradeoff.py CONFIG CHECKPOINT --values 0.4 0.6 0.8 1.0 1.2 \\
         --dense CONFIG=CHECKPOINT --images data/coco/val2017 --out work_dirs/tradeoff
 
-AP comes from tools/test.py on the config's test data; time (in turns with all others) and operations from the first
-pictures of --images. Writes rows.json and tradeoff.png.
+Scores (AP, top-1, mIoU) come from tools/test.py on the config's test data; time (in turns with all others) and
+operations from the first pictures of --images. Writes rows.json and tradeoff.png.
 """
 
 import argparse
@@ -15,25 +15,34 @@ from pathlib import Path
 import torch
 
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import run
+from mmcv_custom.launch import add_common_options, load_config, run
 from mmcv_custom.speed import PARTS, Case, Setting, measure
 from mmcv_custom.steps import call
 from ops.results import write_json
+from token_pruning import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-METRICS = {"box_AP": "coco/bbox_mAP", "box_AP50": "coco/bbox_mAP_50", "mask_AP": "coco/segm_mAP",
-           "mask_AP50": "coco/segm_mAP_50"}
+# Of each task, what its evaluator gives under which name; the first two are drawn.
+METRICS = [
+    {"box_AP": "coco/bbox_mAP", "mask_AP": "coco/segm_mAP", "box_AP50": "coco/bbox_mAP_50",
+     "mask_AP50": "coco/segm_mAP_50"},
+    {"top1": "accuracy/top1"},
+    {"mIoU": "mIoU"},
+]
+VALUES = dict(ratio_scale=[0.4, 0.6, 0.8, 1.0, 1.2], keep_ratio=[0.3, 0.5, 0.7, 0.9])
 PANELS = {"ms_median": "ms per picture", "gflops": "GFLOPs per picture (multiply-add = 2)"}
-LINES = {"box_AP": ("#0072B2", "o"), "mask_AP": ("#D55E00", "s")}  # of Okabe and Ito's palette
+LINES = (("#0072B2", "o"), ("#D55E00", "s"))  # of Okabe and Ito's palette
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="of a pruned detector")
+    parser.add_argument("config", help="of a pruned model")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("--scales", nargs="+", type=float, default=[0.4, 0.6, 0.8, 1.0, 1.2], metavar="S",
-                        help="ratio_scale of the reducer (default: 0.4 0.6 0.8 1.0 1.2)")
-    parser.add_argument("--dense", metavar="CONFIG=CHECKPOINT", help="the dense detector, for comparison")
+    parser.add_argument("--dial", metavar="NAME", help="argument of the reducer (default: the method's own dial)")
+    parser.add_argument("--values", "--scales", nargs="+", type=_number, metavar="V",
+                        help="of the dial (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 "
+                        "0.9)")
+    parser.add_argument("--dense", metavar="CONFIG=CHECKPOINT", help="the dense model, for comparison")
     parser.add_argument("--images", required=True, metavar="FOLDER", help="pictures to time and count on")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
     parser.add_argument("--part", choices=PARTS[:2], default="net", help="what is timed (default: net)")
@@ -42,11 +51,23 @@ def parse_args():
     return parser.parse_args()
 
 
+def _number(text):
+    return int(text) if text.isdecimal() else float(text)
+
+
 def points(args):
     """The cases, the dense one first: it is what the others' speed is a ratio to."""
-    if any(not scale > 0 for scale in args.scales) or args.timed < 2:
-        raise ConfigError("--scales must be greater than 0, and --timed at least 2 (quartiles need them)")
-    found = [Case(args.config, args.checkpoint, "checkpoint", ratio_scale=scale) for scale in sorted(set(args.scales))]
+    options = argparse.ArgumentParser()
+    add_common_options(options)
+    reducer = load_config(args.config, options.parse_args([])).model.backbone.get("reducer")
+    if reducer is None:
+        raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
+    dial = args.dial or METHODS[reducer["type"]].dial[0]
+    values = args.values or VALUES.get(dial, [])
+    if not values or any(not value > 0 for value in values) or args.timed < 2:
+        raise ConfigError(f"--values of {dial} must be given and greater than 0, and --timed at least 2 (quartiles "
+                          "need them)")
+    found = [Case(args.config, args.checkpoint, "checkpoint", dial=(dial, value)) for value in sorted(set(values))]
     if args.dense:
         config, _, checkpoint = args.dense.partition("=")
         found.insert(0, Case(config, checkpoint))
@@ -58,37 +79,43 @@ def points(args):
 
 def evaluate(case, folder):
     """The scores of one case through tools/test.py."""
-    name = f"scale_{case.ratio_scale}" if case.ratio_scale else "dense"
+    name = "dense" if case.dial is None else "{}_{}".format(*case.dial)
     scores = folder / f"{name}.json"
     command = [ROOT / "tools/test.py", case.config, case.checkpoint, "--work-dir", folder / name, "--scores", scores]
-    if case.ratio_scale:
-        command += ["--cfg-options", f"model.backbone.reducer.ratio_scale={case.ratio_scale}"]
+    if case.dial:
+        command += ["--cfg-options", "model.backbone.reducer.{}={}".format(*case.dial)]
     call(*command)
     found = json.loads(scores.read_text())
-    missing = [metric for metric in METRICS.values() if metric not in found]
-    if missing:
-        raise ConfigError(f"the test_evaluator of {case.config} gives no {missing[0]}: use CocoMetric on bbox and segm")
-    return {name: found[metric] for name, metric in METRICS.items()}
+    for metrics in METRICS:
+        if all(metric in found for metric in metrics.values()):
+            return {name: found[metric] for name, metric in metrics.items()}
+    raise ConfigError(f"the test_evaluator of {case.config} gives {', '.join(found)}: use CocoMetric on bbox and segm, "
+                      "Accuracy, or IoUMetric")
+
+
+def drawn(r):
+    """Names of a row's scores that are drawn."""
+    return next([*metrics][:2] for metrics in METRICS if metrics.keys() <= r.keys())
 
 
 def plot(rows, file):
-    """Two panels: AP against time, AP against operations; the dense model is the open marker."""
+    """Two panels: scores against time and against operations; the dense model is the open marker."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    pruned = [r for r in rows if r["ratio_scale"] is not None]
+    pruned = [r for r in rows if r["dial"] is not None]
     for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
-        for metric, (colour, marker) in LINES.items():
+        for metric, (colour, marker) in zip(drawn(rows[0]), LINES, strict=False):
             words = metric.replace("_", " ")
             axes.plot([r[field] for r in pruned], [r[metric] for r in pruned], color=colour, marker=marker, label=words)
             for r in pruned:
-                axes.annotate(f"{r['ratio_scale']:g}", (r[field], r[metric]), xytext=(0, 6), ha="center",
+                axes.annotate(f"{r['dial_value']:g}", (r[field], r[metric]), xytext=(0, 6), ha="center",
                               textcoords="offset points", fontsize=8)
             for r in rows:
-                if r["ratio_scale"] is None:
+                if r["dial"] is None:
                     axes.plot(r[field], r[metric], color=colour, marker=marker, markersize=10, fillstyle="none",
                               linestyle="none", label=f"{words}, dense")
         if field == "ms_median":
@@ -96,9 +123,9 @@ def plot(rows, file):
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
         axes.margins(y=0.1)
-    panels[0].set(ylabel="AP")
+    panels[0].set(ylabel=", ".join(drawn(rows[0])).replace("_", " "))
     panels[1].legend()
-    figure.suptitle(f"{pruned[0]['model']}: the numbers are ratio_scale")
+    figure.suptitle(f"{pruned[0]['model']}: the numbers are {pruned[0]['dial']}")
     figure.savefig(file, dpi=150)
 
 
@@ -113,8 +140,9 @@ def main():
     write_json(folder / "rows.json", rows)
     plot(rows, folder / "tradeoff.png")
     for r in rows:
-        name = "dense" if r["ratio_scale"] is None else f"scale {r['ratio_scale']:g}"
-        print(f"{name:>10}: box AP {r['box_AP']:.3f}, mask AP {r['mask_AP']:.3f}, kept {r['keep_ratio']:.0%}, "
+        name = "dense" if r["dial"] is None else f"{r['dial']} {r['dial_value']:g}"
+        scores = ", ".join(f"{metric.replace('_', ' ')} {r[metric]:.4g}" for metric in drawn(r))
+        print(f"{name:>18}: {scores}, kept {r['keep_ratio']:.0%}, "
               f"{r['gflops']:.2f} GFLOPs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first")
 
 

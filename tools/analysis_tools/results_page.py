@@ -30,9 +30,10 @@ OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "b
              ["speedup_vs_singles_quartiles", "quartiles"], ["speedup_vs_exact", "packed training against exact"],
              ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
              ["speedup_vs_dense_quartiles", "quartiles"], ["peak_mb", "peak MiB"]]
-MODELS = [["model", "model"], ["ratio_scale", "scale"], ["box_AP", "box AP"], ["mask_AP", "mask AP"],
-          ["part", "part"], ["precision", "type"], ["execution", "execution"], ["batch", "batch"],
-          ["positions", "tokens"], ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
+MODELS = [["model", "model"], ["dial", "dial"], ["dial_value", "its value"], ["box_AP", "box AP"],
+          ["mask_AP", "mask AP"], ["top1", "top-1"], ["mIoU", "mIoU"], ["part", "part"], ["precision", "type"],
+          ["execution", "execution"], ["batch", "batch"], ["positions", "tokens"],
+          ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
           ["speedup_vs_first", "times faster than the first"], ["speedup_vs_first_quartiles", "quartiles"],
           ["flops_ratio", "FLOPs to the dense model's"], ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"],
           ["ms_heads", "heads ms"], ["gflops", "GFLOPs"], ["block_gmacs", "GMACs of the blocks"],
