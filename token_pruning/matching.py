@@ -90,7 +90,8 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
     whole = int if isinstance(r, int) else float
     low = whole(r * (1 - inflection))
     rise = 2 * (r - low)
-    return [whole(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
+    steps = [whole(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
+    return steps if whole is int else [min(step, 0.5) for step in steps]  # more than half cannot go, and 1 is a number
 
 
 def r_of_grid(r: float, grid: tuple[int, int]) -> int:

@@ -165,6 +165,12 @@ def test_without_a_class_token(name):
 
 
 @pytest.mark.parametrize("name", ["PPT", "ToMe"])
+def test_a_rising_share_of_the_grid_stays_a_share_below_a_half(name):
+    reducer = build_reducer(dict(type=name, r=0.4, inflection=1.0), DIM, 12)
+    assert all(0 <= r <= 0.5 for r in reducer.r_of.values()) and max(reducer.r_of.values()) == 0.5
+
+
+@pytest.mark.parametrize("name", ["PPT", "ToMe"])
 def test_taking_more_than_there_is_is_one_sentence(name):
     with pytest.raises(ValueError, match="r is 25, but a grid of 4 x 6 has 24 tokens"):
         forward(a_vit(dict(type=name, r=25)), images())

@@ -1,5 +1,6 @@
 """What compare_methods.py makes of evaluations; the trainings themselves are those of tools/train.py."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -7,15 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / "tools" / "analysis_tools"
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-    import compare_methods
-
-    return compare_methods
+def tool():
+    spec = importlib.util.spec_from_file_location("compare_methods", ROOT / "tools/analysis_tools/compare_methods.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 DIGITS = ROOT / "configs/deit/digits"
