@@ -103,6 +103,9 @@ class Seen:
 def watched(network: nn.Module) -> Iterator[Seen]:
     """``Seen`` of the one forward in the body; filled in when it ends."""
     seen = Seen()
+    if not hasattr(network, "norm"):
+        raise ConfigError("DynamicViTDistillation compares final tokens, and a teacher of type "
+                          f"{type(network).__name__} has none: give a vision transformer")
     handle = network.norm.register_forward_hook(lambda module, args, out: setattr(seen, "tokens", out))
     try:
         with Trace() as trace:

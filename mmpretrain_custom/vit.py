@@ -14,7 +14,7 @@ from token_pruning import Reducer
 
 @MODELS.register_module()
 def TimmViT(model_name: str, reducer: dict | Reducer | None = None, execution: str = "exact",  # noqa: N802
-            **kwargs) -> VisionTransformer:
+            norm_eps: float | None = None, **kwargs) -> VisionTransformer:
     """``timm.create_model`` under ``token_pruning.apply``; with ``reducer=None`` it is the dense model, run by the same
     core. Its names of weights are timm's, so published files fit.
 
@@ -22,13 +22,18 @@ def TimmViT(model_name: str, reducer: dict | Reducer | None = None, execution: s
         model_name: "deit_small_patch16_224" and all others of timm that are a plain ``VisionTransformer``.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None.
         execution: "exact" or "capacity", see ``token_pruning.StackForward``.
+        norm_eps: of the blocks' LayerNorms, where it is not timm's (published SViT classifiers have 1e-5).
         kwargs: of the timm model: num_classes, img_size, drop_path_rate, embed_dim, ...
 
     Raises:
         ValueError: timm has no model of that name, or the reducer does not fit it.
         TypeError: the model is no plain vision transformer, or does not know one of ``kwargs``.
     """
-    return token_pruning.apply(create_timm(model_name, **kwargs), reducer, execution)
+    model = token_pruning.apply(create_timm(model_name, **kwargs), reducer, execution)
+    if norm_eps is not None:
+        for block in model.blocks:
+            block.norm1.eps = block.norm2.eps = norm_eps
+    return model
 
 
 def create_timm(model_name: str, **kwargs):

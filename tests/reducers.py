@@ -18,7 +18,7 @@ OPTIONS = dict(
          dict(blocks=[0, 2]), dict(protect="class")],
     ToMe=[dict(order="map"), dict(proportional=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
     EViT=[dict(fuse=False), dict(blocks=[0, 2])],
-    EvoViT=[dict(decide=[1]), dict(tradeoff=1.0), dict(blocks=[2, 3])],
+    EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
     ATS=[dict(blocks=[0, 1, 2, 3])],
     Random=[])

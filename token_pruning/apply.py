@@ -13,7 +13,7 @@ Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 
 from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -44,11 +44,13 @@ def apply(model: VisionTransformer, reducer: dict | Reducer | None, execution: s
     check_execution(execution)
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
     if built is not None:
-        built.check_host(model.num_prefix_tokens)
-        built.to(next(model.parameters()).device).train(model.training)
+        built.check_host(model.cls_token is not None)
+        some = next(model.parameters())
+        built.to(some.device, some.dtype).train(model.training)
     model.reducer, model.execution = built, execution
-    model.forward_features = MethodType(_forward_features, model)
-    model.forward_intermediates = MethodType(_no_intermediates, model)
+    # Not bound methods: these are saved and copied with the model.
+    model.forward_features = partial(_forward_features, model)
+    model.forward_intermediates = partial(_no_intermediates, model)
     return model
 
 
@@ -65,20 +67,20 @@ def remove(model: VisionTransformer) -> VisionTransformer:
     return model
 
 
-def _forward_features(self: VisionTransformer, x: Tensor, attn_mask: Tensor | None = None,
+def _forward_features(model: VisionTransformer, x: Tensor, attn_mask: Tensor | None = None,
                       is_causal: bool = False) -> Tensor:
     """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C)."""
     if attn_mask is not None or is_causal:
         raise ValueError("a model with a reducer takes no attn_mask and no is_causal: tokens change their places")
-    grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
-    x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
-    stack = StackForward(self.blocks, self.reducer, x, grid, self.num_prefix_tokens,
-                         checkpointing=self.grad_checkpointing and self.training, execution=self.execution)
-    stack.run(0, len(self.blocks) - 1)
-    return self.norm(stack.finish(with_prefix=True))
+    grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
+    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
+    stack = StackForward(model.blocks, model.reducer, x, grid, model.num_prefix_tokens,
+                         checkpointing=model.grad_checkpointing and model.training, execution=model.execution)
+    stack.run(0, len(model.blocks) - 1)
+    return model.norm(stack.finish(with_prefix=True))
 
 
-def _no_intermediates(self: VisionTransformer, *args: object, **kwargs: object) -> None:
+def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
     raise NotImplementedError("forward_intermediates would run the blocks without the reducer; use "
                               "token_pruning.StackForward and its map(), or token_pruning.remove(model) first")
 

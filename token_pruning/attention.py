@@ -68,7 +68,7 @@ def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | 
                              "list only global-attention blocks in the reducer's `blocks`")
         out = _window_attention(qkv, tokens, attn.window_size, dropout)
     elif keys is not None and keys.is_floating_point():
-        out = soft_attention(qkv, tokens, keys)
+        out = soft_attention(qkv, tokens, keys, dropout)
     else:
         bias = log_size(tokens) if proportional else None
         out = packed_attention(qkv, tokens, keys, dropout, bias)
@@ -109,7 +109,7 @@ def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dro
     return torch.cat(parts) if parts else qkv.v
 
 
-def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, eps: float = 1e-6) -> Tensor:
+def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, dropout: float = 0.0, eps: float = 1e-6) -> Tensor:
     """Attention (T, H, D) whose weights are multiplied with the soft mask ``keys`` (T,) before they are normalised, so
     that gradients tell what a dropped key would have been worth (DynamicViT, eq. 12). A token always sees itself.
 
@@ -121,7 +121,7 @@ def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, eps: float = 1e-6) 
     itself = torch.eye(mask.shape[-1], dtype=mask.dtype, device=mask.device)
     weights = (logits - logits.amax(3, keepdim=True).detach()).exp() * (mask + (1 - mask) * itself)
     weights = (weights + eps / weights.shape[-1]) / (weights.sum(3, keepdim=True) + eps)
-    return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(0, 1)
+    return (F.dropout(weights, dropout).to(v.dtype) @ v).transpose(1, 2).flatten(0, 1)
 
 
 def _has_flash(qkv: QKV) -> bool:

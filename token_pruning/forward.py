@@ -109,8 +109,9 @@ class StackForward:
 
     def update(self, grid: Tensor) -> None:
         """Go on with a new map ``grid`` (B, H * W, C); the tokens that are in work stay the same."""
-        prefix = self.map(with_prefix=True)[:, :self.tokens.prefix]
-        self.tokens = self.tokens.refresh(torch.cat([prefix, grid], dim=1) if self.tokens.prefix else grid)
+        if self.tokens.prefix:
+            grid = torch.cat([self.map(with_prefix=True)[:, :self.tokens.prefix], grid], dim=1)
+        self.tokens = self.tokens.refresh(grid)
 
     def finish(self, with_prefix: bool = False) -> Tensor:
         """The final ``map``; in training the reducer's losses are handed to whoever collects them."""

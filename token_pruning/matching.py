@@ -6,6 +6,7 @@ Shapes: B images, n tokens of each, D channels of the metric, r tokens to be mer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
     n = metric.shape[1]
     metric = F.normalize(metric.float(), dim=-1)
     even, odd = metric[:, ::2], metric[:, 1::2]
-    similarity = even @ odd.transpose(1, 2)
+    with torch.autocast(metric.device.type, enabled=False):  # in half precision many similarities would be equal
+        similarity = even @ odd.transpose(1, 2)
     if protected > 1:
         similarity[:, :, :protected // 2] = -torch.inf
     best, partner = similarity.max(dim=2)
@@ -79,7 +81,7 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
         ValueError: a number that is negative or neither whole nor below 1, or more entries than blocks.
     """
     given = [r] if isinstance(r, (int, float)) else list(r)
-    if any(n < 0 or (n > 1 and n != int(n)) for n in given):
+    if any(not isinstance(n, (int, float)) or not 0 <= n < math.inf or (n > 1 and n != int(n)) for n in given):
         raise ValueError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
     if not isinstance(r, (int, float)):
         if len(given) > blocks:

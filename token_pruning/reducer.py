@@ -80,8 +80,9 @@ class Reducer(nn.Module):
         """Fraction of a batch's tokens that an execution of fixed capacity computes in a pruned ``block``."""
         return 1.0
 
-    def check_host(self, prefix: int) -> None:
-        """A host with ``prefix`` tokens before its grid calls this; raises ValueError if the method needs others."""
+    def check_host(self, class_token: bool) -> None:
+        """A host calls this with whether a class token is the first of its tokens; raises ValueError if the method
+        needs one that is not there."""
 
     def start(self, tokens: TokenSet) -> Any:
         """Fresh memory for one forward that begins with ``tokens``."""
@@ -120,16 +121,25 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
     """A reducer from ``dict(type=NAME, ...)`` for a host of ``depth`` blocks with ``embed_dim`` channels.
 
     Raises:
-        ValueError: unknown method, or an argument that the method does not have.
+        ValueError: unknown method, an argument that the method does not have, or a Reducer made for another host.
     """
+    if isinstance(cfg, Reducer) and (cfg.embed_dim, cfg.depth) != (embed_dim, depth):
+        raise ValueError(f"this {type(cfg).__name__} is for {cfg.depth} blocks of {cfg.embed_dim} channels and the "
+                         f"model has {depth} of {embed_dim}")
     if cfg is None or isinstance(cfg, Reducer):
         return cfg
     args = dict(cfg)
     name = args.pop("type", None)
-    if name not in METHODS:
-        raise ValueError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
-    known = [p for p in inspect.signature(METHODS[name]).parameters if p not in ("embed_dim", "depth")]
+    method = find_method(name)
+    known = [p for p in inspect.signature(method).parameters if p not in ("embed_dim", "depth")]
     for key in args:
         if key not in known:
             raise ValueError(f"reducer {name} reads no key {key!r}; it has {', '.join(known)}")
-    return METHODS[name](embed_dim=embed_dim, depth=depth, **args)
+    return method(embed_dim=embed_dim, depth=depth, **args)
+
+
+def find_method(name: str | None) -> type[Reducer]:
+    """The method of that name. Raises ValueError if there is none."""
+    if name not in METHODS:
+        raise ValueError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
+    return METHODS[name]

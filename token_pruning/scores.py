@@ -23,13 +23,13 @@ def class_attention(tokens: TokenSet, qkv: QKV, proportional: bool = False) -> T
     wide = torch.promote_types(qkv.k.dtype, torch.float32)
     bias = log_size(tokens) if proportional else None
     if len(set(tokens.counts)) == 1:
-        q, k = tokens.by_image(qkv.q), tokens.by_image(qkv.k)
-        logits = (q[:, :1] * k).sum(-1, dtype=wide) * k.shape[-1] ** -0.5
+        q, k = tokens.by_image(qkv.q)[:, :1].to(wide), tokens.by_image(qkv.k).to(wide)
+        logits = (q * k).sum(-1) * k.shape[-1] ** -0.5
         logits = logits if bias is None else logits + tokens.by_image(bias)[..., None]
         return logits.softmax(1).flatten(0, 1)
     counts = torch.tensor(tokens.counts, device=qkv.q.device)
     query = qkv.q[counts.cumsum(0) - counts].repeat_interleave(counts, 0, output_size=len(qkv.k))
-    logits = (query * qkv.k).sum(-1, dtype=wide) * qkv.k.shape[-1] ** -0.5
+    logits = (query.to(wide) * qkv.k.to(wide)).sum(-1) * qkv.k.shape[-1] ** -0.5
     logits = logits if bias is None else logits + bias[:, None]
     return tokens.from_map(tokens.to_map(logits, fill=-torch.inf).softmax(1))
 

@@ -187,16 +187,20 @@ class TokenSet:
         return (flat if self.owner is None else flat[self.owner]).view(self.home.shape)
 
     def refresh(self, home: Tensor) -> TokenSet:
-        """The same tokens with the values of a new map ``home`` (B, N, C), the mean over the positions of each."""
+        """The same tokens with the values of a new map ``home`` (B, N, C), the mean over the positions of each. Groups
+        whose token has left dissolve: each of their positions has its own value again."""
         self._need_counts("refresh")
         flat = home.reshape(-1, home.shape[-1])
         if self.is_full:
             return replace(self, x=flat, home=home)
         if self.owner is None:
             return replace(self, x=flat[self.index], home=home)
-        total = torch.zeros_like(flat).index_add(0, self.owner, flat)[self.index]
-        members = flat.new_zeros(len(flat)).index_add(0, self.owner, flat.new_ones(len(flat)))[self.index]
-        return replace(self, x=total / members[:, None], home=home)
+        itself = torch.arange(len(flat), device=flat.device)
+        owner = torch.where(self.members().flatten()[self.owner], self.owner, itself)
+        # In single precision: a group may have more members than half precision can count.
+        total = torch.zeros_like(flat, dtype=torch.float32).index_add(0, owner, flat.float())[self.index]
+        members = torch.zeros_like(owner).index_add(0, owner, torch.ones_like(owner))[self.index]
+        return replace(self, x=(total / members[:, None]).to(flat.dtype), home=home, owner=owner)
 
     def with_x(self, x: Tensor) -> TokenSet:
         """The same positions with new values ``x`` (T, C)."""

@@ -75,7 +75,7 @@ class PlainViT(nn.Module):
             raise ValueError(f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
                              "list only global-attention blocks in the reducer's `blocks`")
         if self.reducer:
-            self.reducer.check_host(int(class_token))
+            self.reducer.check_host(class_token)
         # A start from scratch, as timm's; published files overwrite it.
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if class_token:

@@ -6,6 +6,6 @@ load_from = 'pretrained/deit_small_patch16_224-cd65a155.pth'
 optim_wrapper = dict(optimizer=dict(lr=2e-5))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.5, by_epoch=True, begin=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=30)

@@ -1,7 +1,7 @@
 # Fine-tunes the pruning and pooling nano segmentor from the dense one.
 _base_ = './vit-nano_linear_camvid-352.py'
 
-model = dict(backbone=dict(reducer=dict(type='PPT', r=120, blocks=[2, 4], threshold=1.2e-5)))
+model = dict(backbone=dict(reducer=dict(type='PPT', r=120, blocks=[2, 4], threshold=2.8, relative=True)))
 load_from = 'work_dirs/vit-nano_linear_camvid-352/epoch_60.pth'
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 param_scheduler = [

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from token_pruning import METHODS
+from token_pruning.reducer import find_method
 
 from ..errors import ConfigError
 
@@ -69,7 +70,7 @@ def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
     Raises:
         ConfigError: the method does not have it, or it is none that sets the cost.
     """
-    method = METHODS[reducer["type"]]
+    method = find_method(reducer["type"])
     ranges = {other.dial[0]: other.dial[1:] for other in METHODS.values()} | {method.dial[0]: method.dial[1:]}
     known = inspect.signature(method).parameters
     name = name or method.dial[0]
@@ -101,7 +102,7 @@ def threshold_dial(reducer: Mapping, grid: int) -> Dial:
     Raises:
         ConfigError: the method makes no such decision.
     """
-    if not hasattr(METHODS[reducer["type"]], "decide"):
+    if not hasattr(find_method(reducer["type"]), "decide"):
         raise ConfigError(f"reducer {reducer['type']} does not decide between pruning and pooling, so it has no "
                           "threshold for --pool-share: that is PPT's")
     least, most = THRESHOLDS

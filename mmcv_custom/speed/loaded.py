@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from token_pruning import METHODS
+from token_pruning.reducer import find_method
 
 from ..errors import ConfigError, DataError
 from ..launch import build_model, load_config
@@ -144,7 +144,7 @@ def _configured(case: Case) -> tuple[Config, str]:
             raise ConfigError(f"config {case.config} has no reducer whose {case.dial[0]} could be set: give a pruned "
                               "one")
         return cfg, "dense"
-    known = inspect.signature(METHODS[reducer.type]).parameters
+    known = inspect.signature(find_method(reducer.type)).parameters
     if case.dial is not None:
         _set(reducer, known, *case.dial)
     keep = case.keep or ("config" if case.checkpoint is None else "checkpoint")
@@ -155,7 +155,7 @@ def _configured(case: Case) -> tuple[Config, str]:
     if "mode" in known:
         reducer.mode = "ratio"
     # ATS keeps as many as a picture needs, so that its ratio is a bound.
-    exactly = "exactly" if METHODS[reducer.type].fixed_shapes else "at most"
+    exactly = "exactly" if find_method(reducer.type).fixed_shapes else "at most"
     if keep == "config":
         return cfg, f"{exactly} as configured"
     _set(reducer, known, "keep_ratio", keep)
@@ -176,7 +176,7 @@ def _fresh(cfg: Config) -> nn.Module:
 
 def _set(reducer: dict, known: dict, key: str, value: float) -> None:
     if key not in known:
-        name, dial = reducer["type"], METHODS[reducer["type"]].dial[0]
+        name, dial = reducer["type"], find_method(reducer["type"]).dial[0]
         raise ConfigError(f"reducer {name} has no {key} to set; set its {dial} in a config "
                           "(tools/analysis_tools/calibrate.py finds the one for a wanted cost)")
     reducer[key] = value

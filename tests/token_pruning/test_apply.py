@@ -1,6 +1,7 @@
 """Every method on timm's vision transformers, by ``apply`` and without it again."""
 
 import copy
+import io
 
 import pytest
 import timm
@@ -10,7 +11,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
 import token_pruning
-from token_pruning import METHODS, collect_losses
+from token_pruning import METHODS, ToMe, collect_losses
 
 TINY = dict(img_size=48, patch_size=8, embed_dim=24, depth=4, num_heads=3, num_classes=5)
 # What the families of timm differ in.
@@ -54,7 +55,7 @@ def test_applied_and_removed(name, host):
     torch.testing.assert_close(together, torch.cat([pruned(one[None]) for one in x]), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(together, wanted, atol=1e-3)
     again = copy.deepcopy(pruned)
-    assert again.forward_features.__self__ is again
+    assert again.forward_features.args == (again,)
     assert torch.equal(again(x), together)
     token_pruning.remove(pruned)
     assert torch.equal(pruned(x), wanted) and vars(pruned).keys() == vars(dense).keys()
@@ -70,6 +71,25 @@ def test_parameters_train_and_save_with_the_model(name):
     assert all(p.grad is not None for p in pruned.parameters())
     own = {k for k in pruned.state_dict() if k.startswith("reducer.")}
     assert own == {f"reducer.{k}" for k in pruned.reducer.state_dict()}
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_a_whole_model_can_be_saved(name):
+    pruned, file = token_pruning.apply(model(), reduced(dict(type=name), grid=36)), io.BytesIO()
+    torch.save(pruned, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    wanted = pruned(images())
+    pruned.head.weight.zero_()
+    assert torch.equal(again(images()), wanted)
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_a_model_of_half_precision_gets_a_reducer_of_its_own(name):
+    pruned = token_pruning.apply(model().bfloat16(), reduced(dict(type=name), grid=36))
+    assert pruned(images().bfloat16()).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -118,6 +138,11 @@ def test_what_the_core_cannot_run_is_one_sentence():
         token_pruning.apply(model(patch_drop_rate=0.5), dict(type="ToMe"))
     with pytest.raises(ValueError, match="EViT ranks tokens by the class token's attention and this model has none"):
         token_pruning.apply(model("gap"), dict(type="EViT"))
+    registers = timm.create_model("vit_medium_patch16_reg4_gap_256", embed_dim=24, num_heads=3, depth=2)
+    with pytest.raises(ValueError, match="PPT ranks tokens by the class token's attention and this model has none"):
+        token_pruning.apply(registers, dict(type="PPT", blocks=[1]))
+    with pytest.raises(ValueError, match="this ToMe is for 12 blocks of 24 channels and the model has 4 of 24"):
+        token_pruning.apply(model(), ToMe(24, 12))
     with pytest.raises(ValueError, match="has no reducer to remove"):
         token_pruning.remove(model())
     with pytest.raises(ValueError, match="r is 37, but a grid of 6 x 6 has 36 tokens"):

@@ -130,7 +130,7 @@ def test_an_image_of_nan_harms_no_other(reducer):
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_a_host_that_changes_the_map_goes_on(name):
-    """As ViT-Adapter does: whatever the map says counts, also for tokens that had left or were merged."""
+    """As ViT-Adapter does: a position without a token has the new value, those of a group the mean of theirs."""
     vit = scattered(a_vit(reduced(dict(type=name))))
     stack = vit.start(images())
     stack.run(0, 1)
@@ -139,8 +139,12 @@ def test_a_host_that_changes_the_map_goes_on(name):
     torch.testing.assert_close(stack.finish(with_prefix=True), forward(vit, images()), atol=1e-5, rtol=1e-5)
     stack = vit.start(images())
     stack.run(0, 1)
-    stack.update(torch.ones_like(stack.map()))
-    torch.testing.assert_close(stack.map(), torch.ones_like(stack.map()))
+    tokens, new = stack.tokens, torch.randn(stack.map().shape, generator=torch.Generator().manual_seed(4))
+    owner = torch.arange(75) if tokens.owner is None else tokens.owner
+    alive, wanted = tokens.members().flatten()[owner], torch.cat([torch.zeros(3, 1, DIM), new], dim=1).flatten(0, 1)
+    means = torch.stack([wanted[(owner == owner[p]) & alive].mean(0) if alive[p] else wanted[p] for p in range(75)])
+    stack.update(new)
+    torch.testing.assert_close(stack.map().flatten(0, 1), means.view(3, 25, DIM)[:, 1:].flatten(0, 1))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -189,7 +193,10 @@ def test_taking_more_than_there_is_is_one_sentence(name):
     (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
     (dict(type="EvoViT", blocks=[0, 1]), "from 1 .block 0 tells what to choose by."),
     (dict(type="EvoViT", decide=[3]), "the first of them included"),
-    (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; it must lie in .0, 1."),
+    (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
+    (dict(type="ToMe", r=float("nan")), "r = nan: give whole numbers"),
+    (dict(type="ToMe", r="5"), "r = 5: give whole numbers"),
+    (dict(type="Random", blocks=[3, 1]), "ascending, each once"),
     (dict(type="DynamicViT", blocks=[0, 2]), "tokens are scored after the block before"),
 ], ids=lambda value: value["type"] if isinstance(value, dict) else "")
 def test_arguments_out_of_range_are_one_sentence(reducer, sentence):

@@ -75,3 +75,23 @@ def test_gradients_go_through_select_and_restore():
 def test_a_wrong_grid_is_one_sentence():
     with pytest.raises(ValueError, match="20 tokens do not fit a grid of 4 x 4"):
         TokenSet.full(a_map(), (4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_large_group_averages_in_half_precision(dtype):
+    """600 positions of one token: neither their number nor their sum fits half precision."""
+    full = TokenSet.full(torch.zeros(1, 600, 2, dtype=dtype), (20, 30))
+    rows, sources = torch.zeros(1, dtype=torch.int64), torch.arange(1, 600)
+    merged = full.merge(rows, (1,), sources, torch.zeros_like(sources))
+    assert merged.refresh(torch.full((1, 600, 2), 200, dtype=dtype)).x.tolist() == [[200, 200]]
+    assert merged.sizes().tolist() == [600]
+
+
+def test_a_group_whose_token_left_dissolves_when_the_map_changes():
+    full = TokenSet.full(torch.arange(4.0).view(1, 4, 1), (1, 4))
+    merged = full.merge(torch.tensor([0, 2, 3]), (3,), torch.tensor([1]), torch.tensor([0]))
+    assert merged.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
+    left = merged.take(torch.tensor([1, 2]), (2,))
+    assert left.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
+    assert left.refresh(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [10, 20, 30, 40]
+    assert merged.refresh(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [15, 15, 30, 40]

@@ -77,3 +77,16 @@ def test_a_config_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["compare_methods.py", "nothing.py", "neither.py", "--work-dir", str(tmp_path)])
     with pytest.raises(tool.ConfigError, match="config nothing.py does not exist"):
         tool.main()
+
+
+def test_configs_of_one_method_keep_their_files_names(tool):
+    ppt = [str(ROOT / f"configs/deit/{name}.py") for name in ("ppt_deit-s_r50", "ablations/ppt_deit-s_r50_pool",
+                                                              "tome_deit-s_r13")]
+    assert list(tool.labels(ppt).values()) == ["ppt_deit-s_r50", "ppt_deit-s_r50_pool", "ToMe"]
+
+
+def test_two_configs_of_one_name_are_one_sentence(tmp_path, tool, monkeypatch):
+    config = str(DIGITS / "tome_deit-nano_digits.py")
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", config, config, config, "--work-dir", str(tmp_path)])
+    with pytest.raises(tool.ConfigError, match="two of the configs have the same file name"):
+        tool.main()

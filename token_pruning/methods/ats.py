@@ -51,8 +51,8 @@ class ATS(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
 
-    def check_host(self, prefix: int) -> None:
-        need_class_token("ATS", prefix)
+    def check_host(self, class_token: bool) -> None:
+        need_class_token("ATS", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         ratio = self.ratio_of.get(block, 1.0)

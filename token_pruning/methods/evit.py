@@ -48,8 +48,8 @@ class EViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
 
-    def check_host(self, prefix: int) -> None:
-        need_class_token("EViT", prefix)
+    def check_host(self, class_token: bool) -> None:
+        need_class_token("EViT", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         prefix = tokens.prefix

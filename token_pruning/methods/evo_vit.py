@@ -42,7 +42,8 @@ class EvoViT(Reducer):
         keep_ratio: kept fraction in (0, 1] of the grid, or one per block.
         decide: blocks that choose anew; the others follow the last choice. Default: all of ``blocks``, as in SViT's
             comparison; the released DeiTs choose twice, at [4, 8].
-        tradeoff: weight of a block's own class attention in the blend.
+        tradeoff: weight of a block's own class attention in the blend, or one for every block of the host (the released
+            DeiTs: 1 in the first four, 0.5 after).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -50,7 +51,7 @@ class EvoViT(Reducer):
 
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.5, decide: Sequence[int] | None = None,
-                 tradeoff: float = 0.5) -> None:
+                 tradeoff: Sequence[float] | float = 0.5) -> None:
         super().__init__(embed_dim, depth)
         blocks = list(range(max(depth // 3, 1), depth) if blocks is None else blocks)
         if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
@@ -59,17 +60,18 @@ class EvoViT(Reducer):
         decide = blocks if decide is None else list(decide)
         if not {*decide} <= {*blocks} or blocks[0] not in decide:
             raise ValueError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
-        if not 0 <= tradeoff <= 1:
-            raise ValueError(f"tradeoff is {tradeoff}; it must lie in [0, 1]")
+        weights = [tradeoff] * depth if isinstance(tradeoff, (int, float)) else list(tradeoff)
+        if len(weights) != depth or any(not 0 <= weight <= 1 for weight in weights):
+            raise ValueError(f"tradeoff is {tradeoff}; give one number in [0, 1], or one for each of {depth} blocks")
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
-        self.decide, self.tradeoff = frozenset(decide), tradeoff
+        self.decide, self.tradeoff = frozenset(decide), weights
 
     @property
     def pruned_blocks(self) -> list[int]:
         return list(self.ratio_of)
 
-    def check_host(self, prefix: int) -> None:
-        need_class_token("EvoViT", prefix)
+    def check_host(self, class_token: bool) -> None:
+        need_class_token("EvoViT", class_token)
 
     def start(self, tokens: TokenSet) -> Memory:
         return Memory()
@@ -92,6 +94,7 @@ class EvoViT(Reducer):
         if memory.attention is None:
             memory.attention = new
         else:
-            blended = (1 - self.tradeoff) * memory.attention + self.tradeoff * new
+            weight = self.tradeoff[block]
+            blended = (1 - weight) * memory.attention + weight * new
             memory.attention = torch.where(tokens.members(), blended, memory.attention)
         return tokens

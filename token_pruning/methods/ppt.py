@@ -72,8 +72,8 @@ class PPT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.r_of), self.depth))
 
-    def check_host(self, prefix: int) -> None:
-        need_class_token("PPT", prefix)
+    def check_host(self, class_token: bool) -> None:
+        need_class_token("PPT", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
@@ -112,8 +112,8 @@ def _prune(score: Tensor, r: int) -> Match:
     return Match(kept, dropped, torch.zeros_like(dropped))
 
 
-def need_class_token(method: str, prefix: int) -> None:
-    """Raises ValueError if a host has no prefix token."""
-    if not prefix:
+def need_class_token(method: str, class_token: bool) -> None:
+    """Raises ValueError if a host has no class token."""
+    if not class_token:
         raise ValueError(f"{method} ranks tokens by the class token's attention and this model has none; give the "
                          "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)")

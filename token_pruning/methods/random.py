@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..reducer import Decision, Reducer, register
-from ..selection import check_ratios, gumbel_noise, keep_top
+from ..selection import check_blocks, check_ratios, gumbel_noise, keep_top
 from ..tokens import TokenSet
 
 
@@ -18,7 +18,7 @@ class Random(Reducer):
 
     Args:
         embed_dim, depth: of the host.
-        blocks: numbers (from 0) of the pruned blocks.
+        blocks: numbers (from 0) of the pruned blocks, ascending.
         keep_ratio: kept fraction in (0, 1] of all pruned blocks, or one per block.
         seed: in evaluation every image gets the same random order in whatever batch it stands.
 
@@ -29,9 +29,7 @@ class Random(Reducer):
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7, seed: int = 0) -> None:
         super().__init__(embed_dim, depth)
-        blocks = list(range(depth // 4, depth) if blocks is None else blocks)
-        if len({*blocks} & {*range(depth)}) != len(blocks):
-            raise ValueError(f"blocks = {blocks}: list blocks from 0 to {depth - 1}, each once")
+        blocks = check_blocks(range(depth // 4, depth) if blocks is None else blocks, depth)
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
         self.seed = seed
 

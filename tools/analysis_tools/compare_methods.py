@@ -42,8 +42,15 @@ def parse_args():
     return parser.parse_args()
 
 
+def labels(configs):
+    """config -> what people call it: its reducer, if no other config has the same, else the file's name."""
+    found = {config: label(config) for config in configs}
+    names = list(found.values())
+    return {config: Path(config).stem if names.count(name) > 1 else name for config, name in found.items()}
+
+
 def label(config):
-    """What people call a config: its reducer, or what it is without one."""
+    """The reducer of a config with the options that make it another method, "dense" without one."""
     reducer = Config.fromfile(config).model.backbone.get("reducer")
     if reducer is None:
         return "dense"
@@ -71,9 +78,9 @@ def one_seed(args, folder, seed):
     """The rows of one seed."""
     checkpoint = train(args.dense, folder / "dense", seed, args.epochs[0])
     rows = [measured("dense", args.dense, "dense", seed, checkpoint, folder / "dense.json", args.metric)]
-    for config in args.methods:
-        name, stem = label(config), Path(config).stem
-        if name != "dense" and name.split()[0] not in LEARNED:
+    for config, name in labels(args.methods).items():
+        stem, reducer = Path(config).stem, Config.fromfile(config).model.backbone.get("reducer")
+        if reducer is not None and reducer.type not in LEARNED:
             rows.append(measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json",
                                  args.metric))
         # A teacher, where a method has one, is this seed's dense model.
@@ -142,6 +149,9 @@ def main():
     for config in (args.dense, *args.methods):
         if not Path(config).is_file():
             raise ConfigError(f"config {config} does not exist: check the path")
+    stems = [Path(config).stem for config in args.methods]
+    if len({*stems}) < len(stems):
+        raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
     folder = Path(args.work_dir)
     settle(folder, "a comparison", {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},
            epochs=list(args.epochs), metric=args.metric)

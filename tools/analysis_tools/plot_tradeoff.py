@@ -19,7 +19,7 @@ from mmcv_custom.launch import add_common_options, load_config, run
 from mmcv_custom.speed import PARTS, Case, Setting, measure
 from mmcv_custom.steps import call
 from ops.results import write_json
-from token_pruning import METHODS
+from token_pruning.reducer import find_method
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of each task, what its evaluator gives under which name; the first two are drawn.
@@ -62,7 +62,7 @@ def points(args):
     reducer = load_config(args.config, options.parse_args([])).model.backbone.get("reducer")
     if reducer is None:
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
-    dial = args.dial or METHODS[reducer["type"]].dial[0]
+    dial = args.dial or find_method(reducer["type"]).dial[0]
     values = args.values or VALUES.get(dial, [])
     if not values or any(not value > 0 for value in values) or args.timed < 2:
         raise ConfigError(f"--values of {dial} must be given and greater than 0, and --timed at least 2 (quartiles "
