@@ -248,7 +248,7 @@ class Moments(Reducer):
     """A toy that uses the three moments SViT does not need: half of the tokens leave between attention and MLP of
     block 1, all but two of each image leave after block 2."""
 
-    def start(self, tokens):
+    def start(self, tokens, judge=None):
         return []
 
     def before_block(self, block, tokens, memory):

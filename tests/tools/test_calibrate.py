@@ -86,7 +86,8 @@ def measured(config, images=None, number=1):
 
 
 def test_there_is_a_case_for_every_method():
-    assert {reducer["type"] for reducer, _ in CASES.values()} == set(METHODS)
+    # DToP needs a segmentor, whose heads judge.
+    assert {reducer["type"] for reducer, _ in CASES.values()} == set(METHODS) - {"DToP"}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -71,7 +71,7 @@ class EvoViT(Reducer):
     def check_host(self, prefix: int) -> None:
         need_class_token("EvoViT", prefix)
 
-    def start(self, tokens: TokenSet) -> Memory:
+    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         return Memory()
 
     def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
