@@ -98,7 +98,7 @@ class TokenSet:
             raise ValueError(f"counts {counts} are {sum(counts)} tokens and keep has {int(keep.sum())}")
         if counts is None:
             rows = keep.nonzero().squeeze(1)
-            image = self._index().index_select(0, rows).div(self.positions, rounding_mode="floor")
+            image = self.images().index_select(0, rows)
             counts = tuple(torch.bincount(image, minlength=self.batch).tolist())
         else:
             rows = torch.nonzero_static(keep, size=sum(counts)).squeeze(1)
@@ -240,6 +240,11 @@ class TokenSet:
         """(T,) bool: which tokens of the set are prefix tokens."""
         self._need_counts("is_prefix")
         return self._index() % self.positions < self.prefix
+
+    def images(self) -> Tensor:
+        """(T,) int64, the number of each token's image."""
+        self._need_counts("images")
+        return self._index().div(self.positions, rounding_mode="floor")
 
     def _index(self) -> Tensor:
         return torch.arange(len(self.x), device=self.x.device) if self.is_full else self.index

@@ -297,7 +297,7 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, DynamicViT, EViT, EvoViT, PPT"):
+    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, DToP, DynamicViT, EViT, EvoViT"):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)
