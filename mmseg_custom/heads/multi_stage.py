@@ -89,7 +89,7 @@ class MultiStageHead(BaseDecodeHead):
         return getattr(self, f"proj_norm_{i}")(getattr(self, f"input_proj_{i}")(x.flatten(2).transpose(1, 2)))
 
     def _queries(self, stages: list) -> Tensor:
-        return self.q.weight.expand(len(stages[0][1]), -1, -1)
+        return self.q.weight.repeat(len(stages[0][1]), 1, 1)
 
     def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
         """(B, K, h, w): the masks are upsampled before the sigmoid."""

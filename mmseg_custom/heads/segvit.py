@@ -50,7 +50,7 @@ class SegViTHead(TokenHead):
 
     def forward(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
         memory = self.proj_norm(self.input_proj(tokens.x))
-        queries = self.q.weight.expand(tokens.batch, -1, -1)
+        queries = self.q.weight.repeat(tokens.batch, 1, 1)  # a view of a parameter would confuse FLOP counters
         queries, masks = self.decoder(queries, memory, Rows(tokens.counts, memory.device))
         return masks.float(), self.class_embed(queries).float()
 
