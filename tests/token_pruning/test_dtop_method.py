@@ -4,7 +4,7 @@ import pytest
 import torch
 from reducers import DEPTH, DIM, images, judge
 
-from token_pruning import DToP, PlainViT, build_reducer, collect_losses
+from token_pruning import DToP, PlainViT, Trace, build_reducer, collect_losses
 from token_pruning.methods.dtop import sure_tokens
 
 
@@ -58,6 +58,21 @@ def test_the_host_hands_the_judge_over_and_it_sees_who_is_left():
     stack.run(0, DEPTH - 1)
     (first, before), (second, after) = seen
     assert (first, second) == (0, 2) and before == (25,) * 3 and max(after) < 25 and len(set(after)) > 1
+
+
+@torch.no_grad()
+def test_the_trace_says_after_which_block_each_token_left():
+    vit = a_vit(threshold=[0.6, 0.5], keep_per_class=1, judge=judge)
+    with Trace() as trace:
+        stack = vit.start(images())
+        stack.run(0, 0)
+        first = stack.tokens.members()
+        stack.run(1, DEPTH - 1)
+    last, there = trace.passes[0].last_use(), stack.tokens.members()
+    wanted = torch.where(there, DEPTH - 1, torch.where(first, 2, 0))[:, 1:].unflatten(1, (4, 6))
+    assert torch.equal(last, wanted) and set(last.unique().tolist()) == {0, 2, 3}
+    trace.passes[0].used = {block: mask & False for block, mask in trace.passes[0].used.items()}
+    assert (trace.passes[0].last_use() == -1).all()
 
 
 @torch.no_grad()

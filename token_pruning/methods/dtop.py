@@ -57,10 +57,10 @@ def sure_tokens(scores: Tensor, counts: Sequence[int], threshold: float, keep_pe
 
 @dataclass
 class Memory:
-    """Of one forward: who judges, and which fraction of all positions goes on after each stage."""
+    """Of one forward: who judges and, in training, which fraction of all positions goes on after each stage."""
 
     judge: Judge | None
-    kept: dict[int, float] = field(default_factory=dict)
+    kept: dict[int, Tensor] = field(default_factory=dict)
 
 
 @register
@@ -129,8 +129,10 @@ class DToP(Reducer):
         leave = sure_tokens(scores, tokens.counts, self.threshold_of[block], self.keep_per_class,
                             ~tokens.is_prefix() if protected else None)
         left = tokens.select(~leave)
-        memory.kept[block] = sum(left.counts) / max(left.batch * left.positions, 1)
+        if self.training:  # on the tokens' device: logs are averaged over processes there
+            share = sum(left.counts) / max(left.batch * left.positions, 1)
+            memory.kept[block] = torch.full((), share, device=left.x.device)
         return left
 
     def losses(self, memory: Memory) -> dict[str, Tensor]:
-        return {f"keep_ratio.{block}": torch.tensor(kept) for block, kept in memory.kept.items()}
+        return {f"keep_ratio.{block}": kept for block, kept in memory.kept.items()}
