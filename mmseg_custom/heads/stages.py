@@ -22,6 +22,7 @@ class View:
             nobody looked.
         class_logits: (B, K, 2) of this head; None for a head that has none.
         grid: (H, W), ``prefix``: P.
+        scores: (B, N, K) the scores that each token left with or has now; None if they are to be made from the canvas.
         covers: (h, w) pixels that the grid covers; ``size``: those of the picture, without the padding.
     """
 
@@ -31,6 +32,7 @@ class View:
     prefix: int
     covers: tuple[int, int]
     size: tuple[int, int]
+    scores: Tensor | None = None
 
     def map(self, values: Tensor) -> Tensor:
         """Values (B, N, K) of all positions on the grid (B, K, H, W)."""
@@ -45,8 +47,8 @@ class View:
         return maps if size == self.size else F.interpolate(maps, size, mode="bilinear")
 
 
-def join(canvas: Tensor | None, tokens: TokenSet, logits: Tensor) -> Tensor:
-    """The ``canvas`` (B, N, K; None: nobody has looked yet) with new ``logits`` (T, K) at the tokens of the set."""
+def join(canvas: Tensor | None, tokens: TokenSet, values: Tensor) -> Tensor:
+    """The ``canvas`` (B, N, K; None: nobody has looked yet) with new ``values`` (T, K) at the tokens of the set."""
     if canvas is None or tokens.is_full:
-        return tokens.to_map(logits)
-    return canvas.flatten(0, 1).index_copy(0, tokens.index, logits).view(canvas.shape)
+        return tokens.to_map(values)
+    return canvas.flatten(0, 1).index_copy(0, tokens.index, values).view(canvas.shape)

@@ -55,7 +55,10 @@ class TokenHead(BaseDecodeHead):
 
     def score_map(self, view: View) -> Tensor:
         """(B, K, H, W) what is predicted at all positions, by default the scores. Where a token left, its mask logit is
-        the one that it left with, and the class probability is this head's: published so."""
+        the one that it left with, and the class probability is this head's (published so), unless the view has the
+        scores."""
+        if view.scores is not None:
+            return view.map(view.scores)
         classes = None if view.class_logits is None else view.class_logits[:, None]
         return view.map(self.scores(view.canvas, classes))
 

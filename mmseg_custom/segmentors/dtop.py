@@ -33,6 +33,9 @@ class DToPSegmentor(ReducerLosses, EncoderDecoder):
     Args:
         detach_canvas: stop the gradients that later heads send through the canvas into the head that a token left with;
             the published code lets them through.
+        early_scores: what is predicted where a token left early: its mask logit there, "reweighed" by the class
+            probability of the last head, as the published code does; or, as the paper says, "final": the scores that it
+            left with. Losses are the same.
         encoder_decoder: arguments of mmseg's ``EncoderDecoder``.
 
     Raises:
@@ -40,9 +43,11 @@ class DToPSegmentor(ReducerLosses, EncoderDecoder):
             ends, or a stage of DToP at which no head looks.
     """
 
-    def __init__(self, *args, detach_canvas: bool = False, **encoder_decoder) -> None:
+    def __init__(self, *args, detach_canvas: bool = False, early_scores: str = "reweighed", **encoder_decoder) -> None:
         super().__init__(*args, **encoder_decoder)
-        self.detach_canvas = detach_canvas
+        if early_scores not in ("reweighed", "final"):
+            raise ConfigError(f"early_scores is {early_scores!r}; choose 'reweighed' or 'final'")
+        self.detach_canvas, self.early_scores = detach_canvas, early_scores
         heads = self.heads
         wrong = next((type(head).__name__ for head in heads if not isinstance(head, TokenHead)), None)
         if wrong or not isinstance(self.backbone, StagedViT):
@@ -73,13 +78,18 @@ class DToPSegmentor(ReducerLosses, EncoderDecoder):
         views: dict[int, View] = {}
 
         def look(block: int, tokens: TokenSet) -> tuple[Tensor, Tensor | None]:
-            logits, class_logits = head_at[block](tokens)
-            canvas = next((views[b].canvas for b in reversed(ends) if b < block and b in views), None)
+            head = head_at[block]
+            logits, class_logits = head(tokens)
+            before = next((views[b] for b in reversed(ends) if b < block and b in views), None)
+            canvas, scores = (None, None) if before is None else (before.canvas, before.scores)
             if canvas is not None and self.detach_canvas:
                 canvas = canvas.detach()
+            if self.early_scores == "final":
+                scores = join(scores, tokens, head.token_scores(tokens, logits, class_logits))
             stride = self.backbone.strides[0]
             covers = (tokens.grid[0] * stride, tokens.grid[1] * stride)
-            views[block] = View(join(canvas, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size)
+            views[block] = View(join(canvas, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size,
+                                scores)
             return logits, class_logits
 
         def judge(block: int, tokens: TokenSet) -> Tensor:

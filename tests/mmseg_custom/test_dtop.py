@@ -179,6 +179,24 @@ def test_gradients_go_through_the_canvas_unless_detached(detach):
     assert any(grads) != detach
 
 
+@torch.no_grad()
+def test_early_scores_can_be_final():
+    """A token is then predicted with the scores that it left with; the canvas and all others are as ever."""
+    model = a_segmentor(early_scores="final")
+    with Trace() as trace:
+        first, _, last = model.extract_feat(images())
+    left = trace.passes[0].last_use() == 1
+    final, early = model.decode_head.score_map(last), model.auxiliary_head[0].score_map(first)
+    model.early_scores = "reweighed"
+    _, _, published = model.extract_feat(images())
+    reweighed = model.decode_head.score_map(published)
+    there = trace.passes[0].used[3].unflatten(1, (5, 9))
+    assert left.any() and there.any() and torch.equal(last.canvas, published.canvas)
+    for ours, theirs, where in ((final, early, left), (final, reweighed, there)):
+        assert torch.equal(ours.movedim(1, -1)[where], theirs.movedim(1, -1)[where])
+    assert not torch.equal(final, reweighed)
+
+
 def test_training_reaches_every_parameter_and_logs_what_goes_on():
     model = a_segmentor(class_token=True).train()
     losses = model.loss(images(), samples())
@@ -281,6 +299,7 @@ def test_labels_that_cannot_be_are_one_sentence(labels, sentence):
     (dict(head=dict(SEGVIT, num_heads=5)), ValueError, "12 channels cannot be split into 5 heads"),
     (dict(head=dict(SEGVIT, layers_per_decoder=0)), ValueError, "layers_per_decoder is 0"),
     (dict(head=dict(SEGVIT, loss_decode=dict(type="ATMLoss", ignored="no"))), ValueError, "ignored is 'no'; choose"),
+    (dict(early_scores="late"), ConfigError, "early_scores is 'late'; choose 'reweighed' or 'final'"),
     (dict(auxiliary_head=None), ConfigError, "the backbone has 3 stage ends .* and the heads have in_index .2."),
     (dict(decode_head=dict(SEGVIT, in_index=1)), ConfigError, "heads have in_index .0, 1, 1."),
     (dict(decode_head=dict(type="FCNHead", in_channels=24, channels=24, num_classes=K)),
