@@ -202,6 +202,13 @@ class TokenSet:
         """The same positions with new values ``x`` (T, C)."""
         return replace(self, x=x)
 
+    def clone(self) -> TokenSet:
+        """The same set in memory of its own (a replayed CUDA graph writes over what it gave out)."""
+        own = {name: value.clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        if self.is_full:
+            own["home"] = own["x"].view(self.home.shape)
+        return replace(self, **own)
+
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:
         """Per-token ``values`` (T, ...) on the map (B, N, ...), ``fill`` where no token of the set is at home."""
         self._need_counts("to_map")

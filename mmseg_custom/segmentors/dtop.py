@@ -95,7 +95,8 @@ class DToPSegmentor(ReducerLosses, EncoderDecoder):
         def judge(block: int, tokens: TokenSet) -> Tensor:
             return head_at[block].token_scores(tokens, *look(block, tokens))
 
-        sets = self.backbone(inputs, judge)
+        judged = self.backbone.reducer is not None and self.backbone.reducer.judged
+        sets = self.backbone(inputs, judge) if judged else self.backbone(inputs)
         # Heads that were not asked on the way. No token left at their stages, so that the set after one is the one that
         # the head should see, and heads that were asked later painted over all that these would have painted.
         for block, tokens in zip(ends, sets, strict=True):

@@ -14,6 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmseg_custom  # noqa: F401 - registers
+from mmcv_custom.acceleration import compile_backbone
 from mmcv_custom.errors import ConfigError
 from mmseg_custom.heads.decoder import CrossAttention, Rows
 from mmseg_custom.heads.stages import View
@@ -155,6 +156,20 @@ def test_without_thresholds_the_auxiliary_heads_train_and_do_not_run_at_test_tim
     assert ("loss_ratio" in losses) == (reducer is not None and reducer["type"] == "SViT")
     model.parse_losses(losses)[0].backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("reducer", [None, dict(type="ToMe", r=3)], ids=["dense", "ToMe"])
+@torch.no_grad()
+def test_what_has_fixed_shapes_compiles(reducer):
+    model = a_segmentor(reducer)
+    wanted = scores_of(model, images())
+    compile_backbone(model, backend="eager")
+    torch.testing.assert_close(scores_of(model, images()), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_dtop_is_not_compiled():
+    with pytest.raises(ConfigError, match="DToP keeps as many tokens as an image needs"):
+        compile_backbone(a_segmentor(), backend="eager")
 
 
 def test_a_stage_without_a_threshold_changes_nothing_for_the_others():
