@@ -23,6 +23,18 @@ _FROM_PUBLISHED = [
     (re.compile(_BLOCK + r"TransformerEncoderLayer\.(norm[12])\."), r"blocks.\1.\2."),
     (re.compile(r"(?<![^.])selective_modules\.(\d+)\."), r"reducer.selectors.\1."),
 ]
+# The ViT of mmsegmentation (and of DToP and Segmenter, which use it). `ln1` alone is its final norm.
+_MMSEG = r"(?<![^.])layers\.(\d+)\."
+_FROM_MMSEG = [
+    (re.compile(_MMSEG + r"ln([12])\."), r"blocks.\1.norm\2."),
+    (re.compile(_MMSEG + r"attn\.attn\.in_proj_(weight|bias)$"), r"blocks.\1.attn.qkv.\2"),
+    (re.compile(_MMSEG + r"attn\.attn\.out_proj\."), r"blocks.\1.attn.proj."),
+    (re.compile(_MMSEG + r"ffn\.layers\.0\.0\."), r"blocks.\1.mlp.fc1."),
+    (re.compile(_MMSEG + r"ffn\.layers\.1\."), r"blocks.\1.mlp.fc2."),
+    (re.compile(r"^(backbone\.)?patch_embed\.projection\."), r"\1patch_embed.proj."),
+    (re.compile(r"^(backbone\.)?ln1\."), r"\1norm."),
+]
+_OF_MMSEG = re.compile(_MMSEG + r"attn\.attn\.in_proj_weight$")
 # SViT's Evo-ViT adapter takes a block apart; its qk and v are joined before.
 _FROM_EVO = [
     (re.compile(r"(?<![^.])norms\.(\d+)\."), r"blocks.\1.norm1."),
@@ -71,6 +83,8 @@ def describe(state):
         return "published Evo-ViT adapter"
     if any(".TransformerEncoderLayer." in k or "selective_modules." in k for k in state):
         return "published SViT"
+    if any(_OF_MMSEG.search(k) for k in state):
+        return "mmsegmentation ViT"
     if any(re.search(_BLOCK + r"gamma[12]$", k) for k in state):
         return "published ViT-Adapter with layer scale"
     if any(_REDUCER.search(k) for k in state):
@@ -81,8 +95,10 @@ def describe(state):
 
 
 def from_published(state):
-    """Published dense ViT-Adapter, SViT or Evo-ViT adapter names to the house's; house names pass, so it is
-    idempotent."""
+    """Published dense ViT-Adapter, SViT, Evo-ViT adapter or mmsegmentation ViT names to the house's; house names pass,
+    so it is idempotent."""
+    if any(_OF_MMSEG.search(k) for k in state):
+        state = _renamed(state, _FROM_MMSEG)
     if any(_EVO_QK.search(k) for k in state):
         state = _renamed(_evo_joined(state), _FROM_EVO)
     return _renamed(state, _FROM_PUBLISHED)

@@ -1,8 +1,12 @@
-"""Segmentation: the plain ViT backbone and segmentors that add the reducer's losses. Importing registers everything."""
+"""Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP.
+Importing registers everything."""
 
-from .backbones import PlainViTBackbone
+from .backbones import PlainViTBackbone, StagedViT
 from .dump import DumpSegResults
+from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, MLPHead, SegViTHead
 from .loading import LoadSegAnnotations
-from .segmentors import PrunedEncoderDecoder
+from .losses import ATMLoss
+from .segmentors import DToPSegmentor, PrunedEncoderDecoder
 
-__all__ = ["DumpSegResults", "LoadSegAnnotations", "PlainViTBackbone", "PrunedEncoderDecoder"]
+__all__ = ["ATMHead", "ATMHeadV2", "ATMLoss", "ATMSingleHeadV2", "DToPSegmentor", "DumpSegResults",
+           "LoadSegAnnotations", "MLPHead", "PlainViTBackbone", "PrunedEncoderDecoder", "SegViTHead", "StagedViT"]

@@ -21,11 +21,13 @@ OPTIONS = dict(
     EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
     ATS=[dict(blocks=[0, 1, 2, 3])],
+    DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Random=[])
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
 VARIANTS += [pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
              for name in ALL for kwargs in OPTIONS[name]]
 KEEP_ALL = {name: dict(r=0) if METHODS[name].dial[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
+KEEP_ALL["DToP"] = dict(threshold=None)
 KEEP_ALL["SViT"] = dict(keep_ratio=1.0, mode="ratio")
 # A PPT threshold between the scores' variances of the pictures here, so that some prune and some pool.
 BETWEEN = 3.5e-3
@@ -35,9 +37,16 @@ def reduced(reducer, keep=0.5, grid=24):
     """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its dial is."""
     cut = dict(r=max(int((1 - keep) * grid / DEPTH), 1)) if METHODS[reducer["type"]].dial[0] == "r" else \
         dict(keep_ratio=keep)
+    if reducer["type"] == "DToP":  # a share is no dial of it, and it needs somebody to judge
+        cut = dict(threshold=0.6, keep_per_class=1, judge=judge)
     if reducer["type"] == "PPT":
         cut["threshold"] = BETWEEN
     return {**cut, **reducer}
+
+
+def judge(block, tokens):
+    """Scores (T, 4) of tokens (T, C), for methods that ask a host's head."""
+    return (tokens.x[:, :4].float() * 2).softmax(dim=1)
 
 
 def images(batch=3, height=64, width=96):

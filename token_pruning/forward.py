@@ -6,7 +6,7 @@ Shapes: B images, N positions, T packed tokens, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +38,15 @@ class StackForward:
             which on CUDA stops the host once a block. "capacity": computes as many as ``reducer.capacity`` says, so
             that nothing waits and no shape depends on data (for CUDA graphs and compilation); unused rows cost time,
             and tokens beyond rest in the map, lowest scores first. Both are the same where the capacity suffices.
+        judge: handed on to the reducer for this forward, see ``Reducer.start``.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], reducer: Reducer | None, x: Tensor, grid: tuple[int, int],
-                 prefix: int = 0, checkpointing: bool = False, execution: str = "exact") -> None:
+                 prefix: int = 0, checkpointing: bool = False, execution: str = "exact",
+                 judge: Callable | None = None) -> None:
         self.blocks, self.reducer, self.execution = blocks, reducer, execution
         self.tokens = TokenSet.full(x, grid, prefix)
-        self.memory = reducer.start(self.tokens) if reducer else None
+        self.memory = reducer.start(self.tokens, judge) if reducer else None
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 

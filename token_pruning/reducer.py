@@ -7,6 +7,7 @@ otherwise ignorant of pruning. Shapes: T packed tokens of the set, B images, N p
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +60,14 @@ class Reducer(nn.Module):
         proportional: merged tokens draw attention in proportion to their size.
         fixed_shapes: no tensor's shape depends on what is in the pictures, given an execution of fixed capacity: what
             compilation and CUDA graphs need.
+        judged: tokens leave with a final verdict of the host's judge; its heads look at the others only.
         dial: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
             the method wants them.
     """
 
     proportional: bool = False
     fixed_shapes: bool = True
+    judged: bool = False
     dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
 
     def __init__(self, embed_dim: int, depth: int) -> None:
@@ -84,8 +87,9 @@ class Reducer(nn.Module):
         """A host calls this with whether a class token is the first of its tokens; raises ValueError if the method
         needs one that is not there."""
 
-    def start(self, tokens: TokenSet) -> Any:
-        """Fresh memory for one forward that begins with ``tokens``."""
+    def start(self, tokens: TokenSet, judge: Callable | None = None) -> Any:
+        """Fresh memory for one forward that begins with ``tokens``. ``judge``: a function that the host hands over for
+        methods that ask one (DToP); others pay no attention to it."""
         return None
 
     def before_block(self, block: int, tokens: TokenSet, memory: Any) -> Decision | None:

@@ -98,7 +98,7 @@ class TokenSet:
             raise ValueError(f"counts {counts} are {sum(counts)} tokens and keep has {int(keep.sum())}")
         if counts is None:
             rows = keep.nonzero().squeeze(1)
-            image = self._index().index_select(0, rows).div(self.positions, rounding_mode="floor")
+            image = self.images().index_select(0, rows)
             counts = tuple(torch.bincount(image, minlength=self.batch).tolist())
         else:
             rows = torch.nonzero_static(keep, size=sum(counts)).squeeze(1)
@@ -206,6 +206,13 @@ class TokenSet:
         """The same positions with new values ``x`` (T, C)."""
         return replace(self, x=x)
 
+    def clone(self) -> TokenSet:
+        """The same set in memory of its own (a replayed CUDA graph writes over what it gave out)."""
+        own = {name: value.clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        if self.is_full:
+            own["home"] = own["x"].view(self.home.shape)
+        return replace(self, **own)
+
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:
         """Per-token ``values`` (T, ...) on the map (B, N, ...), ``fill`` where no token of the set is at home."""
         self._need_counts("to_map")
@@ -244,6 +251,11 @@ class TokenSet:
         """(T,) bool: which tokens of the set are prefix tokens."""
         self._need_counts("is_prefix")
         return self._index() % self.positions < self.prefix
+
+    def images(self) -> Tensor:
+        """(T,) int64, the number of each token's image."""
+        self._need_counts("images")
+        return self._index().div(self.positions, rounding_mode="floor")
 
     def _index(self) -> Tensor:
         return torch.arange(len(self.x), device=self.x.device) if self.is_full else self.index

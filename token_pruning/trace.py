@@ -57,6 +57,13 @@ class PassTrace:
         stacked = torch.stack([self.used[i][:, self.prefix:] for i in self.blocks], dim=1)
         return stacked.unflatten(2, self.grid)
 
+    def last_use(self) -> Tensor:
+        """(B, H, W) int64, the last block that computed each grid token, -1 where none did: with tokens that leave for
+        good, after which block each one left."""
+        masks, blocks = self.masks(), torch.tensor([-1, *self.blocks])
+        column = masks.shape[1] - masks.flip(1).int().argmax(1)
+        return blocks.to(masks.device)[column * masks.any(1)]
+
     def keep_ratio(self) -> Tensor:
         """(B, L) fraction of the grid tokens that each block computed."""
         return self.masks().float().mean(dim=(2, 3))

@@ -5,7 +5,7 @@ Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -82,15 +82,17 @@ class PlainViT(nn.Module):
             nn.init.normal_(self.cls_token, std=1e-6)
         self.blocks.apply(init_linear)
 
-    def start(self, image: Tensor) -> StackForward:
-        """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks."""
+    def start(self, image: Tensor, judge: Callable | None = None) -> StackForward:
+        """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks;
+        ``judge``: see ``Reducer.start``."""
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         x = self.patch_embed(image) + self.positions(grid)
         if self.cls_token is not None:
             x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
         return StackForward(self.blocks, self.reducer, self.pos_drop(x), grid, prefix=int(self.cls_token is not None),
-                            checkpointing=self.with_cp and self.training, execution=self.execution)
+                            checkpointing=self.with_cp and self.training, execution=self.execution,
+                            judge=judge)
 
     def train(self, mode: bool = True) -> PlainViT:
         self._positions.clear()

@@ -76,6 +76,9 @@ def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
     name = name or method.dial[0]
     if name not in known:
         raise ConfigError(f"reducer {reducer['type']} has no {name} to turn; its dial is {method.dial[0]}")
+    if name == "threshold" and hasattr(method, "decide"):
+        raise ConfigError(f"the threshold does not change the cost of {reducer['type']}, only what becomes of tokens: "
+                          "give --pool-share")
     if name not in ranges:
         raise ConfigError(f"{name} of {reducer['type']} sets no cost that could be searched for; turn "
                           f"{method.dial[0]}")

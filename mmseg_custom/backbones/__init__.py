@@ -1,5 +1,5 @@
 """Backbones, registered in mmseg."""
 
-from .plain_vit import PlainViTBackbone
+from .plain_vit import PlainViTBackbone, StagedViT
 
-__all__ = ["PlainViTBackbone"]
+__all__ = ["PlainViTBackbone", "StagedViT"]

@@ -19,7 +19,7 @@ from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
-DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in ("deit", "segmentation")]
+DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in ("deit", "segmentation", "segvit")]
 
 
 def small_coco(folder, classes):

@@ -57,6 +57,23 @@ def test_the_evo_vit_adapter_lands_on_the_house_names():
         assert torch.equal(house[name], value)
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
+    published = ["cls_token", "patch_embed.projection.weight", "layers.0.ln1.bias",
+                 "layers.11.attn.attn.in_proj_weight", "layers.3.attn.attn.in_proj_bias",
+                 "layers.3.attn.attn.out_proj.weight", "layers.3.ln2.weight", "layers.3.ffn.layers.0.0.weight",
+                 "layers.3.ffn.layers.1.bias", "ln1.weight"]
+    house = ["cls_token", "patch_embed.proj.weight", "blocks.0.norm1.bias", "blocks.11.attn.qkv.weight",
+             "blocks.3.attn.qkv.bias", "blocks.3.attn.proj.weight", "blocks.3.norm2.weight", "blocks.3.mlp.fc1.weight",
+             "blocks.3.mlp.fc2.bias", "norm.weight"]
+    heads = ["decode_head.decoder.layers.0.self_attn.in_proj_weight", "decode_head.decoder.layers.1.norm1.bias"]
+    state = named([prefix + n for n in published] + heads)
+    once = keys.from_published(state)
+    assert list(once) == [prefix + n for n in house] + heads
+    assert list(keys.from_published(once)) == list(once)
+    assert keys.describe(state) == "mmsegmentation ViT"
+
+
 def test_names_of_other_modules_are_left_alone():
     names = ["decode_head.my_blocks.0.gamma1", "roi_head.mlp.fc1.weight", "backbone.layers.0.attn.qkv.weight"]
     assert list(keys.from_published(named(names))) == names

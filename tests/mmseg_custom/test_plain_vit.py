@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmseg.models.backbones import VisionTransformer as VisionTransformerOfMMSeg
 from mmseg.registry import MODELS
 from reducers import ALL, reduced
 from timm.models.vision_transformer import VisionTransformer
@@ -55,6 +56,26 @@ def test_a_timm_file_gives_timms_features(tmp_path, class_token, wrap):
         wanted = timm.forward_intermediates(image, indices=[1, 3], norm=True, intermediates_only=True)
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-5), (a - b).abs().max()
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_a_file_of_mmsegmentations_vit_gives_its_features(tmp_path, class_token):
+    torch.manual_seed(1)
+    theirs = VisionTransformerOfMMSeg(
+        img_size=64, patch_size=8, patch_bias=True, embed_dims=24, num_layers=4, num_heads=3, out_indices=[1, 3],
+        with_cls_token=class_token, norm_cfg=dict(type="LN", eps=1e-6))
+    theirs.eval()  # which returns nothing
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    torch.save(dict(state_dict=theirs.state_dict()), tmp_path / "vit.pth")
+    ours = a_backbone(patch_size=8, class_token=class_token, out_indices=[1, 3], final_norm=False,
+                      init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")))
+    ours.init_weights()
+    for size in ((64, 64), (50, 90)):  # the second resamples the position table
+        image = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            for a, b in zip(ours(image), theirs(image), strict=True):
+                assert torch.allclose(a, b, atol=1e-4, rtol=1e-4), (a - b).abs().max()
 
 
 def test_padding_is_zeros_at_the_bottom_and_right():

@@ -261,7 +261,7 @@ class Moments(Reducer):
     """A toy that uses the three moments SViT does not need: half of the tokens leave between attention and MLP of
     block 1, all but two of each image leave after block 2."""
 
-    def start(self, tokens):
+    def start(self, tokens, judge=None):
         return []
 
     def before_block(self, block, tokens, memory):
@@ -310,7 +310,7 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, DynamicViT, EViT, EvoViT, PPT"):
+    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, DToP, DynamicViT, EViT, EvoViT"):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)

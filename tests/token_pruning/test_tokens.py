@@ -10,6 +10,17 @@ def a_map(batch=3, grid=(4, 5), prefix=0, dim=6):
     return torch.randn(batch, prefix + grid[0] * grid[1], dim, generator=torch.Generator().manual_seed(0))
 
 
+def test_a_clone_has_memory_of_its_own():
+    full = TokenSet.full(torch.randn(2, 6, 3), (2, 3))
+    for tokens in (full, full.select(torch.arange(12) % 2 == 0)):
+        copy = tokens.clone()
+        assert torch.equal(copy.restore(), tokens.restore()) and copy.counts == tokens.counts
+        before = copy.restore().clone()
+        tokens.x.zero_()
+        tokens.home.zero_()
+        assert torch.equal(copy.restore(), before)
+
+
 def test_full_set_is_the_map():
     x = a_map()
     tokens = TokenSet.full(x, (4, 5))

@@ -89,6 +89,20 @@ def test_reducers_without_parameters_need_no_training(project, method):
     assert set(scores) == {"aAcc", "mIoU", "mAcc"} and all(0 <= score <= 100 for score in scores.values())
 
 
+def test_segvit_trains_and_sure_tokens_leave(project):
+    dense = CONFIGS.parent / "segvit/vit-nano_segvit_camvid-352.py"
+    well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", cwd=project)
+    weights = project / "work_dirs" / dense.stem / "epoch_1.pth"
+    pruned, sure = dense.with_name("vit-nano-dtop_segvit_camvid-352.py"), "model.backbone.reducer.threshold=0.05"
+    well("train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", sure,
+         cwd=project)
+    logged = scalars(project / "work_dirs" / pruned.stem)[0]
+    assert 0 < logged["keep_ratio.3"] <= logged["keep_ratio.2"] < 1
+    assert {"decode.loss_mask", "aux_0.loss_ce", "aux_1.loss_dice"} <= logged.keys()
+    well("test.py", pruned, weights, "--scores", "dtop.json", "--cfg-options", *SMALL, sure, cwd=project)
+    assert 0 <= json.loads((project / "dtop.json").read_text())["mIoU"] <= 100
+
+
 def test_a_run_counted_in_iterations_resumes(project):
     """An ADE20K config, its model made small, on the street scenes."""
     ade = CONFIGS / "vit-s_linear_ade20k-512.py"

@@ -1,6 +1,7 @@
 """The methods; importing registers them all."""
 
 from .ats import ATS
+from .dtop import DToP
 from .dynamic_vit import DynamicViT
 from .evit import EViT
 from .evo_vit import EvoViT
@@ -9,4 +10,4 @@ from .random import Random
 from .svit import SViT
 from .tome import ToMe
 
-__all__ = ["ATS", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]
+__all__ = ["ATS", "DToP", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]

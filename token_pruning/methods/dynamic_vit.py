@@ -66,7 +66,7 @@ class DynamicViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.stage_of), self.depth))
 
-    def start(self, tokens: TokenSet) -> Memory:
+    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         return Memory()
 
     def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:

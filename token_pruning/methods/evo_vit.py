@@ -73,7 +73,7 @@ class EvoViT(Reducer):
     def check_host(self, class_token: bool) -> None:
         need_class_token("EvoViT", class_token)
 
-    def start(self, tokens: TokenSet) -> Memory:
+    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         return Memory()
 
     def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:

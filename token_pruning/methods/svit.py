@@ -127,7 +127,7 @@ class SViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(self.selector_of)
 
-    def start(self, tokens: TokenSet) -> Memory:
+    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         return Memory()
 
     def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:

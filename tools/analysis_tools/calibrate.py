@@ -80,8 +80,6 @@ def check(args):
         raise ConfigError("--number and --batch must be at least 1, --repeats at least 2 (quartiles need them)")
     if args.target == "pool_share" and args.dial not in (None, "threshold"):
         raise ConfigError(f"--pool-share is set by the threshold: leave --dial {args.dial} out")
-    if args.target != "pool_share" and args.dial == "threshold":
-        raise ConfigError(f"the threshold does not change the cost, so it cannot reach {option}: give --pool-share")
     if args.out:
         check_leaf(args.out, args.config, args.force)
 

@@ -1,0 +1,118 @@
+"""The decoder of attention-to-mask heads: class queries look at tokens ("SegViT", Zhang et al., NeurIPS 2022, section
+3.2). Names of parameters are the published ones.
+
+Shapes: B images, K queries, T packed tokens (image after image), n tokens of the image that has most, C channels, H
+heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Rows:
+    """Where packed tokens lie in one (B, n) block: a view if all images have equally many, else padded with zeros.
+
+    Only what meets the queries is laid out so (keys and values): projections cost what the tokens cost.
+    """
+
+    def __init__(self, counts: Sequence[int], device: torch.device) -> None:
+        self.batch, self.most = len(counts), max(counts, default=0)
+        self.place = self.used = None
+        if len(set(counts)) > 1:
+            number = torch.tensor(counts, device=device)
+            ends = number.cumsum(0)
+            rows = torch.arange(sum(counts), device=device)
+            gaps = torch.arange(self.batch, device=device) * self.most - (ends - number)
+            self.place = rows + gaps.repeat_interleave(number, output_size=len(rows))
+            self.used = torch.arange(self.most, device=device) < number[:, None]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(T, ...) to (B, n, ...)."""
+        if self.place is not None:
+            x = x.new_zeros(self.batch * self.most, *x.shape[1:]).index_copy(0, self.place, x)
+        return x.view(self.batch, self.most, *x.shape[1:])
+
+    def pack(self, x: Tensor) -> Tensor:
+        """The inverse of ``spread``."""
+        x = x.flatten(0, 1)
+        return x if self.place is None else x[self.place]
+
+
+class CrossAttention(nn.Module):
+    """Attention of queries to the tokens of their own image."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"{dim} channels cannot be split into {num_heads} heads; choose a divisor as num_heads")
+        self.num_heads, self.dropout = num_heads, dropout
+        self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, queries: Tensor, tokens: Tensor, rows: Rows, with_masks: bool) -> tuple[Tensor, Tensor | None]:
+        """(B, K, C) queries, (T, C) tokens -> what they read (B, K, C), and with ``with_masks`` the logits (T, K)
+        before the softmax, their mean over the heads."""
+        q, k = self.q(queries), rows.spread(self.k(tokens))
+        v = rows.spread(self.v(tokens))
+        heads = [t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        used = None if rows.used is None else rows.used[:, None, None]
+        out = F.scaled_dot_product_attention(*heads, attn_mask=used, dropout_p=self.dropout if self.training else 0.0)
+        masks = None
+        if with_masks:
+            # The mean over heads of their products is one product over all channels.
+            scale = (q.shape[2] // self.num_heads) ** -0.5 / self.num_heads
+            masks = rows.pack(k @ (q * scale).transpose(1, 2))
+        return self.proj(out.transpose(1, 2).flatten(2)), masks
+
+
+class DecoderLayer(nn.Module):
+    """Queries exchange, read from the tokens, think: each with a residual and a LayerNorm after it.
+
+    Args:
+        exchange: False leaves self-attention and its norm out (SegViT v2).
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.1, exchange: bool = True) -> None:
+        super().__init__()
+        self.multihead_attn = CrossAttention(dim, num_heads, dropout)
+        self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True) if exchange else None
+        self.linear1, self.linear2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.norm1 = nn.LayerNorm(dim) if exchange else None
+        self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, tokens: Tensor, rows: Rows, with_masks: bool) -> tuple[Tensor, Tensor | None]:
+        """As ``CrossAttention``; the queries go on to the next layer."""
+        if self.self_attn is not None:
+            heard = self.self_attn(queries, queries, queries, need_weights=False)[0]
+            queries = self.norm1(queries + self.dropout(heard))
+        read, masks = self.multihead_attn(queries, tokens, rows, with_masks)
+        queries = self.norm2(queries + self.dropout(read))
+        thought = self.linear2(self.dropout(F.relu(self.linear1(queries))))
+        return self.norm3(queries + self.dropout(thought)), masks
+
+
+class Decoder(nn.Module):
+    """Layers in turn."""
+
+    def __init__(self, dim: int, num_heads: int, num_layers: int, dropout: float = 0.1, exchange: bool = True) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, dropout, exchange) for _ in range(num_layers))
+
+    def forward(self, queries: Tensor, tokens: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """(B, K, C) queries after the last layer, and its mask logits (T, K)."""
+        for layer in self.layers:
+            queries, masks = layer(queries, tokens, rows, layer is self.layers[-1])
+        return queries, masks
+
+    def each(self, queries: Tensor, tokens: Tensor, rows: Rows) -> list[tuple[Tensor, Tensor]]:
+        """The same after every layer."""
+        found = []
+        for layer in self.layers:
+            queries, masks = layer(queries, tokens, rows, True)
+            found.append((queries, masks))
+        return found

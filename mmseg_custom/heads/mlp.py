@@ -1,0 +1,63 @@
+"""A head that scores every token by itself, as SETR's naive decoder does ("Rethinking Semantic Segmentation from a
+Sequence-to-Sequence Perspective with Transformers", Zheng et al., CVPR 2021).
+
+Shapes: T packed tokens, K classes, C channels.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from token_pruning import TokenSet
+from token_pruning.vit import init_linear
+
+from ..losses import Targets
+from .stages import View
+from .token_head import TokenHead
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+@MODELS.register_module()
+class MLPHead(TokenHead):
+    """An MLP on each token, trained by cross entropy of the pixels. A token's scores are the softmax of its logits; the
+    prediction is the logits.
+
+    Args:
+        num_layers: linear layers.
+        mlp_ratio: hidden width over ``channels``.
+        head: arguments of ``TokenHead``.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, num_layers: int = 3, mlp_ratio: float = 2,
+                 in_index: int = -1, loss_decode: dict | None = None, **head) -> None:
+        super().__init__(in_channels, channels, num_classes, in_index,
+                         loss_decode or dict(type="CrossEntropyLoss"), **head)
+        self.layer = MLP([in_channels, *[int(channels * mlp_ratio)] * (num_layers - 1), num_classes])
+        self.apply(init_linear)
+
+    def forward(self, tokens: TokenSet) -> tuple[Tensor, None]:
+        return self.layer(tokens.x).float(), None
+
+    def scores(self, logits: Tensor, class_logits: None) -> Tensor:
+        return logits.softmax(-1)
+
+    def score_map(self, view: View) -> Tensor:
+        return view.map(view.canvas)
+
+    def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
+        pixels = view.to_pixels(self.score_map(view), targets.labels.shape[-2:])
+        return {self.loss_decode.loss_name: self.loss_decode(pixels, targets.labels, ignore_index=targets.ignore_index)}

@@ -1,0 +1,164 @@
+"""SegViT's heads that read several stages' maps of a dense backbone: v1 ("SegViT", Zhang et al., NeurIPS 2022) and two
+of v2 ("SegViTv2", Zhang et al., IJCV 2023). Names of parameters are the published ones.
+
+Shapes: B images, K classes, C channels, H x W grid of a map, N = H * W tokens, h x w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import accuracy
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from token_pruning.vit import init_linear
+
+from ..losses import Targets
+from .decoder import Decoder, Rows
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What class queries have found after some layer: (B, K, 2 or K + 1) class logits and (B, K, H, W) mask logits."""
+
+    class_logits: Tensor
+    masks: Tensor
+
+
+class MultiStageHead(BaseDecodeHead):
+    """The queries go from the deepest map to the shallowest, one decoder for each; the masks of the maps add up.
+
+    Args:
+        in_channels: C of every map.
+        channels: inside the head.
+        num_classes: K.
+        use_stages: how many maps, counted from the shallowest, as published.
+        num_layers, num_heads, dropout: of each decoder.
+        loss_decode: ``ATMLoss`` by default; earlier layers or stages have the same losses, with a number appended.
+        ignore_index: the label that is no class.
+    """
+
+    exchange = False  # whether queries attend to each other
+    binary = True  # whether a query says present or absent, or which class it is
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, use_stages: int = 1, num_layers: int = 3,
+                 num_heads: int = 6, dropout: float = 0.1, loss_decode: dict | None = None,
+                 ignore_index: int = 255) -> None:
+        super().__init__(in_channels, channels, num_classes=num_classes, ignore_index=ignore_index, dropout_ratio=0,
+                         loss_decode=loss_decode or dict(type="ATMLoss"), init_cfg=None)
+        del self.conv_seg
+        self.use_stages = use_stages
+        for i in range(1, use_stages + 1):  # 1 reads the deepest map
+            self.add_module(f"input_proj_{i}", nn.Linear(in_channels, channels))
+            self.add_module(f"proj_norm_{i}", nn.LayerNorm(channels))
+            self.add_module(f"decoder_{i}", Decoder(channels, num_heads, num_layers, dropout, self.exchange))
+        self.q = nn.Embedding(num_classes, channels)
+        self.class_embed = nn.Linear(channels, 2 if self.binary else num_classes + 1)
+        self.apply(init_linear)
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Masks]:
+        """Maps (B, C, H, W), shallowest first -> what is found, the last one being the prediction.
+
+        Raises:
+            ValueError: there are fewer maps than ``use_stages``.
+        """
+        if len(inputs) < self.use_stages:
+            raise ValueError(f"the head reads {self.use_stages} maps and gets {len(inputs)}; set the backbone's "
+                             "out_indices or use_stages")
+        maps = list(inputs)[:self.use_stages][::-1]
+        return self.walk([(getattr(self, f"decoder_{i}"), self._project(i, x), tuple(x.shape[2:]))
+                          for i, x in enumerate(maps, 1)])
+
+    def walk(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
+        """``stages``: decoder, tokens (B, N, C) and grid of each map, deepest first."""
+        queries, found, total = self._queries(stages), [], None
+        for decoder, x, grid in stages:
+            queries, masks = decoder(queries, x.flatten(0, 1), _rows(x))
+            masks = _on_grid(masks, x, grid)
+            total = masks if total is None else masks + _resize(total, grid)
+            found.append(Masks(self.class_embed(queries).float(), total.float()))
+        return found
+
+    def _project(self, i: int, x: Tensor) -> Tensor:
+        return getattr(self, f"proj_norm_{i}")(getattr(self, f"input_proj_{i}")(x.flatten(2).transpose(1, 2)))
+
+    def _queries(self, stages: list) -> Tensor:
+        return self.q.weight.repeat(len(stages[0][1]), 1, 1)
+
+    def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
+        """(B, K, h, w): the masks are upsampled before the sigmoid."""
+        return found.class_logits.softmax(2)[..., 0, None, None] * _resize(found.masks, size).sigmoid()
+
+    def loss_by_feat(self, seg_logits: list[Masks], batch_data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
+        """Losses of the last, under their names, and of the earlier ones, as ``loss_ce_0`` and so on."""
+        targets = Targets.of_samples(batch_data_samples, self.num_classes, self.ignore_index)
+        losses = {}
+        for i, found in enumerate([*seg_logits[-1:], *seg_logits[:-1]]):
+            terms = self.loss_decode(found.class_logits, found.masks, targets)
+            losses |= {name if not i else f"{name}_{i - 1}": term for name, term in terms.items()}
+        pixels = self.scores(seg_logits[-1], tuple(targets.labels.shape[-2:])).detach()
+        losses["acc_seg"] = accuracy(pixels, targets.labels, ignore_index=self.ignore_index)
+        return losses
+
+    def predict_by_feat(self, seg_logits: list[Masks], batch_img_metas: list[dict]) -> Tensor:
+        """(B, K, h, w) scores of the picture that the metas describe, or of the window that slides over it."""
+        meta = batch_img_metas[0]
+        window = isinstance(meta["img_shape"], torch.Size)  # so mmseg's sliding marks it
+        size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
+        return self.scores(seg_logits[-1], tuple(size[:2]))
+
+
+@MODELS.register_module()
+class ATMHeadV2(MultiStageHead):
+    """v2: queries do not attend to each other and say present or absent."""
+
+
+@MODELS.register_module()
+class ATMHead(MultiStageHead):
+    """v1: queries attend to each other and say which class they are; a pixel's score is the sum over all queries. The
+    published one cannot be trained with mmseg 1.x, this one trains as the paper says."""
+
+    exchange = True
+    binary = False
+
+    def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
+        classes = found.class_logits.softmax(2)[..., :-1]
+        return torch.einsum("bqk,bqhw->bkhw", classes, _resize(found.masks, size).sigmoid())
+
+
+@MODELS.register_module()
+class ATMSingleHeadV2(MultiStageHead):
+    """v2 on one map, the sum of all from the deepest up; every layer of the decoders has losses, masks do not add
+    up."""
+
+    def walk(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
+        memory, before = None, None
+        for _, x, grid in stages:
+            if memory is not None and before != grid:
+                memory = F.interpolate(memory.transpose(1, 2).unflatten(2, before), grid).flatten(2).transpose(1, 2)
+            memory, before = x if memory is None else memory + x, grid
+        queries, found = self._queries(stages), []
+        for decoder, _, _ in stages:
+            steps = decoder.each(queries, memory.flatten(0, 1), _rows(memory))
+            queries = steps[-1][0]
+            found += [Masks(self.class_embed(q).float(), _on_grid(m, memory, before).float()) for q, m in steps]
+        return found
+
+
+def _rows(x: Tensor) -> Rows:
+    return Rows((x.shape[1],) * len(x), x.device)
+
+
+def _on_grid(masks: Tensor, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Packed (B * N, K) to (B, K, H, W)."""
+    return masks.unflatten(0, x.shape[:2]).transpose(1, 2).unflatten(2, grid)
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if tuple(maps.shape[2:]) == tuple(size) else F.interpolate(maps, size, mode="bilinear")

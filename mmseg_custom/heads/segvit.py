@@ -1,0 +1,62 @@
+"""SegViT's head on one stage's tokens, whose attention to class queries is the mask ("SegViT", Zhang et al., NeurIPS
+2022, sections 3.1 and 3.2), as DToP has one at each stage end.
+
+Shapes: B images, T packed tokens, K classes, C channels.
+"""
+
+from __future__ import annotations
+
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from token_pruning import TokenSet
+from token_pruning.vit import init_linear
+
+from ..losses import Targets
+from .decoder import Decoder, Rows
+from .stages import View
+from .token_head import TokenHead
+
+
+@MODELS.register_module()
+class SegViTHead(TokenHead):
+    """One query of each class reads from the tokens in a few layers; the last layer's attention logits are the masks,
+    and what the query has become says whether the class is there. The score of a token for a class is the product.
+
+    Every head starts with weights of its own: truncated normal 0.02 in linear layers, joint projections of the queries'
+    self-attention by Xavier. The published auxiliary heads were left at PyTorch's defaults by an accident.
+
+    Args:
+        layers_per_decoder, num_heads, dropout: of the decoder.
+        head: arguments of ``TokenHead``.
+
+    Raises:
+        ValueError: ``channels`` cannot be split into the heads, or there is no layer.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, layers_per_decoder: int = 2,
+                 num_heads: int = 6, dropout: float = 0.1, in_index: int = -1, loss_decode: dict | None = None,
+                 **head) -> None:
+        super().__init__(in_channels, channels, num_classes, in_index, loss_decode or dict(type="ATMLoss"), **head)
+        if layers_per_decoder < 1:
+            raise ValueError(f"layers_per_decoder is {layers_per_decoder}; masks come from the last layer, so give 1 "
+                             "or more")
+        self.input_proj = nn.Linear(in_channels, channels)
+        self.proj_norm = nn.LayerNorm(channels)
+        self.q = nn.Embedding(num_classes, channels)
+        self.decoder = Decoder(channels, num_heads, layers_per_decoder, dropout)
+        self.class_embed = nn.Linear(channels, 2)
+        self.apply(init_linear)
+
+    def forward(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
+        memory = self.proj_norm(self.input_proj(tokens.x))
+        queries = self.q.weight.repeat(tokens.batch, 1, 1)  # a view of a parameter would confuse FLOP counters
+        queries, masks = self.decoder(queries, memory, Rows(tokens.counts, memory.device))
+        return masks.float(), self.class_embed(queries).float()
+
+    def scores(self, logits: Tensor, class_logits: Tensor) -> Tensor:
+        return class_logits.softmax(-1)[..., 0] * logits.sigmoid()
+
+    def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
+        return self.loss_decode(view.class_logits, view.map(view.canvas), targets,
+                                lambda masks: view.to_pixels(masks, targets.labels.shape[-2:]))

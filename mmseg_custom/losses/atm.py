@@ -1,0 +1,92 @@
+"""The loss of attention-to-mask heads ("SegViT", Zhang et al., NeurIPS 2022, section 3.3; DToP trains by the same).
+
+Shapes: B images, K classes, h x w pixels, M pairs of an image and a class that is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from .targets import Targets
+
+ABSENT = 0.1  # weight of classes that an image does not have
+ALPHA = 0.25  # of the focal loss: weight of a mask's pixels; the others have 1 - ALPHA
+
+
+@MODELS.register_module()
+class ATMLoss(nn.Module):
+    """Query c is responsible for class c, nothing is matched: cross entropy of "present or absent" for every query; a
+    focal and a dice loss of the mask for the classes that an image has.
+
+    Args:
+        cls_weight, mask_weight, dice_weight: of the three terms.
+        loss_weight: of all.
+        ignored: pixels without a label are "negative" for every mask, as published, or "left_out".
+
+    Raises:
+        ValueError: another word for ``ignored``.
+    """
+
+    def __init__(self, cls_weight: float = 1.0, mask_weight: float = 20.0, dice_weight: float = 1.0,
+                 loss_weight: float = 1.0, ignored: str = "negative") -> None:
+        super().__init__()
+        if ignored not in ("negative", "left_out"):
+            raise ValueError(f"ignored is {ignored!r}; choose 'negative' or 'left_out'")
+        self.ignored = ignored
+        self.weights = {name: loss_weight * weight for name, weight in
+                        dict(loss_ce=cls_weight, loss_mask=mask_weight, loss_dice=dice_weight).items()}
+
+    def forward(self, class_logits: Tensor, masks: Tensor, targets: Targets,
+                resize: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Args:
+            class_logits: (B, K, 2) present and absent; or (B, K, K + 1), where query c should say c, or K if absent.
+            masks: (B, K, H, W) logits on any grid.
+            resize: from (M, 1, H, W) to the pixels of the labels; default bilinear.
+
+        Returns:
+            ``loss_ce``, ``loss_mask``, ``loss_dice``, weighted.
+        """
+        image, wanted = targets.pairs.unbind(1)
+        masks = masks[image, wanted].float()[:, None]
+        if resize is None:
+            # torch does not resample nothing.
+            masks = F.interpolate(masks, targets.labels.shape[-2:], mode="bilinear") if len(masks) else masks
+        else:
+            masks = resize(masks)
+        terms = dict(loss_ce=_presence(class_logits.float(), targets.present),
+                     loss_mask=0 * masks.sum(), loss_dice=0 * masks.sum())
+        if len(masks):
+            labels = targets.labels[image]
+            valid = (labels != targets.ignore_index).flatten(1) if self.ignored == "left_out" else None
+            here = (labels == wanted[:, None, None]).flatten(1).to(masks.dtype)
+            terms["loss_mask"] = _focal(masks.flatten(1), here, valid).sum() / targets.number
+            terms["loss_dice"] = _dice(masks.flatten(1), here, valid).sum() / targets.number
+        return {name: self.weights[name] * term for name, term in terms.items()}
+
+
+def _presence(logits: Tensor, present: Tensor) -> Tensor:
+    absent = logits.shape[-1] - 1
+    here = torch.zeros_like(present, dtype=torch.int64) if absent == 1 else torch.arange(
+        present.shape[1], device=present.device).expand_as(present)
+    weight = logits.new_ones(absent + 1)
+    weight[-1] = ABSENT
+    return F.cross_entropy(logits.transpose(1, 2), torch.where(present, here, absent), weight)
+
+
+def _focal(logits: Tensor, here: Tensor, valid: Tensor | None) -> Tensor:
+    """(M,) mean over the valid pixels of the sigmoid focal loss, gamma 2."""
+    p = logits.sigmoid()
+    wrong = p + here - 2 * p * here
+    loss = F.binary_cross_entropy_with_logits(logits, here, reduction="none") * wrong**2
+    loss = loss * (1 - ALPHA + (2 * ALPHA - 1) * here)
+    return loss.mean(1) if valid is None else (loss * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def _dice(logits: Tensor, here: Tensor, valid: Tensor | None) -> Tensor:
+    p = logits.sigmoid() if valid is None else logits.sigmoid() * valid
+    return 1 - (2 * (p * here).sum(1) + 1) / (p.sum(1) + here.sum(1) + 1)

@@ -1,0 +1,59 @@
+"""What a batch of label maps asks of class queries; made once a step, however many heads have a loss.
+
+Shapes: B images, h x w pixels, K classes, M pairs of an image and a class that is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Attributes:
+        labels: (B, h, w) int64.
+        ignore_index: the label that is no class.
+        present: (B, K) bool, which classes an image has.
+        pairs: (M, 2) image and class of each True in ``present``.
+        number: () M averaged over the processes of distributed training, at least 1.
+    """
+
+    labels: Tensor
+    ignore_index: int
+    present: Tensor
+    pairs: Tensor
+    number: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Targets:
+        """Raises ValueError for a label that is neither a class nor ``ignore_index``."""
+        labels = labels.long()
+        named = labels != ignore_index
+        if (strange := labels[named & ((labels < 0) | (labels >= num_classes))]).numel():
+            raise ValueError(f"label {strange[0].item()} is no class: labels go from 0 to {num_classes - 1}, and "
+                             f"{ignore_index} is ignored; check num_classes and reduce_zero_label")
+        seen = torch.zeros(len(labels), num_classes + 1, dtype=torch.bool, device=labels.device)
+        present = seen.scatter(1, labels.masked_fill(~named, num_classes).flatten(1), True)[:, :-1]
+        pairs = present.nonzero()
+        number = torch.tensor(float(len(pairs)), device=labels.device)
+        all_reduce(number)
+        return cls(labels, ignore_index, present, pairs, (number / get_world_size()).clamp(min=1))
+
+    @classmethod
+    def of_samples(cls, samples: Sequence[SegDataSample], num_classes: int, ignore_index: int = 255) -> Targets:
+        """``of`` the label maps (1, h, w) of a batch.
+
+        Raises:
+            ValueError: as ``of``, or the maps have different sizes.
+        """
+        maps = [sample.gt_sem_seg.data for sample in samples]
+        sizes = sorted({tuple(m.shape[-2:]) for m in maps})
+        if len(sizes) > 1:
+            raise ValueError(f"label maps of one batch have the sizes {sizes}: pad or crop them to one size")
+        return cls.of(torch.cat(maps), num_classes, ignore_index)
