@@ -208,7 +208,8 @@ def test_early_scores_can_be_final():
     there = trace.passes[0].used[3].unflatten(1, (5, 9))
     assert left.any() and there.any() and torch.equal(last.canvas, published.canvas)
     for ours, theirs, where in ((final, early, left), (final, reweighed, there)):
-        assert torch.equal(ours.movedim(1, -1)[where], theirs.movedim(1, -1)[where])
+        # Of packed tokens and of a map, the same products may round differently in the last bit.
+        torch.testing.assert_close(ours.movedim(1, -1)[where], theirs.movedim(1, -1)[where], atol=1e-6, rtol=1e-6)
     assert not torch.equal(final, reweighed)
 
 
