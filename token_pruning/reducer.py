@@ -58,6 +58,7 @@ class Reducer(nn.Module):
 
     Attributes:
         proportional: merged tokens draw attention in proportion to their size.
+        needs_class_token: tokens are ranked by the class token's attention.
         fixed_shapes: no tensor's shape depends on what is in the pictures, given an execution of fixed capacity: what
             compilation and CUDA graphs need.
         judged: tokens leave with a final verdict of the host's judge; its heads look at the others only.
@@ -66,6 +67,7 @@ class Reducer(nn.Module):
     """
 
     proportional: bool = False
+    needs_class_token: bool = False
     fixed_shapes: bool = True
     judged: bool = False
     dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
@@ -86,6 +88,10 @@ class Reducer(nn.Module):
     def check_host(self, class_token: bool) -> None:
         """A host calls this with whether a class token is the first of its tokens; raises ValueError if the method
         needs one that is not there."""
+        if self.needs_class_token and not class_token:
+            raise ValueError(
+                f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give the "
+                "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)")
 
     def start(self, tokens: TokenSet, judge: Callable | None = None) -> Any:
         """Fresh memory for one forward that begins with ``tokens``. ``judge``: a function that the host hands over for

@@ -16,7 +16,6 @@ from ..reducer import Reducer, register
 from ..scores import significance
 from ..selection import check_blocks, check_ratios
 from ..tokens import TokenSet
-from .ppt import need_class_token
 
 
 @register
@@ -38,6 +37,7 @@ class ATS(Reducer):
         ValueError: an argument is out of its range.
     """
 
+    needs_class_token = True
     fixed_shapes = False
 
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
@@ -50,9 +50,6 @@ class ATS(Reducer):
     @property
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
-
-    def check_host(self, class_token: bool) -> None:
-        need_class_token("ATS", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         ratio = self.ratio_of.get(block, 1.0)

@@ -16,7 +16,6 @@ from ..reducer import Reducer, register
 from ..scores import class_attention
 from ..selection import check_blocks, check_ratios, rows_of, sort_rows
 from ..tokens import TokenSet
-from .ppt import need_class_token
 
 
 @register
@@ -37,6 +36,8 @@ class EViT(Reducer):
         ValueError: an argument is out of its range.
     """
 
+    needs_class_token = True
+
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.7, fuse: bool = True) -> None:
         super().__init__(embed_dim, depth)
@@ -47,9 +48,6 @@ class EViT(Reducer):
     @property
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
-
-    def check_host(self, class_token: bool) -> None:
-        need_class_token("EViT", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         prefix = tokens.prefix

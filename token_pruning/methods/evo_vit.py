@@ -17,7 +17,6 @@ from ..reducer import Decision, Reducer, register
 from ..scores import class_attention
 from ..selection import check_ratios, keep_top
 from ..tokens import TokenSet
-from .ppt import need_class_token
 
 
 @dataclass
@@ -49,6 +48,8 @@ class EvoViT(Reducer):
         ValueError: an argument is out of its range.
     """
 
+    needs_class_token = True
+
     def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
                  keep_ratio: Sequence[float] | float = 0.5, decide: Sequence[int] | None = None,
                  tradeoff: Sequence[float] | float = 0.5) -> None:
@@ -69,9 +70,6 @@ class EvoViT(Reducer):
     @property
     def pruned_blocks(self) -> list[int]:
         return list(self.ratio_of)
-
-    def check_host(self, class_token: bool) -> None:
-        need_class_token("EvoViT", class_token)
 
     def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         return Memory()

@@ -52,6 +52,7 @@ class PPT(Reducer):
         ValueError: an argument is out of its range.
     """
 
+    needs_class_token = True
     dial = ("r", 0, 1000)
 
     def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 50, inflection: float = 0.0,
@@ -71,9 +72,6 @@ class PPT(Reducer):
     @property
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.r_of), self.depth))
-
-    def check_host(self, class_token: bool) -> None:
-        need_class_token("PPT", class_token)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
         r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
@@ -110,10 +108,3 @@ def _prune(score: Tensor, r: int) -> Match:
     order = score.argsort(dim=1, descending=True, stable=True)
     kept, dropped = order[:, :-r], order[:, -r:]
     return Match(kept, dropped, torch.zeros_like(dropped))
-
-
-def need_class_token(method: str, class_token: bool) -> None:
-    """Raises ValueError if a host has no class token."""
-    if not class_token:
-        raise ValueError(f"{method} ranks tokens by the class token's attention and this model has none; give the "
-                         "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)")
