@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from ..attention import QKV
-from ..matching import Match, bipartite_matching, most, r_of_grid, r_schedule
-from ..reducer import Reducer, register
+from ..matching import Match, bipartite_matching
+from ..reducer import register
 from ..scores import key_mean, significance
 from ..selection import check_blocks, rows_of, sort_rows
 from ..tokens import TokenSet
-from .tome import ORDERS, merge
+from .tome import ToMe, merge
 
 PROTECT = ("prefix", "class")
 
 
 @register
-class PPT(Reducer):
+class PPT(ToMe):
     """Between attention and MLP of the listed blocks every image loses ``r`` tokens. Where its scores are peaked (their
     variance reaches the threshold) the least significant ones are dropped, where they are flat, similar ones are pooled
     as in ToMe.
@@ -53,28 +53,19 @@ class PPT(Reducer):
     """
 
     needs_class_token = True
-    dial = ("r", 0, 1000)
 
     def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 50, inflection: float = 0.0,
                  blocks: Sequence[int] | None = None, threshold: float = 7e-5, relative: bool = False,
                  proportional: bool = True, order: str = "published", protect: str = "prefix") -> None:
-        super().__init__(embed_dim, depth)
-        blocks = check_blocks(blocks, depth)
+        super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), proportional, order)
         if not threshold >= 0:
             raise ValueError(f"threshold is {threshold}; it must be 0 (always prune) or more")
-        for name, value, known in (("order", order, ORDERS), ("protect", protect, PROTECT)):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
-        self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
-        self.threshold, self.relative, self.proportional = threshold, relative, proportional
-        self.order, self.protect = order, protect
-
-    @property
-    def pruned_blocks(self) -> list[int]:
-        return list(range(min(self.r_of), self.depth))
+        if protect not in PROTECT:
+            raise ValueError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")
+        self.threshold, self.relative, self.protect = threshold, relative, protect
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
-        r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
+        r = self.taken(block, tokens)
         if not r:
             return tokens
         with torch.no_grad():

@@ -56,8 +56,12 @@ class ToMe(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.r_of), self.depth))
 
+    def taken(self, block: int, tokens: TokenSet) -> int:
+        """How many tokens ``block`` takes from each image."""
+        return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
+
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
-        r = min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
+        r = self.taken(block, tokens)
         if not r:
             return tokens
         match = bipartite_matching(tokens.by_image(key_mean(qkv).detach()), r, tokens.prefix)

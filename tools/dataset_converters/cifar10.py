@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from whole_folder import whole_folder
+from whole_folder import check_new, whole_folder
 
 SPLITS = ('train', 'val')
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
@@ -66,8 +66,7 @@ def unpack(source, out):
     source, out = Path(source), Path(os.path.abspath(out))
     if not source.is_file():
         raise ValueError(f'{source} does not exist; give the zip or the official tar.gz')
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} already holds something; delete it or give another folder')
+    check_new(out)
     if zipfile.is_zipfile(source):
         pictures = read_zip(source)
     elif tarfile.is_tarfile(source):

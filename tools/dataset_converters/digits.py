@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from digit_scenes import SPLITS, digit_samples, split_samples, write_image
-from whole_folder import whole_folder
+from whole_folder import check_new, whole_folder
 
 SIDE = 32
 DIGIT = 24
@@ -32,8 +32,7 @@ def make(out):
 
     Raises ValueError when ``out`` is not empty."""
     out = Path(os.path.abspath(out))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} already holds something; delete it or give another folder')
+    check_new(out)
     images, labels = digit_samples()
     samples = split_samples(labels)
     with whole_folder(out) as folder:

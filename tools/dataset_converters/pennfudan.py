@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as mask_utils
-from whole_folder import link_or_copy, open_image, whole_folder
+from whole_folder import check_apart, check_replaceable, link_or_copy, open_image, whole_folder
 
 OFFICIAL_PICTURES = 170
 HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
@@ -103,17 +103,13 @@ def convert(src, out, overwrite=False):
     Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
     holds something else (``overwrite`` replaces all of it)."""
     src, out = Path(src).resolve(), Path(out).resolve()
-    if src.is_relative_to(out) or out.is_relative_to(src):
-        raise ValueError(f'{out} and {src} are one inside the other; give an output folder apart from the source')
+    check_apart(src, out)
     splits = split_pictures(find_pictures(src))
     contents = {split: convert_split(pairs, split) for split, pairs in splits.items()}
     counts = {split: len(pairs) for split, pairs in splits.items()}
     if is_complete(out, contents) and not overwrite:
         return counts
-    if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
-        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f'{out} already holds other files; give another folder, or --overwrite to replace all of it')
+    check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         (folder / 'annotations').mkdir()
         for split, content in contents.items():

@@ -3,9 +3,30 @@
 import os
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 from PIL import Image, UnidentifiedImageError
+
+
+def check_apart(source, out):
+    """Raises ValueError when one of two folders lies in the other."""
+    if source.is_relative_to(out) or out.is_relative_to(source):
+        raise ValueError(f'{out} and {source} are one inside the other; give an output folder apart from the source')
+
+
+def check_replaceable(out, overwrite):
+    """Raises ValueError when ``out`` cannot become a new folder, or holds files that nobody said to replace."""
+    if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
+        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f'{out} already holds other files; give another folder, or --overwrite to replace all of it')
+
+
+def check_new(out):
+    """Raises ValueError when there is something at ``out`` already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f'{out} already holds something; delete it or give another folder')
 
 
 @contextmanager
