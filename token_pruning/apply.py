@@ -1,4 +1,4 @@
-"""Give any timm ``VisionTransformer`` a reducer, and take it away again.
+"""Give any timm ``VisionTransformer`` or ``Eva`` a reducer, and take it away again.
 
     model = timm.create_model("deit_small_patch16_224", pretrained=True)
     token_pruning.apply(model, dict(type="ToMe", r=13))
@@ -15,46 +15,56 @@ from __future__ import annotations
 
 from functools import partial
 
-from timm.layers import Attention
+from timm.layers import Attention, AttentionRope
+from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
+from .attention import rope_with_prefix
 from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
+OUTPUTS = ("map", "kept")
+RUNNABLE = (Attention, EvaAttention, AttentionRope)
 
-def apply(model: VisionTransformer, reducer: dict | Reducer | None, execution: str = "exact") -> VisionTransformer:
+
+def apply(model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact",
+          output: str = "map") -> VisionTransformer | Eva:
     """Run the blocks of ``model`` under ``reducer`` from now on; one that it has already is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...): whatever has timm's own ``forward_features`` and blocks.
+            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...): whatever has timm's own ``forward_features`` and blocks.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; it is ``model.execution`` and may be changed any time.
+        output: what the model pools: "map", every position with the value that its token has or had last; "kept", only
+            the tokens that the last block computed (equally many of each image).
 
     Returns:
         The same model.
 
     Raises:
         TypeError: the model, or one of its blocks, is none that the core can run.
-        ValueError: the reducer does not fit the model.
+        ValueError: the reducer does not fit the model, or an unknown word for ``execution`` or ``output``.
     """
     _check(model)
     check_execution(execution)
+    if output not in OUTPUTS:
+        raise ValueError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
     if built is not None:
         built.check_host(model.cls_token is not None)
         some = next(model.parameters())
         built.to(some.device, some.dtype).train(model.training)
-    model.reducer, model.execution = built, execution
+    model.reducer, model.execution, model.output = built, execution, output
     # Not bound methods: these are saved and copied with the model.
     model.forward_features = partial(_forward_features, model)
     model.forward_intermediates = partial(_no_intermediates, model)
     return model
 
 
-def remove(model: VisionTransformer) -> VisionTransformer:
+def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
     """Undo ``apply``: the model is timm's own again, with the weights that it has now.
 
     Raises:
@@ -62,22 +72,30 @@ def remove(model: VisionTransformer) -> VisionTransformer:
     """
     if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
-    for name in ("reducer", "execution", "forward_features", "forward_intermediates"):
+    for name in ("reducer", "execution", "output", "forward_features", "forward_intermediates"):
         delattr(model, name)
     return model
 
 
-def _forward_features(model: VisionTransformer, x: Tensor, attn_mask: Tensor | None = None,
+def _forward_features(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None,
                       is_causal: bool = False) -> Tensor:
-    """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C)."""
+    """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C), or the kept tokens
+    of it."""
     if attn_mask is not None or is_causal:
         raise ValueError("a model with a reducer takes no attn_mask and no is_causal: tokens change their places")
     grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
-    stack = StackForward(model.blocks, model.reducer, x, grid, model.num_prefix_tokens,
-                         checkpointing=model.grad_checkpointing and model.training, execution=model.execution)
+    x, rope = model._pos_embed(model.patch_embed(x)), None
+    if isinstance(model, Eva):
+        x, rope = x
+        rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
+    else:
+        x = model.patch_drop(x)
+    stack = StackForward(model.blocks, model.reducer, model.norm_pre(x), grid, model.num_prefix_tokens,
+                         checkpointing=model.grad_checkpointing and model.training, execution=model.execution,
+                         rope=rope)
     stack.run(0, len(model.blocks) - 1)
-    return model.norm(stack.finish(with_prefix=True))
+    home = stack.finish(with_prefix=True)
+    return model.norm(home if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
 
 
 def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
@@ -87,14 +105,19 @@ def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object)
 
 def _check(model: object) -> None:
     kind, name = type(model), type(model).__name__
-    if not isinstance(model, VisionTransformer) or kind.forward_features is not VisionTransformer.forward_features:
-        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features, so its blocks cannot be "
-                        "given a reducer; hosts of other kinds use token_pruning.StackForward")
+    host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
+    if host is None or kind.forward_features is not host.forward_features:
+        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "
+                        "cannot be given a reducer; hosts of other kinds use token_pruning.StackForward")
     for i, block in enumerate(model.blocks):
-        if not isinstance(block, Block) or not isinstance(block.attn, Attention):
+        if not isinstance(block, (Block, EvaBlock)) or not isinstance(block.attn, RUNNABLE):
             found = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
-            raise TypeError(f"block {i} of {name} is a {found}, and only timm's Block with its Attention can be run on "
-                            "a subset of the tokens")
+            raise TypeError(f"block {i} of {name} is a {found}, and only timm's Block and EvaBlock with their own "
+                            "attention can be run on a subset of the tokens")
+        if getattr(block.attn, "num_kv_groups", 1) > 1:
+            raise TypeError(f"block {i} of {name} has fewer heads of keys than of queries, which the core cannot run")
+    if getattr(model, "rope_mixed", False):
+        raise TypeError(f"{name} has rotary positions of its own in every block, which the core cannot run")
     if getattr(model.patch_drop, "prob", 0):
         raise TypeError(f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
                         "create it with patch_drop_rate=0")

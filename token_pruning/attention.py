@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
@@ -38,29 +38,59 @@ class WindowAttention(Attention):
 
 def project_qkv(attn: nn.Module, x: Tensor) -> QKV:
     """q, k, v of tokens ``x`` (T, C) by a timm attention module, its query/key norms applied."""
-    q, k, v = attn.qkv(x).view(len(x), 3, attn.num_heads, -1).unbind(1)
+    if attn.qkv is None:  # EVA-02 of size B and L
+        q, k, v = (project(x).unflatten(1, (attn.num_heads, -1)) for project in (attn.q_proj, attn.k_proj, attn.v_proj))
+    else:
+        # EVA's projection has no bias for keys, so that it has the others beside it.
+        apart = getattr(attn, "q_bias", None) is not None
+        qkv = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])) if apart else attn.qkv(x)
+        q, k, v = qkv.view(len(x), 3, attn.num_heads, -1).unbind(1)
     return QKV(attn.q_norm(q), attn.k_norm(k), v)
 
 
+def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
+    """Rotary positions: q and k of every token turned by the angles of its place, wherever it stands in the set.
+
+    Args:
+        rope: (N, 2D) sines, then cosines; of prefix tokens 0 and 1, which turn nothing.
+        half: channels i and i + D/2 are a pair, instead of neighbours.
+    """
+    if tokens.is_full:
+        q, k = (apply_rot_embed_cat(tokens.by_image(t), rope[:, None], half).flatten(0, 1) for t in qkv[:2])
+    else:
+        rope = rope[tokens.index % tokens.positions][:, None]
+        q, k = (apply_rot_embed_cat(t, rope, half) for t in qkv[:2])
+    return QKV(q, k, qkv.v)
+
+
+def rope_with_prefix(rope: Tensor, prefix: int) -> Tensor:
+    """A table (H * W, 2D) of grid tokens with rows for ``prefix`` tokens, which are not turned, before it (N, 2D)."""
+    still = torch.cat([rope.new_zeros(prefix, rope.shape[1] // 2), rope.new_ones(prefix, rope.shape[1] // 2)], dim=1)
+    return torch.cat([still, rope])
+
+
 def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | None = None,
-                   proportional: bool = False) -> tuple[Tensor, QKV]:
+                   proportional: bool = False, rope: Tensor | None = None) -> tuple[Tensor, QKV]:
     """A timm attention module on packed tokens.
 
     Args:
-        attn: timm ``Attention`` or our ``WindowAttention``.
+        attn: timm ``Attention``, ``EvaAttention`` or ``AttentionRope``, or our ``WindowAttention``.
         x: (T, C) normalised tokens.
         tokens: the set that they belong to; tells which token is of which image.
         keys: (T,) bool, which tokens can be attended to (all query), or their soft mask, see ``soft_attention``; None
             for all.
         proportional: a merged token draws attention in proportion to its size (ToMe, eq. 1).
+        rope: (N, 2D) rotary positions, see ``rotate``, or None.
 
     Returns:
-        The projected output (T, C), and q, k, v.
+        The projected output (T, C), and q, k, v as they attended.
 
     Raises:
         ValueError: a windowed block is asked to run on a subset of the grid.
     """
     qkv = project_qkv(attn, x)
+    if rope is not None:
+        qkv = rotate(qkv, tokens, rope, getattr(attn, "rotate_half", False))
     dropout = attn.attn_drop.p if attn.training else 0.0
     if isinstance(attn, WindowAttention):
         if not tokens.is_full or tokens.prefix or keys is not None:

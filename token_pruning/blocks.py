@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 
 from .attention import QKV, self_attention
@@ -16,9 +17,10 @@ from .tokens import TokenSet
 Between = Callable[[TokenSet, QKV], TokenSet]
 
 
-def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None,
-              between: Between | None = None, proportional: bool = False) -> TokenSet:
-    """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) on a token set.
+def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None, between: Between | None = None,
+              proportional: bool = False, rope: Tensor | None = None, steady: bool = False) -> TokenSet:
+    """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2; or its
+    ``EvaBlock``) on a token set.
 
     This is the only forward of a block in the project: dense models run it on full sets.
 
@@ -26,21 +28,32 @@ def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None,
         keys: (T,) bool or soft mask, which tokens can be attended to; all tokens query. None for all.
         between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
         proportional: merged tokens draw attention in proportion to their size.
+        rope: (N, 2D) rotary positions, or None.
+        steady: no stochastic depth.
     """
     if not len(tokens.x):  # every parameter gets its gradient all the same: distributed training waits for all
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
-    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, proportional)
-    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.ls1(out), tokens))
+    scale1, scale2 = layer_scales(block)
+    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, proportional, rope)
+    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, steady))
     if between is not None:
         tokens = between(tokens, qkv)
-    out = block.ls2(block.mlp(block.norm2(tokens.x)))
-    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens))
+    out = scale2(block.mlp(block.norm2(tokens.x)))
+    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, steady))
 
 
-def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet) -> Tensor:
-    """Stochastic depth of a branch (T, C) by *image*; timm's module would drop single packed tokens."""
-    rate = getattr(module, "drop_prob", 0.0) if module.training else 0.0
+def layer_scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """What the two branches (T, C) are scaled by: modules of a ``Block``, parameters or None of an ``EvaBlock``."""
+    if not isinstance(block, EvaBlock):
+        return block.ls1, block.ls2
+    return tuple((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
+
+
+def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet, steady: bool = False) -> Tensor:
+    """Stochastic depth of a branch (T, C) by *image*, none if ``steady``; timm's module would drop single packed
+    tokens."""
+    rate = getattr(module, "drop_prob", 0.0) if module.training and not steady else 0.0
     if not rate:
         return branch
     kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)

@@ -39,12 +39,13 @@ class StackForward:
             that nothing waits and no shape depends on data (for CUDA graphs and compilation); unused rows cost time,
             and tokens beyond rest in the map, lowest scores first. Both are the same where the capacity suffices.
         judge: handed on to the reducer for this forward, see ``Reducer.start``.
+        rope: (N, 2D) rotary positions of all places, see ``attention.rotate``, or None.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], reducer: Reducer | None, x: Tensor, grid: tuple[int, int],
                  prefix: int = 0, checkpointing: bool = False, execution: str = "exact",
-                 judge: Callable | None = None) -> None:
-        self.blocks, self.reducer, self.execution = blocks, reducer, execution
+                 judge: Callable | None = None, rope: Tensor | None = None) -> None:
+        self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
         self.tokens = TokenSet.full(x, grid, prefix)
         self.memory = reducer.start(self.tokens, judge) if reducer else None
         self.checkpointing = checkpointing and torch.is_grad_enabled()
@@ -98,9 +99,10 @@ class StackForward:
                     trace.record_left(i, left)
                 return left
         proportional = self.reducer is not None and self.reducer.proportional
+        steady = self.reducer is not None and i in self.reducer.steady_blocks
 
         def run(x):
-            return run_block(self.blocks[i], tokens.with_x(x), keys, between, proportional)
+            return run_block(self.blocks[i], tokens.with_x(x), keys, between, proportional, self.rope, steady)
         # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 

@@ -62,6 +62,9 @@ class Reducer(nn.Module):
         fixed_shapes: no tensor's shape depends on what is in the pictures, given an execution of fixed capacity: what
             compilation and CUDA graphs need.
         judged: tokens leave with a final verdict of the host's judge; its heads look at the others only.
+        supervised: auxiliary heads of its own learn from labels, by a criterion that the host hands to
+            ``collect_losses``.
+        steady_blocks: numbers of the blocks whose branches stochastic depth never drops.
         dial: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
             the method wants them.
     """
@@ -70,6 +73,8 @@ class Reducer(nn.Module):
     needs_class_token: bool = False
     fixed_shapes: bool = True
     judged: bool = False
+    supervised: bool = False
+    steady_blocks: frozenset[int] = frozenset()
     dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
 
     def __init__(self, embed_dim: int, depth: int) -> None:

@@ -10,15 +10,18 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, PatchEmbed
+from timm.layers import Attention, PatchEmbed, RotaryEmbeddingCat
+from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from .attention import WindowAttention
+from .attention import WindowAttention, rope_with_prefix
+from .cache import WeightCache
 from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
-MAX_SIZES = 16  # position tables that are kept
+# What timm's EvaBlock is told for the sizes B and L of EVA-02, and for T and S.
+EVA02 = {"eva02": dict(qkv_fused=False, scale_mlp=True), "eva02-small": dict()}
 
 
 class PlainViT(nn.Module):
@@ -29,6 +32,9 @@ class PlainViT(nn.Module):
 
     Args:
         img_size: of pretraining; sizes the position table, nothing else.
+        mlp_ratio: hidden channels of the MLPs for each of a token; default 4, of EVA-02 8/3.
+        family: "vit", or EVA-02's blocks with SwiGLU and rotary positions: "eva02" (B and L), "eva02-small" (T and S).
+        rope_grid: side of the grid that rotary positions are measured on: that of EVA-02's pretraining.
         window_attn: per block, whether attention is windowed; default all global.
         window_size: per block, or one for all windowed blocks.
         layer_scale: learned factors per channel on both branches (initially 1).
@@ -40,15 +46,16 @@ class PlainViT(nn.Module):
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
 
     Raises:
-        ValueError: window lists that do not fit ``depth``, or an unknown reducer.
+        ValueError: window lists that do not fit ``depth``, windows in an EVA-02, an unknown family or reducer.
     """
 
     def __init__(self, img_size: int = 224, patch_size: int = 16, in_channels: int = 3, embed_dim: int = 768,
-                 depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
+                 depth: int = 12, num_heads: int = 12, mlp_ratio: float | None = None, qkv_bias: bool = True,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
                  class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False,
-                 reducer: dict | Reducer | None = None, execution: str = "exact") -> None:
+                 reducer: dict | Reducer | None = None, execution: str = "exact", family: str = "vit",
+                 rope_grid: int = 16) -> None:
         super().__init__()
         check_execution(execution)
         self.execution = execution
@@ -57,15 +64,27 @@ class PlainViT(nn.Module):
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
-        self._positions: dict[tuple, Tensor] = {}
+        self._tables = WeightCache()
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
         rates = torch.linspace(0, drop_path_rate, depth).tolist()
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, init_values=1.0 if layer_scale else None, drop_path=rate,
-                  proj_drop=drop_rate, norm_layer=partial(nn.LayerNorm, eps=norm_eps),
-                  attn_layer=WindowAttention if size else Attention)
-            for rate, size in zip(rates, windows, strict=True))
+        if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
+            raise ValueError(f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
+                             f"{', '.join(map(repr, EVA02))}")
+        options = dict(qkv_bias=qkv_bias, proj_drop=drop_rate, init_values=1.0 if layer_scale else None,
+                       norm_layer=partial(nn.LayerNorm, eps=norm_eps))
+        if family == "vit":
+            self.rope = None
+            self.blocks = nn.ModuleList(
+                Block(embed_dim, num_heads, mlp_ratio or 4.0, drop_path=rate,
+                      attn_layer=WindowAttention if size else Attention, **options)
+                for rate, size in zip(rates, windows, strict=True))
+        else:
+            self.rope = RotaryEmbeddingCat(embed_dim // num_heads, in_pixels=False, ref_feat_shape=(rope_grid,) * 2)
+            self.blocks = nn.ModuleList(
+                EvaBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio or 8 / 3, drop_path=rate, swiglu_mlp=True, **options,
+                         **EVA02[family])
+                for rate in rates)
         for block, size in zip(self.blocks, windows, strict=True):
             if size:
                 block.attn.window_size = size
@@ -84,33 +103,39 @@ class PlainViT(nn.Module):
 
     def start(self, image: Tensor, judge: Callable | None = None) -> StackForward:
         """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks;
-        ``judge``: see ``Reducer.start``."""
+        ``judge``: see ``Reducer.start``.
+
+        Raises:
+            ValueError: the pictures are empty.
+        """
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
+        if 0 in grid:
+            raise ValueError(f"a picture of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
+                             "leave empty pictures out")
         x = self.patch_embed(image) + self.positions(grid)
         if self.cls_token is not None:
             x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
         return StackForward(self.blocks, self.reducer, self.pos_drop(x), grid, prefix=int(self.cls_token is not None),
                             checkpointing=self.with_cp and self.training, execution=self.execution,
-                            judge=judge)
+                            judge=judge, rope=self.rotary_positions(grid))
 
     def train(self, mode: bool = True) -> PlainViT:
-        self._positions.clear()
+        self._tables.clear()
         return super().train(mode)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """(1, H * W, C) position table of a grid; in evaluation made once per size, until the table or the mode changes
-        (weights that are swapped by ``.data``, as an EMA's are, do not tell)."""
-        table = self.pos_embed
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or table.is_inference() or (
-                table.is_cuda and torch.cuda.is_current_stream_capturing()):  # a graph must own what it reads
-            return resize_positions(table[:, 1:], self.table_grid, grid)
-        key = (grid, table.device, table.dtype, table.data_ptr(), table._version)
-        if key not in self._positions:
-            while len(self._positions) >= MAX_SIZES:
-                self._positions.pop(next(iter(self._positions)))
-            self._positions[key] = resize_positions(table[:, 1:], self.table_grid, grid)
-        return self._positions[key]
+        """(1, H * W, C) position table of a grid; in evaluation made once per size."""
+        return self._tables.get(grid, [self.pos_embed],
+                                lambda: resize_positions(self.pos_embed[:, 1:], self.table_grid, grid))
+
+    def rotary_positions(self, grid: tuple[int, int]) -> Tensor | None:
+        """(N, 2D) angles of all positions of a grid, the class token's included; None where the family has none."""
+        if self.rope is None:
+            return None
+        prefix = int(self.cls_token is not None)
+        return self._tables.get(("rope", grid), [self.rope.bands],
+                                lambda: rope_with_prefix(self.rope.get_embed(grid), prefix))
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

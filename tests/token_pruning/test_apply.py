@@ -8,6 +8,7 @@ import timm
 import torch
 from reducers import ALL, KEEP_ALL, VARIANTS, reduced, scattered
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 import token_pruning
@@ -19,6 +20,12 @@ MODELS = dict(
     deit=dict(), distilled=dict(kind=VisionTransformerDistilled), dinov2=dict(reg_tokens=4, init_values=0.5),
     deit3=dict(no_embed_class=True, init_values=0.5), mae=dict(global_pool="avg", fc_norm=True),
     qk_norm=dict(qk_norm=True),
+    eva02=dict(kind=Eva, mlp_ratio=8 / 3, qkv_fused=False, swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True,
+               ref_feat_shape=(4, 4)),
+    eva_fused=dict(kind=Eva, swiglu_mlp=True, use_rot_pos_emb=True, init_values=0.5, num_reg_tokens=2, num_heads=2,
+                   embed_dim=16, scale_attn_inner=True, no_embed_class=True),
+    dinov3=dict(kind=Eva, rope_type="dinov3", use_rot_pos_emb=True, rope_rotate_half=True, attn_type="rope",
+                init_values=0.5, num_reg_tokens=4, num_heads=2, embed_dim=16, use_abs_pos_emb=False),
     gap=dict(class_token=False, global_pool="avg"), clip=dict(pre_norm=True))
 
 
