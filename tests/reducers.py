@@ -22,6 +22,8 @@ OPTIONS = dict(
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
     ATS=[dict(blocks=[0, 1, 2, 3])],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
+    Cropr=[dict(fusion=False), dict(sites=[1], fusion=False), dict(pre_norm=True, v_proj=True, mlp_ratio=None),
+           dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True)],
     Random=[])
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
 VARIANTS += [pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
@@ -39,6 +41,8 @@ def reduced(reducer, keep=0.5, grid=24):
         dict(keep_ratio=keep)
     if reducer["type"] == "DToP":  # a share is no dial of it, and it needs somebody to judge
         cut = dict(threshold=0.6, keep_per_class=1, judge=judge)
+    if reducer["type"] == "Cropr":  # it learns from labels
+        cut = dict(cut, criterion=criterion, num_classes=4)
     if reducer["type"] == "PPT":
         cut["threshold"] = BETWEEN
     return {**cut, **reducer}
@@ -47,6 +51,11 @@ def reduced(reducer, keep=0.5, grid=24):
 def judge(block, tokens):
     """Scores (T, 4) of tokens (T, C), for methods that ask a host's head."""
     return (tokens.x[:, :4].float() * 2).softmax(dim=1)
+
+
+def criterion(answer):
+    """A loss of what auxiliary heads say (B, Q, K), for methods that learn by a host's labels."""
+    return answer.logits.square().mean()
 
 
 def images(batch=3, height=64, width=96):

@@ -5,12 +5,12 @@ from .blocks import run_block
 from .flops import count_flops
 from .forward import StackForward
 from .losses import collect_losses, ratio_loss
-from .methods import ATS, PPT, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
+from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
 from .reducer import METHODS, Decision, Reducer, build_reducer, register
 from .tokens import TokenSet
 from .trace import PassTrace, Trace
 from .vit import PlainViT
 
-__all__ = ["ATS", "METHODS", "PPT", "DToP", "Decision", "DynamicViT", "EViT", "EvoViT", "PassTrace", "PlainViT",
-           "Random", "Reducer", "SViT", "StackForward", "ToMe", "TokenSet", "Trace", "apply", "build_reducer",
-           "collect_losses", "count_flops", "ratio_loss", "register", "remove", "run_block"]
+__all__ = ["ATS", "METHODS", "PPT", "Cropr", "DToP", "Decision", "DynamicViT", "EViT", "EvoViT", "PassTrace",
+           "PlainViT", "Random", "Reducer", "SViT", "StackForward", "ToMe", "TokenSet", "Trace", "apply",
+           "build_reducer", "collect_losses", "count_flops", "ratio_loss", "register", "remove", "run_block"]

@@ -6,6 +6,7 @@ them FLOPs; ``Flops.gmacs`` is that number. Elementwise work, norms, softmax, re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,8 +66,14 @@ def _embedding_bag(weight_shape, index_shape, *args, out_shape=None, **kwargs) -
     return 2 * rows * weight_shape[1]
 
 
-# torch has no formulas for these two: fused attention on CPU, and the weighted gather of deformable attention.
+def _matrix_vector(matrix_shape, vector_shape, *args, out_shape=None, **kwargs) -> int:
+    return 2 * math.prod(matrix_shape)
+
+
+# torch has no formulas for these: fused attention on CPU, the weighted gather of deformable attention, and a matrix
+# times one vector.
 FORMULAS = {
+    aten.mv: _matrix_vector,
     aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
     aten._embedding_bag: _embedding_bag,
     aten._embedding_bag_forward_only: _embedding_bag,

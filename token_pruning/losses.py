@@ -14,7 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .auxiliary import Criterion
+
 _collectors: ContextVar[tuple[dict[str, Tensor], ...]] = ContextVar("loss_collectors", default=())
+_criterion: ContextVar[Criterion | None] = ContextVar("criterion", default=None)
 
 
 def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_processes: bool = False) -> Tensor:
@@ -41,17 +44,28 @@ def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_process
 
 
 @contextmanager
-def collect_losses() -> Iterator[dict[str, Tensor]]:
+def collect_losses(criterion: Criterion | None = None) -> Iterator[dict[str, Tensor]]:
     """Collect what reducers report while the body runs: ``with collect_losses() as extra: model(images)``.
 
     A name that is reported twice (two backbones, two passes) is summed if it is a loss and keeps its last value if not.
+
+    Args:
+        criterion: makes losses of what auxiliary heads say; it knows the labels of the body's pictures. Only methods
+            that have such heads need it.
     """
     found: dict[str, Tensor] = {}
-    token = _collectors.set((*_collectors.get(), found))
+    collecting = _collectors.set((*_collectors.get(), found))
+    judging = _criterion.set(criterion or _criterion.get())
     try:
         yield found
     finally:
-        _collectors.reset(token)
+        _collectors.reset(collecting)
+        _criterion.reset(judging)
+
+
+def active_criterion() -> Criterion | None:
+    """The innermost criterion that was handed to ``collect_losses``."""
+    return _criterion.get()
 
 
 def report_losses(losses: dict[str, Tensor]) -> None:

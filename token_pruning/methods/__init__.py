@@ -1,6 +1,7 @@
 """The methods; importing registers them all."""
 
 from .ats import ATS
+from .cropr import Cropr
 from .dtop import DToP
 from .dynamic_vit import DynamicViT
 from .evit import EViT
@@ -10,4 +11,4 @@ from .random import Random
 from .svit import SViT
 from .tome import ToMe
 
-__all__ = ["ATS", "DToP", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]
+__all__ = ["ATS", "Cropr", "DToP", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]

@@ -1,0 +1,106 @@
+"""Auxiliary heads on the way through the blocks, and the labels that they learn from.
+
+A method that learns by auxiliary heads knows no task: its host hands a *criterion* to ``collect_losses``, which turns
+what one head says into a loss.
+
+Shapes: B images, Q queries of a head, K classes, H x W grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one auxiliary head says of a batch.
+
+    Attributes:
+        logits: (B, Q, K).
+        grid: (H, W) of the pictures.
+        queries: how many queries the head has: 1 for the image as a whole, or H * W, one for each token of the grid.
+        asked: (Q,) int64, which of them answered; None if all did.
+    """
+
+    logits: Tensor
+    grid: tuple[int, int]
+    queries: int
+    asked: Tensor | None = None
+
+    def pick(self, values: Tensor) -> Tensor:
+        """Of ``values`` (B, H, W, ...) those of the queries that answered, (B, Q, ...).
+
+        Raises:
+            ValueError: the head does not have one query for each token.
+        """
+        rows, columns = self.grid
+        if self.queries != rows * columns:
+            raise ValueError(f"labels of a grid of {rows} x {columns} need as many queries, and the auxiliary heads "
+                             f"have {self.queries}: set num_queries={rows * columns}, or train on crops that fit")
+        values = values.flatten(1, 2)
+        return values if self.asked is None else values[:, self.asked]
+
+    def of_image(self) -> Tensor:
+        """(B, K) what is said of the images as a whole.
+
+        Raises:
+            ValueError: the head has several queries.
+        """
+        if self.queries != 1:
+            raise ValueError(f"the auxiliary heads have {self.queries} queries and an image has one label: set "
+                             "num_queries=1")
+        return self.logits[:, 0]
+
+
+Criterion = Callable[[Answer], Tensor]
+
+
+def image_labels(loss: Callable[[Tensor], Tensor], classes: int) -> Criterion:
+    """A label an image: ``loss`` is the main head's own, a function of logits (B, K)."""
+    def criterion(answer: Answer) -> Tensor:
+        check_classes(answer, classes)
+        return loss(answer.of_image())
+    return criterion
+
+
+def token_labels(labels: Tensor, classes: int, ignore: int = 255) -> Criterion:
+    """A label a token: cross entropy, mean over the tokens that have one (none: 0).
+
+    Args:
+        labels: (B, H, W) int64; where the grid is larger, because pictures were padded, there is no label.
+        classes: K.
+        ignore: the label that is no class.
+    """
+    def criterion(answer: Answer) -> Tensor:
+        check_classes(answer, classes)
+        rows, columns = answer.grid
+        wanted = F.pad(labels, (0, columns - labels.shape[2], 0, rows - labels.shape[1]), value=ignore)
+        wanted = answer.pick(wanted)
+        loss = F.cross_entropy(answer.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore,
+                               reduction="sum")
+        return loss / (wanted != ignore).sum().clamp(min=1)
+    return criterion
+
+
+def presence_labels(labels: Tensor) -> Criterion:
+    """Which classes there are, any number of them: binary cross entropy, mean over all.
+
+    Args:
+        labels: 0 or 1, (B, K) of the images, or (B, H, W, K) of the tokens.
+    """
+    def criterion(answer: Answer) -> Tensor:
+        check_classes(answer, labels.shape[-1])
+        logits, wanted = (answer.of_image(), labels) if labels.dim() == 2 else (answer.logits, answer.pick(labels))
+        return F.binary_cross_entropy_with_logits(logits.float(), wanted.float())
+    return criterion
+
+
+def check_classes(answer: Answer, classes: int) -> None:
+    """Raises ValueError if the head knows another number of classes than the labels."""
+    if answer.logits.shape[-1] != classes:
+        raise ValueError(f"the auxiliary heads know {answer.logits.shape[-1]} classes and the labels {classes}: set "
+                         f"the reducer's num_classes={classes}")
