@@ -1,6 +1,7 @@
 """Engine-level parts: ``custom_imports`` of a config registers them."""
 
 from .checkpoint import LoadReport, load_into, read_checkpoint
+from .curriculum import PruningCurriculumHook
 from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
@@ -16,6 +17,7 @@ __all__ = [
     "LoadImage",
     "LoadReport",
     "ProgressBarHook",
+    "PruningCurriculumHook",
     "PruningRunner",
     "ReduceLogsHook",
     "SeedByIterHook",

@@ -148,7 +148,8 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
         strict: every tensor of the model and of the file must match, as when a run is resumed.
         source: what messages call a checkpoint that was already read.
 
-    Tensors of another shape (heads of another number of classes) are left as initialised; position tables are resized.
+    Tensors of another shape (heads of another number of classes) are left as initialised; position tables and patches
+    are resized.
     Returns a LoadReport. Raises CheckpointError, one sentence, when the file cannot be read or is of another model:
     fewer than half of the model's parameters match or, for a file that holds a backbone only, fewer than half of the
     trunk's ``blocks.*``.
@@ -163,15 +164,16 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
 
     own = model.state_dict()
     report = LoadReport(schema=keys.describe(given))
-    state, backbone_only = keys.align_prefix(keys.from_published(given), own)
+    state = keys.fit_linear_segmentor(keys.from_published(given), own)
+    state, backbone_only = keys.align_prefix(state, own)
     backbone_only = backbone_only or not any(k.startswith("backbone.") for k in own) or all(
         k.startswith("backbone.") for k in state
     )
     fitting = OrderedDict()
     for name, value in state.items():
         if name in own and value.shape != own[name].shape:
-            fitted = keys.fit_pos_embed(value, own[name]) if name.endswith("pos_embed") and not strict else None
-            if fitted is None or fitted.shape != own[name].shape:
+            fitted = None if strict else keys.fit(name, value, own[name])
+            if fitted is None:
                 report.mismatched.append((name, tuple(value.shape), tuple(own[name].shape)))
                 continue
             report.resized.append((name, tuple(value.shape), tuple(fitted.shape)))

@@ -10,6 +10,7 @@ import re
 from collections import OrderedDict
 
 import torch
+from timm.layers import resample_patch_embed
 
 from token_pruning.vit import resize_positions
 
@@ -22,6 +23,7 @@ _FROM_PUBLISHED = [
     (re.compile(_BLOCK + r"TransformerEncoderLayer\.linear([12])\."), r"blocks.\1.mlp.fc\2."),
     (re.compile(_BLOCK + r"TransformerEncoderLayer\.(norm[12])\."), r"blocks.\1.\2."),
     (re.compile(r"(?<![^.])selective_modules\.(\d+)\."), r"reducer.selectors.\1."),
+    (re.compile(r"(?<![^.])cropr\.(\d+)\."), r"reducer.routers.\1."),
 ]
 # The ViT of mmsegmentation (and of DToP and Segmenter, which use it). `ln1` alone is its final norm.
 _MMSEG = r"(?<![^.])layers\.(\d+)\."
@@ -48,6 +50,14 @@ _TO_SELECTIVE = [
     (re.compile(_BLOCK + r"mlp\.fc([12])\."), r"blocks.\1.TransformerEncoderLayer.linear\2."),
     (re.compile(_BLOCK + r"(norm[12])\."), r"blocks.\1.TransformerEncoderLayer.\2."),
     (re.compile(r"(?<![^.])reducer\.selectors\.(\d+)\."), r"selective_modules.\1."),
+]
+_TO_CROPR = [
+    (re.compile(r"^backbone\."), ""),
+    (re.compile(r"^reducer\.routers\.(\d+)\."), r"cropr.\1."),
+]
+_TO_CROPR_SEGMENTOR = [
+    (re.compile(r"^backbone\.norm\."), "fc_norm."),
+    (re.compile(r"^decode_head\.conv_seg\."), "head."),
 ]
 _REDUCER = re.compile(r"(?<![^.])reducer\.")
 _LAYER_SCALE = re.compile(_BLOCK + r"ls[12]\.gamma$")
@@ -83,6 +93,8 @@ def describe(state):
         return "published Evo-ViT adapter"
     if any(".TransformerEncoderLayer." in k or "selective_modules." in k for k in state):
         return "published SViT"
+    if any(re.search(r"(?<![^.])cropr\.\d+\.", k) for k in state):
+        return "published Cropr"
     if any(_OF_MMSEG.search(k) for k in state):
         return "mmsegmentation ViT"
     if any(re.search(_BLOCK + r"gamma[12]$", k) for k in state):
@@ -95,8 +107,8 @@ def describe(state):
 
 
 def from_published(state):
-    """Published dense ViT-Adapter, SViT, Evo-ViT adapter or mmsegmentation ViT names to the house's; house names pass,
-    so it is idempotent."""
+    """Published dense ViT-Adapter, SViT, Evo-ViT adapter, Cropr or mmsegmentation ViT names to the house's; house names
+    pass, so it is idempotent."""
     if any(_OF_MMSEG.search(k) for k in state):
         state = _renamed(state, _FROM_MMSEG)
     if any(_EVO_QK.search(k) for k in state):
@@ -127,6 +139,35 @@ def to_published_selective(state):
     if scaled:
         raise ValueError(f"the published SViT has no layer scale, so {scaled} cannot be written in its schema")
     return _renamed(state, _TO_SELECTIVE)
+
+
+def to_published_cropr(state):
+    """House names of a classifier or of a segmentor with a linear head to the published Cropr's. Raises ValueError when
+    the routers were folded, which those files know nothing of."""
+    if any(k.endswith(".folded") for k in state):
+        raise ValueError("folded routers cannot be written in the published schema: take the weights from before")
+    if "decode_head.conv_seg.weight" in state:
+        state = _renamed(state, _TO_CROPR_SEGMENTOR)
+        state["head.weight"] = state["head.weight"].flatten(1)  # of a convolution of one pixel
+    return _renamed(state, _TO_CROPR)
+
+
+def fit_linear_segmentor(state, names):
+    """A network whose one norm is ``fc_norm``, with or without a linear ``head``, as our segmentors name it: ``norm``
+    of the backbone and ``decode_head.conv_seg``. Others pass. ``names``: the model's."""
+    if "fc_norm.weight" not in state or "norm.weight" in state or "fc_norm.weight" in names:
+        return state
+    if "norm.weight" in names:  # the backbone alone
+        return OrderedDict((re.sub(r"^fc_norm\.", "norm.", k), v) for k, v in state.items())
+    if "backbone.norm.weight" not in names or "decode_head.conv_seg.weight" not in names:
+        return state
+    out = OrderedDict()
+    for name, value in state.items():
+        if name in ("head.weight", "head.bias"):
+            out["decode_head.conv_seg." + name[5:]] = value[:, :, None, None] if value.ndim == 2 else value
+        else:
+            out["backbone." + re.sub(r"^fc_norm\.", "norm.", name)] = value
+    return out
 
 
 def align_prefix(state, names, prefix="backbone."):
@@ -174,6 +215,25 @@ def fit_pos_embed(table, like):
     patches = resize_pos_embed(table, (side, side), given)[:, given:]
     kept = min(given, wanted)
     return torch.cat([table[:, :kept], like[:, kept:wanted].to(table), patches], dim=1)
+
+
+def fit_patch_embed(weight, like):
+    """The kernel ``weight`` (C, 3, p, p) of a file for patches of the model's kernel ``like``, or None: resampled so
+    that patches of another size give the same tokens (FlexiViT)."""
+    if weight.ndim != 4 or weight.shape[:2] != like.shape[:2]:
+        return None
+    return resample_patch_embed(weight.float(), list(like.shape[-2:])).to(weight.dtype)
+
+
+FITTING = {"pos_embed": fit_pos_embed, "patch_embed.proj.weight": fit_patch_embed}
+
+
+def fit(name, value, like):
+    """``value`` of a file for the model's tensor ``like`` of that name, where another shape can be made to fit; else
+    None."""
+    rule = next((rule for end, rule in FITTING.items() if name.endswith(end)), None)
+    fitted = rule(value, like) if rule else None
+    return None if fitted is None or fitted.shape != like.shape else fitted
 
 
 def _class_rows(rows):

@@ -5,12 +5,14 @@ Shapes: B images, h x w pixels, K classes.
 
 from __future__ import annotations
 
+import torch
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmcv_custom.reducer_losses import ReducerLosses
+from token_pruning.auxiliary import Criterion, image_labels
 
 from .distillation import Distillation
 
@@ -59,3 +61,11 @@ class WholeNetworkClassifier(ImageClassifier):
 @MODELS.register_module()
 class PrunedClassifier(ReducerLosses, WholeNetworkClassifier):
     """A classifier whose network may have a reducer: ``backbone=dict(type='TimmViT', ..., reducer=dict(...))``."""
+
+    def criterion(self, data_samples: list[DataSample]) -> Criterion:
+        """Auxiliary heads learn the image's label (mixed, where pictures are) by the loss that the main head has."""
+        mixed = "gt_score" in data_samples[0]
+        target = torch.stack([s.gt_score for s in data_samples]) if mixed else torch.cat(
+            [s.gt_label for s in data_samples])
+        return image_labels(lambda scores: self.head.loss_module(scores, target, avg_factor=len(scores)),
+                            self.backbone.num_classes)

@@ -1,9 +1,11 @@
 """Heads, registered in mmseg."""
 
+from .linear import LinearHead
 from .mlp import MLPHead
 from .multi_stage import ATMHead, ATMHeadV2, ATMSingleHeadV2
 from .segvit import SegViTHead
 from .stages import View, join
 from .token_head import TokenHead
 
-__all__ = ["ATMHead", "ATMHeadV2", "ATMSingleHeadV2", "MLPHead", "SegViTHead", "TokenHead", "View", "join"]
+__all__ = ["ATMHead", "ATMHeadV2", "ATMSingleHeadV2", "LinearHead", "MLPHead", "SegViTHead", "TokenHead", "View",
+           "join"]

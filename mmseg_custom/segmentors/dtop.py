@@ -14,16 +14,16 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.reducer_losses import ReducerLosses
 from token_pruning import TokenSet
 
 from ..backbones import StagedViT
 from ..heads import TokenHead, View, join
 from ..losses import Targets
+from .pruned import TokenCriterion
 
 
 @MODELS.register_module()
-class DToPSegmentor(ReducerLosses, EncoderDecoder):
+class DToPSegmentor(TokenCriterion, EncoderDecoder):
     """A ``StagedViT`` with one ``TokenHead`` at each stage end: the auxiliary heads in order, the decode head last.
 
     With the reducer ``DToP`` the auxiliary heads decide who leaves: each looks at the tokens that are still there, and
@@ -108,6 +108,9 @@ class DToPSegmentor(ReducerLosses, EncoderDecoder):
         """The losses of every head with weight 1, and the reducer's. What the labels ask for is worked out once."""
         targets = Targets.of_samples(data_samples, self.num_classes, self.decode_head.ignore_index)
         return super().loss(inputs, targets)
+
+    def label_maps(self, data_samples: Targets) -> Tensor:
+        return data_samples.labels
 
     def _forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> Tensor:
         views = self.extract_feat(inputs)

@@ -1,0 +1,57 @@
+"""One linear layer on the last map: the decoder of plain ViTs ("Token Cropr", Bergner et al., CVPR 2025; "Segmenter",
+Strudel et al., ICCV 2021).
+
+Shapes: B images, K classes, H x W grid of patches, h x w pixels, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import accuracy
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class LinearHead(BaseDecodeHead):
+    """Logits of each patch, resampled to the pixels that the patches cover and cut to the picture: one whose sides are
+    no multiples of the patch is not stretched.
+
+    Args:
+        in_channels: C.
+        num_classes: K.
+        patch_size: pixels of a patch's side.
+        head: further arguments of ``BaseDecodeHead`` (in_index, loss_decode, ignore_index, ...).
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, patch_size: int = 16, **head) -> None:
+        super().__init__(in_channels, in_channels, num_classes=num_classes, dropout_ratio=0, init_cfg=None, **head)
+        self.patch_size = patch_size
+        nn.init.trunc_normal_(self.conv_seg.weight, std=0.02)
+        self.conv_seg.weight.data.mul_(0.001)  # a start at chance, as EVA's heads have it
+        nn.init.zeros_(self.conv_seg.bias)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Maps of the backbone -> logits (B, K, H, W)."""
+        return self.cls_seg(self._transform_inputs(inputs))
+
+    def to_pixels(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, K, H, W) -> (B, K, h, w)."""
+        covered = [side * self.patch_size for side in logits.shape[-2:]]
+        return F.interpolate(logits, covered, mode="bilinear")[..., :size[0], :size[1]]
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
+        labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
+        pixels = self.to_pixels(seg_logits, labels.shape[1:])
+        loss = self.loss_decode(pixels, labels, ignore_index=self.ignore_index)
+        return {self.loss_decode.loss_name: loss, "acc_seg": accuracy(pixels, labels, ignore_index=self.ignore_index)}
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        meta = batch_img_metas[0]
+        window = isinstance(meta["img_shape"], torch.Size)  # that mmseg slides over the picture
+        return self.to_pixels(seg_logits, meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])[:2])
