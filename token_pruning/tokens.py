@@ -24,7 +24,7 @@ class TokenSet:
     Attributes:
         x: (T, C) values of the tokens in the set, image-major; inside an image by ascending position, unless a method
             has put them into another order.
-        home: (B, N, C) values of all positions; at the positions in the set they are out of date.
+        home: (B, N, C) values of all positions; at those of the set, and of tokens that wait, they are out of date.
         index: (T,) int64, flat position ``b * N + n`` of each token, or None in a full set. ``B * N`` marks unused rows
             at the end of a set of fixed capacity.
         counts: number of tokens of each image, any may be zero; None in a set of fixed capacity, where only the
@@ -35,6 +35,7 @@ class TokenSet:
             fixed capacity.
         size: (T,) float, for how much each token counts in averages (and in proportional attention); None for 1 each.
         owner: (B * N,) int64, the flat position of the token that stands for each position; None if each is its own.
+        waiting: index (S,) and values (S, C) of tokens that left and are not written into ``home`` yet.
     """
 
     x: Tensor
@@ -46,6 +47,7 @@ class TokenSet:
     offsets: Tensor | None = None
     size: Tensor | None = None
     owner: Tensor | None = None
+    waiting: tuple[tuple[Tensor, Tensor], ...] = ()
 
     @classmethod
     def full(cls, x: Tensor, grid: tuple[int, int], prefix: int = 0) -> TokenSet:
@@ -104,10 +106,19 @@ class TokenSet:
             rows = torch.nonzero_static(keep, size=sum(counts)).squeeze(1)
         return self.take(rows, counts)
 
-    def take(self, rows: Tensor, counts: tuple[int, ...]) -> TokenSet:
-        """The tokens ``rows`` (T',) in that order, image after image; the others rest in the map as they are now."""
-        return replace(self, x=self.x[rows], home=self.restore(), index=rows if self.is_full else self.index[rows],
-                       counts=counts, size=None if self.size is None else self.size[rows])
+    def take(self, rows: Tensor, counts: tuple[int, ...], others: Tensor | None = None) -> TokenSet:
+        """The tokens ``rows`` (T',) in that order, image after image; the others rest in the map as they are now.
+
+        ``others``: their rows, where they are known. Nothing is copied then that does not move: they are written into
+        the map when that is asked for.
+        """
+        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows])
+        if others is None:
+            return replace(kept, x=self.x[rows], home=self.restore(), waiting=(), index=self._index()[rows])
+        order, number = torch.cat([rows, others]), len(rows)
+        x, index = self.x[order], order if self.is_full else self.index[order]
+        return replace(kept, x=x[:number], index=index[:number],
+                       waiting=(*self.waiting, (index[number:], x[number:])))
 
     def group(self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor,
               targets: Tensor) -> TokenSet:
@@ -137,7 +148,7 @@ class TokenSet:
         if joins is not None:
             given = given * joins
             targets = torch.where(joins, targets, sources)
-            settled = replace(self, home=self.restore())
+            settled = replace(self, home=self.restore(), waiting=())
         total = size[rows].index_add(0, place, given)
         # Weights that sum to one, rather than a sum to be divided: no overflow in half precision.
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
@@ -179,11 +190,14 @@ class TokenSet:
         """The whole map (B, N, C): the tokens of the set at their positions, all others as they rest."""
         if self.is_full:
             return self.x.view(self.home.shape)
-        flat, x = self.home.flatten(0, 1), self.x.to(self.home.dtype)
+        flat, index, x = self.home.flatten(0, 1), self.index, self.x.to(self.home.dtype)
+        if self.waiting:
+            index = torch.cat([index, *(index for index, _ in self.waiting)])
+            x = torch.cat([x, *(gone.to(x.dtype) for _, gone in self.waiting)])
         if self.counts is None:  # one more row takes what the unused rows hold
-            flat = torch.cat([flat, x[:1]]).index_copy(0, self.index, x)[:-1]
+            flat = torch.cat([flat, x[:1]]).index_copy(0, index, x)[:-1]
         else:
-            flat = flat.index_copy(0, self.index, x)
+            flat = flat.index_copy(0, index, x)
         return (flat if self.owner is None else flat[self.owner]).view(self.home.shape)
 
     def refresh(self, home: Tensor) -> TokenSet:
@@ -194,13 +208,13 @@ class TokenSet:
         if self.is_full:
             return replace(self, x=flat, home=home)
         if self.owner is None:
-            return replace(self, x=flat[self.index], home=home)
+            return replace(self, x=flat[self.index], home=home, waiting=())
         itself = torch.arange(len(flat), device=flat.device)
         owner = torch.where(self.members().flatten()[self.owner], self.owner, itself)
         # In single precision: a group may have more members than half precision can count.
         total = torch.zeros_like(flat, dtype=torch.float32).index_add(0, owner, flat.float())[self.index]
         members = torch.zeros_like(owner).index_add(0, owner, torch.ones_like(owner))[self.index]
-        return replace(self, x=(total / members[:, None]).to(flat.dtype), home=home, owner=owner)
+        return replace(self, x=(total / members[:, None]).to(flat.dtype), home=home, owner=owner, waiting=())
 
     def with_x(self, x: Tensor) -> TokenSet:
         """The same positions with new values ``x`` (T, C)."""
@@ -211,6 +225,7 @@ class TokenSet:
         own = {name: value.clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
         if self.is_full:
             own["home"] = own["x"].view(self.home.shape)
+        own["waiting"] = tuple((index.clone(), x.clone()) for index, x in self.waiting)
         return replace(self, **own)
 
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:

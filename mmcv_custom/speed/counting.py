@@ -104,7 +104,9 @@ def _formula(vit: nn.Module, seen: PassTrace, tokens: torch.Tensor) -> int:
     total = 0
     for column, i in enumerate(seen.blocks):
         block = vit.blocks[i]
-        ratio = block.mlp.fc1.out_features / vit.embed_dim
+        # Of an MLP of two matrices its hidden width; SwiGLU has three.
+        mlp = sum(part.weight.numel() for part in block.mlp.modules() if isinstance(part, nn.Linear))
+        ratio = mlp / (2 * vit.embed_dim**2)
         left = seen.left[i].sum(1).tolist() if i in seen.left else tokens[:, column].tolist()
         for n, remain in zip(tokens[:, column].tolist(), left, strict=True):
             total += block_flops(n, vit.embed_dim, ratio, remain)

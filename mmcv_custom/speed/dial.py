@@ -82,8 +82,12 @@ def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
     if name not in ranges:
         raise ConfigError(f"{name} of {reducer['type']} sets no cost that could be searched for; turn "
                           f"{method.dial[0]}")
+    if name == "keep_ratio" and reducer.get("r") is not None:
+        raise ConfigError(f"the config says by r how many tokens {reducer['type']} takes, and keep_ratio would say it "
+                          "again: set model.backbone.reducer.r=None and a keep_ratio")
     low, high = ranges[name]
     given = reducer.get(name, known[name].default)
+    given = high if given is None else given
     entries = None if isinstance(given, (int, float)) else tuple(given)
     numbers = [given] if entries is None else entries
     whole = isinstance(high, int)

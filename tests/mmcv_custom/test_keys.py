@@ -74,6 +74,47 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
     assert keys.describe(state) == "mmsegmentation ViT"
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_cropr_lands_on_the_house_names_and_goes_back(prefix):
+    published = ["blocks.0.norm1.weight", "cropr.0.cross_attn.queries", "cropr.11.head.head.bias", "head.bias"]
+    state = named(prefix + n for n in published)
+    house = keys.from_published(state)
+    assert keys.describe(state) == "published Cropr" and list(keys.from_published(house)) == list(house)
+    assert list(house)[1:3] == [prefix + "reducer.routers.0.cross_attn.queries",
+                                prefix + "reducer.routers.11.head.head.bias"]
+    assert list(keys.to_published_cropr(house)) == published
+    with pytest.raises(ValueError, match="folded routers cannot be written in the published schema"):
+        keys.to_published_cropr(named(["reducer.routers.0.folded"]))
+
+
+def test_a_network_with_a_linear_head_fits_a_segmentor_and_its_backbone():
+    file = OrderedDict({"blocks.0.norm1.bias": torch.zeros(2), "fc_norm.bias": torch.ones(2),
+                        "head.weight": torch.arange(6.0).view(3, 2), "head.bias": torch.ones(3)})
+    segmentor = ["backbone.blocks.0.norm1.bias", "backbone.norm.bias", "decode_head.conv_seg.weight",
+                 "decode_head.conv_seg.bias", "backbone.norm.weight"]
+    file["fc_norm.weight"] = torch.ones(2)
+    fitted = keys.fit_linear_segmentor(file, segmentor)
+    assert list(fitted) == segmentor and fitted["decode_head.conv_seg.weight"].shape == (3, 2, 1, 1)
+    back = keys.to_published_cropr(fitted)
+    assert list(back) == list(file) and torch.equal(back["head.weight"], file["head.weight"])
+    backbone = keys.fit_linear_segmentor(file, ["blocks.0.norm1.bias", "norm.weight", "norm.bias"])
+    assert list(backbone) == ["blocks.0.norm1.bias", "norm.bias", "head.weight", "head.bias", "norm.weight"]
+    classifier = ["backbone.blocks.0.norm1.bias", "backbone.fc_norm.weight", "backbone.head.bias"]
+    assert keys.fit_linear_segmentor(file, classifier) is file
+    plain = named(["norm.weight", "head.weight"])
+    assert keys.fit_linear_segmentor(plain, segmentor) is plain
+
+
+def test_patches_of_another_size_give_the_same_tokens():
+    weight = torch.randn(8, 3, 7, 7)
+    larger = keys.fit("backbone.patch_embed.proj.weight", weight, torch.empty(8, 3, 14, 14))
+    image = torch.randn(1, 3, 7, 7)
+    resized = torch.nn.functional.interpolate(image, (14, 14), mode="bicubic", antialias=True)
+    torch.testing.assert_close((larger * resized).sum((1, 2, 3)), (weight * image).sum((1, 2, 3)), atol=1e-2, rtol=1e-3)
+    assert keys.fit("patch_embed.proj.weight", weight, torch.empty(9, 3, 14, 14)) is None
+    assert keys.fit("head.weight", torch.ones(3, 2), torch.ones(4, 2)) is None
+
+
 def test_names_of_other_modules_are_left_alone():
     names = ["decode_head.my_blocks.0.gamma1", "roi_head.mlp.fc1.weight", "backbone.layers.0.attn.qkv.weight"]
     assert list(keys.from_published(named(names))) == names

@@ -10,11 +10,12 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 import mmpretrain_custom  # noqa: F401 - registers the models
-from mmcv_custom import load_into
+from mmcv_custom import ConfigError, load_into
 
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=5)
 RANDOM = dict(type="Random", blocks=[1, 2], keep_ratio=0.5)
 SVIT = dict(type="SViT", blocks=[1, 2], keep_ratio=0.5)
+CROPR = dict(type="Cropr", keep_ratio=0.5, num_classes=5)
 
 
 def classifier(backbone=(), name="deit_tiny_patch16_224", **kwargs):
@@ -30,6 +31,7 @@ def batch(number=4, classes=5):
     return dict(inputs=torch.randint(0, 256, (number, 3, 32, 32), dtype=torch.uint8), data_samples=samples)
 
 
+CRITERION = dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original")
 MIX = dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)])
 
 
@@ -40,7 +42,7 @@ MIX = dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.
     (dict(type="CrossEntropyLoss", use_soft=True), MIX),
     (dict(type="CrossEntropyLoss", use_sigmoid=True), MIX),
 ])
-@pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
+@pytest.mark.parametrize("reducer", [None, RANDOM, SVIT, CROPR])
 def test_losses_train_every_weight(reducer, loss, train_cfg):
     model = classifier(dict(reducer=reducer), loss=loss, train_cfg=train_cfg).train()
     data = model.data_preprocessor(batch(), True)
@@ -48,7 +50,44 @@ def test_losses_train_every_weight(reducer, loss, train_cfg):
     total, logged = model.parse_losses(losses)
     total.backward()
     assert total.isfinite() and all(p.grad is not None for p in model.parameters())
-    assert ("loss_ratio" in logged) == (reducer is SVIT)
+    assert ("loss_ratio" in logged) == (reducer is SVIT) and ("loss_aux.1" in logged) == (reducer is CROPR)
+
+
+def test_auxiliary_heads_have_the_main_heads_loss():
+    model = classifier(dict(reducer=CROPR), loss=CRITERION, train_cfg=MIX).train()
+    data = model.data_preprocessor(batch(), True)
+    seen, run = [], model.head.loss_module.forward
+    model.head.loss_module.forward = lambda scores, target, **kwargs: seen.append((scores, target)) or run(
+        scores, target, **kwargs)
+    losses = model(**data, mode="loss")
+    (_, aux0), (_, aux1), (_, main) = seen
+    assert torch.equal(aux0, main) and torch.equal(aux1, main) and ((main > 0) & (main < 1)).any()
+    torch.testing.assert_close(losses["loss_aux.0"], run(seen[0][0], main, avg_factor=4))
+
+
+def test_only_the_reducer_learns_in_a_frozen_model():
+    model = classifier(dict(reducer=CROPR, drop_path_rate=0.5), frozen=True).train()
+    reducer = model.backbone.reducer
+    assert reducer.training and not model.backbone.training and not model.backbone.blocks[0].training
+    losses = model(**model.data_preprocessor(batch(), True), mode="loss")
+    assert not losses["loss"].requires_grad
+    model.parse_losses(losses)[0].backward()
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == {
+        f"backbone.reducer.{n}" for n, _ in reducer.named_parameters()}
+    assert not model.eval().backbone.reducer.training
+    with pytest.raises(ConfigError, match="frozen=True leaves only the reducer to learn, and the backbone's has no"):
+        classifier(dict(reducer=RANDOM), frozen=True)
+
+
+@torch.no_grad()
+def test_survivors_may_be_all_that_is_pooled():
+    pooled = dict(global_pool="avg", pool_include_prefix=True, reducer=dict(CROPR, fusion=False))
+    survivors, everyone = classifier(dict(pooled, output="kept")).eval(), classifier(pooled).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert survivors.backbone.forward_features(x).shape == (2, 1 + 8, 32)
+    assert everyone.backbone.forward_features(x).shape == (2, 1 + 16, 32)
+    with pytest.raises(ValueError, match="output is 'best'; choose one of map, kept"):
+        classifier(dict(pooled, output="best"))
 
 
 def test_smoothed_and_mixed_targets_are_deits():

@@ -12,9 +12,10 @@ from mmseg.structures import SegDataSample
 
 import mmdet_custom  # noqa: F401 - ViT-Adapter
 import mmseg_custom  # noqa: F401 - the segmentor
-from token_pruning import Trace
+from token_pruning import Trace, collect_losses
 
 SVIT = dict(type="SViT", blocks=[2, 3], keep_ratio=0.5)
+CROPR = dict(type="Cropr", keep_ratio=0.5, num_classes=5, num_queries=16)
 PLAIN = dict(type="PlainViTBackbone", img_size=64, embed_dim=24, depth=4, num_heads=3, reducer=SVIT)
 ADAPTER = dict(type="mmdet.ViTAdapter", img_size=64, embed_dim=24, depth=4, num_heads=3, conv_inplane=8,
                interaction_indexes=[[0, 1], [2, 3]], deform_num_heads=3, reducer=SVIT)
@@ -61,8 +62,35 @@ def test_losses_and_logs(kind):
     assert all(p.grad is not None for p in model.backbone.reducer.parameters())
 
 
-def test_a_batch_of_ignored_pixels_trains():
-    model = a_segmentor().train()
+@pytest.mark.parametrize("kind", KINDS)
+def test_auxiliary_heads_learn_the_label_of_each_patch(kind):
+    model = a_segmentor(kind, reducer=CROPR).train()
+    data = model.data_preprocessor(a_batch((64, 64), (30, 50)), True)
+    answers, criterion = [], model.criterion(data["data_samples"])
+    with collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
+        model.backbone(data["inputs"])
+    labels = torch.cat([sample.gt_sem_seg.data for sample in data["data_samples"]])
+    low = torch.nn.functional.interpolate(labels[:, None].float(), (4, 4), mode="nearest")[:, 0].long()
+    assert (low == 255).any()
+    for answer in answers:
+        logits = answer.logits.transpose(1, 2).unflatten(2, (4, 4))
+        wanted = torch.nn.functional.cross_entropy(logits, low, ignore_index=255)
+        torch.testing.assert_close(criterion(answer), wanted)
+    losses = model(**data, mode="loss")
+    assert {"loss_aux.0", "loss_aux.1", "keep_ratio.1", "decode.loss_ce"} <= set(losses)
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.backbone.reducer.parameters())
+
+
+def test_queries_that_do_not_fit_the_crops_are_one_sentence():
+    model = a_segmentor(reducer=dict(CROPR, num_queries=64)).train()
+    with pytest.raises(ValueError, match="a grid of 4 x 4 need as many queries, .* have 64: set num_queries=16"):
+        model(**model.data_preprocessor(a_batch((64, 64)), True), mode="loss")
+
+
+@pytest.mark.parametrize("reducer", [SVIT, CROPR], ids=lambda r: r["type"])
+def test_a_batch_of_ignored_pixels_trains(reducer):
+    model = a_segmentor(reducer=reducer).train()
     losses = model(**model.data_preprocessor(a_batch((64, 64), ignored=True), True), mode="loss")
     assert losses["decode.loss_ce"] == 0
     model.parse_losses(losses)[0].backward()
@@ -104,9 +132,9 @@ def test_sliding_is_the_mean_of_its_windows(kind, size):
 
 
 @pytest.mark.parametrize("test_cfg", [WHOLE, SLIDE], ids=["whole", "slide"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_equals_its_pictures_one_by_one(kind, test_cfg):
-    model, data = a_segmentor(kind, test_cfg), a_batch((70, 100), (70, 100), (70, 100))
+@pytest.mark.parametrize("kind, reducer", [*((kind, SVIT) for kind in KINDS), ("linear", CROPR)])
+def test_a_batch_equals_its_pictures_one_by_one(kind, reducer, test_cfg):
+    model, data = a_segmentor(kind, test_cfg, reducer=reducer), a_batch((70, 100), (70, 100), (70, 100))
     singles = [dict(inputs=[i], data_samples=[s]) for i, s in zip(data["inputs"], data["data_samples"], strict=True)]
     with Trace() as trace:
         together = predicted(model, deepcopy(data))

@@ -157,7 +157,7 @@ def test_some_queries_answer_as_they_do_among_all():
     with collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
         stack = vit.start(images())
         stack.run(0, 0)
-        x = stack.tokens.home  # at the first site all are there
+        x = stack.map(with_prefix=True)  # at the first site all are there
         stack.run(1, DEPTH - 1)
         stack.finish()
     first = answers[0]

@@ -54,6 +54,28 @@ def test_a_subset_of_a_subset_keeps_its_place_and_leaves_the_rest_as_it_was_last
     torch.testing.assert_close(second.restore().view(60, -1), wanted)
 
 
+def test_tokens_may_wait_to_be_written_into_the_map():
+    """As without ``others``: in the map, its gradients, a new map, a clone, and if the next to leave are not known."""
+    x, results = a_map(), []
+    for others in (True, False):
+        source = x.clone().requires_grad_()
+        tokens, seen = TokenSet.full(source, (4, 5)), []
+        for step in (2, 3):
+            leave = torch.arange(len(tokens.x)) % step == 1
+            counts = tuple((~leave).view(3, -1).sum(1).tolist())
+            tokens = tokens.with_x(tokens.x * 3)
+            tokens = tokens.take((~leave).nonzero()[:, 0], counts, leave.nonzero()[:, 0] if others else None)
+            seen += [tokens.x, tokens.index, tokens.restore(), tokens.clone().restore(), tokens.members()]
+        assert len(tokens.waiting) == 2 * others
+        last = tokens.with_x(tokens.x + 1).select(torch.arange(len(tokens.x)) % 2 == 0)
+        assert last.waiting == ()
+        seen += [last.restore(), tokens.refresh(x * 2).restore()]
+        last.restore().square().sum().backward()
+        results.append([*seen, source.grad])
+    for waiting, written in zip(*results, strict=True):
+        assert torch.equal(waiting, written)
+
+
 def test_images_may_keep_nothing():
     tokens = TokenSet.full(a_map(), (4, 5))
     keep = torch.zeros(60, dtype=torch.bool)

@@ -31,6 +31,8 @@ model = dict(backbone=dict(embed_dim=48, depth=4, num_heads=2, reducer={reducer!
 # A reducer of every method, and a target that its dial can reach to a token.
 CASES = dict(
     ats=(dict(type="ATS", blocks=[1]), "--flops-ratio 0.8"),
+    cropr=(dict(type="Cropr"), "--flops-ratio 0.8"),
+    cropr_list=(dict(type="Cropr", fusion=False, keep_ratio=[0.8, 0.6, 0.3]), "--flops-ratio 0.7"),
     dynamicvit=(dict(type="DynamicViT", blocks=[1, 2]), "--keep-ratio 0.6"),
     evit=(dict(type="EViT", blocks=[1], keep_ratio=0.9), "--flops-ratio 0.75"),
     evovit=(dict(type="EvoViT", blocks=[2, 3]), "--keep-ratio 0.4"),

@@ -48,6 +48,16 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
     assert found.tokens.shape == (2, 3) and found.positions == 28
 
 
+@pytest.mark.parametrize("family", ["eva02", "eva02-small"])
+def test_blocks_of_eva02_obey_it_too(family):
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, family=family, class_token=True,
+                   reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False)).eval()
+    vit.forward = partial(_forward, vit)
+    found = counting.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
+    assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[29, 22, 15]] * 2
+    assert found.parts["reducer"] == 2 * 24 * 2 * (29 + 22)
+
+
 def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
     vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=dict(type="ToMe", r=5, blocks=[0])).eval()
     vit.forward = partial(_forward, vit)

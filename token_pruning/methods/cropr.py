@@ -160,19 +160,18 @@ class Cropr(Reducer):
             tokens = TokenSet.full(tokens.restore(), tokens.grid, tokens.prefix)
         return tokens
 
-    @torch.no_grad()
-    def _best(self, tokens: TokenSet, keep: int, vector: Tensor) -> Tensor:
-        """(B, P + keep) places of the tokens that go on, in the order of the map."""
-        score = tokens.by_image(scores(tokens.x, vector, self.pre_norm))[:, tokens.prefix:]
-        best = score.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values + tokens.prefix
-        prefix = torch.arange(tokens.prefix, device=best.device).expand(tokens.batch, -1)
-        return torch.cat([prefix, best], dim=1)
-
     def _leave(self, tokens: TokenSet, keep: int, vector: Tensor) -> TokenSet:
-        if keep >= tokens.counts[0] - tokens.prefix:
+        leaving = tokens.counts[0] - tokens.prefix - keep
+        if leaving <= 0:
             return tokens
-        best = self._best(tokens, keep, vector)
-        return tokens.take(rows_of(best, tokens), (best.shape[1],) * tokens.batch)
+        with torch.no_grad():
+            score = tokens.by_image(scores(tokens.x, vector, self.pre_norm))[:, tokens.prefix:]
+            order = score.argsort(dim=1, stable=True) + tokens.prefix
+            prefix = torch.arange(tokens.prefix, device=order.device).expand(tokens.batch, -1)
+            # The kept ones stay in the order of the map.
+            rows = torch.cat([prefix, order[:, leaving:].sort(dim=1).values], dim=1)
+        counts = (tokens.prefix + keep,) * tokens.batch
+        return tokens.take(rows_of(rows, tokens), counts, rows_of(order[:, :leaving], tokens))
 
     def _ask(self, site: int, tokens: TokenSet) -> Answer:
         asked = None

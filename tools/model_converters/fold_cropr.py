@@ -1,0 +1,81 @@
+"""What a trained Cropr model needs to predict, without what only trained it: every router becomes one vector.
+
+    python tools/model_converters/fold_cropr.py CONFIG CHECKPOINT OUT.pth
+    python tools/test.py CONFIG OUT.pth --cfg-options model.backbone.reducer.folded=True
+
+The folded model is built anew, reads the file back, and its backbone must give the same numbers.
+"""
+
+import argparse
+import os
+
+import torch
+
+from mmcv_custom.checkpoint import read_checkpoint
+from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.launch import add_common_options, build_model, load_config, run
+from token_pruning import Cropr
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="of the trained model")
+    parser.add_argument("checkpoint", help="its weights")
+    parser.add_argument("out", metavar="OUT.pth", help="where to write; a file that exists is left alone")
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    if os.path.exists(args.out):
+        raise ConfigError(f"{args.out} exists already: give another name")
+    cfg = load_config(args.config, args)
+    model = build_model(cfg, args.checkpoint)
+    reducer = model.backbone.reducer
+    if not isinstance(reducer, Cropr) or not reducer.supervised:
+        raise ConfigError(f"config {args.config} has no routers to fold: its reducer must be a Cropr with folded=False")
+    images = torch.randn(2, 3, *size_of(model.backbone), generator=torch.Generator().manual_seed(0))
+    before, wanted = number(model), outputs(model, images)
+    reducer.fold()
+    state = {"state_dict": model.state_dict(), "meta": {"folded": os.path.basename(args.checkpoint)}}
+
+    part = args.out + ".part"
+    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+    try:
+        torch.save(state, part)
+        cfg.model.backbone.reducer.folded = True
+        again = build_model(cfg, None)
+        again.load_state_dict(read_checkpoint(part)["state_dict"])
+        for a, b in zip(wanted, outputs(again, images), strict=True):
+            if not torch.allclose(a, b, rtol=1e-5, atol=1e-6):
+                raise CheckpointError(f"nothing was written: folded, the backbone's outputs differ by up to "
+                                      f"{(a - b).abs().max().item():.2g}; please report this")
+        os.replace(part, args.out)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+    print(f"{args.out}: {number(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it with "
+          "--cfg-options model.backbone.reducer.folded=True")
+
+
+def size_of(backbone):
+    """Height and width of the pictures that the position table was made for."""
+    if hasattr(backbone, "table_grid"):
+        return [side * backbone.patch_embed.patch_size[0] for side in backbone.table_grid]
+    return backbone.patch_embed.img_size
+
+
+@torch.no_grad()
+def outputs(model, images):
+    """What the backbone gives out, as a list."""
+    out = model.backbone(images)
+    return [out] if isinstance(out, torch.Tensor) else list(out)
+
+
+def number(model):
+    return sum(value.numel() for value in model.state_dict().values())
+
+
+if __name__ == "__main__":
+    run(main)
