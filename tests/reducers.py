@@ -23,7 +23,8 @@ OPTIONS = dict(
     ATS=[dict(blocks=[0, 1, 2, 3])],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Cropr=[dict(fusion=False), dict(sites=[1], fusion=False), dict(pre_norm=True, v_proj=True, mlp_ratio=None),
-           dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True)],
+           dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True), dict(ranking="inverted"),
+           dict(ranking="random")],
     Random=[])
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
 VARIANTS += [pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))

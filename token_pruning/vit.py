@@ -67,7 +67,7 @@ class PlainViT(nn.Module):
         self._tables = WeightCache()
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
             raise ValueError(f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
                              f"{', '.join(map(repr, EVA02))}")

@@ -19,7 +19,8 @@ from mmcv_custom.config_check import check_config
 from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAVES = sorted((ROOT / "configs" / "deit").rglob("*.py"))
+CROPR = [path for data in ("imagenet", "cifar10") for path in (ROOT / "configs" / "cropr" / data).glob("*.py")]
+LEAVES = sorted([*(ROOT / "configs" / "deit").rglob("*.py"), *CROPR])
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,23 @@ def with_teacher(cfg, folder):
         torch.save(dict(model=MODELS.build(teacher).state_dict()), folder / "teacher.pth")
 
 
+def slim(cfg):
+    """A network of size L is built where it costs nothing, and tested with fewer channels."""
+    if "large" in cfg.model.backbone.model_name:
+        with torch.device("meta"):
+            MODELS.build(cfg.model)
+        cfg.model.backbone.update(embed_dim=64, num_heads=4)
+
+
 def test_there_are_configs():
-    names = {p.relative_to(ROOT / "configs" / "deit").as_posix() for p in LEAVES}
+    names = {p.relative_to(ROOT / "configs").as_posix().removeprefix("deit/") for p in LEAVES}
     methods = ["ppt", "tome", "evit", "evovit", "dynamicvit", "ats", "svit", "random"]
     assert {f"{d}/{m}_deit-nano_{d}.py" for m in methods for d in ("cifar10", "digits")} <= names
     assert {f"deit-{s}.py" for s in "tsb"} | {f"ppt_deit-{s}_r50_ftune.py" for s in "tsb"} <= names
     assert all(any(name.startswith(f"{m}_deit-s") for name in names) for m in methods)
+    assert {f"cropr/imagenet/{m}_imagenet.py" for m in ("vit-l", "vit-l-cropr", "vit-l-cropr_no-fusion", "vit-b-cropr",
+                                                         "vit-l-cropr_3-sites", "deit-s-cropr")} <= names
+    assert {f"cropr/cifar10/deit-nano-cropr{m}_cifar10.py" for m in ("", "_no-fusion", "_random")} <= names
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
@@ -70,6 +82,7 @@ def test_config(path, pictures, tmp_path):
     with_teacher(cfg, tmp_path)
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
+    slim(cfg)
     model = MODELS.build(cfg.model)
     fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
     optimizer = build_optim_wrapper(model, fp32)
@@ -84,7 +97,8 @@ def test_config(path, pictures, tmp_path):
     reducer = model.backbone.reducer
     assert isinstance(reducer, Reducer) == (cfg.model.backbone.get("reducer") is not None)
     if reducer is not None and list(reducer.parameters()):
-        assert logged["loss_ratio"] > 0
+        assert all(logged[name] > 0 for name in logged if name.startswith(("loss_ratio", "loss_aux")))
+        assert any(name.startswith(("loss_ratio", "loss_aux")) for name in logged)
         assert all(p.grad is not None for p in reducer.parameters())
         assert any(name.startswith("keep_ratio.") for name in logged)
     if cfg.model.get("distillation"):

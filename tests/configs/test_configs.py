@@ -19,7 +19,8 @@ from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
-DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in ("deit", "segmentation", "segvit")]
+DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in ("cropr", "deit", "segmentation",
+                                                                                      "segvit")]
 
 
 def small_coco(folder, classes):
@@ -71,8 +72,9 @@ def test_there_are_configs():
 def weights(path):
     """The files of weights that a config names."""
     cfg = Config.fromfile(path)
+    trunk = (cfg.model.backbone.get("init_cfg") or {}).get("checkpoint")
     teacher = (cfg.model.get("distillation") or {}).get("teacher") or {}
-    return [Path(name) for name in (cfg.get("load_from"), teacher.get("checkpoint")) if name]
+    return [Path(name) for name in (cfg.get("load_from"), trunk, teacher.get("checkpoint")) if name]
 
 
 def test_a_config_that_starts_from_another_ones_weights_names_a_file_that_one_writes():

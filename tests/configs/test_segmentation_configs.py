@@ -11,17 +11,18 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import DATASETS, HOOKS, MODELS
 from PIL import Image
 
 import mmdet_custom  # noqa: F401 - registers ViT-Adapter
 import mmseg_custom  # noqa: F401 - registers segmentors and backbones
 from mmcv_custom.config_check import check_config
 from mmcv_custom.data_check import check_datasets
-from token_pruning import METHODS, Trace
+from token_pruning import METHODS, Cropr, Trace
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
-LEAVES = sorted([*FOLDER.glob("segmentation/*.py"), *FOLDER.glob("segvit/*.py")])
+LEAVES = sorted(path for place in ("segmentation", "segvit", "cropr/ade20k", "cropr/camvid")
+                for path in FOLDER.glob(f"{place}/*.py"))
 SIDE = 288  # 324 tokens: the most that a config takes out of a picture in one block is 260
 
 
@@ -34,6 +35,37 @@ def test_there_are_dense_and_pruned_configs_of_both_data_sets():
     assert {f"vit-nano{kind}_linear_camvid-352" for kind in ("", "-tome", "-ppt", "-random", "-svit")} <= names
     assert {f"vit-{rest}" for rest in ("b_segvit_ade20k-512", "b-dtop_segvit_ade20k-512", "nano_segvit_camvid-352",
                                        "nano-dtop_segvit_camvid-352")} <= names
+
+
+def test_there_are_configs_of_cropr():
+    names = {p.stem for p in LEAVES}
+    assert {f"{m}_linear_ade20k-512" for m in ("eva02-l", "eva02-l-cropr", "eva02-l-cropr_mended")} <= names
+    assert {f"vit-{s}{m}_linear_ade20k-512_64e" for s in "bl" for m in ("", "-cropr")} <= names
+    assert {f"vit-nano-cropr{m}_linear_camvid-352" for m in ("", "_no-fusion", "_random")} <= names
+    assert {f"eva02-nano{m}_linear_camvid-352" for m in ("", "-cropr")} <= names
+
+
+def slim(cfg):
+    """A network of size L is built where it costs nothing, and tested with fewer channels."""
+    if cfg.model.backbone.embed_dim > 768:
+        with torch.device("meta"):
+            MODELS.build(cfg.model)
+        cfg.model.backbone.update(embed_dim=64, num_heads=4)
+        cfg.model.decode_head.in_channels = 64
+
+
+def fit_cropr(reducer, crop):
+    """Its rates and queries are made for the config's crops: that they fit is looked at here, then they shrink to the
+    small pictures."""
+    assert reducer.rates.left((crop // 16, crop // 16), 1)[-1] > 40
+    if not reducer.supervised:
+        return
+    assert reducer.num_queries == (crop // 16)**2
+    reducer.num_queries = (SIDE // 16)**2
+    for router in reducer.routers:
+        queries = router.cross_attn.queries
+        queries.data = queries.data[:, :reducer.num_queries]
+    reducer.ease(reducer.num_queries / (crop // 16)**2)
 
 
 def write_pictures(cfg, folder):
@@ -78,11 +110,18 @@ def test_config(path, tmp_path):
     init_default_scope(cfg.default_scope)
     write_pictures(cfg, tmp_path)
     assert check_datasets(cfg, ("train", "val", "test")) == []
+    slim(cfg)
     model = MODELS.build(cfg.model)
     model.data_preprocessor.size = (SIDE, SIDE)
 
+    for hook in cfg.custom_hooks:
+        HOOKS.build(hook)
     fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
     build_optim_wrapper(model, fp32)
+    if isinstance(model.backbone.reducer, Cropr):
+        fit_cropr(model.backbone.reducer, cfg.model.data_preprocessor.size[0])
+    if model.data_preprocessor.test_cfg:
+        model.data_preprocessor.test_cfg = None  # which pads to whole windows
     data = model.data_preprocessor(batch(cfg, cfg.train_dataloader), True)
     losses = model.train()(**data, mode="loss")
     total, logged = model.parse_losses(losses)
@@ -91,7 +130,9 @@ def test_config(path, tmp_path):
     reducer, wanted = model.backbone.reducer, cfg.model.backbone.get("reducer")
     assert type(reducer) is (type(None) if wanted is None else METHODS[wanted.type])
     if reducer is not None and list(reducer.parameters()):
-        assert logged["loss_ratio"] > 0 and any(name.startswith("keep_ratio.") for name in logged)
+        learned = [name for name in logged if name.startswith(("loss_ratio", "loss_aux."))]
+        assert learned and all(logged[name] > 0 for name in learned)
+        assert any(name.startswith("keep_ratio.") for name in logged)
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
     if reducer is not None and reducer.judged:  # fresh heads are sure of nothing

@@ -27,14 +27,14 @@ def test_rates(epochs, wanted):
     hook.before_train(runner)
     for runner.epoch in range(epochs):
         hook.before_train_epoch(runner)
-        left = reducer.kept((8, 8), 1)
+        left = reducer.rates.left((8, 8), 1)
         found.append(left[0] - left[1])
     assert found == wanted == [int(8 * strength(e, epochs)) for e in range(epochs)]
     again = Cropr(24, 4, r=8)  # a run that is resumed in the second epoch takes what it would have taken
     runner = a_runner(again, epochs)
     runner.epoch = epochs // 4
     hook.before_train_epoch(runner)
-    left = again.kept((8, 8), 1)
+    left = again.rates.left((8, 8), 1)
     assert left[0] - left[1] == wanted[runner.epoch]
 
 

@@ -11,8 +11,8 @@ import mmseg_custom  # noqa: F401 - registers the models
 from mmcv_custom import load_into
 from token_pruning import StackForward
 
-EVA02 = dict(type="PlainViTBackbone", family="eva02", class_token=True, img_size=32, patch_size=8, embed_dim=24, depth=4,
-             num_heads=2)
+EVA02 = dict(type="PlainViTBackbone", family="eva02", class_token=True, img_size=32, patch_size=8, embed_dim=24,
+             depth=4, num_heads=2)
 
 
 def a_segmentor(**backbone):

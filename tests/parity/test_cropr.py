@@ -228,7 +228,7 @@ def test_segmentation_training(record):
         assert [int(rate * strength(e, epochs)) for e in range(epochs)] == wanted["curriculum"].tolist()
         reducer.ease(strength(wanted["epoch_for_curriculum"], epochs))
         grid = model.backbone.table_grid
-        left = [grid[0] * grid[1], *reducer.kept(grid, 1)]
+        left = [grid[0] * grid[1], *reducer.rates.left(grid, 1)]
         assert [a - b for a, b in zip(left, left[1:], strict=False)] == wanted["rates"]
     with Trace() as trace, collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
         maps = model.backbone(image)

@@ -69,6 +69,20 @@ def test_the_best_tokens_stay_and_the_others_come_back():
 
 
 @torch.no_grad()
+def test_for_comparison_the_lowest_stay_or_any():
+    used = {}
+    for ranking in ("queries", "inverted", "random"):
+        vit = a_vit(sites=[0], r=11, ranking=ranking)
+        with Trace() as trace:
+            forward(vit, images())
+        used[ranking] = trace.passes[0].used[1][:, 1:]
+    assert all(mask.sum() == 3 * 12 for mask in used.values())
+    assert torch.equal(used["inverted"], ~used["queries"])
+    assert torch.equal(used["random"][0], used["random"][1]) and not torch.equal(used["random"], used["queries"])
+    assert list(vit.reducer.parameters()) == [] and not vit.reducer.supervised
+
+
+@torch.no_grad()
 def test_any_number_of_prefix_tokens_and_none():
     for prefix, counts in ((0, [24, 19, 14, 24]), (3, [27, 19, 14, 27])):
         vit = a_vit(class_token=False, r=5)
@@ -83,7 +97,7 @@ def test_any_number_of_prefix_tokens_and_none():
 
 def test_schedules():
     def kept(grid=(8, 8), prefix=1, depth=6, **options):
-        return Cropr(DIM, depth, **options).kept(grid, prefix)
+        return Cropr(DIM, depth, **options).rates.left(grid, prefix)
 
     assert kept(r=8) == [55, 47, 39, 31] and kept(r=8, fusion=False) == [55, 47, 39, 31, 23]
     assert kept((14, 14), depth=24, r=8)[-1] == 19 and kept((32, 32), depth=24, r=40)[-1] == 143
@@ -99,11 +113,11 @@ def test_a_curriculum_takes_less():
     taken = []
     for epoch in range(4):
         reducer.ease(Fraction(epoch, 3))
-        taken.append(64 - reducer.kept((8, 8), 1)[0])
+        taken.append(64 - reducer.rates.left((8, 8), 1)[0])
     assert taken == [0, 2 + 1, 5 + 1, 8 + 1]
     reducer = Cropr(DIM, 6, keep_ratio=0.5)
     reducer.ease(0.5)
-    assert reducer.kept((8, 8), 1) == [60, 56, 52, 48]
+    assert reducer.rates.left((8, 8), 1) == [60, 56, 52, 48]
 
 
 @torch.no_grad()
@@ -201,6 +215,7 @@ def test_labels_of_tokens_images_and_presence():
     (dict(keep_ratio=[0.5, 0.7]), "a falling one for each of the 2 sites"),
     (dict(num_queries=0), "give at least one query"),
     (dict(num_queries=4, asked_queries=5), "ask at most as many as there are"),
+    (dict(ranking="variance"), "ranking is 'variance'; choose one of queries, inverted, random"),
     (dict(num_heads=5), "num_heads is 5, which must divide the 24 channels"),
 ], ids=lambda value: str(value) if isinstance(value, dict) else "")
 def test_arguments_out_of_range_are_one_sentence(reducer, sentence):

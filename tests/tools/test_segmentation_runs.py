@@ -89,6 +89,23 @@ def test_reducers_without_parameters_need_no_training(project, method):
     assert set(scores) == {"aAcc", "mIoU", "mAcc"} and all(0 <= score <= 100 for score in scores.values())
 
 
+def test_cropr_trains_by_its_curriculum_and_predicts_the_same_when_folded(project):
+    config = CONFIGS.parent / "cropr/camvid/eva02-nano-cropr_linear_camvid-352.py"
+    well("train.py", config, "--cfg-options", *SMALL, "train_cfg.max_epochs=3", cwd=project)
+    weights = project / "work_dirs" / config.stem / "epoch_3.pth"
+    logged = [line for line in scalars(weights.parent) if "loss_aux.3" in line]
+    assert [line["keep_ratio.3"] for line in logged] == pytest.approx([1, 0.1, 0.1], abs=1e-3)
+    assert all(line[f"loss_aux.{site}"] > 0 for line in logged for site in range(4))
+    said = well("model_converters/fold_cropr.py", config, weights, "folded.pth", cwd=project)
+    assert "outputs equal" in said
+    slide = ["model.test_cfg.mode=slide", "model.test_cfg.crop_size=(160,160)", "model.test_cfg.stride=(107,107)"]
+    for name, file, *more in (("whole", weights), ("folded", "folded.pth", "model.backbone.reducer.folded=True"),
+                              ("slide", weights, *slide)):
+        well("test.py", config, file, "--scores", f"{name}.json", "--cfg-options", *SMALL, *more, cwd=project)
+    scores = [json.loads((project / f"{name}.json").read_text()) for name in ("whole", "folded", "slide")]
+    assert scores[0] == scores[1] and 0 <= scores[2]["mIoU"] <= 100
+
+
 def test_segvit_trains_and_sure_tokens_leave(project):
     dense = CONFIGS.parent / "segvit/vit-nano_segvit_camvid-352.py"
     well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", cwd=project)

@@ -16,19 +16,22 @@ from torch import Tensor, nn
 from ..auxiliary import Answer, Criterion
 from ..cache import WeightCache
 from ..losses import active_criterion
+from ..rates import SiteRates
 from ..reducer import Reducer, register
 from ..router import FoldedRouter, Router, scores
-from ..selection import rows_of
+from ..selection import gumbel_noise, rows_of
 from ..tokens import TokenSet
+
+RANKINGS = ("queries", "inverted", "random")
 
 
 @dataclass
 class Memory:
-    """Of one forward: how many grid tokens each site leaves, by what vectors (S, C) it ranks them, and in training what
-    the auxiliary heads said, by block."""
+    """Of one forward: how many grid tokens are left after each site, by what vectors (S, C) they are ranked (None: by
+    chance), and in training what the auxiliary heads said, by block."""
 
-    keep: list[int]
-    vectors: Tensor
+    left: list[int]
+    vectors: Tensor | None
     answers: dict[int, Answer] = field(default_factory=dict)
 
 
@@ -50,6 +53,8 @@ class Cropr(Reducer):
         keep_ratio: instead of ``r``: fraction in (0, 1] of the grid that is left after the last site, every site taking
             equally many; or what is left after each. Default 0.1.
         fusion: last layer fusion.
+        ranking: who stays: "queries", the tokens with the highest scores; for comparison "inverted", those with the
+            lowest, or "random", without routers.
         num_classes: K of the auxiliary heads.
         num_queries: 1 where labels are of images; H * W of the training pictures where they are of tokens.
         asked_queries: so many of them, drawn anew in each step, train the auxiliary heads; None for all, as published.
@@ -67,31 +72,33 @@ class Cropr(Reducer):
 
     def __init__(self, embed_dim: int, depth: int, sites: Sequence[int] | None = None,
                  r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None,
-                 fusion: bool = True, num_classes: int = 1000, num_queries: int = 1, asked_queries: int | None = None,
-                 num_heads: int = 1, pre_norm: bool = False, q_proj: bool = False, k_proj: bool = False,
-                 v_proj: bool = False, mlp_ratio: float | None = 4.0, loss_weight: float = 1.0, folded: bool = False,
-                 criterion: Criterion | None = None) -> None:
+                 fusion: bool = True, ranking: str = "queries", num_classes: int = 1000, num_queries: int = 1,
+                 asked_queries: int | None = None, num_heads: int = 1, pre_norm: bool = False, q_proj: bool = False,
+                 k_proj: bool = False, v_proj: bool = False, mlp_ratio: float | None = 4.0, loss_weight: float = 1.0,
+                 folded: bool = False, criterion: Criterion | None = None) -> None:
         super().__init__(embed_dim, depth)
         last = depth - 2 - fusion
         sites = list(range(last + 1)) if sites is None else list(sites)
         if not sites or sorted({*sites} & {*range(last + 1)}) != sites:
             raise ValueError(f"sites = {sites}: list block numbers from 0 to {last}, ascending, each once (later ones "
                              "would save nothing)")
+        if ranking not in RANKINGS:
+            raise ValueError(f"ranking is {ranking!r}; choose one of {', '.join(RANKINGS)}")
         if num_queries < 1 or (asked_queries is not None and not 0 < asked_queries <= num_queries):
             raise ValueError(f"num_queries is {num_queries} and asked_queries {asked_queries}; give at least one "
                              "query, and ask at most as many as there are")
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"num_heads is {num_heads}, which must divide the {embed_dim} channels")
         self.site_of = {block: i for i, block in enumerate(sites)}
-        self.r, self.shares = _schedule(r, keep_ratio, len(sites))
-        self.ease(1)
-        self.fusion, self.pre_norm, self.loss_weight, self.criterion = fusion, pre_norm, loss_weight, criterion
+        self.rates = SiteRates(len(sites), r, keep_ratio)
+        self.fusion, self.ranking, self.pre_norm = fusion, ranking, pre_norm
+        self.loss_weight, self.criterion = loss_weight, criterion
         self.num_queries, self.asked_queries = num_queries, asked_queries
         self.routers = nn.ModuleList(
             FoldedRouter(embed_dim) if folded else
             Router(embed_dim, num_classes, num_queries=num_queries, num_heads=num_heads, pre_norm=pre_norm,
                    q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, mlp_ratio=mlp_ratio)
-            for _ in sites)
+            for _ in (() if ranking == "random" else sites))
         self._vectors = WeightCache()
 
     @property
@@ -119,32 +126,16 @@ class Cropr(Reducer):
     @property
     def supervised(self) -> bool:
         """Whether there are auxiliary heads."""
-        return isinstance(self.routers[0], Router)
+        return any(isinstance(router, Router) for router in self.routers)
 
     def ease(self, strength: Fraction | float) -> None:
         """Take fewer tokens from now on, for a curriculum: 0 none, 1 as many as configured."""
-        self._taken = None if self.r is None else [int(r * strength) for r in self.r]
-        self._shares = None if self.shares is None else [float(1 - strength * (1 - share)) for share in self.shares]
-
-    def kept(self, grid: tuple[int, int], prefix: int) -> list[int]:
-        """How many tokens of a ``grid`` (H, W) are left after each site.
-
-        Raises:
-            ValueError: the sites take all that there are, or more.
-        """
-        there = grid[0] * grid[1]
-        if self._taken is None:
-            return [min(max(round(share * there), 1), there) for share in self._shares]
-        first = prefix if self._taken[0] else 0
-        left = [there - first - sum(self._taken[:i + 1]) for i in range(len(self._taken))]
-        if left[-1] < 1:
-            raise ValueError(f"r = {self.r} takes {there - left[-1]} tokens in {len(left)} sites, and a grid of "
-                             f"{grid[0]} x {grid[1]} has {there}: choose a smaller r, fewer sites, or a keep_ratio")
-        return left
+        self.rates.ease(strength)
 
     def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         weights = [*self.routers.parameters(), *self.routers.buffers()]
-        return Memory(self.kept(tokens.grid, tokens.prefix), self._vectors.get("vectors", weights, self._fold))
+        vectors = self._vectors.get("vectors", weights, self._fold) if weights else None
+        return Memory(self.rates.left(tokens.grid, tokens.prefix), vectors)
 
     @torch.no_grad()
     def _fold(self) -> Tensor:
@@ -155,23 +146,30 @@ class Cropr(Reducer):
         if site is not None:
             if self.training and self.supervised:
                 memory.answers[block] = self._ask(site, tokens)
-            tokens = self._leave(tokens, memory.keep[site], memory.vectors[site])
+            tokens = self._leave(site, tokens, memory)
         if self.fusion and block == self.depth - 2:
             tokens = TokenSet.full(tokens.restore(), tokens.grid, tokens.prefix)
         return tokens
 
-    def _leave(self, tokens: TokenSet, keep: int, vector: Tensor) -> TokenSet:
-        leaving = tokens.counts[0] - tokens.prefix - keep
+    def _leave(self, site: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+        leaving = tokens.counts[0] - tokens.prefix - memory.left[site]
         if leaving <= 0:
             return tokens
         with torch.no_grad():
-            score = tokens.by_image(scores(tokens.x, vector, self.pre_norm))[:, tokens.prefix:]
-            order = score.argsort(dim=1, stable=True) + tokens.prefix
+            score = tokens.by_image(self._scores(site, tokens, memory))[:, tokens.prefix:]
+            order = score.argsort(dim=1, descending=self.ranking == "inverted", stable=True) + tokens.prefix
             prefix = torch.arange(tokens.prefix, device=order.device).expand(tokens.batch, -1)
             # The kept ones stay in the order of the map.
             rows = torch.cat([prefix, order[:, leaving:].sort(dim=1).values], dim=1)
-        counts = (tokens.prefix + keep,) * tokens.batch
+        counts = (tokens.prefix + memory.left[site],) * tokens.batch
         return tokens.take(rows_of(rows, tokens), counts, rows_of(order[:, :leaving], tokens))
+
+    def _scores(self, site: int, tokens: TokenSet, memory: Memory) -> Tensor:
+        """(T,)"""
+        if memory.vectors is not None:
+            return scores(tokens.x, memory.vectors[site], self.pre_norm)
+        # In evaluation every image gets the same random order in whatever batch it stands, another one at each site.
+        return gumbel_noise(tokens.counts, 1, tokens.x.device, None if self.training else site)[:, 0]
 
     def _ask(self, site: int, tokens: TokenSet) -> Answer:
         asked = None
@@ -182,35 +180,15 @@ class Cropr(Reducer):
 
     def losses(self, memory: Memory) -> dict[str, Tensor]:
         """An auxiliary loss of each site, and the fraction of the grid that is left after the last one."""
+        if not memory.answers:
+            return {}
         criterion = active_criterion() or self.criterion
-        if memory.answers and criterion is None:
+        if criterion is None:
             raise ValueError("Cropr's routers learn by auxiliary heads and nobody gives them labels: train it in a "
                              "model that does (PrunedClassifier, PrunedEncoderDecoder, ...), or hand a criterion to "
                              "collect_losses")
         losses = {f"loss_aux.{block}": self.loss_weight * criterion(answer)
                   for block, answer in memory.answers.items()}
-        for answer in memory.answers.values():  # any: on the tokens' device
-            share = memory.keep[-1] / (answer.grid[0] * answer.grid[1])
-            return {**losses, f"keep_ratio.{max(self.site_of)}": torch.full((), share, device=answer.logits.device)}
-        return losses
-
-
-def _schedule(r: Sequence[int] | int | None, keep_ratio: Sequence[float] | float | None,
-              sites: int) -> tuple[list[int] | None, list[float] | None]:
-    """Tokens that each site takes, or shares of the grid that each leaves; the other is None."""
-    if r is not None and keep_ratio is not None:
-        raise ValueError("give r or keep_ratio, not both")
-    if r is not None:
-        taken = [r] * sites if isinstance(r, (int, float)) else list(r)
-        if len(taken) != sites or any(not isinstance(n, int) or n < 0 for n in taken):
-            raise ValueError(f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {sites} sites")
-        return taken, None
-    keep_ratio = 0.1 if keep_ratio is None else keep_ratio
-    if isinstance(keep_ratio, (int, float)):
-        shares = [1 - (1 - keep_ratio) * (i + 1) / sites for i in range(sites)]
-    else:
-        shares = list(keep_ratio)
-    if len(shares) != sites or any(not 0 < share <= 1 for share in shares) or shares != sorted(shares, reverse=True):
-        raise ValueError(f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left after the "
-                         f"last site, or a falling one for each of the {sites} sites")
-    return None, shares
+        answer = memory.answers[max(self.site_of)]
+        share = memory.left[-1] / (answer.grid[0] * answer.grid[1])
+        return {**losses, f"keep_ratio.{max(self.site_of)}": torch.full((), share, device=answer.logits.device)}

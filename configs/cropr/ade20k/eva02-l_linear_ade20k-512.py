@@ -1,0 +1,6 @@
+# Dense. A batch of 8 pictures in all.
+_base_ = ['../../_base_/eva02_linear.py', '../../_base_/recipe_cropr_ade20k.py']
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='pretrained/eva02_large_patch14_224.mim_m38m.pth')))

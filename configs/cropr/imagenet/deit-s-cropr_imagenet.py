@@ -1,0 +1,5 @@
+# Fine-tunes from DeiT-S like the methods of configs/deit; routers learn from scratch at 1e-3.
+_base_ = '../../deit/deit-s_ftune.py'
+
+model = dict(backbone=dict(reducer=dict(type='Cropr', r=16, num_classes=1000)))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'backbone.reducer': dict(lr_mult=50.0)}))
