@@ -114,6 +114,7 @@ COMPILED = [None, *(r for r in REDUCERS if METHODS[r["type"]].fixed_shapes)]
 
 @pytest.mark.parametrize("reducer", COMPILED, ids=lambda r: r["type"] if r else "dense")
 def test_it_compiles_into_one_graph(reducer):
+    torch._dynamo.reset()  # or the methods together would be too many versions of one forward
     model = nn.Module()
     model.backbone = a_backbone(reducer=reducer, class_token=True, out_indices=[1, 3])
     image = torch.randn(2, 3, 60, 100)

@@ -45,6 +45,9 @@ def test_half_precision_neither_overflows_nor_ties():
     assert found.isfinite().all() and found.argsort().tolist() == [0, 1, 2] and found.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(scores(x, torch.full((4,), 100.0)), found)
+        tokens, reducer = TokenSet.full(torch.randn(1, 25, DIM), (4, 6), 1), a_vit(r=5, **PROJECTED).reducer
+        vectors = reducer.start(tokens).vectors
+    assert vectors.dtype == torch.float32 and torch.equal(vectors[1], reducer.routers[1].vector())
 
 
 @torch.no_grad()

@@ -134,12 +134,15 @@ class Cropr(Reducer):
 
     def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         weights = [*self.routers.parameters(), *self.routers.buffers()]
-        vectors = self._vectors.get("vectors", weights, self._fold) if weights else None
+        vectors = None
+        if weights:
+            vectors = self._vectors.get("vectors", weights, lambda: self._fold(tokens.x.device))
         return Memory(self.rates.left(tokens.grid, tokens.prefix), vectors)
 
     @torch.no_grad()
-    def _fold(self) -> Tensor:
-        return torch.stack([router.vector() for router in self.routers])
+    def _fold(self, device: torch.device) -> Tensor:
+        with torch.autocast(device.type, enabled=False):
+            return torch.stack([router.vector() for router in self.routers])
 
     def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
         site = self.site_of.get(block)
