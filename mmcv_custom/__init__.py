@@ -1,6 +1,7 @@
 """Engine-level parts: ``custom_imports`` of a config registers them."""
 
 from .checkpoint import LoadReport, load_into, read_checkpoint
+from .cost import CostHook
 from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
@@ -11,6 +12,7 @@ __all__ = [
     "AccelerationHook",
     "CheckpointError",
     "ConfigError",
+    "CostHook",
     "DataError",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",

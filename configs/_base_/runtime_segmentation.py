@@ -11,7 +11,12 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
     visualization=dict(type='SegVisualizationHook'))
 randomness = dict(seed=0)
-custom_hooks = [dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook')]
+custom_hooks = [
+    dict(type='SeedByIterHook'),
+    dict(type='ReduceLogsHook'),
+    dict(type='ProgressBarHook'),
+    dict(type='CostHook', counted=16),
+]
 visualizer = dict(
     type='SegLocalVisualizer',
     name='visualizer',
