@@ -26,6 +26,7 @@ OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "b
              ["speedup_vs_embedding_bag", "than embedding_bag"], ["speedup_vs_embedding_bag_quartiles", "quartiles"],
              ["speedup_vs_mmcv", "than MMCV"], ["speedup_vs_mmcv_quartiles", "quartiles"],
              ["share_of_selection", "share of selecting, gathering, restoring"],
+             ["share_of_decision", "share of deciding"], ["share_of_decision_quartiles", "quartiles"],
              ["kept_flops", "operations on kept tokens"], ["speedup_vs_singles", "batch against singles"],
              ["speedup_vs_singles_quartiles", "quartiles"], ["speedup_vs_exact", "packed training against exact"],
              ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
