@@ -2,4 +2,4 @@
 _base_ = './vit-nano_setr_camvid-352_ftune.py'
 
 model = dict(
-    backbone=dict(reducer=dict(type='SViT', blocks=[3, 4, 5], keep_ratio=[0.6, 0.4, 0.4], ratio_loss_weight=4.0)))
+    backbone=dict(reducer=dict(type='SViT', blocks=[3, 4, 5], keep_ratio=[0.65, 0.6, 0.6], ratio_loss_weight=4.0)))
