@@ -72,11 +72,8 @@ def unwrap(checkpoint):
     Returns an OrderedDict name -> tensor without DistributedDataParallel's ``module.`` prefix; entries that are not
     tensors are left out. Raises ValueError when no tensor is found.
     """
-    source = checkpoint
-    for wrapper in ("state_dict", "model", "teacher", "student"):
-        if isinstance(source, dict) and isinstance(source.get(wrapper), dict):
-            source = source[wrapper]
-            break
+    wrapper = wrapper_of(checkpoint)
+    source = checkpoint if wrapper is None else checkpoint[wrapper]
     tensors = {}
     if isinstance(source, dict):
         tensors = {str(k): v for k, v in source.items() if hasattr(v, "shape") and hasattr(v, "dtype")}
@@ -89,6 +86,12 @@ def unwrap(checkpoint):
     # Versions of modules, which PyTorch consults to upgrade weights of older layers, are kept where names stay.
     state._metadata = getattr(source, "_metadata", None)
     return state
+
+
+def wrapper_of(checkpoint):
+    """The name under which ``unwrap`` finds a checkpoint's weights; None where they lie open."""
+    names = ("state_dict", "model", "teacher", "student") if isinstance(checkpoint, dict) else ()
+    return next((name for name in names if isinstance(checkpoint.get(name), dict)), None)
 
 
 def describe(state):
