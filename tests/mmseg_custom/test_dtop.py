@@ -46,9 +46,8 @@ def images(batch=3, height=40, width=72):
         torch.tensor([0.5, 1.0, 2.0])[:batch, None, None, None]
 
 
-def samples(batch=3, height=40, width=72, labels=None):
-    labels = torch.randint(0, K, (batch, 1, height, width)) if labels is None else labels
-    return [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+def samples(batch=3, height=40, width=72):
+    return [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, K, (1, height, width)))) for _ in range(batch)]
 
 
 def scores_of(model, image):
