@@ -1,8 +1,8 @@
 """Export a segmentor of this project to mmsegmentation's names, to run it in stock mmsegmentation.
 
-The weights of a plain ViT get the names of mmsegmentation's `VisionTransformer`, and what that has to be told is printed.
-Heads keep their names: `FCNHead` is mmsegmentation's own. A reducer is left out; the dense model remains. A backbone
-alone, of any schema that this project reads, can be exported too.
+The weights of a plain ViT get the names of mmsegmentation's `VisionTransformer`, and what that has to be told is
+printed. Heads keep their names: `FCNHead` is mmsegmentation's own. A reducer is left out; the dense model remains. A
+backbone alone, of any schema that this project reads, can be exported too.
 
     python tools/model_converters/to_mmseg.py work_dirs/vit-nano_linear_camvid-352/epoch_60.pth exported.pth
 """
