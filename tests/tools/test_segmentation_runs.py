@@ -91,6 +91,7 @@ def test_reducers_without_parameters_need_no_training(project, method):
     well("test.py", CONFIGS / f"vit-nano-{method}_linear_camvid-352.py", weights, "--scores", f"{method}.json",
          "--cfg-options", *SMALL, cwd=project)
     scores = json.loads((project / f"{method}.json").read_text())
+    scores = {name: score for name, score in scores.items() if not name.startswith("cost/")}
     assert set(scores) == {"aAcc", "mIoU", "mAcc"} and all(0 <= score <= 100 for score in scores.values())
 
 
