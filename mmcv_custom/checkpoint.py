@@ -149,8 +149,7 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
         strict: every tensor of the model and of the file must match, as when a run is resumed.
         source: what messages call a checkpoint that was already read.
 
-    Tensors of another shape (heads of another number of classes) are left as initialised; position tables of square
-    grids are resized.
+    Tensors of another shape (heads of another number of classes) are left as initialised; position tables are resized.
     Returns a LoadReport. Raises CheckpointError, one sentence, when the file cannot be read or is of another model:
     fewer than half of the model's parameters match or, for a file that holds a backbone only, fewer than half of the
     trunk's ``blocks.*``.

@@ -19,10 +19,10 @@ from mmcv_custom.positions import resize_pos_embed
 K, SIZE, FILE_SIZE = 5, 64, 96  # files were trained at another size
 
 
-def a_segmentor(kind="StagedViT", init_cfg=None):
+def a_segmentor(kind="StagedViT", backbone_from=None, **whole):
     init_default_scope("mmseg")
     torch.manual_seed(0)
-    backbone = dict(type=kind, img_size=SIZE, embed_dim=24, depth=3, num_heads=3, init_cfg=init_cfg)
+    backbone = dict(type=kind, img_size=SIZE, embed_dim=24, depth=3, num_heads=3, init_cfg=backbone_from)
     head = dict(type="SegViTHead", in_channels=24, channels=12, num_classes=K, num_heads=3)
     if kind == "StagedViT":
         parts = dict(type="DToPSegmentor", auxiliary_head=[dict(head, in_index=i) for i in (0, 1)],
@@ -31,7 +31,7 @@ def a_segmentor(kind="StagedViT", init_cfg=None):
     else:
         parts = dict(type="PrunedEncoderDecoder", decode_head=dict(
             type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=K))
-    return MODELS.build(ConfigDict(backbone=backbone, test_cfg=dict(mode="whole"), **parts))
+    return MODELS.build(ConfigDict(backbone=backbone, test_cfg=dict(mode="whole"), **parts, **whole))
 
 
 def a_timm_state(seed=1):
@@ -61,14 +61,16 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("how", ["init_cfg", "load_into"])
+@pytest.mark.parametrize("how", ["backbone.init_cfg", "init_cfg", "load_into"])
 @pytest.mark.parametrize("kind", ["StagedViT", "PlainViTBackbone"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_published_vit_fills_the_backbone(tmp_path, name, kind, how):
     torch.save(FILES[name](), tmp_path / "vit.pth")
-    if how == "init_cfg":
-        model = a_segmentor(kind, dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")))
-        model.backbone.init_weights()
+    pretrained = dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth"))
+    if how != "load_into":
+        model = a_segmentor(kind, pretrained) if "backbone" in how else a_segmentor(kind, **{how: pretrained})
+        model.init_weights()
+        assert model.init_cfg == (pretrained if how == "init_cfg" else None)
     else:
         model = a_segmentor(kind)
         report = load_into(model, tmp_path / "vit.pth")
