@@ -89,7 +89,8 @@ class Meter:
 
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
         self.seconds += self._now() - self._start
-        self.calls.append((kwargs["inputs"], kwargs["data_samples"]))
+        # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
+        self.calls.append((kwargs["inputs"], [type(s)(metainfo=s.metainfo) for s in kwargs["data_samples"]]))
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -38,6 +38,8 @@ class LoadSegAnnotations(LoadAnnotations):
             raise DataError(f"label map {path} does not exist: check data_root and data_prefix") from None
         except OSError as error:
             raise DataError(f"label map {path} cannot be read ({error}): save it again or take it out") from None
-        labels = results["gt_seg_map"]
+        labels, shape = results["gt_seg_map"], tuple(results["ori_shape"][:2])
+        if labels.ndim < 2 and labels.size == shape[0] * shape[1]:  # mmseg squeezes maps one pixel high or wide
+            labels = results["gt_seg_map"] = labels.reshape(shape)
         check_labels(path, labels, results["ori_shape"], self.num_classes)
         return results

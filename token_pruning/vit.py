@@ -28,7 +28,7 @@ class PlainViT(nn.Module):
     and ViT-Adapter file, so that these load and save unchanged.
 
     Args:
-        img_size: of pretraining; sizes the position table, nothing else.
+        img_size: of pretraining, one side or (h, w); sizes the position table, nothing else.
         window_attn: per block, whether attention is windowed; default all global.
         window_size: per block, or one for all windowed blocks.
         layer_scale: learned factors per channel on both branches (initially 1).
@@ -40,12 +40,12 @@ class PlainViT(nn.Module):
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
 
     Raises:
-        ValueError: window lists that do not fit ``depth``, or an unknown reducer.
+        ValueError: an ``img_size`` below a patch, window lists that do not fit ``depth``, or an unknown reducer.
     """
 
-    def __init__(self, img_size: int = 224, patch_size: int = 16, in_channels: int = 3, embed_dim: int = 768,
-                 depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
+    def __init__(self, img_size: Sequence[int] | int = 224, patch_size: int = 16, in_channels: int = 3,
+                 embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
+                 qkv_bias: bool = True, drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
                  class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False,
                  reducer: dict | Reducer | None = None, execution: str = "exact") -> None:
@@ -53,9 +53,14 @@ class PlainViT(nn.Module):
         check_execution(execution)
         self.execution = execution
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
-        self.table_grid = (img_size // patch_size, img_size // patch_size)
+        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if len(sides) != 2 or min(sides) < patch_size:
+            raise ValueError(f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or "
+                             "more")
+        self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
+        self.register_state_dict_post_hook(_note_grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._positions: dict[tuple, Tensor] = {}
         self.pos_drop = nn.Dropout(drop_rate)
@@ -111,6 +116,11 @@ class PlainViT(nn.Module):
                 self._positions.pop(next(iter(self._positions)))
             self._positions[key] = resize_positions(table[:, 1:], self.table_grid, grid)
         return self._positions[key]
+
+
+def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:
+    """A state dict says beside its tensors which grid the table is of: the number of its rows does not."""
+    metadata["table_grid"] = vit.table_grid
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -23,3 +23,19 @@ visualizer = dict(
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 load_from = None
 resume = False
+
+# `tools/test.py --tta`: each picture at six scales of its own size, each also flipped; the mean of the scores. Labels
+# are loaded as the test pipeline loads them.
+tta_model = dict(type='MeanTTAModel')
+tta_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            # Flipped first: torch takes no picture one pixel wide as numpy flips it.
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+            [dict(type='LoadSegAnnotations')],
+            [dict(type='PackSegInputs')],
+        ]),
+]

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from mmengine.logging import MMLogger
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
+from mmcv_custom.checkpoint import load_into
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.reducer_losses import ReducerLosses
 
 
 @MODELS.register_module()
 class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
-    """Encoder-decoder, whole or sliding, whose backbone may have a reducer."""
+    """Encoder-decoder, whole or sliding, whose backbone may have a reducer.
+
+    Raises:
+        ConfigError: ``test_cfg`` has windows that leave pixels out, or an unknown mode.
+    """
+
+    def __init__(self, *args, **encoder_decoder) -> None:
+        super().__init__(*args, **encoder_decoder)
+        cfg = self.test_cfg or {}
+        mode, crop, stride = cfg.get("mode", "whole"), cfg.get("crop_size"), cfg.get("stride")
+        if mode not in ("whole", "slide"):
+            raise ConfigError(f"test_cfg.mode is {mode!r}; choose 'whole' or 'slide'")
+        pairs = all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in (crop, stride))
+        if mode == "slide" and not (pairs and 0 < stride[0] <= crop[0] and 0 < stride[1] <= crop[1]):
+            raise ConfigError(f"test_cfg slides windows of crop_size {crop} by stride {stride}: give both as (height, "
+                              "width), the stride from 1 to the window's side")
+
+    def init_weights(self) -> None:
+        """mmengine's, but a whole model's ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` is loaded as every file
+        is here: names converted, and a report instead of weights that are missed in silence."""
+        init_cfg = self.init_cfg
+        pretrained = isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained"
+        self.init_cfg = None if pretrained else init_cfg
+        super().init_weights()
+        self.init_cfg = init_cfg
+        if pretrained:
+            load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())

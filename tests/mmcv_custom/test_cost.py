@@ -12,6 +12,7 @@ from torch import nn
 
 import token_pruning
 from mmcv_custom import CostHook
+from mmcv_custom.cost import Meter
 from token_pruning.flops import block_flops
 
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=5)
@@ -141,3 +142,12 @@ def test_other_backbones_are_left_alone():
     hook.after_val_iter(runner, 0)
     hook.after_val_epoch(runner, metrics)
     assert metrics == {}
+
+
+def test_predictions_are_not_held():
+    model = Model(network())
+    meter, samples = Meter(model), [BaseDataElement(metainfo=dict(img_shape=(32, 32)))]
+    with torch.no_grad():
+        model(inputs=torch.randn(1, 3, 32, 32), data_samples=samples, mode="predict")
+    (_, (kept,)), = meter.calls
+    assert "pred" in samples[0] and "pred" not in kept and kept.img_shape == (32, 32)

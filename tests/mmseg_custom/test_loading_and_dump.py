@@ -30,6 +30,11 @@ def test_what_fits_passes(tmp_path):
     assert reduced[0, :3].tolist() == [2, 0, 255]
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
+def test_maps_one_pixel_high_or_wide_keep_their_shape(tmp_path, shape):
+    assert load(tmp_path / "a.png", np.full(shape, 2, np.uint8), shape).shape == shape
+
+
 @pytest.mark.parametrize("labels, more, message", [
     (a_map(2, 3, 7), {}, "a.png has label 3, 7 and there are 3 classes, labels 0 to 2"),
     (a_map(4), dict(reduce_zero_label=True), "a.png has label 3 "),
