@@ -1,5 +1,5 @@
-"""COCO-Stuff-10k and Pascal-Context in the layout of the configs, and the checker of label maps, on made-up sets of a
-few small pictures."""
+"""Label maps of COCO-Stuff-10k, Pascal-Context and the digit scenes in the layout of the configs, and the checker of
+label maps, on made-up sets of a few small pictures."""
 
 import importlib.util
 import re
@@ -11,11 +11,16 @@ from types import SimpleNamespace
 import mmseg
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmseg.datasets import COCOStuffDataset, PascalContextDataset59
 from PIL import Image
 from scipy.io import savemat
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters'
+import mmseg_custom  # noqa: F401 - registers the loader
+from mmcv_custom.data_check import check_datasets
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / 'tools' / 'dataset_converters'
 MMSEG = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'dataset_converters'
 
 
@@ -28,7 +33,8 @@ def load(name, folder=SCRIPTS):
     return module
 
 
-check_label_maps, coco_stuff10k, pascal_context = map(load, ('check_label_maps', 'coco_stuff10k', 'pascal_context'))
+check_label_maps, coco_stuff10k, pascal_context, digit_scenes = map(
+    load, ('check_label_maps', 'coco_stuff10k', 'pascal_context', 'digit_scenes'))
 
 
 def run(script, *arguments):
@@ -38,6 +44,14 @@ def run(script, *arguments):
 
 def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+
+
+def check_config(name, folder):
+    """What is checked before training: raises where the config does not find its data in the folder."""
+    cfg = Config.fromfile(ROOT / 'configs' / 'segvit' / f'{name}.py')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(folder)
+    assert check_datasets(cfg) == []
 
 
 def picture(path, shape=(12, 20)):
@@ -79,6 +93,7 @@ def test_coco_stuff_is_brought_into_the_layout(stuff, tmp_path):
             f'annotations/{split}2014/COCO_train2014_{name}_labelTrainIds.png'))
     labels = np.asarray(Image.open(out / 'annotations/test2014/COCO_train2014_8_labelTrainIds.png'))
     assert labels.dtype == np.uint8 and np.array_equal(labels, labels_of(range(172)))
+    check_config('vit-l_segvit_coco-stuff10k-512', out)
     before = (out / 'images').stat().st_mtime_ns
     coco_stuff10k.convert(stuff, out)
     assert (out / 'images').stat().st_mtime_ns == before  # nothing was to be done
@@ -165,6 +180,7 @@ def test_pascal_context_is_laid_out_beside_voc(context, monkeypatch):
     numbers = numbers_of_mmseg(monkeypatch)
     assert made[numbers].tolist() == list(range(60)) and np.count_nonzero(made) == 59
     assert (voc / 'ImageSets/SegmentationContext/train.txt').read_text() == '2008_1\n2008_2\n'
+    check_config('vit-l_segvit_pascal-context59-480', voc)
     before = files(voc), (voc / 'SegmentationClassContext').stat().st_mtime_ns
     pascal_context.convert(labels, voc)
     assert before == (files(voc), (voc / 'SegmentationClassContext').stat().st_mtime_ns)
@@ -186,6 +202,14 @@ def test_pascal_context_that_does_not_fit_is_one_sentence_and_changes_nothing(co
     done = run('pascal_context', labels, voc)
     assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert files(voc) == before
+
+
+# --- digit scenes -----------------------------------------------------------------------------------------------------
+
+def test_the_digit_scenes_have_label_maps_where_the_config_looks_for_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(digit_scenes, 'write_crops', lambda *arguments: None)
+    assert digit_scenes.make(tmp_path / 'set', train=2, val=1, size=64)
+    check_config('vit-nano_segvit_digit-scenes-128', tmp_path / 'set')
 
 
 # --- the checker ------------------------------------------------------------------------------------------------------
