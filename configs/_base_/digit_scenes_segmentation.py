@@ -1,21 +1,20 @@
-# The label maps of the digit scenes (tools/dataset_converters/digit_scenes.py), pictures at half their size: background
-# and ten digits, nothing is ignored. No flips: digits have a side.
+# The label maps of the digit scenes (tools/dataset_converters/digit_scenes.py), pictures at half their size. All digits
+# are one class: in minutes a plain ViT from scratch learns where they are, not which.
 data_root = 'data/digit_scenes/'
-metainfo = dict(
-    classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
-    palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180],
-             [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212]])
+metainfo = dict(classes=('background', 'digit'), palette=[[0, 0, 0], [230, 25, 75]])
+load_labels = dict(type='LoadSegAnnotations', num_classes=2, merge=[0] + 10 * [1])
 train_pipeline = [
     dict(type='LoadImage'),
-    dict(type='LoadSegAnnotations', num_classes=11),
+    load_labels,
     dict(type='RandomResize', scale=(128, 128), ratio_range=(0.75, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(128, 128)),
+    dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='LoadSegAnnotations', num_classes=11),
+    load_labels,
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
