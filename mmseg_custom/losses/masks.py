@@ -1,5 +1,5 @@
-"""Focal and dice loss of masks at full resolution, which is where a step of an attention-to-mask head would spend most of
-its time and memory: one pass over blocks of masks that stay in the cache, gradients by formula, nothing kept but the
+"""Focal and dice loss of masks at full resolution, which is where a step of an attention-to-mask head would spend most
+of its time and memory: one pass over blocks of masks that stay in the cache, gradients by formula, nothing kept but the
 logits.
 
 Shapes: M masks of h x w pixels, B label maps.
