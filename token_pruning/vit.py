@@ -65,7 +65,7 @@ class PlainViT(nn.Module):
         self._positions: dict[tuple, Tensor] = {}
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # also on meta
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias, init_values=1.0 if layer_scale else None, drop_path=rate,
                   proj_drop=drop_rate, norm_layer=partial(nn.LayerNorm, eps=norm_eps),
