@@ -1,11 +1,4 @@
 # Fine-tunes from the dense one while sure tokens leave after blocks 2 and 3.
-_base_ = './vit-nano_segvit_digit-scenes-128.py'
+_base_ = './vit-nano_segvit_digit-scenes-128_ftune.py'
 
 model = dict(backbone=dict(reducer=dict(type='DToP', stages=[2, 3], threshold=0.90)))
-load_from = 'work_dirs/vit-nano_segvit_digit-scenes-128/epoch_3.pth'
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=25),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=1, eta_min=1e-5, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=1, val_interval=1)

@@ -1,5 +1,0 @@
-# Fine-tunes from the dense one; selectors choose the tokens of the blocks after the first stage.
-_base_ = './vit-nano_segvit_camvid-352_ftune.py'
-
-model = dict(
-    backbone=dict(reducer=dict(type='SViT', blocks=[3, 4, 5], keep_ratio=[0.6, 0.4, 0.4], ratio_loss_weight=4.0)))

@@ -1,4 +1,0 @@
-# Fine-tunes from the dense one while tokens merge in every block.
-_base_ = './vit-nano_segvit_camvid-352_ftune.py'
-
-model = dict(backbone=dict(reducer=dict(type='ToMe', r=40)))
