@@ -34,6 +34,8 @@ RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PY
 PAIR := configs/mask_rcnn/vit-adapter-s-3x.py configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py
 DEITS := $(patsubst %,configs/deit/%.py,deit-s ppt_deit-s_r50 ablations/ppt_deit-s_r50_prune ablations/ppt_deit-s_r50_pool \
 	tome_deit-s_r13 evit_deit-s evit_deit-s_no-fuse evovit_deit-s dynamicvit_deit-s svit_deit-s random_deit-s)
+# The dense and the pruned published segmentor; thresholds that remove a share of the FLOPs are looked for on the machine.
+SEGVIT := configs/segvit/vit-b
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
@@ -83,6 +85,17 @@ gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests ma
 		$(RUN) speed_test.py --device cuda --precision fp16 $$option --batch $$batch --shape 224 224 --part backbone \
 			--models $$models --json work_dirs/gpu-check/speed_deit-s_$${way}_batch$$batch.json || exit; \
 	done; done
+
+	@for share in 0.8 0.65; do leaf=work_dirs/gpu-check/vit-b-dtop_$$share.py; \
+		$(RUN) tools/analysis_tools/calibrate.py $(SEGVIT)-dtop_segvit_ade20k-512.py --part net --flops-ratio $$share \
+			--device cuda --force --out $$leaf || exit; \
+		for batch in 1 8; do \
+			$(RUN) speed_test.py --device cuda --precision bf16 --batch $$batch --models $(SEGVIT)_segvit_ade20k-512.py $$leaf \
+				--json work_dirs/gpu-check/speed_segvit-b_$${share}_batch$$batch.json || exit; \
+		done; \
+		$(RUN) tools/analysis_tools/bench_decision.py $$leaf --device cuda --batch 1 8 \
+			--json work_dirs/gpu-check/decision_segvit-b_$$share.json || exit; \
+	done
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache

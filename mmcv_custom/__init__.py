@@ -1,6 +1,7 @@
 """Engine-level parts: ``custom_imports`` of a config registers them."""
 
 from .checkpoint import LoadReport, load_into, read_checkpoint
+from .cost import CostHook
 from .curriculum import PruningCurriculumHook
 from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
@@ -12,6 +13,7 @@ __all__ = [
     "AccelerationHook",
     "CheckpointError",
     "ConfigError",
+    "CostHook",
     "DataError",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",

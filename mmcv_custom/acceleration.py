@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from .errors import ConfigError
+from .wrappers import inside
 
 MAX_SIZES = 8  # for which a backbone is compiled or captured; each takes its time, and a graph its memory
 Forward = Callable[[Tensor], list[Tensor] | Tensor]  # maps, or the scores of a classifier
@@ -89,7 +89,7 @@ STEPS = dict(fuse_conv_bn=fuse_conv_bn, channels_last=channels_last, compile=com
 
 
 def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
-    """Do the named ``STEPS`` to a model in place; a distributed wrapper around it stays.
+    """Do the named ``STEPS`` to a model in place; wrappers around it stay.
 
     Raises:
         ConfigError: there is no such step, or the model does not allow it.
@@ -97,7 +97,7 @@ def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
     unknown = [step for step in steps if step not in STEPS]
     if unknown:
         raise ConfigError(f"there is no step {unknown[0]!r}; choose from {', '.join(STEPS)}")
-    model = model.module if is_model_wrapper(model) else model
+    model = inside(model)
     for name, step in STEPS.items():
         if name in steps:
             step(model)

@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 
 from . import keys
 from .errors import CheckpointError
+from .positions import fit_pos_embed, grid_of, noted_grid
 
 _REFUSED = re.compile(r"(?:GLOBAL|function|class) <?([\w.]*\.\w+)")
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
@@ -129,8 +130,8 @@ class LoadReport:
             why = ""
             if ".reducer." in f".{name}.":
                 why = " (a pruned checkpoint in a model without this reducer)"
-            elif name.split(".")[-1] in ("cls_token", "dist_token", "head", "head_dist", "norm"):
-                why = " (classification parts)"
+            elif name.split(".")[-1] in ("cls_token", "dist_token", "norm") or keys.is_training_part(name):
+                why = " (parts of pretraining)"
             lines.append(f"  unused {name}: {_count(names)}{why}")
         lines += [
             f"  kept as initialised {n}: {list(a)} in the file, {list(b)} in the model" for n, a, b in self.mismatched
@@ -167,12 +168,17 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
     state = keys.fit_linear_segmentor(keys.from_published(given), own)
     state, backbone_only = keys.align_prefix(state, own)
     backbone_only = backbone_only or not any(k.startswith("backbone.") for k in own) or all(
-        k.startswith("backbone.") for k in state
+        k.startswith("backbone.") or keys.is_training_part(k) and k not in own for k in state
     )
     fitting = OrderedDict()
     for name, value in state.items():
+        if name in own and name.endswith("pos_embed") and not strict:
+            fitted = fit_pos_embed(value, own[name], grid_of(model, name), noted_grid(given))
+            if fitted is not None and fitted is not value:
+                report.resized.append((name, tuple(value.shape), tuple(fitted.shape)))
+                value = fitted
         if name in own and value.shape != own[name].shape:
-            fitted = None if strict else keys.fit(name, value, own[name])
+            fitted = None if strict else keys.fit_patches(name, value, own[name])
             if fitted is None:
                 report.mismatched.append((name, tuple(value.shape), tuple(own[name].shape)))
                 continue

@@ -3,11 +3,11 @@
 from fractions import Fraction
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
 from .errors import ConfigError
+from .wrappers import inside
 
 
 def strength(epoch, epochs):
@@ -39,5 +39,4 @@ class PruningCurriculumHook(Hook):
 
 
 def _reducer(runner):
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model.backbone, "reducer", None)
+    return getattr(inside(runner.model).backbone, "reducer", None)

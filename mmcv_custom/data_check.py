@@ -32,7 +32,7 @@ def check_datasets(cfg, splits=("train", "val")):
     seen = set()
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
-        for dataset in _leaves((loader or {}).get("dataset")):
+        for dataset in leaves((loader or {}).get("dataset")):
             where = f"{split}_dataloader.dataset"
             ann_file = _local(dataset, dataset.get("ann_file"))
             place = str((dataset.get("data_root"), dataset.get("data_prefix")))
@@ -123,14 +123,24 @@ def read_coco(ann_file):
     return content
 
 
-def _leaves(dataset):
+def leaves(dataset):
     """The datasets inside wrappers (RepeatDataset, ConcatDataset, ...)."""
     if isinstance(dataset, (list, tuple)):
-        return [leaf for d in dataset for leaf in _leaves(d)]
+        return [leaf for d in dataset for leaf in leaves(d)]
     if not isinstance(dataset, dict):
         return []
     inner = dataset.get("dataset") or dataset.get("datasets")
-    return _leaves(inner) if inner else [dataset]
+    return leaves(inner) if inner else [dataset]
+
+
+def steps_of(pipeline):
+    """All steps of a pipeline, those inside TestTimeAug among them."""
+    for step in pipeline:
+        if isinstance(step, (list, tuple)):
+            yield from steps_of(step)
+        else:
+            yield step
+            yield from steps_of(step.get("transforms") or [])
 
 
 def _local(dataset, path):
@@ -181,7 +191,7 @@ def _check_segmentation(cfg, dataset, cls, where):
         raise DataError(f"{where} names no classes: set metainfo=dict(classes=...)")
     _check_heads(cfg.get("model"), classes, where)
     _check_heads(pipeline, classes, where, f"{where}.pipeline")
-    loader = next((step for step in pipeline if "Annotations" in str(step["type"])), None)
+    loader = next((step for step in steps_of(pipeline) if "Annotations" in str(step["type"])), None)
     if loader:  # none in a test set without ground truth
         with TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
             load = registry.build(loader)
@@ -198,8 +208,8 @@ def _check_evaluators(cfg, split):
             continue
         if not os.path.exists(truth):
             raise DataError(f"{split}_evaluator.ann_file {truth} does not exist: put it there or correct the path")
-        leaves = _leaves((cfg.get(f"{split}_dataloader") or {}).get("dataset"))
-        pictures = [_local(leaf, leaf.get("ann_file")) for leaf in leaves]
+        parts = leaves((cfg.get(f"{split}_dataloader") or {}).get("dataset"))
+        pictures = [_local(part, part.get("ann_file")) for part in parts]
         if pictures and all(p and os.path.exists(p) and not os.path.samefile(p, truth) for p in pictures):
             raise DataError(
                 f"{split}_evaluator.ann_file {truth} is not the {split}_dataloader's {pictures[0]}: set both alike"

@@ -5,14 +5,13 @@ House schema (timm's names): ``blocks.i.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,
 order of the tensors, shares them with its input, and leaves names it does not know alone.
 """
 
-import math
 import re
 from collections import OrderedDict
 
 import torch
 from timm.layers import resample_patch_embed
 
-from token_pruning.vit import resize_positions
+from .positions import class_rows, noted_grid
 
 # The lookbehind pins a rule to a whole path component, so `my_blocks.0` is not `blocks.0`.
 _BLOCK = r"(?<![^.])blocks\.(\d+)\."
@@ -37,6 +36,19 @@ _FROM_MMSEG = [
     (re.compile(r"^(backbone\.)?ln1\."), r"\1norm."),
 ]
 _OF_MMSEG = re.compile(_MMSEG + r"attn\.attn\.in_proj_weight$")
+_PATCHES_OF_MMSEG = re.compile(r"^((?:backbone\.)?patch_embed\.projection\.)weight$")
+_TO_MMSEG = [
+    (re.compile(r"^blocks\.(\d+)\.norm([12])\."), r"layers.\1.ln\2."),
+    (re.compile(r"^blocks\.(\d+)\.attn\.qkv\.(weight|bias)$"), r"layers.\1.attn.attn.in_proj_\2"),
+    (re.compile(r"^blocks\.(\d+)\.attn\.proj\."), r"layers.\1.attn.attn.out_proj."),
+    (re.compile(r"^blocks\.(\d+)\.mlp\.fc1\."), r"layers.\1.ffn.layers.0.0."),
+    (re.compile(r"^blocks\.(\d+)\.mlp\.fc2\."), r"layers.\1.ffn.layers.1."),
+    (re.compile(r"^patch_embed\.proj\."), "patch_embed.projection."),
+    (re.compile(r"^norm\."), "ln1."),
+]
+_IN_MMSEG = re.compile(r"(cls_token|pos_embed)$|(layers\.\d+|patch_embed\.projection|ln1)\.")
+# What only trained a ViT: classifiers, projections of self-supervision, tokens that stand for masked patches.
+_TRAINING_PARTS = re.compile(r"(backbone\.)?(head|head_dist|fc_norm|pre_logits|mask_token|masked_embed)(\.|$)")
 # SViT's Evo-ViT adapter takes a block apart; its qk and v are joined before.
 _FROM_EVO = [
     (re.compile(r"(?<![^.])norms\.(\d+)\."), r"blocks.\1.norm1."),
@@ -64,27 +76,32 @@ _LAYER_SCALE = re.compile(_BLOCK + r"ls[12]\.gamma$")
 
 
 def unwrap(checkpoint):
-    """The state dict inside a checkpoint: under ``state_dict``, under ``model``, or the checkpoint itself.
+    """The state dict inside a checkpoint: under ``state_dict``, ``model``, ``teacher`` or ``student`` (iBOT, DINO), the
+    first that is there, or the checkpoint itself.
 
     Returns an OrderedDict name -> tensor without DistributedDataParallel's ``module.`` prefix; entries that are not
     tensors are left out. Raises ValueError when no tensor is found.
     """
-    source = checkpoint
-    for wrapper in ("state_dict", "model"):
-        if isinstance(source, dict) and isinstance(source.get(wrapper), dict):
-            source = source[wrapper]
-            break
+    wrapper = wrapper_of(checkpoint)
+    source = checkpoint if wrapper is None else checkpoint[wrapper]
     tensors = {}
     if isinstance(source, dict):
         tensors = {str(k): v for k, v in source.items() if hasattr(v, "shape") and hasattr(v, "dtype")}
     if not tensors:
-        raise ValueError("holds no weights: expected tensors by name, at top level or under 'state_dict' or 'model'")
+        raise ValueError("holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or "
+                         "'teacher'")
     if all(k.startswith("module.") for k in tensors):
         return OrderedDict((k[len("module."):], v) for k, v in tensors.items())
     state = OrderedDict(tensors)
     # Versions of modules, which PyTorch consults to upgrade weights of older layers, are kept where names stay.
     state._metadata = getattr(source, "_metadata", None)
     return state
+
+
+def wrapper_of(checkpoint):
+    """The name under which ``unwrap`` finds a checkpoint's weights; None where they lie open."""
+    names = ("state_dict", "model", "teacher", "student") if isinstance(checkpoint, dict) else ()
+    return next((name for name in names if isinstance(checkpoint.get(name), dict)), None)
 
 
 def describe(state):
@@ -108,8 +125,13 @@ def describe(state):
 
 def from_published(state):
     """Published dense ViT-Adapter, SViT, Evo-ViT adapter, Cropr or mmsegmentation ViT names to the house's; house names
-    pass, so it is idempotent."""
+    pass, so it is idempotent. Patches that mmsegmentation embedded without a bias (``patch_bias=False``) get one of
+    zeros."""
     if any(_OF_MMSEG.search(k) for k in state):
+        patches = next((match for match in map(_PATCHES_OF_MMSEG.match, state) if match), None)
+        if patches and patches[1] + "bias" not in state:
+            weight = state[patches[0]]
+            state = OrderedDict(state, **{patches[1] + "bias": weight.new_zeros(len(weight))})
         state = _renamed(state, _FROM_MMSEG)
     if any(_EVO_QK.search(k) for k in state):
         state = _renamed(_evo_joined(state), _FROM_EVO)
@@ -170,6 +192,38 @@ def fit_linear_segmentor(state, names):
     return out
 
 
+def to_mmseg(state):
+    """Names of any plain ViT, or of a segmentor with one as its ``backbone``, to those of mmsegmentation's ViT; a
+    segmentor's heads keep theirs. What only trained the ViT has no place there and is left out, as is a reducer.
+
+    Raises ValueError for what mmsegmentation's ViT does not have: layer scale, a distillation token, an adapter, a
+    position table without the class token's row.
+    """
+    state = from_published(state)
+    prefix = "backbone." if any(k.startswith("backbone.") for k in state) else ""
+    out = OrderedDict()
+    for name, value in state.items():
+        if is_training_part(name) or _REDUCER.search(name):
+            continue
+        if not name.startswith(prefix):
+            out[name] = value
+            continue
+        own, = _renamed({name[len(prefix):]: value}, _TO_MMSEG)
+        if not _IN_MMSEG.match(own):
+            raise ValueError(f"has {name}, and mmsegmentation's ViT has nothing of that kind")
+        if own == "pos_embed" and class_rows(value.shape[1], noted_grid(state)) == 0:
+            raise ValueError(f"has a position table of {value.shape[1]} rows, none of which is a class token's, and "
+                             "mmsegmentation's ViT has one more")
+        out[prefix + own] = value
+    return out
+
+
+def is_training_part(name):
+    """Whether a weight of that name only trained a ViT: a classifier, a projection of self-supervision, a token that
+    stands for masked patches."""
+    return _TRAINING_PARTS.match(name) is not None
+
+
 def align_prefix(state, names, prefix="backbone."):
     """Add or remove ``prefix`` so that a backbone's file fits a detector and a detector's file fits a backbone.
 
@@ -185,60 +239,12 @@ def align_prefix(state, names, prefix="backbone."):
     return state, False
 
 
-def resize_pos_embed(table, to_grid, prefix=1):
-    """Resample a learned position table to another grid: bicubic, align_corners False, no antialias.
-
-    table: (1, prefix + n*n, C), the ``prefix`` class rows first. to_grid: (h, w). Returns (1, prefix + h*w, C) in the
-    table's dtype with the class rows unchanged. Raises ValueError when the patch rows are not a square grid.
-    """
-    rows = table.shape[1] - prefix
-    side = math.isqrt(max(rows, 0))
-    if side * side != rows or rows <= 0:
-        raise ValueError(f"a position table of {table.shape[1]} rows minus {prefix} class rows is not a square grid")
-    if (side, side) == tuple(to_grid):
-        return table
-    patches = resize_positions(table[:, prefix:].float(), (side, side), to_grid).to(table.dtype)
-    return torch.cat([table[:, :prefix], patches], dim=1)
-
-
-def fit_pos_embed(table, like):
-    """``table`` of a file made to fit the model's table ``like``, both (1, class rows + square grid, C), or None.
-
-    A distillation row the model lacks is dropped; a class row the file lacks keeps the model's value.
-    """
-    if table.ndim != 3 or like.ndim != 3 or table.shape[-1] != like.shape[-1]:
-        return None
-    given, wanted = _class_rows(table.shape[1]), _class_rows(like.shape[1])
-    if given is None or wanted is None:
-        return None
-    side = math.isqrt(like.shape[1] - wanted)
-    patches = resize_pos_embed(table, (side, side), given)[:, given:]
-    kept = min(given, wanted)
-    return torch.cat([table[:, :kept], like[:, kept:wanted].to(table), patches], dim=1)
-
-
-def fit_patch_embed(weight, like):
-    """The kernel ``weight`` (C, 3, p, p) of a file for patches of the model's kernel ``like``, or None: resampled so
-    that patches of another size give the same tokens (FlexiViT)."""
-    if weight.ndim != 4 or weight.shape[:2] != like.shape[:2]:
+def fit_patches(name, weight, like):
+    """The kernel ``weight`` (C, 3, p, p) of a file for patches of the model's kernel ``like``, resampled so that
+    patches of another size give the same tokens (FlexiViT); None for any other tensor."""
+    if not name.endswith("patch_embed.proj.weight") or weight.ndim != 4 or weight.shape[:2] != like.shape[:2]:
         return None
     return resample_patch_embed(weight.float(), list(like.shape[-2:])).to(weight.dtype)
-
-
-FITTING = {"pos_embed": fit_pos_embed, "patch_embed.proj.weight": fit_patch_embed}
-
-
-def fit(name, value, like):
-    """``value`` of a file for the model's tensor ``like`` of that name, where another shape can be made to fit; else
-    None."""
-    rule = next((rule for end, rule in FITTING.items() if name.endswith(end)), None)
-    fitted = rule(value, like) if rule else None
-    return None if fitted is None or fitted.shape != like.shape else fitted
-
-
-def _class_rows(rows):
-    """How many of ``rows`` are class rows (0, 1 or 2 with distillation), taking the rest as a square; else None."""
-    return next((p for p in (1, 2, 0) if rows > p and math.isqrt(rows - p) ** 2 == rows - p), None)
 
 
 def _renamed(state, rules):

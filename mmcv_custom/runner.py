@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from .checkpoint import load_into, read_checkpoint
 from .errors import CheckpointError, ConfigError
+from .wrappers import inside
 
 
 def latest_checkpoint(work_dir):
@@ -54,8 +55,7 @@ class PruningRunner(Runner):
         if resuming:
             _check_resumable(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        load_into(model, checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename))
+        load_into(inside(self.model), checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename))
         self._has_loaded = True
         return checkpoint
 

@@ -23,8 +23,8 @@ class HostViT(PlainViT, BaseModule):
     """Base of the backbones: a plain ViT that OpenMMLab builds from a config.
 
     Args:
-        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, ViT-Adapter or SViT file in
-            its published key schema.
+        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, mmsegmentation, iBOT,
+            ViT-Adapter or SViT file in its published key schema.
         trunk: arguments of ``PlainViT``.
 
     Attributes:

@@ -1,10 +1,8 @@
 """Classification: timm's vision transformers under a reducer, in mmpretrain. Importing registers everything."""
 
 from .classifier import PrunedClassifier
-from .cost import CostHook
 from .distillation import DeiTDistillation, DynamicViTDistillation
 from .ema import EMAFromWeightsHook
 from .vit import TimmViT
 
-__all__ = ["CostHook", "DeiTDistillation", "DynamicViTDistillation", "EMAFromWeightsHook", "PrunedClassifier",
-           "TimmViT"]
+__all__ = ["DeiTDistillation", "DynamicViTDistillation", "EMAFromWeightsHook", "PrunedClassifier", "TimmViT"]

@@ -1,12 +1,15 @@
-"""Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP.
-Importing registers everything."""
+"""Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
+test-time augmentation. Importing registers everything."""
 
 from .backbones import PlainViTBackbone, StagedViT
 from .dump import DumpSegResults
 from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, LinearHead, MLPHead, SegViTHead
 from .loading import LoadSegAnnotations
 from .losses import ATMLoss
+from .preprocessor import SegPreprocessor
 from .segmentors import DToPSegmentor, PrunedEncoderDecoder
+from .tta import MeanTTAModel
 
 __all__ = ["ATMHead", "ATMHeadV2", "ATMLoss", "ATMSingleHeadV2", "DToPSegmentor", "DumpSegResults", "LinearHead",
-           "LoadSegAnnotations", "MLPHead", "PlainViTBackbone", "PrunedEncoderDecoder", "SegViTHead", "StagedViT"]
+           "LoadSegAnnotations", "MLPHead", "MeanTTAModel", "PlainViTBackbone", "PrunedEncoderDecoder",
+           "SegPreprocessor", "SegViTHead", "StagedViT"]

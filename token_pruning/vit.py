@@ -31,7 +31,7 @@ class PlainViT(nn.Module):
     and ViT-Adapter file, so that these load and save unchanged.
 
     Args:
-        img_size: of pretraining; sizes the position table, nothing else.
+        img_size: of pretraining, one side or (h, w); sizes the position table, nothing else.
         mlp_ratio: hidden channels of the MLPs for each of a token; default 4, of EVA-02 8/3.
         family: "vit", or EVA-02's blocks with SwiGLU and rotary positions: "eva02" (B and L), "eva02-small" (T and S).
         rope_grid: side of the grid that rotary positions are measured on: that of EVA-02's pretraining.
@@ -46,12 +46,13 @@ class PlainViT(nn.Module):
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
 
     Raises:
-        ValueError: window lists that do not fit ``depth``, windows in an EVA-02, an unknown family or reducer.
+        ValueError: an ``img_size`` below a patch, window lists that do not fit ``depth``, windows in an EVA-02, an
+            unknown family or reducer.
     """
 
-    def __init__(self, img_size: int = 224, patch_size: int = 16, in_channels: int = 3, embed_dim: int = 768,
-                 depth: int = 12, num_heads: int = 12, mlp_ratio: float | None = None, qkv_bias: bool = True,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
+    def __init__(self, img_size: Sequence[int] | int = 224, patch_size: int = 16, in_channels: int = 3,
+                 embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float | None = None,
+                 qkv_bias: bool = True, drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
                  window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
                  class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False,
                  reducer: dict | Reducer | None = None, execution: str = "exact", family: str = "vit",
@@ -60,14 +61,19 @@ class PlainViT(nn.Module):
         check_execution(execution)
         self.execution = execution
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
-        self.table_grid = (img_size // patch_size, img_size // patch_size)
+        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if len(sides) != 2 or min(sides) < patch_size:
+            raise ValueError(f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or "
+                             "more")
+        self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
+        self.register_state_dict_post_hook(_note_grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._tables = WeightCache()
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # also on meta
         if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
             raise ValueError(f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
                              f"{', '.join(map(repr, EVA02))}")
@@ -136,6 +142,11 @@ class PlainViT(nn.Module):
         prefix = int(self.cls_token is not None)
         return self._tables.get(("rope", grid), [self.rope.bands],
                                 lambda: rope_with_prefix(self.rope.get_embed(grid), prefix))
+
+
+def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:
+    """A state dict says beside its tensors which grid the table is of: the number of its rows does not."""
+    metadata["table_grid"] = vit.table_grid
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 
 from mmengine.device import get_device
 
+from mmcv_custom.data_check import leaves
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
 from ops.results import write_json
@@ -24,6 +25,8 @@ def parse_args():
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, mIoU, top1")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
+    parser.add_argument("--tta", action="store_true",
+                        help="test-time augmentation: the mean over the views of the config's tta_pipeline")
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
     parser.add_argument("--show-dir", metavar="DIR", help="write the pictures with their predictions here")
     parser.add_argument("--show-score-thr", type=float, default=0.3, metavar="S",
@@ -59,6 +62,32 @@ def evaluators(cfg):
     return cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
 
 
+def augment(cfg):
+    """Have ``cfg`` test each picture in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
+    if not cfg.get("tta_model") or not cfg.get("tta_pipeline"):
+        raise ConfigError("--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "
+                          "(configs/_base_/runtime_segmentation.py), the others do not (mmdet joins boxes, no masks)")
+    for dataset in leaves(cfg.test_dataloader.dataset):
+        dataset["pipeline"] = with_labels(cfg.tta_pipeline, dataset.get("pipeline") or [])
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def with_labels(steps, test):
+    """``steps``, nested as TestTimeAug has them, with labels loaded as the pipeline ``test`` loads them: a step that
+    loads labels and has no arguments becomes the one there, or goes where there is none."""
+    found = []
+    for step in steps:
+        if isinstance(step, list):
+            found += [inner] if (inner := with_labels(step, test)) else []
+        elif "transforms" in step:
+            found.append(dict(step, transforms=with_labels(step["transforms"], test)))
+        elif "Annotations" in str(step["type"]) and len(step) == 1:
+            found += [own for own in test if "Annotations" in str(own["type"])]
+        else:
+            found.append(step)
+    return found
+
+
 def draw_predictions(cfg, args):
     """Switch on the config's visualization hook, whichever toolbox it is of."""
     if args.show and sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
@@ -88,6 +117,8 @@ def main():
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.eval:
         set_metrics(cfg, args.eval)
+    if args.tta:
+        augment(cfg)
     if args.out:
         kind = DUMPS.get(cfg.get("default_scope"), "DumpResults")
         cfg.test_evaluator = [*evaluators(cfg), dict(type=kind, out_file_path=args.out)]

@@ -4,5 +4,10 @@ custom_imports = dict(imports=['mmcv_custom', 'mmdet_custom'])
 runner_type = 'PruningRunner'
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_last=True))
 randomness = dict(seed=0)
-custom_hooks = [dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook')]
+custom_hooks = [
+    dict(type='SeedByIterHook'),
+    dict(type='ReduceLogsHook'),
+    dict(type='ProgressBarHook'),
+    dict(type='CostHook', counted=8),  # pictures are large
+]
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

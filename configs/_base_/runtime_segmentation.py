@@ -11,10 +11,31 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
     visualization=dict(type='SegVisualizationHook'))
 randomness = dict(seed=0)
-custom_hooks = [dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook')]
+custom_hooks = [
+    dict(type='SeedByIterHook'),
+    dict(type='ReduceLogsHook'),
+    dict(type='ProgressBarHook'),
+    dict(type='CostHook', counted=16),
+]
 visualizer = dict(
     type='SegLocalVisualizer',
     name='visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 load_from = None
 resume = False
+
+# `tools/test.py --tta`: each picture at six scales of its own size, each also flipped; the mean of the scores. Labels
+# are loaded as the test pipeline loads them.
+tta_model = dict(type='MeanTTAModel')
+tta_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            # Flipped first: torch takes no picture one pixel wide as numpy flips it.
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+            [dict(type='LoadSegAnnotations')],
+            [dict(type='PackSegInputs')],
+        ]),
+]

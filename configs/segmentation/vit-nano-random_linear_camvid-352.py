@@ -1,11 +1,4 @@
 # Fine-tunes the randomly pruned nano segmentor from the dense one.
-_base_ = './vit-nano_linear_camvid-352.py'
+_base_ = './vit-nano_linear_camvid-352_ftune.py'
 
 model = dict(backbone=dict(reducer=dict(type='Random', blocks=[2, 3, 4, 5], keep_ratio=[0.7, 0.6, 0.5, 0.4])))
-load_from = 'work_dirs/vit-nano_linear_camvid-352/epoch_60.pth'
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=15),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=20, eta_min=1e-5, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=20)

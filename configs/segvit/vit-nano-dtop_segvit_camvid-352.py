@@ -1,11 +1,4 @@
 # Fine-tunes from the dense one while sure tokens leave after blocks 2 and 3.
-_base_ = './vit-nano_segvit_camvid-352.py'
+_base_ = './vit-nano_segvit_camvid-352_ftune.py'
 
 model = dict(backbone=dict(reducer=dict(type='DToP', stages=[2, 3], threshold=0.90)))
-load_from = 'work_dirs/vit-nano_segvit_camvid-352/epoch_60.pth'
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=15),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=20, eta_min=1e-5, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=20)

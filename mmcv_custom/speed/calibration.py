@@ -54,7 +54,7 @@ class Calibration(Loaded):
         """Fields as those of ``counted``, ``flops_ratio`` to the dense model, and ``keep_ratio_std`` over pictures."""
         counts = self.count()
         found = counted(counts, self.model.backbone)
-        kept = torch.cat([c.tokens / c.positions for c in counts])[:, found["pruned_blocks"]].mean(1)
+        kept = torch.cat([c.kept for c in counts])[:, found["pruned_blocks"]].mean(1)
         return found | dict(flops_ratio=found["gflops"] / self.dense["gflops"], gmacs=found["gflops"] / 2,
                             keep_ratio_std=kept.std(correction=0).item())
 

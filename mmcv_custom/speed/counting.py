@@ -32,6 +32,7 @@ class Count:
         formula: what the closed formula says that the blocks compute on the tokens that were traced.
         tokens: (B, L) tokens of each image in each block, ``positions`` of them on the whole map; of a window that
             slides over the image, summed over its places.
+        kept: (B, L) fraction of the grid tokens that each block computed.
     """
 
     total: int
@@ -40,6 +41,7 @@ class Count:
     formula: int
     tokens: torch.Tensor
     positions: int
+    kept: torch.Tensor
 
 
 def count(forward: Callable[[], object], model: nn.Module) -> Count:
@@ -64,7 +66,9 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
     tokens = [torch.stack([seen.used[i].sum(1) for i in seen.blocks], dim=1).cpu() for seen in trace.passes]
     formula = sum(_formula(backbone, seen, own) for seen, own in zip(trace.passes, tokens, strict=True))
     positions = sum(next(iter(seen.used.values())).shape[1] for seen in trace.passes)
-    return Count(total, parts, operators, formula, sum(tokens), positions)
+    sizes = [seen.grid[0] * seen.grid[1] for seen in trace.passes]
+    kept = sum(seen.keep_ratio().cpu() * size for seen, size in zip(trace.passes, sizes, strict=True)) / sum(sizes)
+    return Count(total, parts, operators, formula, sum(tokens), positions, kept)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def counted(counts: list[Count], backbone: nn.Module) -> dict[str, object]:
     per_picture = [c.total / len(c.tokens) / 1e9 for c in counts]
     tokens = torch.cat([c.tokens for c in counts]).float().mean(0)
     positions = statistics.mean(c.positions for c in counts)
-    fraction = torch.cat([c.tokens / c.positions for c in counts]).mean(0).tolist()
+    fraction = torch.cat([c.kept for c in counts]).mean(0).tolist()
     pruned = backbone.reducer.pruned_blocks if backbone.reducer else []
     return dict(
         gflops=statistics.mean(per_picture), gflops_std=statistics.pstdev(per_picture),

@@ -42,6 +42,8 @@ class MLPHead(TokenHead):
         head: arguments of ``TokenHead``.
     """
 
+    gives_scores = False
+
     def __init__(self, in_channels: int, channels: int, num_classes: int, num_layers: int = 3, mlp_ratio: float = 2,
                  in_index: int = -1, loss_decode: dict | None = None, **head) -> None:
         super().__init__(in_channels, channels, num_classes, in_index,

@@ -44,6 +44,7 @@ class MultiStageHead(BaseDecodeHead):
         ignore_index: the label that is no class.
     """
 
+    gives_scores = True  # not logits; see ``MeanTTAModel``
     exchange = False  # whether queries attend to each other
     binary = True  # whether a query says present or absent, or which class it is
 

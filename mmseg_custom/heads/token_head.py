@@ -29,7 +29,12 @@ class TokenHead(BaseDecodeHead):
         in_index: of the stage end (the backbone's ``out_indices``) that the head looks at.
         loss_decode: the loss.
         ignore_index: the label that is no class.
+
+    Attributes:
+        gives_scores: predictions are scores from 0 to 1, not logits; ``MeanTTAModel`` averages them as they are.
     """
+
+    gives_scores = True
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, in_index: int, loss_decode: dict,
                  ignore_index: int = 255) -> None:

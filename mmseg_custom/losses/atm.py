@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from .masks import mask_losses
 from .targets import Targets
 
 ABSENT = 0.1  # weight of classes that an image does not have
-ALPHA = 0.25  # of the focal loss: weight of a mask's pixels; the others have 1 - ALPHA
 
 
 @MODELS.register_module()
@@ -61,11 +61,9 @@ class ATMLoss(nn.Module):
         terms = dict(loss_ce=_presence(class_logits.float(), targets.present),
                      loss_mask=0 * masks.sum(), loss_dice=0 * masks.sum())
         if len(masks):
-            labels = targets.labels[image]
-            valid = (labels != targets.ignore_index).flatten(1) if self.ignored == "left_out" else None
-            here = (labels == wanted[:, None, None]).flatten(1).to(masks.dtype)
-            terms["loss_mask"] = _focal(masks.flatten(1), here, valid).sum() / targets.number
-            terms["loss_dice"] = _dice(masks.flatten(1), here, valid).sum() / targets.number
+            ignore = targets.ignore_index if self.ignored == "left_out" else None
+            focal, dice = mask_losses(masks[:, 0], targets.labels, image, wanted, ignore)
+            terms["loss_mask"], terms["loss_dice"] = focal.sum() / targets.number, dice.sum() / targets.number
         return {name: self.weights[name] * term for name, term in terms.items()}
 
 
@@ -77,16 +75,3 @@ def _presence(logits: Tensor, present: Tensor) -> Tensor:
     weight[-1] = ABSENT
     return F.cross_entropy(logits.transpose(1, 2), torch.where(present, here, absent), weight)
 
-
-def _focal(logits: Tensor, here: Tensor, valid: Tensor | None) -> Tensor:
-    """(M,) mean over the valid pixels of the sigmoid focal loss, gamma 2."""
-    p = logits.sigmoid()
-    wrong = p + here - 2 * p * here
-    loss = F.binary_cross_entropy_with_logits(logits, here, reduction="none") * wrong**2
-    loss = loss * (1 - ALPHA + (2 * ALPHA - 1) * here)
-    return loss.mean(1) if valid is None else (loss * valid).sum(1) / valid.sum(1).clamp(min=1)
-
-
-def _dice(logits: Tensor, here: Tensor, valid: Tensor | None) -> Tensor:
-    p = logits.sigmoid() if valid is None else logits.sigmoid() * valid
-    return 1 - (2 * (p * here).sum(1) + 1) / (p.sum(1) + here.sum(1) + 1)

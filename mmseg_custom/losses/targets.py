@@ -13,6 +13,8 @@ from mmengine.dist import all_reduce, get_world_size
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmcv_custom.errors import DataError
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -32,12 +34,12 @@ class Targets:
 
     @classmethod
     def of(cls, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Targets:
-        """Raises ValueError for a label that is neither a class nor ``ignore_index``."""
+        """Raises DataError for a label that is neither a class nor ``ignore_index``."""
         labels = labels.long()
         named = labels != ignore_index
         if (strange := labels[named & ((labels < 0) | (labels >= num_classes))]).numel():
-            raise ValueError(f"label {strange[0].item()} is no class: labels go from 0 to {num_classes - 1}, and "
-                             f"{ignore_index} is ignored; check num_classes and reduce_zero_label")
+            raise DataError(f"label {strange[0].item()} is no class: labels go from 0 to {num_classes - 1}, and "
+                            f"{ignore_index} is ignored; check num_classes and reduce_zero_label")
         seen = torch.zeros(len(labels), num_classes + 1, dtype=torch.bool, device=labels.device)
         present = seen.scatter(1, labels.masked_fill(~named, num_classes).flatten(1), True)[:, :-1]
         pairs = present.nonzero()
@@ -50,10 +52,10 @@ class Targets:
         """``of`` the label maps (1, h, w) of a batch.
 
         Raises:
-            ValueError: as ``of``, or the maps have different sizes.
+            DataError: as ``of``, or the maps have different sizes.
         """
         maps = [sample.gt_sem_seg.data for sample in samples]
         sizes = sorted({tuple(m.shape[-2:]) for m in maps})
         if len(sizes) > 1:
-            raise ValueError(f"label maps of one batch have the sizes {sizes}: pad or crop them to one size")
+            raise DataError(f"label maps of one batch have the sizes {sizes}: pad or crop them to one size")
         return cls.of(torch.cat(maps), num_classes, ignore_index)

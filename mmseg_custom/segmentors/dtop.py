@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -19,11 +18,11 @@ from token_pruning import TokenSet
 from ..backbones import StagedViT
 from ..heads import TokenHead, View, join
 from ..losses import Targets
-from .pruned import TokenCriterion
+from .pruned import PrunedEncoderDecoder
 
 
 @MODELS.register_module()
-class DToPSegmentor(TokenCriterion, EncoderDecoder):
+class DToPSegmentor(PrunedEncoderDecoder):
     """A ``StagedViT`` with one ``TokenHead`` at each stage end: the auxiliary heads in order, the decode head last.
 
     With the reducer ``DToP`` the auxiliary heads decide who leaves: each looks at the tokens that are still there, and
@@ -39,8 +38,8 @@ class DToPSegmentor(TokenCriterion, EncoderDecoder):
         encoder_decoder: arguments of mmseg's ``EncoderDecoder``.
 
     Raises:
-        ConfigError: heads that cannot look at tokens, whose number or ``in_index`` does not fit the backbone's stage
-            ends, or a stage of DToP at which no head looks.
+        ConfigError: heads that cannot look at tokens, whose number, ``in_index`` or channels do not fit the backbone's
+            stage ends, whose classes differ, or a stage of DToP at which no head looks.
     """
 
     def __init__(self, *args, detach_canvas: bool = False, early_scores: str = "reweighed", **encoder_decoder) -> None:
@@ -59,6 +58,10 @@ class DToPSegmentor(TokenCriterion, EncoderDecoder):
             raise ConfigError(f"the backbone has {len(ends)} stage ends (out_indices {ends}) and the heads have "
                               f"in_index {indices}: give one auxiliary head for each but the last, in_index 0, 1, "
                               "..., and the decode head for the last")
+        read, classes = {head.in_channels for head in heads}, {head.num_classes for head in heads}
+        if read != {self.backbone.embed_dim} or len(classes) > 1:
+            raise ConfigError(f"the heads have in_channels {sorted(read)} and num_classes {sorted(classes)}: all need "
+                              f"the backbone's embed_dim {self.backbone.embed_dim}, and the same classes")
         lacking = sorted({*(reducer.stages if reducer and reducer.judged else ())} - {*ends[:-1]})
         if lacking:
             raise ConfigError(f"the reducer's stages {lacking} have no auxiliary head: they must be among the "

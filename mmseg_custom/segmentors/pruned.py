@@ -8,27 +8,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import MMLogger
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmcv_custom.checkpoint import load_into
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.reducer_losses import ReducerLosses
 from token_pruning.auxiliary import Criterion, token_labels
 
 
-class TokenCriterion(ReducerLosses):
-    """Auxiliary heads learn the label of each patch: its first pixel's, which is what nearest resampling takes."""
+@MODELS.register_module()
+class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
+    """Encoder-decoder, whole or sliding, whose backbone may have a reducer. Auxiliary heads of it learn the label of
+    each patch: its first pixel's, which is what nearest resampling takes.
+
+    Raises:
+        ConfigError: ``test_cfg`` has windows that leave pixels out, or an unknown mode.
+    """
+
+    def __init__(self, *args, **encoder_decoder) -> None:
+        super().__init__(*args, **encoder_decoder)
+        cfg = self.test_cfg or {}
+        mode, crop, stride = cfg.get("mode", "whole"), cfg.get("crop_size"), cfg.get("stride")
+        if mode not in ("whole", "slide"):
+            raise ConfigError(f"test_cfg.mode is {mode!r}; choose 'whole' or 'slide'")
+        pairs = all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in (crop, stride))
+        if mode == "slide" and not (pairs and 0 < stride[0] <= crop[0] and 0 < stride[1] <= crop[1]):
+            raise ConfigError(f"test_cfg slides windows of crop_size {crop} by stride {stride}: give both as (height, "
+                              "width), the stride from 1 to the window's side")
+
+    def init_weights(self) -> None:
+        """mmengine's, but a whole model's ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` is loaded as every file
+        is here: names converted, and a report instead of weights that are missed in silence."""
+        init_cfg = self.init_cfg
+        pretrained = isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained"
+        self.init_cfg = None if pretrained else init_cfg
+        super().init_weights()
+        self.init_cfg = init_cfg
+        if pretrained:
+            load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
 
     def criterion(self, data_samples: Sequence[SegDataSample]) -> Criterion:
         labels, patch = self.label_maps(data_samples), self.backbone.patch_embed.patch_size[0]
         return token_labels(labels[:, ::patch, ::patch].long(), self.num_classes, self.decode_head.ignore_index)
 
     def label_maps(self, data_samples: Sequence[SegDataSample]) -> Tensor:
-        """(B, h, w)."""
+        """(B, h, w) of what ``loss`` is given."""
         return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
-
-
-@MODELS.register_module()
-class PrunedEncoderDecoder(TokenCriterion, EncoderDecoder):
-    """Encoder-decoder, whole or sliding, whose backbone may have a reducer."""

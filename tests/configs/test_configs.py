@@ -18,9 +18,10 @@ from mmcv_custom.config_check import check_config
 from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
+SEGMENTATION = {"segmentation", "segvit", "setr"}
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
-DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in ("cropr", "deit", "segmentation",
-                                                                                      "segvit")]
+DETECTION = [p for p in LEAVES
+             if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"}]
 
 
 def small_coco(folder, classes):

@@ -119,7 +119,7 @@ def test_classification_file_goes_into_the_backbone(tmp_path):
     torch.save({"model": state}, tmp_path / "deit.pth")
     model = Detector()
     report = load_into(model, tmp_path / "deit.pth")
-    assert report.resized[0][:2] == ("backbone.pos_embed", (1, 37, 8)) and "classification parts" in str(report)
+    assert report.resized[0][:2] == ("backbone.pos_embed", (1, 37, 8)) and "parts of pretraining" in str(report)
     torch.testing.assert_close(model.backbone.pos_embed[:, 0], source.pos_embed[:, 0])
     assert load_into(Trunk(), Detector().state_dict()).loaded == 13
 

@@ -59,19 +59,55 @@ def test_the_evo_vit_adapter_lands_on_the_house_names():
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
-    published = ["cls_token", "patch_embed.projection.weight", "layers.0.ln1.bias",
+    published = ["cls_token", "patch_embed.projection.weight", "patch_embed.projection.bias", "layers.0.ln1.bias",
                  "layers.11.attn.attn.in_proj_weight", "layers.3.attn.attn.in_proj_bias",
                  "layers.3.attn.attn.out_proj.weight", "layers.3.ln2.weight", "layers.3.ffn.layers.0.0.weight",
                  "layers.3.ffn.layers.1.bias", "ln1.weight"]
-    house = ["cls_token", "patch_embed.proj.weight", "blocks.0.norm1.bias", "blocks.11.attn.qkv.weight",
-             "blocks.3.attn.qkv.bias", "blocks.3.attn.proj.weight", "blocks.3.norm2.weight", "blocks.3.mlp.fc1.weight",
-             "blocks.3.mlp.fc2.bias", "norm.weight"]
+    house = ["cls_token", "patch_embed.proj.weight", "patch_embed.proj.bias", "blocks.0.norm1.bias",
+             "blocks.11.attn.qkv.weight", "blocks.3.attn.qkv.bias", "blocks.3.attn.proj.weight",
+             "blocks.3.norm2.weight", "blocks.3.mlp.fc1.weight", "blocks.3.mlp.fc2.bias", "norm.weight"]
     heads = ["decode_head.decoder.layers.0.self_attn.in_proj_weight", "decode_head.decoder.layers.1.norm1.bias"]
     state = named([prefix + n for n in published] + heads)
     once = keys.from_published(state)
     assert list(once) == [prefix + n for n in house] + heads
     assert list(keys.from_published(once)) == list(once)
     assert keys.describe(state) == "mmsegmentation ViT"
+    back = keys.to_mmseg({name: once[name] for name in once if prefix or name not in heads})
+    assert back == {name: state[name] for name in state if prefix or name not in heads}
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_patches_embedded_without_a_bias_get_one_of_zeros(prefix):
+    state = {f"{prefix}patch_embed.projection.weight": torch.ones(3, 2, 1, 1),
+             f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(1)}
+    house = keys.from_published(state)
+    assert torch.equal(house[f"{prefix}patch_embed.proj.bias"], torch.zeros(3))
+    assert len(house) == 3 and len(keys.from_published(house)) == 3
+
+
+def test_what_only_trained_a_vit_has_no_place_in_mmsegmentation():
+    names = ["pos_embed", "mask_token", "masked_embed", "head.mlp.0.weight", "head_dist.bias", "fc_norm.weight",
+             "reducer.selectors.0.norm.bias", "norm.bias"]
+    table = dict(pos_embed=torch.zeros(1, 1 + 6 * 6, 4))
+    assert list(keys.to_mmseg(named(names) | table)) == ["pos_embed", "ln1.bias"]
+    full = [f"backbone.{name}" for name in names] + ["decode_head.conv_seg.bias"]
+    found = keys.to_mmseg(named(full) | {"backbone.pos_embed": table["pos_embed"]})
+    assert list(found) == ["backbone.pos_embed", "backbone.ln1.bias", "decode_head.conv_seg.bias"]
+
+
+@pytest.mark.parametrize("name", ["blocks.0.ls1.gamma", "dist_token", "norm_pre.weight", "spm.stem.0.weight",
+                                  "blocks.0.attn.q_norm.weight"])
+def test_what_mmsegmentations_vit_does_not_have_is_named(name):
+    with pytest.raises(ValueError, match=f"has {name}, and mmsegmentation's ViT has nothing of that kind"):
+        keys.to_mmseg(named([name]))
+
+
+def test_a_table_without_a_class_row_has_no_place_in_mmsegmentation():
+    state = OrderedDict(pos_embed=torch.zeros(1, 49, 4))
+    with pytest.raises(ValueError, match="table of 49 rows, none of which is a class token's"):
+        keys.to_mmseg(state)
+    state._metadata = {"": dict(version=1, table_grid=(6, 8))}
+    assert list(keys.to_mmseg(state)) == ["pos_embed"]
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
@@ -107,12 +143,12 @@ def test_a_network_with_a_linear_head_fits_a_segmentor_and_its_backbone():
 
 def test_patches_of_another_size_give_the_same_tokens():
     weight = torch.randn(8, 3, 7, 7)
-    larger = keys.fit("backbone.patch_embed.proj.weight", weight, torch.empty(8, 3, 14, 14))
+    larger = keys.fit_patches("backbone.patch_embed.proj.weight", weight, torch.empty(8, 3, 14, 14))
     image = torch.randn(1, 3, 7, 7)
     resized = torch.nn.functional.interpolate(image, (14, 14), mode="bicubic", antialias=True)
     torch.testing.assert_close((larger * resized).sum((1, 2, 3)), (weight * image).sum((1, 2, 3)), atol=1e-2, rtol=1e-3)
-    assert keys.fit("patch_embed.proj.weight", weight, torch.empty(9, 3, 14, 14)) is None
-    assert keys.fit("head.weight", torch.ones(3, 2), torch.ones(4, 2)) is None
+    assert keys.fit_patches("patch_embed.proj.weight", weight, torch.empty(9, 3, 14, 14)) is None
+    assert keys.fit_patches("head.weight", weight, torch.empty(8, 3, 14, 14)) is None
 
 
 def test_names_of_other_modules_are_left_alone():
@@ -128,7 +164,8 @@ def test_the_way_back():
         keys.to_published_selective(named(["blocks.0.gamma1"]))
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "meta": {}}, lambda s: {"model": s}])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "meta": {}}, lambda s: {"model": s},
+                                  lambda s: {"student": {"b": torch.ones(1)}, "teacher": s, "epoch": 3}])
 def test_unwrap(wrap):
     state = {"a.weight": torch.ones(1)}
     assert list(keys.unwrap(wrap(state))) == ["a.weight"]
@@ -144,25 +181,3 @@ def test_align_prefix():
     state, only = keys.align_prefix(named(detector), backbone)
     assert list(state) == ["pos_embed"]
     assert list(keys.align_prefix(named(detector), detector)[0]) == detector
-
-
-def test_resize_pos_embed_keeps_class_rows_and_follows_bicubic():
-    table = torch.randn(1, 1 + 14 * 14, 8)
-    out = keys.resize_pos_embed(table, (20, 12), prefix=1)
-    assert out.shape == (1, 241, 8) and torch.equal(out[:, :1], table[:, :1])
-    grid = table[:, 1:].reshape(1, 14, 14, 8).permute(0, 3, 1, 2)
-    wanted = torch.nn.functional.interpolate(grid, (20, 12), mode="bicubic", align_corners=False)
-    torch.testing.assert_close(out[:, 1:], wanted.flatten(2).transpose(1, 2))
-    assert keys.resize_pos_embed(table, (14, 14)) is table
-    with pytest.raises(ValueError, match="not a square grid"):
-        keys.resize_pos_embed(table, (7, 7), prefix=0)
-
-
-def test_fit_pos_embed_drops_and_keeps_class_rows():
-    model = torch.randn(1, 1 + 49, 4)
-    distilled = torch.randn(1, 2 + 49, 4)
-    torch.testing.assert_close(keys.fit_pos_embed(distilled, model), distilled[:, [0, *range(2, 51)]])
-    bare = torch.randn(1, 49, 4)
-    fitted = keys.fit_pos_embed(bare, model)
-    assert torch.equal(fitted[:, 0], model[:, 0]) and torch.equal(fitted[:, 1:], bare)
-    assert keys.fit_pos_embed(torch.randn(1, 50, 8), model) is None

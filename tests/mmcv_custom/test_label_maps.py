@@ -38,6 +38,13 @@ def data(tmp_path):
     return make
 
 
+def test_labels_that_only_the_views_of_test_time_augmentation_load_are_checked_too(data):
+    views = dict(type="TestTimeAug", transforms=[[dict(type="RandomFlip", prob=0.0)],
+                                                 [dict(type="LoadSegAnnotations", num_classes=3)]])
+    with pytest.raises(DataError, match="b.png has label 3 and there are 3 classes"):
+        check_datasets(data(labels=dict(b=a_map(3)), pipeline=[views]))
+
+
 @pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
 def test_what_fits_passes(data, loader):
     assert check_datasets(data(loader=loader)) == []

@@ -11,11 +11,11 @@ from mmcv_custom import DataError
 from mmseg_custom import DumpSegResults, LoadSegAnnotations
 
 
-def load(path, labels=None, shape=(6, 8), reduce_zero_label=False, classes=3):
+def load(path, labels=None, shape=(6, 8), reduce_zero_label=False, classes=3, **loader):
     if labels is not None:
         Image.fromarray(np.asarray(labels)).save(path)
     results = dict(seg_map_path=str(path), ori_shape=shape, seg_fields=[], reduce_zero_label=reduce_zero_label)
-    return LoadSegAnnotations(num_classes=classes).transform(results)["gt_seg_map"]
+    return LoadSegAnnotations(num_classes=classes, **loader).transform(results)["gt_seg_map"]
 
 
 def a_map(*labels):
@@ -28,6 +28,18 @@ def test_what_fits_passes(tmp_path):
     assert np.array_equal(load(tmp_path / "a.png", a_map(2, 255)), a_map(2, 255))
     reduced = load(tmp_path / "b.png", a_map(3, 1), reduce_zero_label=True)
     assert reduced[0, :3].tolist() == [2, 0, 255]
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
+def test_maps_one_pixel_high_or_wide_keep_their_shape(tmp_path, shape):
+    assert load(tmp_path / "a.png", np.full(shape, 2, np.uint8), shape).shape == shape
+
+
+def test_labels_can_be_merged_and_what_is_left_is_checked(tmp_path):
+    merged = load(tmp_path / "a.png", a_map(2, 1, 255), merge=[0, 1, 1], classes=2)
+    assert merged[0, :4].tolist() == [1, 1, 255, 0]
+    with pytest.raises(DataError, match="has label 3 and there are 2 classes"):
+        load(tmp_path / "b.png", a_map(2, 3), merge=[0, 1, 1], classes=2)
 
 
 @pytest.mark.parametrize("labels, more, message", [

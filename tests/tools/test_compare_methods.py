@@ -24,7 +24,7 @@ DIGITS = ROOT / "configs/deit/digits"
 def scores(name, seed, tuned):
     """Made-up scores of one evaluation."""
     top1 = {"dense": 90.0, "tome": 80.0 + 5 * tuned, "svit": 70.0}[name] + seed
-    return {"accuracy/top1": top1, "cost/gmacs": 2.0 if name == "dense" else 1.0, "cost/gmacs_std": 0.0,
+    return {"accuracy/top1": top1, "cost/gmacs": 2.0 if name == "dense" else 1.5 - tuned / 2, "cost/gmacs_std": 0.0,
             "cost/keep_ratio": [1.0]}
 
 
@@ -59,9 +59,32 @@ def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
     dense, tome, svit = json.loads((tmp_path / "summary.json").read_text())
     assert (dense["off_the_shelf"], tome["off_the_shelf"], tome["fine_tuned"]) == (90.5, 80.5, 85.5)
     assert tome["fine_tuned_by_seed"] == [85.0, 86.0] and tome["fine_tuned_std"] == pytest.approx(0.5**0.5)
+    assert (tome["gmacs_off_the_shelf"], tome["gmacs_fine_tuned"], tome["gmacs"]) == (1.5, 1.0, 1.0)
     assert tome["gmacs_ratio"] == 0.5 and "off_the_shelf" not in svit and {"command", "commit"} <= svit.keys()
     assert (tmp_path / "methods.png").stat().st_size > 0
     assert "85.50 +- 0.71" in capsys.readouterr().out
+
+
+def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path, tool, monkeypatch, capsys):
+    a_folder(tmp_path, tool, monkeypatch)
+    seen = []
+
+    def measure(cases, setting):
+        seen.extend(cases)
+        assert (setting.images, setting.repeats) == ("pictures", 5)
+        return [dict(ms_median=10.0 - i, ms_quartiles=[9.0, 11.0], speedup_vs_first=1.0 + i,
+                     speedup_vs_first_quartiles=[1.0, 2.0], device="cpu") for i in range(len(cases))]
+
+    monkeypatch.setattr(tool, "measure", measure)
+    methods = [str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits")]
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"), *methods, "--images",
+                                      "pictures", "--timed", "5", "--seeds", "1", "0", "--work-dir", str(tmp_path)])
+    tool.main()
+    stems = ["dense", "tome_deit-nano_digits"]
+    assert [Path(case.checkpoint) for case in seen] == [tmp_path / "seed_1" / stem / "epoch.pth" for stem in stems]
+    dense, tome = json.loads((tmp_path / "summary.json").read_text())
+    assert (dense["ms_median"], tome["ms_median"], tome["speedup_vs_first"]) == (10.0, 9.0, 2.0)
+    assert "9.0    2.00x" in capsys.readouterr().out
 
 
 def test_a_metric_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):

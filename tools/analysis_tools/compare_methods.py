@@ -6,8 +6,12 @@ after fine-tuning from them, with the same recipe, budget and seeds.
 
 The first config is the dense model, the others fine-tune it (a config without a reducer among them shows what the
 further epochs alone are worth). Every evaluation goes to rows.json in the work dir, one row per method to summary.json,
-accuracy against GMACs to methods.png. Run again, it goes on where it stopped: what is trained or measured is not done
-twice.
+scores against GMACs to methods.png. With --images the fine-tuned models of the first seed are timed on these pictures,
+all in turns. Run again, it goes on where it stopped: what is trained or evaluated is not done twice.
+
+    python tools/analysis_tools/compare_methods.py configs/segvit/vit-nano_segvit_camvid-352.py \\
+        configs/segvit/vit-nano-{dtop,svit,tome,random}_segvit_camvid-352.py --metric mIoU \\
+        --images data/camvid/images/val --work-dir work_dirs/camvid_methods
 """
 
 import argparse
@@ -15,11 +19,13 @@ import json
 import statistics
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
+from mmcv_custom.speed import Case, Setting, measure
 from mmcv_custom.steps import ROOT, call, settle, train
 from ops.results import row, write_json
 
@@ -38,8 +44,14 @@ def parse_args():
     parser.add_argument("--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"),
                         help="default: the configs'")
     parser.add_argument("--metric", default="accuracy/top1", help="of the evaluator (default: accuracy/top1)")
+    parser.add_argument("--images", metavar="FOLDER", help="also time the models on these pictures, one at a time")
+    parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="to time on")
     parser.add_argument("--work-dir", default="work_dirs/methods")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.images and args.timed < 2:
+        parser.error("--timed must be at least 2: quartiles need them")
+    return args
 
 
 def labels(configs):
@@ -70,8 +82,9 @@ def measured(name, config, stage, seed, checkpoint, path, metric):
     scores = evaluate(config, checkpoint, path)
     if metric not in scores:
         raise ConfigError(f"--metric {metric} is not among the scores of {config}: {', '.join(sorted(scores))}")
-    return row(model=name, config=str(config), stage=stage, seed=seed, score=scores[metric], metric=metric,
-               gmacs=scores["cost/gmacs"], gmacs_std=scores["cost/gmacs_std"], keep_by_block=scores["cost/keep_ratio"])
+    return row(model=name, config=str(config), checkpoint=str(checkpoint), stage=stage, seed=seed,
+               score=scores[metric], metric=metric, gmacs=scores["cost/gmacs"],
+               gmacs_std=scores["cost/gmacs_std"], keep_by_block=scores["cost/keep_ratio"])
 
 
 def one_seed(args, folder, seed):
@@ -99,29 +112,45 @@ def summary(rows):
     for name in dict.fromkeys(r["model"] for r in rows):
         own = [r for r in rows if r["model"] == name]
         tuned = [r for r in own if r["stage"] == "fine-tuned"]
-        gmacs = statistics.mean(r["gmacs"] for r in tuned)
+        gmacs = statistics.mean(r["gmacs"] for r in tuned)  # where pictures decide, training moves it a little
         fields = dict(model=name, config=own[-1]["config"], metric=own[0]["metric"], seeds=len(tuned), gmacs=gmacs,
                       gmacs_ratio=gmacs / dense)
         shelf = [r for r in own if r["stage"] != "fine-tuned"]
         for field, part in (("off_the_shelf", shelf), ("fine_tuned", tuned)):
             scores = [r["score"] for r in part]
             if scores:
-                fields |= {field: statistics.mean(scores), f"{field}_by_seed": scores,
+                fields |= {field: statistics.mean(scores), f"gmacs_{field}": statistics.mean(r["gmacs"] for r in part),
+                           f"{field}_by_seed": scores,
                            f"{field}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0}
         found.append(row(**fields))
     return found
+
+
+def timed(rows, args):
+    """model -> milliseconds a picture, and how many times faster than the dense model, of the first seed's."""
+    final = {r["model"]: r for r in rows if r["seed"] == args.seeds[0] and r["stage"] in ("dense", "fine-tuned")}
+    dense = next(r for r in rows if r["stage"] == "dense")
+    final.pop("dense", None)
+    cases = [Case(r["config"], r["checkpoint"]) for r in [dense, *final.values()]]
+    print("\nTiming all on the same pictures, in turns ...", flush=True)
+    found = measure(cases, Setting(device=args.device, images=args.images, repeats=args.timed))
+    fields = ("ms_median", "ms_quartiles", "speedup_vs_first", "speedup_vs_first_quartiles", "device")
+    return {name: {field: r[field] for field in fields} for name, r in zip(["dense", *final], found, strict=True)}
 
 
 def report(table):
     """The ``summary`` for the terminal."""
     seeds = table[0]["seeds"]
     said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
-    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}   "
-             f"({table[0]['metric']}, {said})"]
+    times = "ms_median" in table[0]
+    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"
+             + f"{'ms':>8}{'faster':>9}" * times + f"   ({table[0]['metric']}, {said})"]
     for r in table:
         shown = [f"{r[field]:.2f} +- {r[field + '_std']:.2f}" if field in r else "-"
                  for field in ("off_the_shelf", "fine_tuned")]
-        lines.append(f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}")
+        clock = f"{r['ms_median']:>8.1f}{r['speedup_vs_first']:>8.2f}x" if times else ""
+        lines.append(f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}"
+                     + clock)
     return "\n".join([*lines, "", "A multiply-add is 1. Off the shelf: the dense weights as they are, of which learned "
                       "selections have none."])
 
@@ -134,8 +163,8 @@ def draw(table, path):
         colour, marker = looks[r["model"]]
         for field, fill in (("off_the_shelf", "white"), ("fine_tuned", colour)):
             if field in r:
-                axes.errorbar(r["gmacs"], r[field], r[f"{field}_std"], color=colour, marker=marker, markersize=9,
-                              markerfacecolor=fill, linestyle="", capsize=3,
+                axes.errorbar(r[f"gmacs_{field}"], r[field], r[f"{field}_std"], color=colour, marker=marker,
+                              markersize=9, markerfacecolor=fill, linestyle="", capsize=3,
                               label=r["model"] if fill == colour else None)
     axes.set(xlabel="GMACs of a picture (a multiply-add is 1)", ylabel=table[0]["metric"],
              title="hollow: off the shelf, filled: fine-tuned")
@@ -158,6 +187,9 @@ def main():
     rows = [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
     write_json(folder / "rows.json", rows)
     table = summary(rows)
+    if args.images:
+        times = timed(rows, args)
+        table = [r | times[r["model"]] for r in table]
     write_json(folder / "summary.json", table)
     draw(table, folder / "methods.png")
     print("\n" + report(table))

@@ -26,6 +26,7 @@ OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "b
              ["speedup_vs_embedding_bag", "than embedding_bag"], ["speedup_vs_embedding_bag_quartiles", "quartiles"],
              ["speedup_vs_mmcv", "than MMCV"], ["speedup_vs_mmcv_quartiles", "quartiles"],
              ["share_of_selection", "share of selecting, gathering, restoring"],
+             ["share_of_decision", "share of deciding"], ["share_of_decision_quartiles", "quartiles"],
              ["kept_flops", "operations on kept tokens"], ["speedup_vs_singles", "batch against singles"],
              ["speedup_vs_singles_quartiles", "quartiles"], ["speedup_vs_exact", "packed training against exact"],
              ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
@@ -40,9 +41,10 @@ MODELS = [["model", "model"], ["dial", "dial"], ["dial_value", "its value"], ["b
           ["detections", "detections"], ["peak_mb", "peak MiB"]]
 METHODS = [["model", "model"], ["gmacs", "GMACs"], ["gmacs_ratio", "of the dense model's"],
            ["off_the_shelf", "off the shelf"], ["off_the_shelf_std", "+-"], ["fine_tuned", "fine-tuned"],
-           ["fine_tuned_std", "+-"], ["seeds", "seeds"], ["metric", "metric"]]
+           ["fine_tuned_std", "+-"], ["ms_median", "ms"], ["speedup_vs_first", "times faster than dense"],
+           ["speedup_vs_first_quartiles", "quartiles"], ["seeds", "seeds"], ["metric", "metric"]]
 # By a field that only such rows have; all others are of detectors.
-KINDS = {"ms_median": MODELS, "case": OPERATORS, "fine_tuned": METHODS}
+KINDS = {"fine_tuned": METHODS, "ms_median": MODELS, "case": OPERATORS}
 PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
 # What of a row of models the README shows, and from which file.
 README_TABLE = "30_speed_backbone_s"

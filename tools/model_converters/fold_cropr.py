@@ -3,15 +3,15 @@
     python tools/model_converters/fold_cropr.py CONFIG CHECKPOINT OUT.pth
     python tools/test.py CONFIG OUT.pth --cfg-options model.backbone.reducer.folded=True
 
-The folded model is built anew, reads the file back, and its backbone must give the same numbers.
+The folded model is built anew with these weights, and its backbone must give the same numbers.
 """
 
 import argparse
 import os
 
 import torch
+from weights_file import check_new, write_new
 
-from mmcv_custom.checkpoint import read_checkpoint
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, build_model, load_config, run
 from token_pruning import Cropr
@@ -21,15 +21,14 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="of the trained model")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("out", metavar="OUT.pth", help="where to write; a file that exists is left alone")
+    parser.add_argument("out", metavar="OUT.pth", help="the file to make")
     add_common_options(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    if os.path.exists(args.out):
-        raise ConfigError(f"{args.out} exists already: give another name")
+    check_new(args.out)
     cfg = load_config(args.config, args)
     model = build_model(cfg, args.checkpoint)
     reducer = model.backbone.reducer
@@ -38,23 +37,15 @@ def main():
     images = torch.randn(2, 3, *size_of(model.backbone), generator=torch.Generator().manual_seed(0))
     before, wanted = number(model), outputs(model, images)
     reducer.fold()
-    state = {"state_dict": model.state_dict(), "meta": {"folded": os.path.basename(args.checkpoint)}}
 
-    part = args.out + ".part"
-    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-    try:
-        torch.save(state, part)
-        cfg.model.backbone.reducer.folded = True
-        again = build_model(cfg, None)
-        again.load_state_dict(read_checkpoint(part)["state_dict"])
-        for a, b in zip(wanted, outputs(again, images), strict=True):
-            if not torch.allclose(a, b, rtol=1e-5, atol=1e-6):
-                raise CheckpointError(f"nothing was written: folded, the backbone's outputs differ by up to "
-                                      f"{(a - b).abs().max().item():.2g}; please report this")
-        os.replace(part, args.out)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    cfg.model.backbone.reducer.folded = True
+    again, state = build_model(cfg, None), model.state_dict()
+    again.load_state_dict(state)
+    for a, b in zip(wanted, outputs(again, images), strict=True):
+        if not torch.allclose(a, b, rtol=1e-5, atol=1e-6):
+            raise CheckpointError(f"nothing was written: folded, the backbone's outputs differ by up to "
+                                  f"{(a - b).abs().max().item():.2g}; please report this")
+    write_new(args.out, {"state_dict": state, "meta": {"folded": os.path.basename(args.checkpoint)}})
     print(f"{args.out}: {number(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it with "
           "--cfg-options model.backbone.reducer.folded=True")
 

@@ -1,0 +1,47 @@
+"""What the converters of COCO-Stuff-10k and Pascal-Context share, whose label maps are MATLAB files."""
+
+import zlib
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+from whole_folder import open_image
+
+
+def read_map(path, field, picture):
+    """The label map (h, w) uint16 that ``field`` of the MATLAB file ``path`` holds for ``picture``.
+
+    Raises ValueError when it cannot be read, or is no such map of the picture's size."""
+    try:
+        labels = loadmat(path, variable_names=[field]).get(field)
+    except (MatReadError, NotImplementedError, OSError, TypeError, ValueError, zlib.error) as error:
+        raise ValueError(f'{path} cannot be read as a MATLAB file ({error}); unpack the data set again') from None
+    if labels is None:
+        raise ValueError(f'{path} has no field {field}; give the folder that the data set was unpacked to')
+    with np.errstate(invalid='ignore'):  # of what is no number
+        whole = labels.astype(np.uint16) if labels.dtype.kind in 'uif' else None
+    if whole is None or (whole != labels).any():
+        raise ValueError(f'{field} of {path} holds something else than numbers of labels; unpack the data set again')
+    size = open_image(picture).size
+    if labels.shape != size[::-1]:
+        raise ValueError(f'{field} of {path} has shape {labels.shape}, but its picture is {size[1]} x {size[0]} '
+                         '(height x width); unpack the data set again')
+    return whole
+
+
+def read_names(path):
+    """The names that a file lists, one a line. Raises ValueError when it is missing or empty."""
+    if not path.is_file():
+        raise ValueError(f'{path} does not exist; give the folder that the data set was unpacked to')
+    names = path.read_text().split()
+    if not names:
+        raise ValueError(f'{path} is empty; unpack the data set again')
+    return names
+
+
+def check_files(paths, what):
+    """Raises ValueError when one of ``paths`` is no file."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f'{missing[0].parent} lacks {len(missing)} of {len(paths)} {what}, first {missing[0].name}; '
+                         'unpack the data set again')
