@@ -9,6 +9,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -59,9 +60,11 @@ def measure(models, dataset, number):
                 model.test_step(batch)
         for batch in batches:
             for name, model in models.items():
-                inputs = model.data_preprocessor(batch, False)["inputs"]
+                inputs, backbone = model.data_preprocessor(batch, False)["inputs"], model.backbone
+                if getattr(model, "judged", False):
+                    backbone = partial(backbone, judge=model.judge)
                 found[name]["ms"].append(_ms(model.test_step, batch))
-                found[name]["ms_backbone"].append(_ms(model.backbone, inputs))
+                found[name]["ms_backbone"].append(_ms(backbone, inputs))
                 with Trace() as trace, count_flops() as flops:
                     model.test_step(batch)
                 found[name]["gflops"].append(flops.gflops)
