@@ -2,8 +2,7 @@
 
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedFasterRCNN, PrunedMaskRCNN
-from .dtop import DToPMaskRCNN
 from .reproducible import GlobalMeanMaskHead, SeededSampler
 
-__all__ = ["DToPMaskRCNN", "GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedFasterRCNN", "PrunedMaskRCNN",
+__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedFasterRCNN", "PrunedMaskRCNN",
            "SeededSampler", "ViTAdapter", "ViTBaseline"]

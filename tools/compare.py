@@ -9,7 +9,6 @@ import argparse
 import json
 import statistics
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -60,11 +59,9 @@ def measure(models, dataset, number):
                 model.test_step(batch)
         for batch in batches:
             for name, model in models.items():
-                inputs, backbone = model.data_preprocessor(batch, False)["inputs"], model.backbone
-                if getattr(model, "judged", False):
-                    backbone = partial(backbone, judge=model.judge)
+                inputs = model.data_preprocessor(batch, False)["inputs"]
                 found[name]["ms"].append(_ms(model.test_step, batch))
-                found[name]["ms_backbone"].append(_ms(backbone, inputs))
+                found[name]["ms_backbone"].append(_ms(model.backbone, inputs))
                 with Trace() as trace, count_flops() as flops:
                     model.test_step(batch)
                 found[name]["gflops"].append(flops.gflops)

@@ -8,7 +8,7 @@ Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -77,14 +77,13 @@ class ViTAdapter(DetectionViT):
                 module.reset_parameters()
         nn.init.normal_(self.level_embed)
 
-    def forward(self, image: Tensor, judge: Callable | None = None) -> list[Tensor]:
-        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32. ``judge``: see
-        ``Reducer.start``."""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
         size = tuple(image.shape[-2:])
         image = self.pad(image)
         c1, c2, c3, c4 = self.spm(image)
         c = torch.cat([c2 + self.level_embed[0], c3 + self.level_embed[1], c4 + self.level_embed[2]], dim=1)
-        stack = self.start(image, judge)
+        stack = self.start(image)
         geometry = adapter_geometry(stack.tokens.grid, image.device)
         for interaction, (first, last) in zip(self.interactions, self.interaction_indexes, strict=True):
             stack.update(self._call(interaction.injector, stack.map(), c, geometry))

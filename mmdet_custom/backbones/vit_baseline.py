@@ -5,7 +5,7 @@ Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mmdet.registry import MODELS
 from torch import Tensor, nn
@@ -37,11 +37,10 @@ class ViTBaseline(DetectionViT):
         self.up3 = nn.Identity()
         self.up4 = nn.MaxPool2d(2, 2)
 
-    def forward(self, image: Tensor, judge: Callable | None = None) -> list[Tensor]:
-        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32. ``judge``: see
-        ``Reducer.start``."""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
         size = tuple(image.shape[-2:])
-        stack = self.start(self.pad(image), judge)
+        stack = self.start(self.pad(image))
         maps, first = [], 0
         for last in self.out_indices:
             stack.run(first, last)
