@@ -29,9 +29,10 @@ LEAVES = sorted(path for folder in ("segmentation", "segvit", "setr", "cropr/ade
 
 
 def side_of(model):
-    """Of the pictures that a step is taken on. DToP's losses pay for pixels; a config of ToMe takes 260 tokens out of a
-    picture in one block, and 288 gives it 324."""
-    return 160 if model.type == "DToPSegmentor" else 288
+    """Of the pictures that a step is taken on. DToP's losses pay for pixels; configs of ToMe and PPT take up to 288
+    tokens out of a picture, 260 of them in one block, and 288 pixels give them 324."""
+    merges = (model.backbone.get("reducer") or {}).get("type") in ("ToMe", "PPT")
+    return 160 if model.type == "DToPSegmentor" and not merges else 288
 
 
 def test_there_are_dense_and_pruned_configs_of_both_data_sets():
