@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -43,12 +44,17 @@ class CostHook(Hook):
         self.skip, self.counted, self.meter = skip, counted, None
 
     def before_val_epoch(self, runner) -> None:
+        self._begin(runner, "val_loop")
+
+    def before_test_epoch(self, runner) -> None:
+        self._begin(runner, "test_loop")
+
+    def _begin(self, runner, loop: str) -> None:
         model = runner.model
         while not hasattr(model, "backbone"):  # wrappers: distributed, test-time augmentation
             model = model.module
-        self.meter = Meter(model) if hasattr(model.backbone, "execution") else None
-
-    before_test_epoch = before_val_epoch
+        half = getattr(getattr(runner, loop, None), "fp16", False)
+        self.meter = Meter(model, half) if hasattr(model.backbone, "execution") else None
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.meter:
@@ -72,10 +78,10 @@ class CostHook(Hook):
 
 class Meter:
     """Times every prediction of ``model`` until it is closed. A batch may be predicted several times, flipped or
-    resized: these together are what its pictures cost."""
+    resized: these together are what its pictures cost. ``half``: predictions are made in mixed precision."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.device = model, next(model.parameters()).device
+    def __init__(self, model: nn.Module, half: bool = False) -> None:
+        self.model, self.half, self.device = model, half, next(model.parameters()).device
         self.batch = 0  # the largest B
         self.calls, self.seconds = [], 0.0  # of this batch: (images (B, 3, h, w), samples) of every prediction
         self.last = []  # the calls of the batch before
@@ -115,7 +121,8 @@ class Meter:
         backbone.execution = "exact"
         samples = [type(sample)(metainfo=sample.metainfo) for sample in samples]
         try:
-            return count(partial(self.model, inputs=image, data_samples=samples, mode="predict"), self.model)
+            with autocast(enabled=self.half):
+                return count(partial(self.model, inputs=image, data_samples=samples, mode="predict"), self.model)
         finally:
             backbone.execution = execution
             if forward is not None:
@@ -125,7 +132,7 @@ class Meter:
         """The fields that ``CostHook`` names, without "cost/"."""
         timed = self._timed(skip)
         if not timed:
-            with torch.no_grad():
+            with torch.no_grad(), autocast(enabled=self.half):
                 for _ in range(REPEATS):
                     again = [(images, [type(s)(metainfo=s.metainfo) for s in samples]) for images, samples in self.last]
                     for images, samples in again:

@@ -140,7 +140,8 @@ def steps_of(pipeline):
             yield from steps_of(step)
         else:
             yield step
-            yield from steps_of(step.get("transforms") or [])
+            inner = step.get("transforms") or []
+            yield from steps_of([inner] if isinstance(inner, dict) else inner)
 
 
 def _local(dataset, path):

@@ -25,13 +25,14 @@ _FROM_PUBLISHED = [
     (re.compile(r"(?<![^.])cropr\.(\d+)\."), r"reducer.routers.\1."),
 ]
 # The ViT of mmsegmentation (and of DToP and Segmenter, which use it). `ln1` alone is its final norm.
-_MMSEG = r"(?<![^.])layers\.(\d+)\."
+# Pinned to the backbone: heads have layers of their own.
+_MMSEG = r"^(backbone\.)?layers\.(\d+)\."
 _FROM_MMSEG = [
-    (re.compile(_MMSEG + r"ln([12])\."), r"blocks.\1.norm\2."),
-    (re.compile(_MMSEG + r"attn\.attn\.in_proj_(weight|bias)$"), r"blocks.\1.attn.qkv.\2"),
-    (re.compile(_MMSEG + r"attn\.attn\.out_proj\."), r"blocks.\1.attn.proj."),
-    (re.compile(_MMSEG + r"ffn\.layers\.0\.0\."), r"blocks.\1.mlp.fc1."),
-    (re.compile(_MMSEG + r"ffn\.layers\.1\."), r"blocks.\1.mlp.fc2."),
+    (re.compile(_MMSEG + r"ln([12])\."), r"\1blocks.\2.norm\3."),
+    (re.compile(_MMSEG + r"attn\.attn\.in_proj_(weight|bias)$"), r"\1blocks.\2.attn.qkv.\3"),
+    (re.compile(_MMSEG + r"attn\.attn\.out_proj\."), r"\1blocks.\2.attn.proj."),
+    (re.compile(_MMSEG + r"ffn\.layers\.0\.0\."), r"\1blocks.\2.mlp.fc1."),
+    (re.compile(_MMSEG + r"ffn\.layers\.1\."), r"\1blocks.\2.mlp.fc2."),
     (re.compile(r"^(backbone\.)?patch_embed\.projection\."), r"\1patch_embed.proj."),
     (re.compile(r"^(backbone\.)?ln1\."), r"\1norm."),
 ]
@@ -90,11 +91,13 @@ def unwrap(checkpoint):
     if not tensors:
         raise ValueError("holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or "
                          "'teacher'")
+    # Versions of modules, which PyTorch consults to upgrade weights of older layers, and grids of position tables.
+    notes = getattr(source, "_metadata", None)
     if all(k.startswith("module.") for k in tensors):
-        return OrderedDict((k[len("module."):], v) for k, v in tensors.items())
+        tensors = {k[len("module."):]: v for k, v in tensors.items()}
+        notes = notes and OrderedDict((k.removeprefix("module").removeprefix("."), v) for k, v in notes.items())
     state = OrderedDict(tensors)
-    # Versions of modules, which PyTorch consults to upgrade weights of older layers, are kept where names stay.
-    state._metadata = getattr(source, "_metadata", None)
+    state._metadata = notes
     return state
 
 
@@ -202,6 +205,7 @@ def to_mmseg(state):
     state = from_published(state)
     prefix = "backbone." if any(k.startswith("backbone.") for k in state) else ""
     out = OrderedDict()
+    out._metadata = getattr(state, "_metadata", None)
     for name, value in state.items():
         if is_training_part(name) or _REDUCER.search(name):
             continue

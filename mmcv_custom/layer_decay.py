@@ -48,7 +48,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params, module, prefix="", is_dcn_module=None):
         """Fill ``params`` with one group per depth and weight decay, each with its ``lr`` and ``lr_scale``."""
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        depth = max((layer_id(n, -1) for n, _ in named), default=0)
+        depth = max((layer_id(n, -1) for n, _ in module.named_parameters()), default=0)  # frozen blocks count as well
         num_layers = self.paramwise_cfg.get("num_layers", depth)
         if depth == 0 or depth > num_layers:
             raise ConfigError(

@@ -26,7 +26,7 @@ class ReducerLosses:
         super().__init__(*args, **model)
         self.frozen = frozen
         if frozen:
-            reducer = self.backbone.reducer
+            reducer = getattr(self.backbone, "reducer", None)
             self.requires_grad_(False)
             if reducer is None or not list(reducer.requires_grad_(True).parameters()):
                 raise ConfigError("frozen=True leaves only the reducer to learn, and the backbone's has no weights: "

@@ -29,7 +29,10 @@ def train(config, folder, seed, epochs=None, start=None, options=()):
     ``epochs``: None for the config's own; ``start``: weights to begin with, None for the config's own; ``options``:
     further key=value texts. Nothing is evaluated on the way.
     """
-    epochs = epochs or Config.fromfile(config).train_cfg.max_epochs
+    epochs = epochs or Config.fromfile(config).train_cfg.get("max_epochs")
+    if not epochs:
+        raise ConfigError(f"{config} trains by iterations: what trains several models here counts epochs, so give a "
+                          "config with train_cfg.max_epochs")
     done = Path(folder) / f"epoch_{epochs}.pth"
     if not done.exists():
         load = ["--load-from", start] if start else []

@@ -85,6 +85,6 @@ class StagedViT(StageEnds):
                 home = stack.map(with_prefix=True)
                 sets.append(TokenSet.full(home, stack.tokens.grid, stack.tokens.prefix))
             first = last + 1
-        if self.training:
+        if self.reducer is not None and self.reducer.training:  # also where all else is frozen
             stack.finish()  # which hands the reducer's losses on
         return sets

@@ -181,3 +181,15 @@ def test_align_prefix():
     state, only = keys.align_prefix(named(detector), backbone)
     assert list(state) == ["pos_embed"]
     assert list(keys.align_prefix(named(detector), detector)[0]) == detector
+
+
+def test_layers_of_a_head_are_not_a_backbones():
+    names = ["backbone.layers.0.attn.attn.in_proj_weight", "decode_head.layers.0.attn.attn.in_proj_weight"]
+    assert list(keys.from_published(named(names))) == ["backbone.blocks.0.attn.qkv.weight", names[1]]
+    assert list(keys.from_published(named(names[1:]))) == names[1:]
+
+
+def test_what_a_state_dict_says_of_its_modules_goes_with_it():
+    state = named(["module.pos_embed", "module.head.weight"])
+    state._metadata = OrderedDict({"module": dict(table_grid=(2, 8)), "module.head": dict(version=1)})
+    assert dict(keys.unwrap(state)._metadata) == {"": dict(table_grid=(2, 8)), "head": dict(version=1)}

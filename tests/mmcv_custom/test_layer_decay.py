@@ -53,3 +53,21 @@ def test_ids():
 def test_mistakes(paramwise, message):
     with pytest.raises(ConfigError, match=message):
         groups(**paramwise)
+
+
+def test_frozen_blocks_count():
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    model.backbone.reducer = nn.Linear(2, 2)
+    cfg = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1.0), paramwise_cfg=dict(layer_decay_rate=0.5),
+               constructor="LayerDecayOptimWrapperConstructor")
+
+    def rates():
+        groups = build_optim_wrapper(model, cfg).param_groups
+        return {name: g["lr"] for name, own in model.backbone.reducer.named_parameters() for g in groups
+                if any(p is own for p in g["params"])}
+
+    free = rates()
+    model.backbone.blocks.requires_grad_(False)
+    assert rates() == free and len(free) == 2

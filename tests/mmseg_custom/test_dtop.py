@@ -311,3 +311,12 @@ def test_what_does_not_fit_is_one_sentence(kwargs, error, sentence):
         backbone = dict(type="StagedViT", img_size=64, embed_dim=24, depth=4, num_heads=3, out_indices=[1, 2, 3])
         ours = dict(auxiliary_head=[dict(SEGVIT, in_index=i) for i in (0, 1)], decode_head=dict(SEGVIT, in_index=2))
         MODELS.build(ConfigDict(type="DToPSegmentor", backbone=backbone, **{**deepcopy(ours), **heads}))
+
+
+def test_a_frozen_segmentor_trains_its_reducer():
+    model = a_segmentor(reducer=dict(type="SViT", blocks=[2, 3]), frozen=True).train()
+    assert not model.backbone.training and model.backbone.reducer.training
+    losses = model.loss(images(), samples())
+    model.parse_losses(losses)[0].backward()
+    assert losses["loss_ratio"] > 0
+    assert {n.split(".")[1] for n, p in model.named_parameters() if p.grad is not None} == {"reducer"}

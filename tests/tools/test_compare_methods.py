@@ -87,6 +87,17 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
     assert "9.0    2.00x" in capsys.readouterr().out
 
 
+def test_a_dense_model_that_is_not_trained_on_has_its_own_cost(tmp_path, tool, monkeypatch, capsys):
+    a_folder(tmp_path, tool, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"),
+                                      str(DIGITS / "tome_deit-nano_digits.py"), "--seeds", "0", "1", "--work-dir",
+                                      str(tmp_path)])
+    tool.main()
+    dense, tome = json.loads((tmp_path / "summary.json").read_text())
+    assert dense["gmacs"] == 2.0 and "fine_tuned" not in dense and tome["gmacs_ratio"] == 0.5
+    assert "mean and standard deviation of 2 seeds" in capsys.readouterr().out
+
+
 def test_a_metric_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):
     a_folder(tmp_path, tool, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"),

@@ -131,6 +131,7 @@ class Cropr(Reducer):
     def ease(self, strength: Fraction | float) -> None:
         """Take fewer tokens from now on, for a curriculum: 0 none, 1 as many as configured."""
         self.rates.ease(strength)
+        self.strength = float(strength)  # by which those who keep compiled forwards tell settings apart
 
     def start(self, tokens: TokenSet, judge: None = None) -> Memory:
         weights = [*self.routers.parameters(), *self.routers.buffers()]

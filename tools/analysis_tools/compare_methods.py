@@ -9,9 +9,10 @@ further epochs alone are worth). Every evaluation goes to rows.json in the work 
 scores against GMACs to methods.png. With --images the fine-tuned models of the first seed are timed on these pictures,
 all in turns. Run again, it goes on where it stopped: what is trained or evaluated is not done twice.
 
-    python tools/analysis_tools/compare_methods.py configs/segvit/vit-nano_segvit_camvid-352.py \\
-        configs/segvit/vit-nano-{dtop,svit,tome,random}_segvit_camvid-352.py --metric mIoU \\
-        --images data/camvid/images/val --work-dir work_dirs/camvid_methods
+    python tools/analysis_tools/compare_methods.py configs/setr/vit-nano_setr_camvid-352.py \\
+        configs/setr/vit-nano_setr_camvid-352_ftune.py \\
+        configs/setr/vit-nano-{dtop,svit,tome,random}_setr_camvid-352.py \\
+        --metric mIoU --images data/camvid/images/val --work-dir work_dirs/camvid_methods
 """
 
 import argparse
@@ -30,7 +31,7 @@ from mmcv_custom.steps import ROOT, call, settle, train
 from ops.results import row, write_json
 
 # Methods whose selection is random before it was trained: off the shelf they say nothing.
-LEARNED = ("SViT", "DynamicViT")
+LEARNED = ("SViT", "DynamicViT", "Cropr")
 # Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
 LOOKS = [("#0072b2", "o"), ("#d55e00", "X"), ("#e69f00", "v"), ("#009e73", "s"), ("#cc79a7", "D"), ("#56b4e9", "^"),
          ("#000000", "P"), ("#999999", "<"), ("#882255", ">")]
@@ -112,7 +113,7 @@ def summary(rows):
     for name in dict.fromkeys(r["model"] for r in rows):
         own = [r for r in rows if r["model"] == name]
         tuned = [r for r in own if r["stage"] == "fine-tuned"]
-        gmacs = statistics.mean(r["gmacs"] for r in tuned)  # where pictures decide, training moves it a little
+        gmacs = statistics.mean(r["gmacs"] for r in tuned or own)  # where pictures decide, training moves it a little
         fields = dict(model=name, config=own[-1]["config"], metric=own[0]["metric"], seeds=len(tuned), gmacs=gmacs,
                       gmacs_ratio=gmacs / dense)
         shelf = [r for r in own if r["stage"] != "fine-tuned"]
@@ -140,7 +141,7 @@ def timed(rows, args):
 
 def report(table):
     """The ``summary`` for the terminal."""
-    seeds = table[0]["seeds"]
+    seeds = max(r["seeds"] for r in table)
     said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
     times = "ms_median" in table[0]
     lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"

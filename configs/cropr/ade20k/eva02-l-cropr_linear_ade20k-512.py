@@ -6,5 +6,6 @@ custom_hooks = [
     dict(type='SeedByIterHook'),
     dict(type='ReduceLogsHook'),
     dict(type='ProgressBarHook'),
+    dict(type='CostHook', counted=16),
     dict(type='PruningCurriculumHook'),
 ]
