@@ -33,7 +33,7 @@ def test_moments_count_once_and_heads_that_are_asked_not_at_all(tool, monkeypatc
 
 @pytest.mark.parametrize("method", ["dtop", "svit"])
 def test_rows(tool, monkeypatch, tmp_path, capsys, method):
-    config = str(SEGVIT / f"vit-nano-{method}_segvit_camvid-352.py")
+    config = str(SEGVIT / f"vit-nano-{method}_segvit_digit-scenes-128.py")
     out = tmp_path / "rows.json"
     monkeypatch.setattr(sys, "argv", ["bench_decision.py", config, "--shape", "64", "96", "--batch", "1", "2",
                                       "--repeats", "2", "--device", "cpu", "--json", str(out)])
