@@ -51,6 +51,13 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
         if pretrained:
             load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
 
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """mmseg's, but a picture that one window holds is predicted at once, without copies of its scores of all
+        classes."""
+        crop = self.test_cfg["crop_size"]
+        fits = inputs.shape[-2] <= crop[0] and inputs.shape[-1] <= crop[1]
+        return (self.whole_inference if fits else super().slide_inference)(inputs, batch_img_metas)
+
     def criterion(self, data_samples: Sequence[SegDataSample]) -> Criterion:
         labels, patch = self.label_maps(data_samples), self.backbone.patch_embed.patch_size[0]
         return token_labels(labels[:, ::patch, ::patch].long(), self.num_classes, self.decode_head.ignore_index)
