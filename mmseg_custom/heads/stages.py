@@ -43,7 +43,8 @@ class View:
         size = self.size if size is None else tuple(size)
         if not len(maps):  # which torch does not resample
             return maps.new_zeros(0, maps.shape[1], *size)
-        maps = F.interpolate(maps, self.covers, mode="bilinear")[..., :self.size[0], :self.size[1]]
+        # With classes last in memory, as tokens have them, torch would copy the large maps: a tenth of SegViT-B's time.
+        maps = F.interpolate(maps.contiguous(), self.covers, mode="bilinear")[..., :self.size[0], :self.size[1]]
         return maps if size == self.size else F.interpolate(maps, size, mode="bilinear")
 
 
