@@ -116,8 +116,6 @@ class PlainViT(nn.Module):
         """
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        if not len(image):
-            raise ValueError("there is no picture in the batch: leave empty batches out")
         if 0 in grid:
             raise ValueError(f"a picture of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
                              "leave empty pictures out")

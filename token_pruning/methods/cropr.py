@@ -156,6 +156,8 @@ class Cropr(Reducer):
         return tokens
 
     def _leave(self, site: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+        if not tokens.batch:
+            return tokens
         leaving = tokens.counts[0] - tokens.prefix - memory.left[site]
         if leaving <= 0:
             return tokens
