@@ -1,8 +1,9 @@
-"""Detection: ViT-Adapter backbones and detectors that add the reducer's losses. Importing registers everything."""
+"""Detection: ViT-Adapter backbones, ViTDet's neck, detectors that add the reducer's losses. Importing registers all."""
 
 from .backbones import ViTAdapter, ViTBaseline
-from .detectors import PrunedCascadeRCNN, PrunedFasterRCNN, PrunedMaskRCNN
+from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN
+from .necks import SimpleFeaturePyramid
 from .reproducible import GlobalMeanMaskHead, SeededSampler
 
-__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedFasterRCNN", "PrunedMaskRCNN",
-           "SeededSampler", "ViTAdapter", "ViTBaseline"]
+__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedDetector", "PrunedFasterRCNN", "PrunedMaskRCNN",
+           "SeededSampler", "SimpleFeaturePyramid", "ViTAdapter", "ViTBaseline"]

@@ -1,23 +1,41 @@
-"""Detectors that train their backbone's reducer: any mmdet detector by one mix-in (``mmcv_custom.reducer_losses``)."""
+"""Detectors that train their backbone's reducer: any mmdet detector by one mix-in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmdet.models.detectors import CascadeRCNN, FasterRCNN, MaskRCNN
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from torch import nn
 
 from mmcv_custom.reducer_losses import ReducerLosses
+from token_pruning.auxiliary import Criterion
+
+from .presence import presence_criterion
+
+
+class PrunedDetector(ReducerLosses):
+    """Mix-in: auxiliary heads of the reducer learn which classes occur, in the picture or in each patch
+    (``presence_criterion``). ``@MODELS.register_module() class PrunedATSS(PrunedDetector, ATSS): ...`` is all that
+    another detector needs."""
+
+    def criterion(self, data_samples: Sequence[DetDataSample]) -> Criterion:
+        head = self.roi_head.bbox_head if self.with_roi_head else self.bbox_head
+        classes = (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes  # a cascade has several
+        return presence_criterion(data_samples, classes, self.backbone.patch_embed.patch_size[0])
 
 
 @MODELS.register_module()
-class PrunedMaskRCNN(ReducerLosses, MaskRCNN):
+class PrunedMaskRCNN(PrunedDetector, MaskRCNN):
     """Mask R-CNN whose backbone may have a reducer."""
 
 
 @MODELS.register_module()
-class PrunedFasterRCNN(ReducerLosses, FasterRCNN):
+class PrunedFasterRCNN(PrunedDetector, FasterRCNN):
     """Faster R-CNN whose backbone may have a reducer."""
 
 
 @MODELS.register_module()
-class PrunedCascadeRCNN(ReducerLosses, CascadeRCNN):
+class PrunedCascadeRCNN(PrunedDetector, CascadeRCNN):
     """Cascade (Mask) R-CNN whose backbone may have a reducer."""

@@ -1,7 +1,9 @@
 """Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
 test-time augmentation. Importing registers everything."""
 
-from .backbones import PlainViTBackbone, StagedViT
+from mmcv_custom.plain_vit import PlainViTBackbone
+
+from .backbones import StagedViT
 from .dump import DumpSegResults
 from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, LinearHead, MLPHead, SegViTHead
 from .loading import LoadSegAnnotations

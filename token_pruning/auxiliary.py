@@ -86,16 +86,21 @@ def token_labels(labels: Tensor, classes: int, ignore: int = 255) -> Criterion:
     return criterion
 
 
-def presence_labels(labels: Tensor) -> Criterion:
-    """Which classes there are, any number of them: binary cross entropy, mean over all.
+def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
+    """Which classes there are, any number of them: binary cross entropy, mean over classes and what is known.
 
     Args:
         labels: 0 or 1, (B, K) of the images, or (B, H, W, K) of the tokens.
+        known: (B, H, W) bool, of which tokens the labels are known; None for all.
     """
     def criterion(answer: Answer) -> Tensor:
         check_classes(answer, labels.shape[-1])
         logits, wanted = (answer.of_image(), labels) if labels.dim() == 2 else (answer.logits, answer.pick(labels))
-        return F.binary_cross_entropy_with_logits(logits.float(), wanted.float())
+        loss = F.binary_cross_entropy_with_logits(logits.float(), wanted.float(), reduction="none").mean(-1)
+        if known is None:
+            return loss.mean()
+        weights = answer.pick(known).float()
+        return (loss * weights).sum() / weights.sum().clamp(min=1)
     return criterion
 
 

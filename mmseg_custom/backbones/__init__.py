@@ -1,5 +1,5 @@
 """Backbones, registered in mmseg."""
 
-from .plain_vit import PlainViTBackbone, StagedViT
+from .staged_vit import StagedViT
 
-__all__ = ["PlainViTBackbone", "StagedViT"]
+__all__ = ["StagedViT"]

@@ -1,21 +1,20 @@
-"""The plain ViT of segmentors: maps of one stride, the patch's, from any of its blocks, or the tokens themselves.
+"""The plain ViT of segmentors and ViTDet: maps of one stride, the patch's, from any of its blocks.
 
 Shapes: B images, h x w pixels, C channels, p pixels a patch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mmseg.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmcv_custom.vit_host import HostViT
-from token_pruning import TokenSet
+from .vit_host import HostViT
 
 
 class StageEnds(HostViT):
-    """Base of the two: a plain ViT that is looked at after some of its blocks.
+    """Base: a plain ViT that is looked at after some of its blocks.
 
     Args:
         out_indices: these blocks, ascending, the last block among them; default the last alone.
@@ -37,7 +36,7 @@ class StageEnds(HostViT):
 
 @MODELS.register_module()
 class PlainViTBackbone(StageEnds):
-    """Gives out maps.
+    """Gives out maps; registered where every toolbox finds it.
 
     Args:
         final_norm: every map passes the final LayerNorm, whose name ``norm`` is timm's; False for the raw values.
@@ -58,33 +57,3 @@ class PlainViTBackbone(StageEnds):
             maps.append(self.norm(home).transpose(1, 2).unflatten(2, stack.tokens.grid))
             first = last + 1
         return self.crop(maps, tuple(image.shape[-2:]))
-
-
-@MODELS.register_module()
-class StagedViT(StageEnds):
-    """Gives out the token sets at its stage ends, for heads that look at tokens (``DToPSegmentor``); values are the
-    residual stream as it is, no norm after it.
-
-    Args:
-        stage_ends: arguments of ``StageEnds``. Published DToP drops paths of the MLPs only; here, as in timm, of both
-            branches.
-    """
-
-    def forward(self, image: Tensor, judge: Callable[[int, TokenSet], Tensor] | None = None) -> list[TokenSet]:
-        """(B, 3, h, w) of any size -> the set after each of ``out_indices``, on a grid of ceil(h / p) x ceil(w / p).
-
-        With a reducer whose tokens leave by what ``judge`` says, those that are left; with any other the whole map.
-        """
-        stack = self.start(self.pad(image), judge)
-        sets, first = [], 0
-        for last in self.out_indices:
-            stack.run(first, last)
-            if self.reducer is not None and self.reducer.judged:
-                sets.append(stack.tokens)
-            else:
-                home = stack.map(with_prefix=True)
-                sets.append(TokenSet.full(home, stack.tokens.grid, stack.tokens.prefix))
-            first = last + 1
-        if self.reducer is not None and self.reducer.training:  # also where all else is frozen
-            stack.finish()  # which hands the reducer's losses on
-        return sets

@@ -8,7 +8,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 
-from mmdet_custom.token_labels import TokenLabels
+from mmdet_custom.presence import in_images, in_patches, presence_criterion
+from token_pruning.auxiliary import Answer
 
 CLASSES, PATCH, SHARE = 3, 8, 0.1
 
@@ -59,47 +60,69 @@ def test_against_a_loop(with_masks, wrapped):
     sizes, grid = [(30, 41), (19, 50), (40, 56)], (5, 7)
     samples = [sample(instances(size, n, rng, with_masks, wrapped), instances(size, m, rng, with_masks, wrapped))
                for size, n, m in zip(sizes, (4, 0, 6), (1, 0, 0), strict=True)]
-    labels = TokenLabels.of_samples(samples, grid, CLASSES, PATCH, SHARE)
-    assert labels.targets.shape == (3, 35, CLASSES + 1) and labels.known.shape == (3, 35)
+    labels, known = in_patches(samples, grid, CLASSES, PATCH, SHARE)
+    assert labels.shape == (3, *grid, CLASSES) and known.shape == (3, *grid)
     for b, s in enumerate(samples):
-        for n, (row, col) in enumerate(np.ndindex(*grid)):
+        for row, col in np.ndindex(*grid):
             seen = {int(i.labels) for i in (s.gt_instances[k] for k in range(len(s.gt_instances)))
                     if inside(i, row, col)}
-            assert labels.targets[b, n].nonzero().flatten().tolist() == sorted(seen or {CLASSES})
+            assert labels[b, row, col].nonzero().flatten().tolist() == sorted(seen)
             crowd = s.ignored_instances
-            assert labels.known[b, n] == (not any(inside(crowd[k], row, col) for k in range(len(crowd))))
-    assert (labels.targets[..., :-1].sum(2) > 1).any() and not labels.known.all()
+            assert known[b, row, col] == (not any(inside(crowd[k], row, col) for k in range(len(crowd))))
+    assert (labels.sum(3) > 1).any() and not known.all()
 
 
 def test_small_instances_are_somewhere_and_large_ones_not_where_they_hardly_are():
     boxes = torch.tensor([[15., 15, 17, 17], [0, 0, 31.9, 32], [3, 40, 3, 60]])  # on a corner; nearly two by two; empty
     true = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1, 2]))
-    targets = TokenLabels.of_samples([sample(true)], (4, 4), CLASSES, 16).targets[0].view(4, 4, -1)
-    assert targets[..., 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert targets[..., 1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert not targets[..., 2].any()
+    labels = in_patches([sample(true)], (4, 4), CLASSES)[0][0]
+    assert labels[..., 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert labels[..., 1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert not labels[..., 2].any()
     true.bboxes[1] += 1  # one pixel of sixteen reaches over
-    assert TokenLabels.of_samples([sample(true)], (4, 4), CLASSES, 16).targets[0, :, 1].sum() == 4
+    assert in_patches([sample(true)], (4, 4), CLASSES)[0][0, :, :, 1].sum() == 4
 
 
 def test_polygons_are_masks():
     polygon = [np.array([0., 0, 16, 0, 16, 32, 0, 32])]
     true = InstanceData(bboxes=torch.tensor([[0., 0, 32, 32]]), labels=torch.tensor([1]))
     true.masks = PolygonMasks([polygon], 32, 32)
-    targets = TokenLabels.of_samples([sample(true)], (2, 2), CLASSES).targets[0]
-    assert targets[:, 1].tolist() == [True, False, True, False]
+    assert in_patches([sample(true)], (2, 2), CLASSES)[0][0, :, :, 1].tolist() == [[True, False], [True, False]]
 
 
 def test_an_ignored_box_without_a_mask_beside_masks():
     rng = np.random.default_rng(1)
     crowd = InstanceData(bboxes=torch.tensor([[0., 0, 16, 16]]), labels=torch.tensor([0]))
-    labels = TokenLabels.of_samples([sample(instances((32, 32), 2, rng), crowd)], (2, 2), CLASSES)
-    assert labels.known[0].tolist() == [False, True, True, True]
+    known = in_patches([sample(instances((32, 32), 2, rng), crowd)], (2, 2), CLASSES)[1]
+    assert known[0].tolist() == [[False, True], [True, True]]
 
 
 def test_a_batch_is_its_pictures():
     rng = np.random.default_rng(2)
     samples = [sample(instances((32, 48), n, rng)) for n in (3, 1, 0)]
-    together = TokenLabels.of_samples(samples, (2, 3), CLASSES)
+    together = in_patches(samples, (2, 3), CLASSES)[0]
     for b, one in enumerate(samples):
-        assert torch.equal(TokenLabels.of_samples([one], (2, 3), CLASSES).targets[0], together.targets[b])
+        assert torch.equal(in_patches([one], (2, 3), CLASSES)[0][0], together[b])
+
+
+def test_what_pictures_show():
+    true = InstanceData(bboxes=torch.zeros(3, 4), labels=torch.tensor([2, 2, 0]))
+    crowd = InstanceData(bboxes=torch.zeros(1, 4), labels=torch.tensor([1]))
+    none = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    shown = in_images([sample(true), sample(true, crowd), sample(none), sample(none, none)], CLASSES)
+    assert shown.int().tolist() == [[1, 0, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+
+
+def test_heads_learn_what_their_queries_ask_for():
+    rng, bce = np.random.default_rng(3), torch.nn.functional.binary_cross_entropy_with_logits
+    samples = [sample(instances((32, 48), n, rng), instances((32, 48), m, rng)) for n, m in ((3, 0), (1, 1))]
+    criterion, logits = presence_criterion(samples, CLASSES, 16), torch.randn(2, 6, CLASSES)
+    wanted = bce(logits[:, 0], in_images(samples, CLASSES).float())
+    torch.testing.assert_close(criterion(Answer(logits[:, :1], (2, 3), 1)), wanted)
+    labels, known = (found.flatten(1, 2) for found in in_patches(samples, (2, 3), CLASSES))
+    assert not known.all()
+    torch.testing.assert_close(criterion(Answer(logits, (2, 3), 6)), bce(logits[known], labels[known].float()))
+    asked = torch.tensor([4, 1])
+    some = known[:, asked]
+    torch.testing.assert_close(criterion(Answer(logits[:, :2], (2, 3), 6, asked)),
+                               bce(logits[:, :2][some], labels[:, asked][some].float()))

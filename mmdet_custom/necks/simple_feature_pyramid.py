@@ -1,0 +1,58 @@
+"""The simple feature pyramid of ViTDet: every level is made of a plain ViT's last map
+("Exploring Plain Vision Transformer Backbones for Object Detection", Li et al., ECCV 2022, section 3).
+
+Shapes: B images, H x W grid of stride 16, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+MODELS.register_module("LN2d", module=LayerNorm2d)  # over the channels of each place, as in ViTDet's heads
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """Transposed convolutions make the strides 4 and 8 (half of the channels after each), pooling makes 32; a 1 x 1 and
+    a 3 x 3 convolution with norms follow on every level, and stride 64 is every other place of stride 32.
+
+    Args:
+        in_channels: C of the map.
+        out_channels: of every level.
+        norm_cfg: of the convolutions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 256, norm_cfg: dict | None = None) -> None:
+        super().__init__()
+        half, quarter = in_channels // 2, in_channels // 4
+        self.resize = nn.ModuleList([
+            nn.Sequential(nn.ConvTranspose2d(in_channels, half, 2, 2), LayerNorm2d(half), nn.GELU(),
+                          nn.ConvTranspose2d(half, quarter, 2, 2)),
+            nn.ConvTranspose2d(in_channels, half, 2, 2),
+            nn.Identity(),
+            nn.MaxPool2d(2, 2, ceil_mode=True),  # a grid of odd sides loses no place
+        ])
+        made = dict(norm_cfg=norm_cfg or dict(type="LN2d"), act_cfg=None, bias=False)
+        self.out = nn.ModuleList(
+            nn.Sequential(ConvModule(channels, out_channels, 1, **made),
+                          ConvModule(out_channels, out_channels, 3, padding=1, **made))
+            for channels in (quarter, half, in_channels, in_channels))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map (B, C, H, W) -> the strides 4, 8, 16, 32, 64.
+
+        Raises:
+            ValueError: several maps.
+        """
+        if len(maps) != 1:
+            raise ValueError(f"SimpleFeaturePyramid got {len(maps)} maps: it is made of the last one, so leave the "
+                             "backbone's out_indices out")
+        levels = [out(resize(maps[0])) for resize, out in zip(self.resize, self.out, strict=True)]
+        return [*levels, F.max_pool2d(levels[-1], 1, 2)]
