@@ -19,8 +19,8 @@ from token_pruning.auxiliary import Answer, Criterion, presence_labels
 
 
 def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: int) -> Criterion:
-    """Heads of one query learn which of the ``classes`` are in the picture, heads of one for each token which are in its
-    patch of ``patch`` pixels. Labels are made once for all heads."""
+    """Heads of one query learn which of the ``classes`` are in the picture, heads of one for each token which are in
+    its patch of ``patch`` pixels. Labels are made once for all heads."""
     @cache
     def criterion_of(grid: tuple[int, int] | None) -> Criterion:
         return presence_labels(in_images(samples, classes)) if grid is None else \
@@ -44,9 +44,9 @@ def in_patches(samples: Sequence[DetDataSample], grid: tuple[int, int], classes:
                share: float = 0.1) -> tuple[Tensor, Tensor]:
     """Labels of a batch whose pictures, padded at the bottom and right, are covered by ``grid``.
 
-    An instance is in a patch if at least ``share`` of the patch belongs to it, or of the instance to the patch: a large
-    one is not in patches that it hardly touches, a small one is not lost. What belongs to an instance is its mask where
-    there are masks, else its box. Several classes may be in one patch; padding shows none.
+    An instance is in a patch if at least ``share`` of the patch belongs to it, or of the instance to the patch: a
+    large one is not in patches that it hardly touches, a small one is not lost. What belongs to an instance is its
+    mask where there are masks, else its box. Several classes may be in one patch; padding shows none.
 
     Returns:
         (B, H, W, K) bool, which classes are in each patch; (B, H, W) bool, False where an ignored region (a crowd) is,

@@ -1,5 +1,5 @@
-# ViTDet: Cascade Mask R-CNN on a plain ViT of size B with global attention, and a pyramid made of its last map. LayerNorm
-# over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear layer.
+# ViTDet: Cascade Mask R-CNN on a plain ViT of size B with global attention, and a pyramid made of its last map.
+# LayerNorm over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear layer.
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 
 _norm = dict(type='LN2d')

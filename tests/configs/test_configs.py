@@ -81,7 +81,8 @@ def test_there_are_configs():
     assert {f"mask_rcnn/{name}.py" for name in [*published, "cropr-adapter-t", "cropr-adapter-s"]} <= names
     pyramids = ["vit-b", "vit-b-window", "vit-b-cropr", "eva02-l", "eva02-l-cropr"]
     assert {f"cropr/coco/{name}_cascade-mask-rcnn_coco-1024.py" for name in pyramids} <= names
-    assert {path.relative_to(ROOT / "configs").as_posix() for path in DETECTION} > {n for n in names if "coco-1024" in n}
+    tested = {path.relative_to(ROOT / "configs").as_posix() for path in DETECTION}
+    assert {name for name in names if "coco-1024" in name} < tested
 
 
 def weights(path):
