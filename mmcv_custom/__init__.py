@@ -4,7 +4,7 @@ from .checkpoint import LoadReport, load_into, read_checkpoint
 from .cost import CostHook
 from .curriculum import PruningCurriculumHook
 from .errors import CheckpointError, ConfigError, DataError, UserError
-from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
+from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, WholeStepsHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .plain_vit import PlainViTBackbone
 from .runner import PruningRunner, latest_checkpoint
@@ -26,6 +26,7 @@ __all__ = [
     "ReduceLogsHook",
     "SeedByIterHook",
     "UserError",
+    "WholeStepsHook",
     "latest_checkpoint",
     "load_into",
     "read_checkpoint",

@@ -10,7 +10,7 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from tqdm import tqdm
 
 from .acceleration import accelerate
@@ -59,6 +59,18 @@ class SeedByIterHook(Hook):
     def _seed(self, runner, moment):
         words = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank(), moment]).generate_state(1)
         _seed_all(int(words[0]))
+
+
+@HOOKS.register_module()
+class WholeStepsHook(Hook):
+    """With accumulated gradients no step takes batches of two epochs: the last of an epoch takes what is left of it,
+    every batch with its weight. MMEngine counts through the epochs, so that those of a curriculum would mix, and a
+    resumed run would lose the batches of the step that was open. Trainings counted in iterations stay MMEngine's.
+    """
+
+    def before_train_epoch(self, runner):
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
 
 
 @HOOKS.register_module()

@@ -33,7 +33,7 @@ def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: in
 
 @torch.no_grad()
 def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
-    """(B, K) bool: which classes occur in each picture. A crowd, which is ignored otherwise, shows its class as well."""
+    """(B, K) bool: which classes occur in each picture. A crowd, ignored otherwise, shows its class, too."""
     shown = [torch.cat([sample.gt_instances.labels, _ignored(sample).get("labels", sample.gt_instances.labels[:0])])
              for sample in samples]
     return torch.stack([torch.bincount(labels, minlength=classes) > 0 for labels in shown])

@@ -30,12 +30,12 @@ class Data(torch.utils.data.Dataset):
         return dict(inputs=torch.full((4,), float(i)))
 
 
-def runner(work_dir, epochs=4, hooks=(), **options):
+def runner(work_dir, epochs=4, hooks=(), accumulate=1, **options):
     return PruningRunner(
         model=Toy(), work_dir=str(work_dir), train_dataloader=dict(
             dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=epochs), optim_wrapper=dict(
-            optimizer=dict(type="AdamW", lr=0.01)), default_hooks=dict(checkpoint=dict(
+            optimizer=dict(type="AdamW", lr=0.01), accumulative_counts=accumulate), default_hooks=dict(checkpoint=dict(
                 type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None),
         param_scheduler=[dict(type="MultiStepLR", by_epoch=True, milestones=[2])],
         custom_hooks=[SeedByIterHook(), *hooks], randomness=dict(seed=0), experiment_name=str(os.urandom(4).hex()),
@@ -50,23 +50,39 @@ class Kill(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-test_runner.runner(sys.argv[1], hooks=[Kill()]).train()
+test_runner.runner(sys.argv[1], hooks=[Kill()], accumulate=int(sys.argv[2])).train()
 """
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    whole = runner(tmp_path / "whole")
+@pytest.mark.parametrize("accumulate", [1, 2])  # an epoch has three batches
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, accumulate):
+    whole = runner(tmp_path / "whole", accumulate=accumulate)
     whole.train()
     paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cut")], capture_output=True,
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(accumulate)], capture_output=True,
                             env=dict(os.environ, PYTHONPATH=paths))
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert latest_checkpoint(tmp_path / "cut").endswith("epoch_2.pth")
-    again = runner(tmp_path / "cut", resume=True)
+    again = runner(tmp_path / "cut", resume=True, accumulate=accumulate)
     again.train()
     assert again.epoch == 4
     for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_no_step_takes_batches_of_two_epochs(tmp_path, monkeypatch):
+    found, scales = runner(tmp_path, epochs=2, accumulate=2), []
+    wrapper = found.build_optim_wrapper(found.optim_wrapper)
+    step, scale = wrapper.step, wrapper.scale_loss
+
+    def scaled(loss):
+        scales.append(float(scale(loss) / loss))
+        return scale(loss)
+    monkeypatch.setattr(wrapper, "scale_loss", scaled)
+    monkeypatch.setattr(wrapper, "step", lambda **kwargs: scales.append("step") or step(**kwargs))
+    found.optim_wrapper = wrapper
+    found.train()
+    assert scales == [0.5, 0.5, "step", 1.0, "step"] * 2
 
 
 def test_failure_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
