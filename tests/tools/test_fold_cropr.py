@@ -47,6 +47,14 @@ def test_a_smaller_file_with_the_same_predictions(tmp_path, monkeypatch, capsys)
         fold(monkeypatch, config, weights, out)
 
 
+@pytest.mark.parametrize("name", ["digits_cropr-pyramid-nano", "baselines/digits_cropr-adapter-nano"])
+def test_detectors(name, tmp_path, monkeypatch, capsys):
+    config, weights = ROOT / f"configs/quickstart/{name}.py", tmp_path / "trained.pth"
+    torch.save(dict(state_dict=build_model(Config.fromfile(config), None).state_dict()), weights)
+    fold(monkeypatch, config, weights, tmp_path / "folded.pth")
+    assert "outputs equal; use it with" in capsys.readouterr().out
+
+
 def test_what_has_nothing_to_fold_is_one_sentence(tmp_path, monkeypatch):
     for reducer in (dict(type="ToMe"), dict(type="Cropr", folded=True)):
         config, weights = trained(tmp_path, reducer)

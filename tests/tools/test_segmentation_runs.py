@@ -6,12 +6,14 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -102,6 +104,13 @@ def test_cropr_trains_by_its_curriculum_and_predicts_the_same_when_folded(projec
     logged = [line for line in scalars(weights.parent) if "loss_aux.3" in line]
     assert [line["keep_ratio.3"] for line in logged] == pytest.approx([1, 0.1, 0.1], abs=1e-3)
     assert all(line[f"loss_aux.{site}"] > 0 for line in logged for site in range(4))
+    (project / "resumed").mkdir()
+    shutil.copy(weights.with_name("epoch_1.pth"), project / "resumed")
+    well("train.py", config, "--work-dir", "resumed", "--resume", "--cfg-options", *SMALL, "train_cfg.max_epochs=3",
+         cwd=project)
+    whole, resumed = (torch.load(folder / "epoch_3.pth", weights_only=False)["state_dict"]
+                      for folder in (weights.parent, project / "resumed"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     said = well("model_converters/fold_cropr.py", config, weights, "folded.pth", cwd=project)
     assert "outputs equal" in said
     slide = ["model.test_cfg.mode=slide", "model.test_cfg.crop_size=(160,160)", "model.test_cfg.stride=(107,107)"]

@@ -45,16 +45,18 @@ def logged(work_dir):
     return [line for line in lines if "loss" in line]
 
 
-def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project):
-    config = QUICKSTART / "digits_vit-adapter-nano.py"
-    run(sys.executable, ROOT / "tools/train.py", config, "--work-dir", "one", *options(2), cwd=project)
-    said = run("sh", ROOT / "dist_train.sh", config, 2, "--work-dir", "two",
+@pytest.mark.parametrize("name", ["digits_vit-adapter-nano", "baselines/digits_cropr-adapter-nano"])
+def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project, name):
+    config = QUICKSTART / f"{name}.py"
+    run(sys.executable, ROOT / "tools/train.py", config, "--work-dir", f"one/{name}", *options(2), cwd=project)
+    said = run("sh", ROOT / "dist_train.sh", config, 2, "--work-dir", f"two/{name}",
                *options(2, "train_dataloader.batch_size=4"), cwd=project)
     assert "total batch" not in said
-    one, two = logged(project / "one"), logged(project / "two")
+    one, two = logged(project / "one" / name), logged(project / "two" / name)
     assert len(one) == len(two) == 6
     names = [name for name in one[0] if "loss" in name]
     assert {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"} <= set(names)
+    assert ("loss_aux.3" in names) == ("cropr" in name)
     for a, b in zip(one, two, strict=True):
         for name in names:
             # Sums in another order. After a few steps of training their rounding may flip a proposal's match, which
