@@ -2,7 +2,7 @@
 # LayerNorm over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear layer.
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 
-_norm = dict(type='LN2d')
+_norm = dict(type='LN2d', eps=1e-6)
 _box_head = dict(
     type='Shared4Conv1FCBBoxHead',
     in_channels=256,

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
+from mmengine import registry
 from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-MODELS.register_module("LN2d", module=LayerNorm2d)  # over the channels of each place, as in ViTDet's heads
+# Over the channels of each place, as in ViTDet's heads; where every toolbox finds it.
+registry.MODELS.register_module("LN2d", module=LayerNorm2d)
 
 
 @MODELS.register_module()
@@ -39,7 +41,7 @@ class SimpleFeaturePyramid(BaseModule):
             nn.Identity(),
             nn.MaxPool2d(2, 2, ceil_mode=True),  # a grid of odd sides loses no place
         ])
-        made = dict(norm_cfg=norm_cfg or dict(type="LN2d"), act_cfg=None, bias=False)
+        made = dict(norm_cfg=norm_cfg or dict(type="LN2d", eps=1e-6), act_cfg=None, bias=False)
         self.out = nn.ModuleList(
             nn.Sequential(ConvModule(channels, out_channels, 1, **made),
                           ConvModule(out_channels, out_channels, 3, padding=1, **made))
