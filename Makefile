@@ -30,12 +30,6 @@ READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT) oper
 # This checkout's code comes first even if another checkout that shares VENV was set up meanwhile.
 # Waiting threads sleep: spinning ones make training ten times slower as soon as another program wants a core.
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
-# What gpu-check times: the dense and the pruned published detector of size S, and DeiT-S with every method.
-PAIR := configs/mask_rcnn/vit-adapter-s-3x.py configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py
-DEITS := $(patsubst %,configs/deit/%.py,deit-s ppt_deit-s_r50 ablations/ppt_deit-s_r50_prune ablations/ppt_deit-s_r50_pool \
-	tome_deit-s_r13 evit_deit-s evit_deit-s_no-fuse evovit_deit-s dynamicvit_deit-s svit_deit-s random_deit-s)
-# The dense and the pruned published segmentor; thresholds that remove a share of the FLOPs are looked for on the machine.
-SEGVIT := configs/segvit/vit-b
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
@@ -72,30 +66,7 @@ gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests ma
 	@MSDA_BUILD=cuda $(PY) ops/build.py --again || $(call die,the operators could not be compiled; the sentence above says why.)
 	@$(RUN) -m pytest -m cuda tests $(ARGS) || { status=$$?; \
 		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
-	@$(RUN) -m ops.bench --device cuda --json work_dirs/gpu-check/deformable_attention_cuda.json
-	@$(RUN) -m ops.bench --device cuda --batch 8 --json work_dirs/gpu-check/deformable_attention_cuda_batch8.json
-	@for batch in 1 8; do for way in eager compile cuda-graph; do for part in backbone net; do \
-		option=$$([ $$way = eager ] || echo --$$way); \
-		$(RUN) speed_test.py --device cuda --precision bf16 --fuse-conv-bn --channels-last $$option --batch $$batch \
-			--part $$part --models $(PAIR) --json work_dirs/gpu-check/speed_s_$${part}_$${way}_batch$$batch.json || exit; \
-	done; done; done
-	@for batch in 1 32 256; do for way in eager compile cuda-graph; do \
-		option=$$([ $$way = eager ] || echo --$$way); models="$(DEITS)"; \
-		[ $$way != eager ] || models="$$models configs/deit/ats_deit-s.py"; \
-		$(RUN) speed_test.py --device cuda --precision fp16 $$option --batch $$batch --shape 224 224 --part backbone \
-			--models $$models --json work_dirs/gpu-check/speed_deit-s_$${way}_batch$$batch.json || exit; \
-	done; done
-
-	@for share in 0.8 0.65; do leaf=work_dirs/gpu-check/vit-b-dtop_$$share.py; \
-		$(RUN) tools/analysis_tools/calibrate.py $(SEGVIT)-dtop_segvit_ade20k-512.py --part net --flops-ratio $$share \
-			--device cuda --force --out $$leaf || exit; \
-		for batch in 1 8; do \
-			$(RUN) speed_test.py --device cuda --precision bf16 --batch $$batch --models $(SEGVIT)_segvit_ade20k-512.py $$leaf \
-				--json work_dirs/gpu-check/speed_segvit-b_$${share}_batch$$batch.json || exit; \
-		done; \
-		$(RUN) tools/analysis_tools/bench_decision.py $$leaf --device cuda --batch 1 8 \
-			--json work_dirs/gpu-check/decision_segvit-b_$$share.json || exit; \
-	done
+	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/gpu_check.sh
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache

@@ -162,3 +162,17 @@ def test_two_processes_train_and_test_on_cpu(project):
 def test_tools_end_on_mistakes_without_a_traceback(project, tool, arguments, message):
     code, out = run(sys.executable, ROOT / "tools" / f"{tool}.py", *arguments, cwd=project)
     assert code == 2 and message in out and "Traceback" not in out, out
+
+
+def test_gpu_check_names_tools_and_configs_that_exist(tmp_path):
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run([SH, str(ROOT / "tools/gpu_check.sh")], capture_output=True, text=True,
+                          env=dict(os.environ, PYTHON=str(tmp_path / "python")))
+    assert done.returncode == 0, done.stderr
+    commands = [line.split() for line in done.stdout.splitlines()]
+    written = [words[words.index("--json") + 1] for words in commands if "--json" in words]
+    assert len(written) > 30 and len({*written}) == len(written)
+    named = {word for words in commands for word in words if word.endswith(".py")}
+    assert all((ROOT / word).is_file() for word in named if not word.startswith("work_dirs/"))
+    assert {"speed_test.py", "configs/cropr/ade20k/vit-l-cropr_linear_ade20k-512_64e.py"} <= named
