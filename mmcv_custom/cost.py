@@ -6,7 +6,6 @@ Shapes: B images, h x w pixels, L blocks.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from .speed.counting import Count, count
+from .speed.timing import now
 from .wrappers import inside
 
 REPEATS = 5  # of the last batch, where there are too few to time
@@ -90,17 +90,12 @@ class Meter:
                         model.register_forward_hook(self._after, with_kwargs=True)]
 
     def _before(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._start = self._now()
+        self._start = now(self.device)
 
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
-        self.seconds += self._now() - self._start
+        self.seconds += now(self.device) - self._start
         # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
         self.calls.append((kwargs["inputs"], _fresh(kwargs["data_samples"])))
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     def close_batch(self, pictures: int) -> None:
         """A batch has been predicted. Its pictures are counted one by one, until there are ``pictures`` of all."""
