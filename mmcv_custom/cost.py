@@ -6,7 +6,6 @@ Shapes: B images, h x w pixels, L blocks.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,6 +17,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from .speed.counting import Count, count
+from .speed.timing import now
+from .wrappers import inside
 
 REPEATS = 5  # of the last batch, where there are too few to time
 
@@ -50,9 +51,7 @@ class CostHook(Hook):
         self._begin(runner, "test_loop")
 
     def _begin(self, runner, loop: str) -> None:
-        model = runner.model
-        while not hasattr(model, "backbone"):  # wrappers: distributed, test-time augmentation
-            model = model.module
+        model = inside(runner.model)
         half = getattr(getattr(runner, loop, None), "fp16", False)
         self.meter = Meter(model, half) if hasattr(model.backbone, "execution") else None
 
@@ -91,17 +90,12 @@ class Meter:
                         model.register_forward_hook(self._after, with_kwargs=True)]
 
     def _before(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._start = self._now()
+        self._start = now(self.device)
 
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
-        self.seconds += self._now() - self._start
+        self.seconds += now(self.device) - self._start
         # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
-        self.calls.append((kwargs["inputs"], [type(s)(metainfo=s.metainfo) for s in kwargs["data_samples"]]))
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        self.calls.append((kwargs["inputs"], _fresh(kwargs["data_samples"])))
 
     def close_batch(self, pictures: int) -> None:
         """A batch has been predicted. Its pictures are counted one by one, until there are ``pictures`` of all."""
@@ -114,30 +108,30 @@ class Meter:
             self.calls, self.seconds = [], 0.0
 
     def _count(self, image: Tensor, samples: Sequence[BaseDataElement]) -> Count:
-        """As the backbone's class says: one that is compiled or replayed shows neither operators nor tokens. The
-        samples are new ones, because predictions are written into them."""
+        """As the backbone's class says: one that is compiled or replayed shows neither operators nor tokens."""
         backbone = self.model.backbone
         execution, forward = backbone.execution, backbone.__dict__.pop("forward", None)
         backbone.execution = "exact"
-        samples = [type(sample)(metainfo=sample.metainfo) for sample in samples]
         try:
-            with autocast(enabled=self.half):
-                return count(partial(self.model, inputs=image, data_samples=samples, mode="predict"), self.model)
+            return count(partial(self._predict, image, samples), self.model)
         finally:
             backbone.execution = execution
             if forward is not None:
                 backbone.forward = forward
 
+    def _predict(self, images: Tensor, samples: Sequence[BaseDataElement]) -> None:
+        """A call once more; the predictions are lost."""
+        with torch.no_grad(), autocast(enabled=self.half):
+            self.model(inputs=images, data_samples=_fresh(samples), mode="predict")
+
     def close(self, skip: int) -> dict[str, float | list[float]]:
         """The fields that ``CostHook`` names, without "cost/"."""
         timed = self._timed(skip)
         if not timed:
-            with torch.no_grad(), autocast(enabled=self.half):
-                for _ in range(REPEATS):
-                    again = [(images, [type(s)(metainfo=s.metainfo) for s in samples]) for images, samples in self.last]
-                    for images, samples in again:
-                        self.model(inputs=images, data_samples=samples, mode="predict")
-                    self.close_batch(0)
+            for _ in range(REPEATS):
+                for images, samples in self.last:
+                    self._predict(images, samples)
+                self.close_batch(0)
             timed = self._timed(len(self.times) - REPEATS)
         for handle in self.handles:
             handle.remove()
@@ -156,3 +150,8 @@ class Meter:
                 timed.append((shapes[0][0], seconds))
             seen.add(shapes)
         return timed
+
+
+def _fresh(samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
+    """What is known of the pictures, without what predictions have written into the samples."""
+    return [type(sample)(metainfo=sample.metainfo) for sample in samples]

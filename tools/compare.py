@@ -8,7 +8,7 @@ CHECKPOINT may be ``random``: the path, the operations and the time are real the
 import argparse
 import json
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +18,12 @@ from mmengine.registry import DATASETS
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model, run
-from mmcv_custom.steps import call
+from mmcv_custom.speed.timing import milliseconds
+from mmcv_custom.steps import ROOT, call
 from ops.results import row, write_json
 from token_pruning import Trace, count_flops
 from token_pruning.methods.svit import MODES
 
-ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 3
 
 
@@ -60,8 +60,8 @@ def measure(models, dataset, number):
         for batch in batches:
             for name, model in models.items():
                 inputs = model.data_preprocessor(batch, False)["inputs"]
-                found[name]["ms"].append(_ms(model.test_step, batch))
-                found[name]["ms_backbone"].append(_ms(model.backbone, inputs))
+                found[name]["ms"] += milliseconds(partial(model.test_step, batch), inputs.device)
+                found[name]["ms_backbone"] += milliseconds(partial(model.backbone, inputs), inputs.device)
                 with Trace() as trace, count_flops() as flops:
                     model.test_step(batch)
                 found[name]["gflops"].append(flops.gflops)
@@ -70,16 +70,6 @@ def measure(models, dataset, number):
                        gflops=statistics.mean(f["gflops"]), gflops_std=statistics.pstdev(f["gflops"]),
                        keep_by_block=torch.stack(f["keep"]).mean(0).tolist(), pictures=len(batches))
             for name, f in found.items()}
-
-
-def _ms(function, argument):
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    function(argument)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start)
 
 
 def result_row(name, model, scores, measured, **circumstances):

@@ -20,10 +20,4 @@ train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
-custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook'),
-    dict(type='EMAFromWeightsHook', momentum=4e-5),
-]
+custom_hooks = _base_.custom_hooks + [dict(type='EMAFromWeightsHook', momentum=4e-5)]

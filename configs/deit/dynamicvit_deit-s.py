@@ -13,6 +13,4 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-5), paramwise_cfg=dict(custom_keys={'backbone.reducer': dict(lr_mult=100.0)}))
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True)]
 # No average: it would still hold a fifth of the fresh predictors.
-custom_hooks = [
-    dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook'), dict(type='CostHook')
-]
+custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'EMAFromWeightsHook']

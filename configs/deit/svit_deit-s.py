@@ -16,6 +16,4 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-6))
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, convert_to_iter_based=True)]
 # No average: it would still hold a fifth of the fresh selectors.
-custom_hooks = [
-    dict(type='SeedByIterHook'), dict(type='ReduceLogsHook'), dict(type='ProgressBarHook'), dict(type='CostHook')
-]
+custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'EMAFromWeightsHook']

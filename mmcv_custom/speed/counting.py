@@ -72,6 +72,19 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
 
 
 @contextmanager
+def wrapped_moments(reducer: Reducer | None, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """In the body, every moment of the reducer is ``wrap(moment)``."""
+    moments = MOMENTS if reducer is not None else ()
+    for name in moments:
+        setattr(reducer, name, wrap(getattr(reducer, name)))
+    try:
+        yield
+    finally:
+        for name in moments:
+            delattr(reducer, name)
+
+
+@contextmanager
 def _metered(reducer: Reducer | None, counter: FlopCounterMode) -> Iterator[list[int]]:
     """The operations of every call of one of the reducer's moments in the body, its modules included."""
     found: list[int] = []
@@ -84,14 +97,8 @@ def _metered(reducer: Reducer | None, counter: FlopCounterMode) -> Iterator[list
             return result
         return run
 
-    moments = MOMENTS if reducer is not None else ()
-    for name in moments:
-        setattr(reducer, name, metered(getattr(reducer, name)))
-    try:
+    with wrapped_moments(reducer, metered):
         yield found
-    finally:
-        for name in moments:
-            delattr(reducer, name)
 
 
 def _outermost(by_module: dict[str, int], root: str) -> dict[str, int]:

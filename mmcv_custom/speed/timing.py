@@ -5,9 +5,39 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import torch
 from torch import nn
+
+
+def now(device: torch.device) -> float:
+    """Seconds, as soon as the device is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Clock:
+    """Seconds inside the calls it watches, those inside the calls it is told to leave out taken off."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds, self.depth = device, 0.0, 0
+
+    def watch(self, call: Callable, sign: int = 1) -> Callable:
+        """``call`` on the clock, or with ``sign`` -1 off it."""
+        @wraps(call)
+        def timed(*args, **kwargs):
+            outer = self.depth == 0 or sign < 0  # a call within a call is counted once
+            self.depth += sign > 0
+            start = now(self.device)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.depth -= sign > 0
+                if outer:
+                    self.seconds += sign * (now(self.device) - start)
+        return timed
 
 
 class Laps:
@@ -41,13 +71,11 @@ class Laps:
 
 def milliseconds(step: Callable[[], object], device: torch.device, laps: Laps | None = None) -> list[float]:
     """Of one call with the device idle at both ends; with ``laps``, also its three parts."""
-    _synchronize(device)
+    start = now(device)
     if laps:
         laps.start()
-    start = time.perf_counter()
     step()
-    _synchronize(device)
-    total = 1e3 * (time.perf_counter() - start)
+    total = 1e3 * (now(device) - start)
     return [total, *laps.split(total)] if laps else [total]
 
 
@@ -78,8 +106,3 @@ def speedup(other: Sequence[float], own: Sequence[float], name: str) -> dict[str
     """How many times faster than another model: the ratios of neighbouring measurements, median and quartiles."""
     ratios = [a / b for a, b in zip(other, own, strict=True)]
     return {f"speedup_vs_{name}": statistics.median(ratios), f"speedup_vs_{name}_quartiles": quartiles(ratios)}
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import accuracy
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+
+from .pixels import predicted_size, to_pixels
 
 
 @MODELS.register_module()
@@ -42,8 +42,7 @@ class LinearHead(BaseDecodeHead):
 
     def to_pixels(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """(B, K, H, W) -> (B, K, h, w)."""
-        covered = [side * self.patch_size for side in logits.shape[-2:]]
-        return F.interpolate(logits, covered, mode="bilinear")[..., :size[0], :size[1]]
+        return to_pixels(logits, [side * self.patch_size for side in logits.shape[-2:]], size)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
@@ -52,6 +51,4 @@ class LinearHead(BaseDecodeHead):
         return {self.loss_decode.loss_name: loss, "acc_seg": accuracy(pixels, labels, ignore_index=self.ignore_index)}
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        meta = batch_img_metas[0]
-        window = isinstance(meta["img_shape"], torch.Size)  # that mmseg slides over the picture
-        return self.to_pixels(seg_logits, meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])[:2])
+        return self.to_pixels(seg_logits, predicted_size(batch_img_metas))

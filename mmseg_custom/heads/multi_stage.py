@@ -21,6 +21,7 @@ from token_pruning.vit import init_linear
 
 from ..losses import Targets
 from .decoder import Decoder, Rows
+from .pixels import predicted_size, resize
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class MultiStageHead(BaseDecodeHead):
         for decoder, x, grid in stages:
             queries, masks = decoder(queries, x.flatten(0, 1), _rows(x))
             masks = _on_grid(masks, x, grid)
-            total = masks if total is None else masks + _resize(total, grid)
+            total = masks if total is None else masks + resize(total, grid)
             found.append(Masks(self.class_embed(queries).float(), total.float()))
         return found
 
@@ -94,7 +95,7 @@ class MultiStageHead(BaseDecodeHead):
 
     def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
         """(B, K, h, w): the masks are upsampled before the sigmoid."""
-        return found.class_logits.softmax(2)[..., 0, None, None] * _resize(found.masks, size).sigmoid()
+        return found.class_logits.softmax(2)[..., 0, None, None] * resize(found.masks, size).sigmoid()
 
     def loss_by_feat(self, seg_logits: list[Masks], batch_data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         """Losses of the last, under their names, and of the earlier ones, as ``loss_ce_0`` and so on."""
@@ -108,11 +109,7 @@ class MultiStageHead(BaseDecodeHead):
         return losses
 
     def predict_by_feat(self, seg_logits: list[Masks], batch_img_metas: list[dict]) -> Tensor:
-        """(B, K, h, w) scores of the picture that the metas describe, or of the window that slides over it."""
-        meta = batch_img_metas[0]
-        window = isinstance(meta["img_shape"], torch.Size)  # so mmseg's sliding marks it
-        size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
-        return self.scores(seg_logits[-1], tuple(size[:2]))
+        return self.scores(seg_logits[-1], predicted_size(batch_img_metas))
 
 
 @MODELS.register_module()
@@ -130,7 +127,7 @@ class ATMHead(MultiStageHead):
 
     def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
         classes = found.class_logits.softmax(2)[..., :-1]
-        return torch.einsum("bqk,bqhw->bkhw", classes, _resize(found.masks, size).sigmoid())
+        return torch.einsum("bqk,bqhw->bkhw", classes, resize(found.masks, size).sigmoid())
 
 
 @MODELS.register_module()
@@ -159,7 +156,3 @@ def _rows(x: Tensor) -> Rows:
 def _on_grid(masks: Tensor, x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Packed (B * N, K) to (B, K, H, W)."""
     return masks.unflatten(0, x.shape[:2]).transpose(1, 2).unflatten(2, grid)
-
-
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return maps if tuple(maps.shape[2:]) == tuple(size) else F.interpolate(maps, size, mode="bilinear")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from token_pruning import TokenSet
+
+from .pixels import resize, to_pixels
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,7 @@ class View:
 
     def to_pixels(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Maps (., ., H, W) resampled to the picture's pixels, then to another ``size`` if that is asked for."""
-        size = self.size if size is None else tuple(size)
-        if not len(maps):  # which torch does not resample
-            return maps.new_zeros(0, maps.shape[1], *size)
-        # With classes last in memory, as tokens have them, torch would copy the large maps: a tenth of SegViT-B's time.
-        maps = F.interpolate(maps.contiguous(), self.covers, mode="bilinear")[..., :self.size[0], :self.size[1]]
-        return maps if size == self.size else F.interpolate(maps, size, mode="bilinear")
+        return resize(to_pixels(maps, self.covers, self.size), self.size if size is None else size)
 
 
 def join(canvas: Tensor | None, tokens: TokenSet, values: Tensor) -> Tensor:

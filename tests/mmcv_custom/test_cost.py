@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+from mmengine.model import BaseTTAModel
 from mmengine.structures import BaseDataElement
 from torch import nn
 
@@ -37,6 +38,16 @@ class Model(nn.Module):
             assert "pred" not in sample, "a prediction was overwritten"
             sample.pred = scores
         return data_samples
+
+    def test_step(self, data):
+        return self(**data, mode="predict")
+
+
+class Views(BaseTTAModel):
+    """Test-time augmentation, which is a wrapper, too."""
+
+    def merge_preds(self, data_samples_list):
+        raise NotImplementedError
 
 
 def evaluate(backbone, batches, hook, views=1, wrap=lambda model: model):
@@ -119,7 +130,7 @@ def test_several_views_of_a_picture_are_counted_together_through_any_wrapper():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
     once, _ = evaluate(model, [1, 1], CostHook(counted=1))
     twice, _ = evaluate(model, [1, 1], CostHook(counted=1), views=2,
-                        wrap=lambda model: SimpleNamespace(module=SimpleNamespace(module=model)))
+                        wrap=lambda model: nn.DataParallel(Views(model)))
     other = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(100))
     with torch.no_grad(), token_pruning.count_flops() as flops:
         model(other)

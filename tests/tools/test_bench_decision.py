@@ -1,6 +1,5 @@
 """What bench_decision.py counts as deciding."""
 
-import importlib.util
 import json
 import sys
 import time
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 SEGVIT = ROOT / "configs/segvit"
@@ -15,10 +15,7 @@ SEGVIT = ROOT / "configs/segvit"
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location("bench_decision", ROOT / "tools/analysis_tools/bench_decision.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/analysis_tools/bench_decision.py")
 
 
 def test_moments_count_once_and_heads_that_are_asked_not_at_all(tool, monkeypatch):

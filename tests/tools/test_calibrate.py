@@ -1,6 +1,5 @@
 """calibrate.py on tiny models: what it writes costs what it says, for every method; how the search ends otherwise."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from scripts import load_script
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
@@ -46,16 +46,9 @@ CASES = dict(
 FIELDS = dict(gflops="gflops", gmacs="gmacs", flops_ratio="flops_ratio", keep_ratio="keep_ratio")
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("calibrate", ROOT / "tools/analysis_tools/calibrate.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 def calibrate(monkeypatch, *options):
     monkeypatch.setattr(sys, "argv", ["calibrate.py", *map(str, options), "--device", "cpu"])
-    run(load_tool().main)
+    run(load_script("tools/analysis_tools/calibrate.py").main)
 
 
 @pytest.fixture

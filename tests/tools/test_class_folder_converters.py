@@ -1,6 +1,5 @@
 """The converters that make one folder of pictures per class."""
 
-import importlib.util
 import io
 import subprocess
 import sys
@@ -11,16 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scripts import load_script
 
 SCRIPTS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters'
 
 
 def load(name):
-    """A script as a module under a name that hides nothing."""
-    spec = importlib.util.spec_from_file_location(f'_script_{name}', SCRIPTS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPTS / f'{name}.py')
 
 
 cifar10, digits = load('cifar10'), load('digits')

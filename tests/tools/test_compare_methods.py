@@ -1,21 +1,18 @@
 """What compare_methods.py makes of evaluations; the trainings themselves are those of tools/train.py."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location("compare_methods", ROOT / "tools/analysis_tools/compare_methods.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/analysis_tools/compare_methods.py")
 
 
 DIGITS = ROOT / "configs/deit/digits"
@@ -117,6 +114,16 @@ def test_configs_of_one_method_keep_their_files_names(tool):
     ppt = [str(ROOT / f"configs/deit/{name}.py") for name in ("ppt_deit-s_r50", "ablations/ppt_deit-s_r50_pool",
                                                               "tome_deit-s_r13")]
     assert list(tool.labels(ppt).values()) == ["ppt_deit-s_r50", "ppt_deit-s_r50_pool", "ToMe"]
+
+
+def test_options_that_make_another_method_are_in_its_name(tool, tmp_path):
+    camvid = ROOT / "configs/cropr/camvid"
+    cropr = [str(camvid / f"vit-nano-cropr{name}_linear_camvid-352.py") for name in ("", "_no-fusion", "_random")]
+    inverted = tmp_path / "inverted.py"
+    inverted.write_text(f"_base_ = {cropr[0]!r}\nmodel = dict(backbone=dict(reducer=dict(ranking='inverted')))\n")
+    evit = [str(ROOT / f"configs/deit/evit_deit-s{name}.py") for name in ("", "_no-fuse")]
+    assert list(tool.labels([*cropr, str(inverted), *evit]).values()) == [
+        "Cropr", "Cropr without fusion", "Cropr, random ranking", "Cropr, inverted", "EViT", "EViT without fusion"]
 
 
 def test_two_configs_of_one_name_are_one_sentence(tmp_path, tool, monkeypatch):

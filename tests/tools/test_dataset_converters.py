@@ -1,6 +1,5 @@
 """The data set converters and the checker, on a handful of small pictures that the tests make themselves."""
 import hashlib
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,18 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from scripts import load_script
 
 SCRIPTS = Path(__file__).parents[2] / 'tools' / 'dataset_converters'
 ARGUMENTS = dict(train=5, val=3, size=128)
 
 
 def load(name):
-    """A script of tools/ as a module; tools/ is no package."""
-    spec = importlib.util.spec_from_file_location(f'_script_{name}', SCRIPTS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPTS / f'{name}.py')
 
 
 digit_scenes, pennfudan, check_coco, camvid = map(load, ('digit_scenes', 'pennfudan', 'check_coco', 'camvid'))

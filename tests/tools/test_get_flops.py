@@ -1,6 +1,5 @@
 """The counting tool: its parts add up, the blocks obey the closed formula, and a wrong count is said."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 from mmcv_custom.launch import run
 from mmcv_custom.speed import Case, Setting, Subject, counting
@@ -99,9 +99,7 @@ def _forward(vit, image):
 
 
 def run_here(monkeypatch, *options):
-    spec = importlib.util.spec_from_file_location("get_flops", ROOT / TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script(TOOL)
     monkeypatch.setattr(sys, "argv", ["get_flops.py", PRUNED, "--device", "cpu", *options])
     monkeypatch.chdir(ROOT)
     run(tool.main)

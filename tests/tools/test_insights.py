@@ -1,6 +1,5 @@
 """The comparison of the paper's insights: the whole tool on two pictures, and what it says about given rows."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from scripts import load_script
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import build_model
@@ -18,10 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("insights", ROOT / "tools/analysis_tools/insights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/analysis_tools/insights.py")
 
 
 def made_up(seed, **box_ap):

@@ -1,7 +1,6 @@
 """Label maps of COCO-Stuff-10k, Pascal-Context and the digit scenes in the layout of the configs, and the checker of
 label maps, on made-up sets of a few small pictures."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from mmengine.config import Config
 from mmseg.datasets import COCOStuffDataset, PascalContextDataset59
 from PIL import Image
 from scipy.io import savemat
+from scripts import load_script
 
 import mmseg_custom  # noqa: F401 - registers the loader
 from mmcv_custom.data_check import check_datasets
@@ -25,12 +25,7 @@ MMSEG = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'dataset_converters'
 
 
 def load(name, folder=SCRIPTS):
-    """A script as a module under a name that hides nothing."""
-    spec = importlib.util.spec_from_file_location(f'_{folder.parent.parent.name}_{name}', folder / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(folder / f'{name}.py')
 
 
 check_label_maps, coco_stuff10k, pascal_context, digit_scenes = map(

@@ -1,6 +1,5 @@
 """The dial at test time: a row for every scale and one for the dense model, and a picture."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 from mmcv_custom.launch import run
 from mmcv_custom.speed import Case, Setting, Subject
@@ -82,9 +82,7 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
     (["pruned.pth", "--dense", DENSE], "does not exist"),
 ])
 def test_a_wrong_option_ends_with_one_sentence(project, monkeypatch, capsys, options, sentence):
-    spec = importlib.util.spec_from_file_location("plot_tradeoff", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script(TOOL)
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["plot_tradeoff.py", PRUNED, *options, "--images", "data"])
     with pytest.raises(SystemExit) as end:

@@ -1,10 +1,10 @@
 """The results page says what its rows say."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from ops.results import row, write_json
 
@@ -12,10 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def results_page():
-    spec = importlib.util.spec_from_file_location("results_page", ROOT / "tools/analysis_tools/results_page.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/analysis_tools/results_page.py")
 
 
 @pytest.mark.parametrize("name", results_page().PAGES)

@@ -1,7 +1,6 @@
 """The CamVid configs through the tools, small: converted, trained dense and pruned, counted in epochs or iterations,
 resumed, evaluated, drawn; and a label that is no class ends it with one sentence."""
 
-import importlib.util
 import json
 import os
 import pickle
@@ -16,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from scripts import load_script
 
 from mmcv_custom import ConfigError
 
@@ -146,10 +146,7 @@ def test_segvit_trains_and_sure_tokens_leave(project):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("test_tool", ROOT / "tools/test.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/test.py")
 
 
 def test_views_load_labels_as_the_test_pipeline_does(tool):

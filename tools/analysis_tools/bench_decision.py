@@ -10,17 +10,15 @@ The device is idle at both ends of everything that is timed, so that on CUDA the
 
 import argparse
 import statistics
-import time
-from functools import wraps
 
 import torch
 
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.speed import Case, Setting
-from mmcv_custom.speed.counting import MOMENTS
+from mmcv_custom.speed.counting import wrapped_moments
 from mmcv_custom.speed.loaded import Loaded
-from mmcv_custom.speed.timing import quartiles
+from mmcv_custom.speed.timing import Clock, now, quartiles
 from ops.results import row, write_json
 
 
@@ -40,55 +38,27 @@ def parse_args():
     return args
 
 
-class Clock:
-    """Seconds inside the calls it watches, those inside the calls it is told to leave out taken off."""
-
-    def __init__(self, device):
-        self.device, self.seconds, self.depth = device, 0.0, 0
-
-    def now(self):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def watch(self, call, sign=1):
-        @wraps(call)
-        def timed(*args, **kwargs):
-            outer = self.depth == 0 or sign < 0  # a moment within a moment is counted once
-            self.depth += sign > 0
-            start = self.now()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.depth -= sign > 0
-                if outer:
-                    self.seconds += sign * (self.now() - start)
-        return timed
-
-
 @torch.no_grad()
 def share(subject, repeats):
     """Fields of a row."""
-    clock, reducer = Clock(subject.device), subject.model.backbone.reducer
-    start = reducer.start
+    clock, shares, totals = Clock(subject.device), [], []
 
-    def started(*args, **kwargs):
-        memory = start(*args, **kwargs)
-        if getattr(memory, "judge", None):
-            memory.judge = clock.watch(memory.judge, -1)
-        return memory
+    def watched(moment):
+        def run(*args, **kwargs):
+            found = moment(*args, **kwargs)
+            if getattr(found, "judge", None):  # the memory that a forward starts with
+                found.judge = clock.watch(found.judge, -1)
+            return found
+        return clock.watch(run)
 
-    reducer.start = started
-    for name in MOMENTS:
-        setattr(reducer, name, clock.watch(getattr(reducer, name)))
-    shares, totals = [], []
-    for turn in range(-2, repeats):
-        clock.seconds, begin = 0.0, clock.now()
-        subject.forward(turn)
-        total = clock.now() - begin
-        if turn >= 0:
-            shares.append(clock.seconds / total)
-            totals.append(1e3 * total)
+    with wrapped_moments(subject.model.backbone.reducer, watched):
+        for turn in range(-2, repeats):
+            clock.seconds, begin = 0.0, now(subject.device)
+            subject.forward(turn)
+            total = now(subject.device) - begin
+            if turn >= 0:
+                shares.append(clock.seconds / total)
+                totals.append(1e3 * total)
     return dict(ms=statistics.median(totals), share_of_decision=statistics.median(shares),
                 share_of_decision_quartiles=quartiles(shares))
 

@@ -11,7 +11,6 @@ mode, against exact mode and the dense backbone with the same weights (untrained
 import argparse
 import copy
 import statistics
-import time
 from contextlib import ExitStack
 from functools import partial
 from unittest.mock import patch
@@ -23,6 +22,7 @@ from mmengine.registry import MODELS
 from mmcv_custom.acceleration import accelerate
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
+from mmcv_custom.speed.timing import Clock, now
 from ops.bench import in_turns
 from ops.results import row, write_json
 from token_pruning import TokenSet, collect_losses, count_flops, run_block
@@ -53,35 +53,18 @@ def selection(cfg, shape, rounds):
     model.backbone, model.neck = build(cfg, mode="ratio").eval(), torch.nn.Identity()
     accelerate(model, ["fuse_conv_bn"])
     backbone, image = model.backbone, torch.randn(1, 3, *shape)
-    spent, depth = 0.0, 0
-
-    def timed(original, *args, **kwargs):
-        nonlocal spent, depth
-        depth += 1  # restore is called within select: counted once
-        start = time.perf_counter()
-        try:
-            return original(*args, **kwargs)
-        finally:
-            depth -= 1
-            if not depth:
-                spent += time.perf_counter() - start
-
+    clock = Clock(torch.device("cpu"))
     parts = [(backbone.reducer, "before_block"), (TokenSet, "select"), (TokenSet, "restore"), (TokenSet, "refresh")]
     shares, totals = [], []
     for i in range(-1, rounds):
-        spent = 0.0
         with ExitStack() as stack:
             for owner, name in parts:
-                original = getattr(owner, name)
-                if owner is TokenSet:
-                    stack.enter_context(patch.object(owner, name, lambda *a, f=original, **k: timed(f, *a, **k)))
-                else:
-                    stack.enter_context(patch.object(owner, name, partial(timed, original)))
-            start = time.perf_counter()
+                stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
+            clock.seconds, start = 0.0, now(clock.device)
             backbone(image)
-            total = time.perf_counter() - start
+            total = now(clock.device) - start
         if i >= 0:
-            shares.append(spent / total)
+            shares.append(clock.seconds / total)
             totals.append(1e3 * total)
     low, middle, high = statistics.quantiles(shares, n=4)
     return dict(ms=statistics.median(totals), share_of_selection=middle,

@@ -67,7 +67,9 @@ def label(config):
     reducer = Config.fromfile(config).model.backbone.get("reducer")
     if reducer is None:
         return "dense"
-    options = {"fuse": {False: " without fusion"}, "preserve": {False: " without preservation"}}
+    options = {"fuse": {False: " without fusion"}, "fusion": {False: " without fusion"},
+               "preserve": {False: " without preservation"},
+               "ranking": {"random": ", random ranking", "inverted": ", inverted"}}
     return reducer.type + "".join(words.get(reducer.get(key), "") for key, words in options.items())
 
 
@@ -93,12 +95,13 @@ def one_seed(args, folder, seed):
     checkpoint = train(args.dense, folder / "dense", seed, args.epochs[0])
     rows = [measured("dense", args.dense, "dense", seed, checkpoint, folder / "dense.json", args.metric)]
     for config, name in labels(args.methods).items():
-        stem, reducer = Path(config).stem, Config.fromfile(config).model.backbone.get("reducer")
+        stem, model = Path(config).stem, Config.fromfile(config).model
+        reducer = model.backbone.get("reducer")
         if reducer is not None and reducer.type not in LEARNED:
             rows.append(measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json",
                                  args.metric))
         # A teacher, where a method has one, is this seed's dense model.
-        teacher = (Config.fromfile(config).model.get("distillation") or {}).get("teacher")
+        teacher = (model.get("distillation") or {}).get("teacher")
         options = [f"model.distillation.teacher.checkpoint={checkpoint}"] if teacher else []
         tuned = train(config, folder / stem, seed, args.epochs[1], checkpoint, options)
         rows.append(measured(name, config, "fine-tuned", seed, tuned, folder / f"{stem}_tuned.json", args.metric))
@@ -129,14 +132,15 @@ def summary(rows):
 
 def timed(rows, args):
     """model -> milliseconds a picture, and how many times faster than the dense model, of the first seed's."""
-    final = {r["model"]: r for r in rows if r["seed"] == args.seeds[0] and r["stage"] in ("dense", "fine-tuned")}
-    dense = next(r for r in rows if r["stage"] == "dense")
-    final.pop("dense", None)
-    cases = [Case(r["config"], r["checkpoint"]) for r in [dense, *final.values()]]
+    cases = {}
+    for r in rows:
+        if r["seed"] == args.seeds[0] and r["stage"] != "off the shelf":
+            # The first of a name: of "dense", the model that the others start from, not what further epochs make of it.
+            cases.setdefault(r["model"], Case(r["config"], r["checkpoint"]))
     print("\nTiming all on the same pictures, in turns ...", flush=True)
-    found = measure(cases, Setting(device=args.device, images=args.images, repeats=args.timed))
+    found = measure(list(cases.values()), Setting(device=args.device, images=args.images, repeats=args.timed))
     fields = ("ms_median", "ms_quartiles", "speedup_vs_first", "speedup_vs_first_quartiles", "device")
-    return {name: {field: r[field] for field in fields} for name, r in zip(["dense", *final], found, strict=True)}
+    return {name: {field: r[field] for field in fields} for name, r in zip(cases, found, strict=True)}
 
 
 def report(table):

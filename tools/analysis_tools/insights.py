@@ -20,11 +20,10 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
 from mmcv_custom.launch import build_model, run
-from mmcv_custom.steps import call, settle, train
+from mmcv_custom.steps import ROOT, call, settle, train
 from ops.bench import in_turns
 from ops.results import row, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
            "standard": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}
 VARIANTS = ["discarded", "inherited", "fixed-rate", "heavier-gate", "packed"]

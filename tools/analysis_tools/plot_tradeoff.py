@@ -17,11 +17,10 @@ import torch
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.launch import add_common_options, load_config, run
 from mmcv_custom.speed import PARTS, Case, Setting, measure
-from mmcv_custom.steps import call
+from mmcv_custom.steps import ROOT, call
 from ops.results import write_json
 from token_pruning.reducer import find_method
 
-ROOT = Path(__file__).resolve().parents[2]
 # Of each task, what its evaluator gives under which name; the first two are drawn.
 METRICS = [
     {"box_AP": "coco/bbox_mAP", "mask_AP": "coco/segm_mAP", "box_AP50": "coco/bbox_mAP_50",

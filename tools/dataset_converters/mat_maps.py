@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
-from whole_folder import open_image
+from whole_folder import check_size
 
 
 def read_map(path, field, picture):
@@ -22,10 +22,7 @@ def read_map(path, field, picture):
         whole = labels.astype(np.uint16) if labels.dtype.kind in 'uif' else None
     if whole is None or (whole != labels).any():
         raise ValueError(f'{field} of {path} holds something else than numbers of labels; unpack the data set again')
-    size = open_image(picture).size
-    if labels.shape != size[::-1]:
-        raise ValueError(f'{field} of {path} has shape {labels.shape}, but its picture is {size[1]} x {size[0]} '
-                         '(height x width); unpack the data set again')
+    check_size(labels, f'{field} of {path}', picture)
     return whole
 
 
@@ -37,11 +34,3 @@ def read_names(path):
     if not names:
         raise ValueError(f'{path} is empty; unpack the data set again')
     return names
-
-
-def check_files(paths, what):
-    """Raises ValueError when one of ``paths`` is no file."""
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(f'{missing[0].parent} lacks {len(missing)} of {len(paths)} {what}, first {missing[0].name}; '
-                         'unpack the data set again')

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from check_label_maps import check
-from mat_maps import check_files, read_map, read_names
+from mat_maps import read_map, read_names
 from PIL import Image
-from whole_folder import check_replaceable, whole_folder
+from whole_folder import check_files, check_replaceable, whole_folder
 
 HOME = 'https://cs.stanford.edu/~roozbeh/pascal-context/'
 SPLITS = ('train', 'val')

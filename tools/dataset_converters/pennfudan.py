@@ -11,12 +11,11 @@ which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed an
 """
 import argparse
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as mask_utils
-from whole_folder import check_apart, check_replaceable, link_or_copy, open_image, whole_folder
+from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
 OFFICIAL_PICTURES = 170
 HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
@@ -32,13 +31,7 @@ def find_pictures(src):
     if not pictures:
         raise ValueError(f'{src / "PNGImages"} holds no .png or .jpg picture; unpack the data set again')
     pairs = [(path, src / 'PedMasks' / f'{path.stem}_mask.png') for path in pictures]
-    missing = [mask.name for _, mask in pairs if not mask.is_file()]
-    if missing:
-        raise ValueError(f'{src / "PedMasks"} lacks {len(missing)} of {len(pairs)} masks, first {missing[0]}; '
-                         'unpack the data set again')
-    doubled = sorted({a.stem for a, b in pairwise(pictures) if a.stem == b.stem})
-    if doubled:
-        raise ValueError(f'{src / "PNGImages"} holds {doubled[0]} as more than one file; keep one of them')
+    check_pairs(pairs, 'masks')
     return pairs
 
 
@@ -52,11 +45,8 @@ def split_pictures(pairs):
 
 def read_instances(picture, mask):
     """Size (width, height) of a picture and the COCO fields of each person in its mask."""
-    size = open_image(picture).size
     ids = np.asarray(open_image(mask))
-    if ids.ndim != 2 or ids.shape != size[::-1]:
-        raise ValueError(f'{mask} has shape {ids.shape}, but its picture is {size[1]} x {size[0]} (height x width); '
-                         'unpack the data set again')
+    check_size(ids, mask, picture)
     people = []
     for value in np.unique(ids[ids > 0]):  # only ids with pixels: some of the numbering has gaps
         rle = mask_utils.encode(np.asfortranarray(ids == value, dtype=np.uint8))
@@ -66,7 +56,7 @@ def read_instances(picture, mask):
             bbox=mask_utils.toBbox(rle).tolist(),
             area=int(mask_utils.area(rle)),
             iscrowd=0))
-    return size, people
+    return ids.shape[::-1], people
 
 
 def convert_split(pairs, split):

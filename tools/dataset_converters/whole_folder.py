@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -64,3 +65,28 @@ def open_image(path):
             return image
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f'{path} does not decode ({error}); unpack the data set again') from None
+
+
+def check_files(paths, what):
+    """Raises ValueError when one of ``paths`` is no file."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f'{missing[0].parent} lacks {len(missing)} of {len(paths)} {what}, first {missing[0].name}; '
+                         'unpack the data set again')
+
+
+def check_pairs(pairs, what):
+    """Raises ValueError when the second of a pair (picture, label map) of paths is no file, or a picture, by which they
+    are sorted, is there with two suffixes. ``what`` the label maps are called."""
+    check_files([labels for _, labels in pairs], what)
+    for (a, _), (b, _) in pairwise(pairs):
+        if a.stem == b.stem:
+            raise ValueError(f'{a.parent} holds {a.stem} as more than one file; keep one of them')
+
+
+def check_size(labels, what, picture):
+    """Raises ValueError when an array is not of the size (h, w) of the picture at a path; ``what`` it is, in words."""
+    width, height = open_image(picture).size
+    if labels.shape != (height, width):
+        raise ValueError(f'{what} has shape {labels.shape}, but its picture is {height} x {width} (height x width); '
+                         'unpack the data set again')

@@ -2,10 +2,4 @@
 _base_ = './eva02-l_linear_ade20k-512.py'
 
 model = dict(backbone=dict(reducer=dict(type='Cropr', r=40, num_classes=150, num_queries=1024)))
-custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook', counted=16),
-    dict(type='PruningCurriculumHook'),
-]
+custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]

@@ -3,10 +3,4 @@ _base_ = './vit-b_linear_ade20k-512_64e.py'
 
 model = dict(
     backbone=dict(reducer=dict(type='Cropr', r=80, num_classes=150, num_queries=1024, asked_queries=256)))
-custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook', counted=16),
-    dict(type='PruningCurriculumHook'),
-]
+custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]

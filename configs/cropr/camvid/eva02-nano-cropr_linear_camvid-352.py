@@ -4,10 +4,4 @@ _base_ = './eva02-nano_linear_camvid-352.py'
 model = dict(
     backbone=dict(
         reducer=dict(type='Cropr', keep_ratio=[0.6, 0.35, 0.2, 0.1], num_classes=11, num_queries=484)))
-custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook', counted=16),
-    dict(type='PruningCurriculumHook'),
-]
+custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]

@@ -1,20 +1,7 @@
 # Fine-tunes from the dense nano segmentor, the rate rising in the first ten epochs.
-_base_ = '../../segmentation/vit-nano_linear_camvid-352.py'
+_base_ = '../../segmentation/vit-nano_linear_camvid-352_ftune.py'
 
 model = dict(
     backbone=dict(
         reducer=dict(type='Cropr', keep_ratio=[0.6, 0.35, 0.2, 0.1], num_classes=11, num_queries=484)))
-load_from = 'work_dirs/vit-nano_linear_camvid-352/epoch_60.pth'
-optim_wrapper = dict(optimizer=dict(lr=3e-4), paramwise_cfg=dict(custom_keys=dict(reducer=dict(lr_mult=3.0))))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=15),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=20, eta_min=1e-5, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=20)
-custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook', counted=16),
-    dict(type='PruningCurriculumHook'),
-]
+custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]
