@@ -6,6 +6,7 @@ from .curriculum import PruningCurriculumHook
 from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .predict import Predictor
 from .runner import PruningRunner, latest_checkpoint
 from .transforms import LoadImage
 
@@ -18,6 +19,7 @@ __all__ = [
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",
     "LoadReport",
+    "Predictor",
     "ProgressBarHook",
     "PruningCurriculumHook",
     "PruningRunner",
