@@ -201,12 +201,13 @@ def save_picture(picture, path: str | Path) -> None:
     part = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(part)
+        picture.save(part, quality=92)
         os.replace(part, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}): give another folder") from None
     finally:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
 
 
 def _run_lengths(mask: np.ndarray) -> dict:

@@ -99,7 +99,7 @@ class TokenView:
             cells.append(("where tokens left", self.exit_map()))
         height = max(240, round(600 * view.height / view.width))
         cells.append(("tokens by block", self.chart((600, min(height, 600)))))
-        columns = 4 if len(self.blocks) % 4 == 0 or len(self.blocks) > 6 else 3
+        columns = 4 if exits or len(self.blocks) > 6 else 3
         while len(cells) % columns:
             cells.append(("", Image.new("RGB", view.size, sheet.PAPER)))
         cells += [(f"block {block}: {ratio:.1%} computed", self.overlay(block))
@@ -109,11 +109,9 @@ class TokenView:
     def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
         """Words and colours for what the pictures of this trace show."""
         present = self.shares().any(axis=0)
-        found = [(name, plot.COLOURS[state]) for state, name in enumerate(plot.STATES)
-                 if present[state] and state not in (plot.USED, plot.MERGED)]
-        if present[plot.MERGED]:
-            found.append(("one colour with lines around: tokens in one group", None))
-        found.insert(0, ("as photographed: computed on its own", None))
+        words = [f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
+                 f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)", *plot.STATES[plot.LATER:]]
+        found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
         return found + [(f"left after block {block} ({share:.0%})", plot.colour(number))
                         for number, (block, share) in enumerate((self.exits() or {}).items())]
 
