@@ -22,6 +22,7 @@ STATES = ("computed", "in a group with others", "skipped, used by a later block"
 COLOURS = ((230, 159, 0), (0, 158, 115), (86, 180, 233), (70, 70, 70))
 STRENGTH = {LATER: 0.68, GONE: 0.82}  # of the colour over the picture
 GROUP_STRENGTH = 0.55
+SHOW_THROUGH = 0.2  # of the picture in a depth map
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -103,11 +104,13 @@ def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np
 
 
 def depth_map(picture: np.ndarray, depth: np.ndarray, blocks: int, patch: int = 16) -> np.ndarray:
-    """(h, w, 3) uint8: how many of the ``blocks`` computed each token (H, W), dark blue (none) to yellow (all)."""
+    """(h, w, 3) uint8: how many of the ``blocks`` computed each token (H, W), dark blue (none) to yellow (all); the
+    picture shows through faintly."""
     from matplotlib import colormaps
 
-    pixels = _to_pixels(depth / blocks, picture, patch)
-    return (colormaps["cividis"](pixels)[..., :3] * 255).round().astype(np.uint8)
+    colours = 255 * colormaps["cividis"](_to_pixels(depth / blocks, picture, patch))[..., :3]
+    grey = picture.mean(axis=2, keepdims=True)
+    return ((1 - SHOW_THROUGH) * colours + SHOW_THROUGH * grey).round().astype(np.uint8)
 
 
 def exit_map(picture: np.ndarray, exits: np.ndarray, order: Sequence[int], patch: int = 16) -> np.ndarray:

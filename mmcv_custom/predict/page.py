@@ -49,13 +49,13 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
     blocks = [figure(f"block_{block:02d}.jpg", tokens.overlay(block), f"block {block}: {ratio:.1%}")
               for block, ratio in zip(tokens.blocks, ratios, strict=True)]
     save_picture(tokens.chart(), target / "chart.png")
-    save_picture(tokens.contact_sheet(found, name), target / "sheet.png")
+    save_picture(tokens.contact_sheet(found, name), target / "sheet.jpg")
     bars = "".join(_bar(*row) for row in zip(tokens.blocks, shares.tolist(), strict=True))
     present = [state for state in range(len(STATES)) if shares[:, state].any()]
     keys = "".join(_key(STATES[state], COLOURS[state]) for state in present)
     return (f"<h2>{html.escape(name)}</h2><div class='top'>{''.join(top)}</div>"
             f"<p>Mean over the blocks: {sum(ratios) / len(ratios):.1%} of the tokens computed "
-            f"(<a href='{html.escape(name)}/sheet.png'>all on one sheet</a>).</p>"
+            f"(<a href='{html.escape(name)}/sheet.jpg'>all on one sheet</a>).</p>"
             f"<div class='bars'>{bars}</div><p class='small'>{keys}</p><div class='blocks'>{''.join(blocks)}</div>")
 
 
