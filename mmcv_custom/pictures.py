@@ -1,4 +1,4 @@
-"""Pictures that are no data set: which files of a folder, and the steps that a config's test pipeline takes with them."""
+"""Pictures that are no data set: which files a folder has, the steps of a config's test pipeline that they go through."""
 
 from __future__ import annotations
 

@@ -32,6 +32,11 @@ def colour(number: int) -> tuple[int, int, int]:
     return tuple(int(value) for value in mixed)
 
 
+def exit_colour(number: int) -> tuple[int, int, int]:
+    """The RGB of the ``number``th block after which tokens left; the first ones are in no chart of states."""
+    return PALETTE[-1 - number % len(PALETTE)]
+
+
 def token_states(trace: PassTrace) -> np.ndarray:
     """(L, H, W) uint8 of ``USED`` (the block computed the token), ``MERGED`` (another token stands for it there),
     ``LATER`` (skipped, but a later block computes it) and ``GONE`` (neither)."""
@@ -62,15 +67,6 @@ def token_groups(trace: PassTrace, block: int) -> np.ndarray | None:
 def token_depth(trace: PassTrace) -> np.ndarray:
     """(H, W) int, how many of the L blocks computed each token."""
     return trace.masks()[0].numpy().sum(axis=0)
-
-
-def token_exits(trace: PassTrace) -> np.ndarray | None:
-    """(H, W) int64, the last block that computed each token, where tokens leave for good; None where all stay to the
-    end, some come back, or some are merged (then it says less than the states do)."""
-    states = token_states(trace)
-    if (states == GONE).any() and not ((states == LATER) | (states == MERGED)).any():
-        return trace.last_use()[0].numpy()
-    return None
 
 
 def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np.ndarray | None = None) -> np.ndarray:
@@ -119,7 +115,7 @@ def exit_map(picture: np.ndarray, exits: np.ndarray, order: Sequence[int], patch
     pixels, out = _to_pixels(exits, picture, patch), picture.astype(np.float32)
     for number, block in enumerate(order):
         where = pixels == block
-        out[where] = 0.35 * out[where] + 0.65 * np.array(colour(number), np.float32)
+        out[where] = 0.35 * out[where] + 0.65 * np.array(exit_colour(number), np.float32)
     borders = _borders(pixels, patch)
     out[borders] = 0.35 * out[borders] + 0.65 * 255
     return out.round().astype(np.uint8)

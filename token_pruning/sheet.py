@@ -17,7 +17,7 @@ from .plot import COLOURS, STATES
 
 Picture = Any  # a PIL image: the core must load without PIL
 INK, PAPER, FAINT = (25, 25, 25), (255, 255, 255), (205, 205, 205)
-CELL = 300  # pixels: the width that cells of a sheet are brought to
+CELL = 288  # pixels: the width that cells of a sheet are brought to
 GAP, TITLE, TEXT = 12, 24, 15
 
 

@@ -1,4 +1,4 @@
-"""One page about what a model computed in a few pictures: light and dark by the reader's choice, with relative files."""
+"""One page about what a model computed in some pictures: light or dark as the desktop is, with relative files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from token_pruning.plot import COLOURS, STATES
 from .results import Result, save_picture
 
 STYLE = """
- :root { color-scheme: light dark; --line: #8886; --page: light-dark(#fff, #16181b); --ink: light-dark(#1a1a1a, #e8e8e8); }
+ :root { color-scheme: light dark; --line: #8886; --page: #fff; --ink: #1a1a1a; }
+ @media (prefers-color-scheme: dark) { :root { --page: #16181b; --ink: #e8e8e8; } }
  body { font: 16px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2rem auto; padding: 0 1rem;
         background: var(--page); color: var(--ink); }
  h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem; overflow-wrap: anywhere; }
@@ -62,9 +63,10 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
 def page(title: str, facts: Sequence[str], sections: Sequence[str]) -> str:
     """The whole page; ``facts`` are sentences above the pictures."""
     told = "".join(f"<p class='small'>{html.escape(fact)}</p>" for fact in facts)
-    return (f"<!doctype html>\n<html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-            f"<title>{html.escape(title)}</title><style>{STYLE}</style>\n<h1>{html.escape(title)}</h1>{told}"
-            f"<p>{HOW}</p>\n" + "\n".join(sections) + "\n</html>\n")
+    head = (f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+            f"<title>{html.escape(title)}</title><style>{STYLE}</style>")
+    return (f"<!doctype html>\n<html lang='en'>{head}\n<h1>{html.escape(title)}</h1>{told}<p>{HOW}</p>\n"
+            + "\n".join(sections) + "\n</html>\n")
 
 
 def _key(words: str, swatch: tuple[int, int, int]) -> str:
@@ -72,6 +74,6 @@ def _key(words: str, swatch: tuple[int, int, int]) -> str:
 
 
 def _bar(block: int, shares: Sequence[float]) -> str:
-    parts = "".join(f"<div style='width:{share:.2%};background:rgb{COLOURS[state]}' title='{STATES[state]}: {share:.1%}'>"
-                    "</div>" for state, share in enumerate(shares))
+    parts = "".join(f"<div style='width:{share:.2%};background:rgb{COLOURS[state]}' "
+                    f"title='{STATES[state]}: {share:.1%}'></div>" for state, share in enumerate(shares))
     return f"<span>block {block}</span><div class='bar'>{parts}</div><span>{shares[0]:.0%}</span>"

@@ -72,8 +72,8 @@ class Predictor:
             self.report = load_into(self.model, weights, logger="silent", source=str(checkpoint))
             fresh = [name for name in self.report.missing if ".reducer." in name]
             if fresh:
-                self._note(f"{checkpoint} has no weights for the {self.method} that decides about tokens: it decides at "
-                           "random")
+                self._note(f"{checkpoint} has no weights for the {self.method} that decides about tokens: it decides "
+                           "at random")
         self.classes = class_names(self.cfg, weights)
 
     def __call__(self, pictures: object) -> Result | list[Result]:

@@ -201,7 +201,7 @@ def save_picture(picture, path: str | Path) -> None:
     part = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(part, quality=88)
+        picture.save(part, quality=80)
         os.replace(part, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}): give another folder") from None

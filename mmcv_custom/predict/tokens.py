@@ -65,23 +65,17 @@ class TokenView:
     def exits(self) -> dict[int, float] | None:
         """Block -> share of the tokens that left for good after it; None for traces in which tokens come back, are
         merged, or all stay."""
-        found = [plot.token_exits(window.trace) for window in self.windows]
-        if any(exits is None and (plot.token_states(window.trace) != plot.USED).any()
-               for exits, window in zip(found, self.windows, strict=True)) or all(exits is None for exits in found):
+        states = {state for window in self.windows for state in np.unique(plot.token_states(window.trace))}
+        if states != {plot.USED, plot.GONE}:
             return None
-        last = self.blocks[-1]
-        flat = np.concatenate([np.full(window.trace.grid, last).ravel() if exits is None else exits.ravel()
-                               for exits, window in zip(found, self.windows, strict=True)])
-        return {block: float((flat == block).mean()) for block in plot.exit_blocks(flat, last)}
+        flat = np.concatenate([window.trace.last_use().numpy().ravel() for window in self.windows])
+        return {block: float((flat == block).mean()) for block in plot.exit_blocks(flat, self.blocks[-1])}
 
     def exit_map(self):
-        """PIL image: after which block each token left, in the colours of ``plot.colour`` (the order of ``exits``)."""
+        """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
         order = list(self.exits() or ())
-
-        def paint(picture: np.ndarray, trace: PassTrace, patch: int) -> np.ndarray:
-            exits = plot.token_exits(trace)
-            return picture if exits is None else plot.exit_map(picture, exits, order, patch)
-        return self._paint(paint)
+        return self._paint(lambda picture, trace, patch: plot.exit_map(
+            picture, trace.last_use()[0].numpy(), order, patch))
 
     def chart(self, size: tuple[int, int] = (600, 360)):
         """PIL image: the states of the tokens by block, one bar each."""
@@ -112,7 +106,7 @@ class TokenView:
         words = [f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
                  f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)", *plot.STATES[plot.LATER:]]
         found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
-        return found + [(f"left after block {block} ({share:.0%})", plot.colour(number))
+        return found + [(f"left after block {block} ({share:.1%})", plot.exit_colour(number))
                         for number, (block, share) in enumerate((self.exits() or {}).items())]
 
     def to_dict(self) -> dict:

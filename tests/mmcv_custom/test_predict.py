@@ -1,4 +1,4 @@
-"""Predictor on tiny models of all three tasks: what it takes, what it gives, and that a trace is of the same forward."""
+"""Predictor on tiny models of all three tasks: what it takes, what it gives, and that the trace is of one forward."""
 
 import json
 import warnings
@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from mmcv_custom import ConfigError, DataError, Predictor
-from mmcv_custom.predict import Classification, Detection, Segmentation
+from mmcv_custom.predict import Classification, Detection, Segmentation, TokenView, Window
 from mmcv_custom.predict.predictor import window_corners
 from mmcv_custom.predict.results import save_picture
 from mmcv_custom.speed.samples import scene
-from token_pruning import Trace
+from token_pruning import PassTrace, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs/quickstart/digits_svit-adapter-nano.py"
@@ -92,6 +92,15 @@ def test_tokens_that_dtop_lets_go_leave_after_their_stages():
     assert exits and set(exits) <= {2, 3}
     assert sum(exits.values()) == pytest.approx(1 - found.tokens.keep_ratio()[-1])
     assert any(words.startswith("left after block 2") for words, _ in found.tokens.legend())
+
+
+@pytest.mark.parametrize(("used", "left"), [
+    ([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]], {0: 0.25, 1: 0.25}),
+    ([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1]], None),
+    ([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], None)], ids=["leave", "come back", "stay"])
+def test_exits_are_told_only_where_tokens_leave_and_nobody_comes_back(used, left):
+    trace = PassTrace((2, 2), 0, {block: torch.tensor([row]).bool() for block, row in enumerate(used)})
+    assert TokenView(scene(32, 32), (Window(0, 0, trace), ), 16).exits() == left
 
 
 def test_a_classifier_gives_its_best_classes():

@@ -1,6 +1,5 @@
 """Counted FLOPs against the closed form, and what a trace records."""
 
-import numpy as np
 import torch
 
 from token_pruning import PlainViT, Trace, count_flops

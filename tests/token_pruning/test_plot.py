@@ -51,13 +51,6 @@ def test_groups_whose_token_has_left_are_gone_with_it():
     assert plot.token_groups(trace, 1) is None
 
 
-def test_exits_are_told_only_where_nobody_comes_back_or_is_merged():
-    assert plot.token_exits(LEAVING).ravel().tolist() == [0, 1, 2, 2, 2, 2]
-    assert plot.exit_blocks(plot.token_exits(LEAVING), 2) == [0, 1]
-    assert plot.token_exits(BACK) is None and plot.token_exits(MERGING) is None
-    assert plot.token_exits(trace_of([1] * 6, [1] * 6)) is None
-
-
 def test_overlay_paints_by_state_and_cuts_padding():
     picture = np.full((24, 40, 3), 200, np.uint8)
     out = plot.overlay(picture, plot.token_states(BACK)[1])
@@ -81,7 +74,8 @@ def test_depth_and_exit_maps_cover_the_picture():
     picture = np.zeros((24, 40, 3), np.uint8)
     depth = plot.depth_map(picture, plot.token_depth(BACK), 3)
     assert depth.shape == picture.shape and depth[8, 20].mean() > depth[8, 8].mean() > depth[8, 38].mean()
-    exits = plot.exit_map(picture, plot.token_exits(LEAVING), [0, 1])
+    exits = plot.exit_map(picture, LEAVING.last_use()[0].numpy(), [0, 1])
+    assert plot.exit_blocks(LEAVING.last_use().numpy(), 2) == [0, 1]
     assert (exits[8, 8] != exits[8, 24]).any() and (exits[8, 38] == 0).all()
 
 
