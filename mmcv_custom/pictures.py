@@ -1,4 +1,4 @@
-"""Pictures that are no data set: which files a folder has, the steps of a config's test pipeline that they go through."""
+"""Pictures that are no data set: which files a folder has, and how a config's test pipeline takes them."""
 
 from __future__ import annotations
 

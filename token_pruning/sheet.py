@@ -66,7 +66,7 @@ def depth_bar(picture: Picture, blocks: int) -> Picture:
     from PIL import Image, ImageDraw
 
     width, height = picture.size
-    text = max(12, min(28, width // 24))
+    text = max(12, width // 22)
     out = Image.new("RGB", (width, height + 2 * text + 8), PAPER)
     out.paste(picture)
     steps = np.linspace(0, 1, blocks + 1).repeat(-(-width // (blocks + 1)))[:width]
