@@ -7,7 +7,9 @@ and segmentors, coco.json in COCO's result format, image_id counting the picture
 """
 
 import json
+from pathlib import Path
 
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.predict.options import (
     colours,
@@ -29,6 +31,9 @@ def parse_args():
 
 def main():
     args = parse_args()
+    source = Path(args.img) if Path(args.img).is_dir() else Path(args.img).parent
+    if Path(args.out).resolve() == source.resolve():
+        raise ConfigError(f"--out {args.out} holds the pictures themselves: give another folder")
     predictor = load_predictor(args)
     folder = make_folder(args.out)
     palette = colours(args.palette, len(predictor.classes))

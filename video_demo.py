@@ -40,6 +40,8 @@ def check(args):
     """End on options that cannot be, before the model is built."""
     if Path(args.out).suffix.lower() not in CODECS:
         raise ConfigError(f"--out {args.out}: films are written as {' or '.join(CODECS)}, give a name that ends so")
+    if Path(args.out).resolve() == Path(args.video).resolve():
+        raise ConfigError(f"--out {args.out} is the film itself: give another name")
     if (args.fps is not None and not 0 < args.fps <= 1000) or (args.frames is not None and args.frames < 1):
         raise ConfigError("--fps must be above 0 and at most 1000, --frames at least 1")
 

@@ -116,6 +116,5 @@ def write_text(path: Path, text: str) -> None:
 
 def write_numbers(path: Path, predictor: Predictor, found: list[dict]) -> None:
     """The JSON of a demo: which model, and what it found and computed in each picture."""
-    given = predictor.given and {key: value for key, value in predictor.given.items()}
-    write_text(path, json.dumps(dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=given,
+    write_text(path, json.dumps(dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given,
                                      results=found), indent=1))

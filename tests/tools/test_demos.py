@@ -137,6 +137,8 @@ MISTAKES = {
     "film": ("video_demo", ["a.txt", DENSE, "none"], "film a.txt cannot be opened"),
     "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "film nowhere.mp4 does not exist"),
     "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "films are written as .mp4 or .avi"),
+    "over the pictures": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the pictures themselves"),
+    "over the film": ("video_demo", ["a.avi", DENSE, "none", "--out", "./a.avi"], "--out ./a.avi is the film itself"),
     "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no pictures"),
 }
 
