@@ -7,6 +7,7 @@ from .errors import CheckpointError, ConfigError, DataError, UserError
 from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, WholeStepsHook, reduce_log_vars
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .plain_vit import PlainViTBackbone
+from .predict import Predictor
 from .runner import PruningRunner, latest_checkpoint
 from .transforms import LoadImage
 
@@ -20,6 +21,7 @@ __all__ = [
     "LoadImage",
     "LoadReport",
     "PlainViTBackbone",
+    "Predictor",
     "ProgressBarHook",
     "PruningCurriculumHook",
     "PruningRunner",

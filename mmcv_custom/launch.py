@@ -40,21 +40,28 @@ def add_common_options(parser):
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
 
 
-def load_config(path, args):
-    """Read the config of a tool and apply the common options. Raises ConfigError, one sentence."""
+def read_config(path, options=None):
+    """Read a config, with ``options`` (dotted name -> value) set. Raises ConfigError, one sentence."""
+    options = options or {}
     if not os.path.isfile(path):
         raise ConfigError(f"config {path} does not exist: check the path")
     try:
         cfg = Config.fromfile(path)
     except (FileNotFoundError, SyntaxError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from None
-    check_options(cfg, args.cfg_options)
+    check_options(cfg, options)
     try:
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        given = " ".join(f"{k}={v}" for k, v in args.cfg_options.items())
+        given = " ".join(f"{k}={v}" for k, v in options.items())
         raise ConfigError(f"--cfg-options {given} does not fit {path}: {str(error).strip(chr(34))}") from None
     check_config(cfg)
+    return cfg
+
+
+def load_config(path, args):
+    """Read the config of a tool and apply the common options. Raises ConfigError, one sentence."""
+    cfg = read_config(path, args.cfg_options)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg.launcher = args.launcher
     stem = os.path.splitext(os.path.basename(path))[0]
@@ -77,6 +84,17 @@ def build_model(cfg, checkpoint):
     if checkpoint is not None:
         load_into(model, checkpoint)
     return model.eval()
+
+
+def check_device(name):
+    """The torch device of that name. Raises ConfigError when there is none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name} is no device: write cpu, cuda or cuda:0") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: torch sees no such CUDA device")
+    return device
 
 
 def is_main_process():

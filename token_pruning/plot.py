@@ -1,69 +1,139 @@
-"""Pictures of a trace: which tokens of an image each block used.
+"""Pictures of a trace: what became of every token of an image in each block.
 
-Shapes: L blocks, H x W grid of tokens, images are (h, w, 3) uint8 RGB.
+Everything here takes the trace of one image (``PassTrace.of``). Shapes: L blocks, H x W grid of tokens, pictures are
+(h, w, 3) uint8 RGB; a grid may cover more than its picture (padding is cut off).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from .trace import PassTrace
+
 # Okabe and Ito's palette: told apart by colour-blind readers, too.
-LATER = (86, 180, 233)  # skipped here, used again by a later block
-NEVER = (40, 40, 40)  # skipped here and by all later blocks
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+
+# What becomes of a token in a block.
+USED, MERGED, LATER, GONE = range(4)
+STATES = ("computed", "in a group with others", "skipped, used by a later block", "skipped for good")
+# Colours of the states in charts and legends; on a picture, computed tokens are the picture itself.
+COLOURS = ((230, 159, 0), (0, 158, 115), (86, 180, 233), (70, 70, 70))
+STRENGTH = {LATER: 0.68, GONE: 0.82}  # of the colour over the picture
+GROUP_STRENGTH = 0.55
+SHOW_THROUGH = 0.2  # of the picture in a depth map
 
 
-def overlay(image: np.ndarray, masks: np.ndarray, block: int, patch: int = 16) -> np.ndarray:
-    """The picture with the tokens that one block skipped painted over.
+def colour(number: int) -> tuple[int, int, int]:
+    """The RGB of class or group ``number``: the palette, then lighter and darker turns of it."""
+    base, turn = np.array(PALETTE[number % len(PALETTE)], float), number // len(PALETTE) % 3
+    mixed = (base, 0.5 * base + 127, 0.55 * base)[turn]
+    return tuple(int(value) for value in mixed)
+
+
+def exit_colour(number: int) -> tuple[int, int, int]:
+    """The RGB of the ``number``th block after which tokens left; the first ones are in no chart of states."""
+    return PALETTE[-1 - number % len(PALETTE)]
+
+
+def token_states(trace: PassTrace) -> np.ndarray:
+    """(L, H, W) uint8 of ``USED`` (the block computed the token), ``MERGED`` (another token stands for it there),
+    ``LATER`` (skipped, but a later block computes it) and ``GONE`` (neither)."""
+    used = trace.masks()[0].numpy()
+    # Whether any block after this one uses the token.
+    later = np.logical_or.accumulate(used[::-1], axis=0)[::-1]
+    later = np.concatenate([later[1:], np.zeros_like(used[:1])])
+    found = np.where(used, USED, np.where(later, LATER, GONE)).astype(np.uint8)
+    for row, block in enumerate(trace.blocks):
+        if block in trace.owner:
+            owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
+            stands_in = runs[owner][trace.prefix:].reshape(trace.grid)
+            found[row][stands_in & ~used[row]] = MERGED
+    return found
+
+
+def token_groups(trace: PassTrace, block: int) -> np.ndarray | None:
+    """(H, W) int64, the number of each token's group when ``block`` begins, that is the position of the token that
+    stands for it; -1 for tokens alone or gone. None where nothing is merged."""
+    if block not in trace.owner:
+        return None
+    owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
+    members = np.bincount(owner, minlength=len(owner))
+    groups = np.where((members[owner] > 1) & runs[owner], owner, -1)[trace.prefix:].reshape(trace.grid)
+    return groups if (groups >= 0).any() else None
+
+
+def token_depth(trace: PassTrace) -> np.ndarray:
+    """(H, W) int, how many of the L blocks computed each token."""
+    return trace.masks()[0].numpy().sum(axis=0)
+
+
+def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np.ndarray | None = None) -> np.ndarray:
+    """The picture with what one block did: computed tokens as they are, blue those that a later block uses, dark those
+    that none does, and groups of merged tokens each in one colour.
 
     Args:
-        image: (h, w, 3) uint8; may be smaller than the grid covers (padding is cut off).
-        masks: (L, H, W) bool, use of the tokens by all blocks of one image.
-        block: index into the L blocks.
+        picture: (h, w, 3) uint8.
+        states: (H, W) of ``token_states``.
         patch: side of a token in pixels.
+        groups: (H, W) of ``token_groups``.
 
     Returns:
-        (h, w, 3) uint8: blue where a later block uses the token, dark where none does.
+        (h, w, 3) uint8.
     """
-    later = masks[block + 1:].any(axis=0)
-    skipped = _to_pixels(~masks[block] & later, image, patch), _to_pixels(~masks[block] & ~later, image, patch)
-    out = image.astype(np.float32)
-    for where, colour, strength in zip(skipped, (LATER, NEVER), (0.65, 0.8), strict=True):
-        out[where] = (1 - strength) * out[where] + strength * np.array(colour, np.float32)
+    out, states = picture.astype(np.float32), _to_pixels(states, picture, patch)
+    if groups is not None:
+        inner = _to_pixels(groups, picture, patch)
+        where, strength = inner >= 0, GROUP_STRENGTH
+        # Neighbours differ, and a group has the same colour in all blocks.
+        numbers = inner[where] + 2 * (inner[where] // groups.shape[1])
+        out[where] = (1 - strength) * out[where] + strength * np.array(PALETTE, np.float32)[numbers % len(PALETTE)]
+    for state, strength in STRENGTH.items():
+        where = states == state
+        out[where] = (1 - strength) * out[where] + strength * np.array(COLOURS[state], np.float32)
+    borders = _borders(np.where(states == MERGED, USED, states), patch)
+    if groups is not None:
+        borders |= _borders(inner, patch)
+    out[borders] = 0.35 * out[borders] + 0.65 * 255
     return out.round().astype(np.uint8)
 
 
-def depth_map(image: np.ndarray, masks: np.ndarray, patch: int = 16) -> np.ndarray:
-    """(h, w, 3) uint8: how many of the L blocks used each token, dark (none) to yellow (all)."""
+def depth_map(picture: np.ndarray, depth: np.ndarray, blocks: int, patch: int = 16) -> np.ndarray:
+    """(h, w, 3) uint8: how many of the ``blocks`` computed each token (H, W), dark blue (none) to yellow (all); the
+    picture shows through faintly."""
     from matplotlib import colormaps
 
-    share = masks.mean(axis=0)
-    pixels = np.kron(share, np.ones((patch, patch)))[:image.shape[0], :image.shape[1]]
-    return (colormaps["cividis"](pixels)[..., :3] * 255).round().astype(np.uint8)
+    colours = 255 * colormaps["cividis"](_to_pixels(depth / blocks, picture, patch))[..., :3]
+    grey = picture.mean(axis=2, keepdims=True)
+    return ((1 - SHOW_THROUGH) * colours + SHOW_THROUGH * grey).round().astype(np.uint8)
 
 
-def contact_sheet(image: np.ndarray, masks: np.ndarray, names: list[str], patch: int = 16,
-                  columns: int = 6) -> np.ndarray:
-    """One sheet of overlays, one cell per block with its name and kept fraction above, and the depth map at the end.
-
-    Args:
-        image, masks, patch: as in ``overlay``.
-        names: L titles.
-    """
-    from PIL import Image, ImageDraw
-
-    cells = [(f"{name}: {masks[i].mean():.0%}", overlay(image, masks, i, patch)) for i, name in enumerate(names)]
-    cells.append(("use by depth", depth_map(image, masks, patch)))
-    columns = min(columns, len(cells))
-    rows, title, gap = -(-len(cells) // columns), 18, 4
-    height, width = image.shape[:2]
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + title + gap) - gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (text, cell) in enumerate(cells):
-        x, y = i % columns * (width + gap), i // columns * (height + title + gap)
-        draw.text((x + 2, y + 3), text, fill="black", font_size=12)
-        sheet.paste(Image.fromarray(cell), (x, y + title))
-    return np.asarray(sheet)
+def exit_map(picture: np.ndarray, exits: np.ndarray, order: Sequence[int], patch: int = 16) -> np.ndarray:
+    """(h, w, 3) uint8: after which block each token (H, W) left, in one colour for each block of ``order``; all others
+    are the picture itself."""
+    pixels, out = _to_pixels(exits, picture, patch), picture.astype(np.float32)
+    for number, block in enumerate(order):
+        where = pixels == block
+        out[where] = 0.35 * out[where] + 0.65 * np.array(exit_colour(number), np.float32)
+    borders = _borders(pixels, patch)
+    out[borders] = 0.35 * out[borders] + 0.65 * 255
+    return out.round().astype(np.uint8)
 
 
-def _to_pixels(tokens: np.ndarray, image: np.ndarray, patch: int) -> np.ndarray:
-    return np.kron(tokens, np.ones((patch, patch), bool))[:image.shape[0], :image.shape[1]]
+def exit_blocks(exits: np.ndarray, last: int) -> list[int]:
+    """The blocks after which tokens left, without the ``last`` one."""
+    return [int(block) for block in np.unique(exits) if block != last]
+
+
+def _to_pixels(tokens: np.ndarray, picture: np.ndarray, patch: int) -> np.ndarray:
+    return tokens.repeat(patch, 0).repeat(patch, 1)[:picture.shape[0], :picture.shape[1]]
+
+
+def _borders(pixels: np.ndarray, patch: int) -> np.ndarray:
+    """(h, w) bool: lines between pixels of different value, as wide as a ``patch`` bears."""
+    found = np.zeros(pixels.shape, bool)
+    for shift in range(1, 2 + patch // 32):
+        found[:, :-shift] |= pixels[:, :-shift] != pixels[:, shift:]
+        found[:-shift] |= pixels[:-shift] != pixels[shift:]
+    return found

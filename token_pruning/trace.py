@@ -36,6 +36,13 @@ class PassTrace:
     left: dict[int, Tensor] = field(default_factory=dict)
     owner: dict[int, Tensor] = field(default_factory=dict)
 
+    def of(self, image: int) -> PassTrace:
+        """The same of one image alone, on CPU: B is 1."""
+        one = slice(image, image + 1)
+        kinds = ({block: values[one].cpu() for block, values in kind.items()}
+                 for kind in (self.used, self.left, self.owner))
+        return PassTrace(self.grid, self.prefix, *kinds)
+
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
         """``keep`` (T,) bool of the set ``tokens``, None for all."""
         if keep is None:

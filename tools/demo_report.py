@@ -1,7 +1,4 @@
-"""The demo's report: one HTML file that holds its pictures, readable on a light and a dark page.
-
-Shapes: images (h, w, 3) uint8 RGB, masks (n, h, w) bool, boxes (n, 4) as x1, y1, x2, y2 in pixels.
-"""
+"""The demo's report: one HTML file that holds its pictures, readable on a light and a dark page."""
 
 import base64
 import html
@@ -9,17 +6,13 @@ import io
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from PIL import Image, ImageDraw
 
+from mmcv_custom.predict import TokenView, Window, draw
 from token_pruning import Trace
-from token_pruning.plot import contact_sheet
 
-# Okabe and Ito's palette and two greys: told apart by colour-blind readers, too.
-COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-           (160, 160, 160), (255, 255, 255), (120, 80, 40)]
+THRESHOLD = 0.4  # of the detections that are drawn
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -104,41 +97,20 @@ def _picture(models, dataset, index):
     """One validation picture: detections of both models, and the kept tokens of every block of the pruned one."""
     batch = pseudo_collate([dataset[index]])
     image = batch["inputs"][0].flip(0).permute(1, 2, 0).numpy()  # BGR (3, h, w) as loaded
-    shown, masks = {}, None
+    shown, tokens = {}, None
     for name, model in models.items():
         with torch.no_grad(), Trace() as trace:
-            result = model.test_step(batch)[0].pred_instances
-        shown[name] = draw_detections(image, result, dataset.metainfo["classes"])
-        masks = trace.passes[0].masks()[0].numpy()
-    names = [f"block {i}" for i in range(len(masks))]
+            found = model.test_step(batch)[0].pred_instances.numpy()
+        found = found[found.scores > THRESHOLD]
+        names = [dataset.metainfo["classes"][label] for label in found.labels]
+        shown[name] = draw.detections(image, found.bboxes, found.scores, found.labels, names, found.masks)
+        window = Window(0, 0, trace.passes[0].of(0))
+        tokens = TokenView(image, (window, ), model.backbone.patch_embed.patch_size[0])
     pair = "".join(f"<figure>{_img(shown[name])}<figcaption>{name}</figcaption></figure>" for name in models)
-    sheet = f"<figure>{_img(contact_sheet(image, masks, names, columns=4))}</figure>"
-    return f"<div class='pair'>{pair}</div>{sheet}"
-
-
-def draw_detections(image, result, classes, threshold=0.4):
-    """The picture (h, w, 3) with the boxes, masks, names and scores of detections above ``threshold``, enlarged."""
-    scale = max(1, round(480 / max(image.shape[:2])))
-    out = image.astype(np.float32)
-    keep = (result.scores > threshold).nonzero().flatten().tolist()
-    for i in keep:
-        mask = result.masks[i].numpy().astype(bool)
-        out[mask] = 0.45 * out[mask] + 0.55 * np.array(COLOURS[int(result.labels[i]) % len(COLOURS)])
-    picture = Image.fromarray(out.astype(np.uint8)).resize((image.shape[1] * scale, image.shape[0] * scale))
-    draw = ImageDraw.Draw(picture)
-    for i in keep:
-        colour = COLOURS[int(result.labels[i]) % len(COLOURS)]
-        x1, y1, x2, y2 = (float(v) * scale for v in result.bboxes[i])
-        draw.rectangle([x1, y1, x2, y2], outline=colour, width=2)
-        label = f"{classes[int(result.labels[i])]} {float(result.scores[i]):.2f}"
-        top = max(0.0, y1 - 15)
-        left, _, right, _ = draw.textbbox((x1, top), label, font_size=13)
-        draw.rectangle([left - 1, top, right + 3, top + 15], fill=colour)
-        draw.text((x1 + 1, top), label, fill="black", font_size=13)
-    return np.asarray(picture)
+    return f"<div class='pair'>{pair}</div><figure>{_img(tokens.contact_sheet(shown[name]))}</figure>"
 
 
 def _img(picture):
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

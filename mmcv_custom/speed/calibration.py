@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import torch
 
-from token_pruning import Trace, build_reducer
+from token_pruning import Trace
 
+from ..dial import turned
 from ..errors import ConfigError
 from .loaded import Case, Loaded, Setting
 from .subject import counted
@@ -30,11 +31,10 @@ class Calibration(Loaded):
 
     def __init__(self, case: Case, setting: Setting) -> None:
         super().__init__(case, setting)
-        first = self.model.backbone.reducer
-        if first is None:
+        self.first = self.model.backbone.reducer
+        if self.first is None:
             raise ConfigError(f"config {case.config} has no reducer: give one of a pruned model")
-        self.reducer, self.host = dict(self.cfg.model.backbone.reducer), (first.embed_dim, first.depth)
-        self.weights = first.state_dict()
+        self.reducer = dict(self.cfg.model.backbone.reducer)
         self.model.backbone.reducer = None
         with Trace() as trace:
             self.dense = counted(self.count(), self.model.backbone)
@@ -46,9 +46,7 @@ class Calibration(Loaded):
         Raises:
             ValueError: that is outside its range.
         """
-        reducer = build_reducer({**self.reducer, name: value}, *self.host)
-        reducer.load_state_dict(self.weights)
-        self.model.backbone.reducer = reducer.to(self.device).eval()
+        self.model.backbone.reducer = turned(self.first, self.reducer, **{name: value})
 
     def cost(self) -> dict[str, float]:
         """Fields as those of ``counted``, ``flops_ratio`` to the dense model, and ``keep_ratio_std`` over pictures."""

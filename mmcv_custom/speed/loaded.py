@@ -5,7 +5,6 @@ A case is one model on one kind of input; a setting is what all cases of a run s
 
 from __future__ import annotations
 
-import argparse
 import copy
 import inspect
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import nn
 from token_pruning.reducer import find_method
 
 from ..errors import ConfigError, DataError
-from ..launch import build_model, load_config
+from ..launch import build_model, check_device, read_config
 from .counting import Count, count
 from .precision import single_where_needed
 from .samples import batches, check_shape, usual_shape
@@ -61,17 +60,6 @@ class Setting:
     cuda_graph: bool = False
     repeats: int = 7
     warmup: int = 2
-
-
-def check_device(name: str) -> torch.device:
-    """The device of that name. Raises ConfigError when there is none."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name} is no device: write cpu, cuda or cuda:0") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: torch sees no such CUDA device")
-    return device
 
 
 class Loaded:
@@ -137,7 +125,7 @@ class Loaded:
 
 def _configured(case: Case) -> tuple[Config, str]:
     """The config with its reducer set as the case wants it, and words for that."""
-    cfg = load_config(case.config, argparse.Namespace(cfg_options={}, local_rank=0, launcher="none", work_dir=None))
+    cfg = read_config(case.config)
     reducer = cfg.model.backbone.get("reducer")
     if reducer is None:
         if case.dial is not None:

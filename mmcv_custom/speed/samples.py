@@ -5,7 +5,6 @@ Shapes: h x w pixels, n objects.
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from ..errors import DataError
+from ..pictures import SUFFIXES, pictures_in, pipeline_steps
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 OBJECTS = 8
 DETECTION = (800, 1344)  # pixels: what COCO's pictures mostly become
 
@@ -32,7 +31,7 @@ def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
     Raises:
         DataError: no such folder, or fewer pictures in it than one batch.
     """
-    *load, pack = (step for step in cfg.test_dataloader.dataset.pipeline if "Annotations" not in step["type"])
+    *load, pack = pipeline_steps(cfg)
     if folder is None:
         found = [_painted(*shape, seed) for seed in range(size)]
     else:
@@ -67,18 +66,11 @@ def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
 def _files(folder: str, number: int, least: int) -> list[Path]:
     if not Path(folder).is_dir():
         raise DataError(f"--images {folder} is not a folder: give one that holds pictures")
-    files = _pictures(Path(folder))
-    if not files:
-        columns = [_pictures(inner) for inner in sorted(Path(folder).iterdir()) if inner.is_dir()]
-        files = [file for line in zip_longest(*columns) for file in line if file]
+    files = pictures_in(Path(folder))
     if len(files) < least:
         raise DataError(f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
                         f"of {least}: give another folder or a smaller batch")
     return files[:number]
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
 
 
 def _painted(height: int, width: int, seed: int) -> dict:

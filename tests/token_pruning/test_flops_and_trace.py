@@ -1,11 +1,9 @@
 """Counted FLOPs against the closed form, and what a trace records."""
 
-import numpy as np
 import torch
 
 from token_pruning import PlainViT, Trace, count_flops
 from token_pruning.flops import block_flops
-from token_pruning.plot import LATER, contact_sheet, overlay
 
 DIM, DEPTH = 24, 4
 
@@ -44,15 +42,3 @@ def test_trace_tells_use_by_block():
     assert len(trace.passes) == 2 and trace.passes[0].blocks == [0, 1, 2, 3]
     assert trace.passes[0].masks().shape == (2, 4, 4, 6)
     assert trace.passes[0].keep_ratio()[0].tolist() == [1, 0.5, 1, 0.5]
-
-
-def test_overlay_paints_skipped_tokens_and_cuts_padding():
-    image = np.full((24, 40, 3), 200, np.uint8)
-    masks = np.ones((2, 2, 3), bool)
-    masks[0, 0, 0] = False  # used again by block 1
-    masks[:, 1, 1] = False  # never again
-    out = overlay(image, masks, 0)
-    assert out.shape == image.shape
-    assert abs(int(out[0, 0, 2]) - (0.35 * 200 + 0.65 * LATER[2])) <= 1
-    assert out[20, 20].max() < 100 and (out[0, 20] == 200).all()
-    assert contact_sheet(image, masks, ["block 0", "block 1"]).shape[2] == 3

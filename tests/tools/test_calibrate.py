@@ -9,12 +9,12 @@ import torch
 from mmengine.config import Config
 from scripts import load_script
 
+from mmcv_custom.dial import cost_dial, threshold_dial
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.leaf import check_leaf, write_leaf
 from mmcv_custom.speed import Case, Setting, Subject, counted
 from mmcv_custom.speed.calibration import Calibration
-from mmcv_custom.speed.dial import cost_dial, threshold_dial
 from mmcv_custom.speed.samples import scene
 from mmcv_custom.speed.search import Flat, OutOfReach, bisect
 from token_pruning import METHODS, PPT

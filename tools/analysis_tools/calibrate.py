@@ -16,12 +16,12 @@ import math
 
 import torch
 
+from mmcv_custom.dial import cost_dial, threshold_dial
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.leaf import check_leaf, write_leaf
 from mmcv_custom.speed import PRECISIONS, Case, Setting
 from mmcv_custom.speed.calibration import Calibration
-from mmcv_custom.speed.dial import cost_dial, threshold_dial
 from mmcv_custom.speed.search import Flat, OutOfReach, bisect
 from ops.results import row, write_json
 

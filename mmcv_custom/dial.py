@@ -1,4 +1,5 @@
-"""One argument of a reducer as a search sees it: an interval of positions, and what a config says at each of them."""
+"""Turning a reducer: with other arguments and the weights that it has; and one of its arguments as a search sees it, an
+interval of positions, and what a config says at each of them."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from token_pruning import METHODS
+from token_pruning import METHODS, Reducer, build_reducer
 from token_pruning.reducer import find_method
 
-from ..errors import ConfigError
+from .errors import ConfigError
 
 LEAST = 0.001  # of a dial whose lowest value is 0 and not allowed itself
 FINEST = 4  # decimals
@@ -57,6 +58,18 @@ class Dial:
         """What is turned, for people."""
         scaled = "" if self.entries is None else f", its {len(self.entries)} entries scaled as a whole"
         return f"{self.name}{scaled}"
+
+
+def turned(reducer: Reducer, given: Mapping, **arguments: object) -> Reducer:
+    """A new reducer of the config ``given`` but for ``arguments``, with the weights of ``reducer``, in evaluation.
+
+    Raises:
+        ValueError: an argument that the method does not have, or a value outside its range.
+    """
+    new = build_reducer({**given, **arguments}, reducer.embed_dim, reducer.depth)
+    new.load_state_dict(reducer.state_dict())
+    weight = next(reducer.parameters(), None)
+    return new.eval() if weight is None else new.to(weight.device).eval()
 
 
 def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:

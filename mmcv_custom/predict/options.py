@@ -1,0 +1,120 @@
+"""What the three demos share: arguments, their checks, the model, the folder that they write to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from ..errors import ConfigError, DataError
+from .predictor import Predictor, folder_of
+from .results import Detection, Result
+
+# Palettes by the name that the published demos have for them, and whose they are.
+PALETTES = dict(coco="mmdet.CocoDataset", voc="mmdet.VOCDataset", citys="mmdet.CityscapesDataset")
+
+
+def demo_parser(description: str, input_name: str, input_help: str, out: str, optional: bool = False):
+    """An argparse parser with the positional arguments and the options that all demos have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(input_name, help=input_help, nargs="?" if optional else None)
+    parser.add_argument("config", help="of a detector, segmentor or classifier")
+    parser.add_argument("checkpoint", help="its weights; none: random ones")
+    parser.add_argument("--out", default=out, help=f"where to (default: {out})")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+    parser.add_argument("--score-thr", type=float, default=0.3, metavar="S",
+                        help="draw detections from this score on (default: 0.3)")
+    parser.add_argument("--palette", default="safe", choices=["safe", *PALETTES, "random"],
+                        help="colours of the classes (default: safe, which colour-blind readers can tell apart)")
+    parser.add_argument("--ratio", type=float, metavar="X",
+                        help="turn the method's own dial: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
+                        "of each block, or a share below 1), of DToP the threshold")
+    parser.add_argument("--mode", choices=["target", "threshold", "ratio", "sample"],
+                        help="of SViT: how probabilities become a choice")
+    return parser
+
+
+def load_predictor(args: argparse.Namespace) -> Predictor:
+    """The model that the options ask for; what should be known about it is printed.
+
+    Raises:
+        ConfigError: an option out of its range, or one that the method does not have.
+    """
+    if not 0 <= args.score_thr <= 1:
+        raise ConfigError(f"--score-thr {args.score_thr:g} is no score: give a number from 0 to 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictor = Predictor(args.config, None if args.checkpoint == "none" else args.checkpoint, device=args.device)
+    if args.mode is not None:
+        predictor.turn(mode=args.mode)
+    if args.ratio is not None:
+        predictor.dial(args.ratio)
+    for sentence in predictor.notes:
+        print(f"Note: {sentence}.")
+    return predictor
+
+
+def make_folder(path: str) -> Path:
+    """The folder, made where it is not there. Raises ConfigError where nothing can be written to it."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be made ({error.strerror}): give another folder") from None
+    if not os.access(path, os.W_OK):
+        raise ConfigError(f"--out {path} cannot be written to: give another folder")
+    return Path(path)
+
+
+def results_of(predictor: Predictor, pictures: str | None, least_score: float) -> Iterator[tuple[str, Result]]:
+    """A name of its own and the result of each picture of a file or folder; None is an embedded photograph."""
+    if pictures is not None and not Path(pictures).exists():
+        raise DataError(f"picture {pictures} does not exist: check the path")
+    files = [embedded(predictor.input_size())] if pictures is None else folder_of(pictures)
+    taken: set[str] = set()
+    for result in predictor.stream(files):
+        stem = name = Path(result.path or "embedded").stem
+        while name in taken:
+            name = f"{stem}_{sum(other.startswith(stem) for other in taken) + 1}"
+        taken.add(name)
+        yield name, result.above(least_score) if isinstance(result, Detection) else result
+
+
+def embedded(size: tuple[int, int] | None = None) -> np.ndarray:
+    """A photograph that an installed package holds, as (h, w, 3) uint8 RGB, brought to ``size`` (h, w) where a model
+    takes no other."""
+    from importlib.util import find_spec
+
+    from PIL import Image
+
+    # Found without importing: the package is large and only its file is wanted.
+    file = Path(find_spec("skimage").origin).parent / "data" / "astronaut.png"
+    picture = Image.open(file).convert("RGB")
+    return np.asarray(picture if size is None else picture.resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def colours(name: str, classes: int) -> list[tuple[int, int, int]] | None:
+    """The palette of that name for so many classes; None for the one that ``draw`` has itself."""
+    if name == "safe":
+        return None
+    if name == "random":
+        return [tuple(map(int, c)) for c in np.random.default_rng(0).integers(0, 256, (max(classes, 1), 3))]
+    return [tuple(c) for c in DATASETS.get(PALETTES[name]).METAINFO["palette"]]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_numbers(path: Path, predictor: Predictor, found: list[dict]) -> None:
+    """The JSON of a demo: which model, and what it found and computed in each picture."""
+    write_text(path, json.dumps(dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given,
+                                     results=found), indent=1))

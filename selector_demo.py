@@ -1,0 +1,60 @@
+"""Show which tokens a model computes in pictures, block by block, beside what it finds.
+
+    python selector_demo.py street.jpg CONFIG CHECKPOINT --out demo
+    python selector_demo.py FOLDER CONFIG CHECKPOINT --ratio 0.6
+    python selector_demo.py CONFIG none              # an embedded photograph, random weights
+
+Writes index.html, results.json and, for every picture, what was found, a depth map (how many blocks computed each
+token), each block's overlay, a chart and a sheet of all. docs/visualisation.md tells how to read them.
+"""
+
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.launch import run
+from mmcv_custom.predict.options import (
+    colours,
+    demo_parser,
+    load_predictor,
+    make_folder,
+    results_of,
+    write_numbers,
+    write_text,
+)
+from mmcv_custom.predict.page import page, section
+
+
+def parse_args():
+    return demo_parser(__doc__, "image", "picture or folder (default: an embedded photograph)", "demo",
+                       optional=True).parse_args()
+
+
+def main():
+    args = parse_args()
+    predictor = load_predictor(args)
+    folder = make_folder(args.out)
+    palette = colours(args.palette, len(predictor.classes))
+    sections, numbers = [], []
+    for name, result in results_of(predictor, args.image, args.score_thr):
+        if result.tokens is None:
+            raise ConfigError(f"{args.config} has a backbone that records no tokens: give one of this project's")
+        sections.append(section(name, result, folder, palette))
+        numbers.append(result.to_dict())
+        say(name, result.tokens)
+    facts = [f"{args.config}, weights: {args.checkpoint}, {predictor.method or 'dense'}"
+             + (f", {predictor.dial_name} = {predictor.dial()}" if predictor.method else "") + ".",
+             *(f"{sentence}." for sentence in predictor.notes)]
+    write_numbers(folder / "results.json", predictor, numbers)
+    write_text(folder / "index.html", page("Which tokens were computed", facts, sections))
+    print(f"Written to {folder / 'index.html'}.")
+
+
+def say(name, tokens):
+    """The use rates, as the published demo printed them."""
+    ratios = tokens.keep_ratio()
+    print(f"{name}\nToken Use Rate:")
+    for block, ratio in zip(tokens.blocks, ratios, strict=True):
+        print(f"  block {block:2d}: {100 * ratio:7.3f}%")
+    print(f"total use rate: {sum(ratios) / len(ratios):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

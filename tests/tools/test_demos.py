@@ -1,0 +1,160 @@
+"""The demos from end to end on tiny models of all tasks, with random weights; and what they say to a mistake."""
+
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmcv_custom import Predictor
+from mmcv_custom.launch import run
+from mmcv_custom.speed.samples import scene
+
+ROOT = Path(__file__).resolve().parents[2]
+DETECTOR, DENSE = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("svit", "vit"))
+TOME = str(ROOT / "configs/setr/vit-nano-tome_setr_camvid-352.py")
+DTOP = str(ROOT / "configs/setr/vit-nano-dtop_setr_camvid-352.py")
+CROPR = str(ROOT / "configs/cropr/cifar10/deit-nano-cropr_cifar10.py")
+pytestmark = pytest.mark.filterwarnings("ignore:.*random weights", "ignore:.*default scope")
+
+
+def demo(monkeypatch, name, *arguments):
+    """Run a demo of the root in this process."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    run(script.main)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with two pictures of 352 x 352."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in "ab":
+        Image.fromarray(scene(352, 352, ord(name))).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("config", "options"), [(DETECTOR, ["--mode", "target"]), (TOME, []),
+                                                 (DTOP, ["--ratio", "0.0925"]), (DENSE, ["--palette", "coco"])],
+                         ids=["detector", "ToMe", "DToP", "dense"])
+def test_selector_demo_writes_a_page_with_all_its_pictures(monkeypatch, capsys, tmp_path, pictures, config, options):
+    demo(monkeypatch, "selector_demo", pictures, config, "none", "--out", tmp_path / "out", *options)
+    said = capsys.readouterr().out
+    assert said.count("Token Use Rate:") == 2 and said.count("total use rate: ") == 2 and "block  0: 100.000%" in said
+    page = (tmp_path / "out/index.html").read_text()
+    named = {part.split("'")[0] for part in page.split("src='")[1:]}
+    assert {f"{name}/block_{block:02d}.jpg" for name in "ab" for block in range(6)} < named
+    assert all((tmp_path / "out" / file).stat().st_size > 500 for file in named)
+    assert "prefers-color-scheme" in page
+    assert ("a/exits.jpg" in named) == (config == DTOP)
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    ratios = found["results"][0]["tokens"]["keep_by_block"]
+    assert len(found["results"]) == 2 and len(ratios) == 6
+    assert (ratios == [1] * 6) == (config == DENSE)
+    assert f"{100 * ratios[5]:7.3f}%" in said and all((tmp_path / f"out/{n}/sheet.jpg").exists() for n in "ab")
+
+
+def test_selector_demo_has_a_picture_of_its_own_and_the_published_name(tmp_path):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
+    done = subprocess.run([sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"], cwd=tmp_path, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Note: " in done.stdout and "random weights" in done.stdout
+    assert "block 10:  15.625%" in done.stdout and "block 11: 100.000%" in done.stdout
+    assert (tmp_path / "demo/embedded/block_11.jpg").exists()
+
+
+def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, pictures):
+    demo(monkeypatch, "image_demo", pictures / "a.png", DETECTOR, "none", "--out", tmp_path / "o", "--score-thr", "0")
+    listed = json.loads((tmp_path / "o/results.json").read_text())["results"][0]["objects"]
+    entries = json.loads((tmp_path / "o/coco.json").read_text())
+    assert len(listed) == len(entries) > 0 and (tmp_path / "o/a.jpg").exists()
+    demo(monkeypatch, "image_demo", pictures, TOME, "none", "--out", tmp_path / "seg")
+    assert sorted(p.name for p in (tmp_path / "seg").iterdir()) == ["a.jpg", "b.jpg", "coco.json", "results.json"]
+    assert "Written to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["mp4", "avi"])
+def test_video_demo_reads_frames_and_films(monkeypatch, capsys, tmp_path, pictures, ending):
+    film = tmp_path / f"film.{ending}"
+    demo(monkeypatch, "video_demo", pictures, DETECTOR, "none", "--out", film, "--tokens", "--fps", "5")
+    seen = cv2.VideoCapture(str(film))
+    assert int(seen.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 and seen.get(cv2.CAP_PROP_FPS) == 5
+    demo(monkeypatch, "video_demo", film, DETECTOR, "none", "--out", tmp_path / "again.mp4", "--frames", "1")
+    assert "again.mp4: 1 frames" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".part*"))
+
+
+def test_predictor_finds_what_the_testing_tool_finds(tmp_path):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
+
+    def tool(*arguments):
+        done = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=env, capture_output=True,
+                              text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    tool(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 1, "--val", 2)
+    torch.save(dict(state_dict=Predictor(DETECTOR).model.state_dict()), tmp_path / "w.pth")
+    tool(ROOT / "tools/test.py", DETECTOR, "w.pth", "--out", "found.pkl", "--cfg-options",
+         "test_dataloader.num_workers=0", "test_dataloader.batch_size=1")
+    theirs = pickle.loads((tmp_path / "found.pkl").read_bytes())
+    model = Predictor(DETECTOR, tmp_path / "w.pth")
+    assert len(theirs) == 2
+    for other in theirs:
+        own, other_found = model(tmp_path / other["img_path"]), other["pred_instances"]
+        assert len(own.boxes) > 10 and np.allclose(own.boxes, other_found["bboxes"], atol=1e-3)
+        assert np.allclose(own.scores, other_found["scores"], atol=1e-5)
+        assert np.array_equal(own.labels, other_found["labels"])
+        masks = [entry["segmentation"]["counts"] for entry in own.to_coco()]
+        assert masks == [mask["counts"].decode() for mask in other_found["masks"]]
+
+
+MISTAKES = {
+    "missing picture": ("selector_demo", ["nowhere.jpg", DENSE, "none"], "picture nowhere.jpg does not exist"),
+    "text": ("image_demo", ["text.jpg", DENSE, "none"], "text.jpg is no picture that can be read"),
+    "truncated": ("image_demo", ["cut.jpg", DENSE, "none"], "cut.jpg is no picture that can be read"),
+    "empty folder": ("selector_demo", ["empty", DENSE, "none"], "folder empty has no pictures"),
+    "config": ("selector_demo", ["a.jpg", "nowhere.py", "none"], "config nowhere.py does not exist"),
+    "checkpoint": ("selector_demo", ["a.jpg", DENSE, "nowhere.pth"], "checkpoint nowhere.pth does not exist"),
+    "another model's": ("selector_demo", ["a.jpg", DENSE, "other.pth"], "other.pth is of another model"),
+    "out": ("selector_demo", ["a.jpg", DENSE, "none", "--out", "a.jpg"], "--out a.jpg cannot be made"),
+    "score": ("image_demo", ["a.jpg", DENSE, "none", "--score-thr", "1.5"], "--score-thr 1.5 is no score"),
+    "dense ratio": ("image_demo", ["a.jpg", DENSE, "none", "--ratio", "0.5"], "so there is no ratio to set"),
+    "mode": ("image_demo", ["a.jpg", TOME, "none", "--mode", "sample"], "does not fit ToMe"),
+    "ratio": ("image_demo", ["a.jpg", DTOP, "none", "--ratio", "1.5"], "threshold = 1.5 does not fit DToP"),
+    "device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "quantum"], "--device quantum is no device"),
+    "film": ("video_demo", ["a.txt", DENSE, "none"], "film a.txt cannot be opened"),
+    "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "film nowhere.mp4 does not exist"),
+    "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "films are written as .mp4 or .avi"),
+    "over the pictures": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the pictures themselves"),
+    "over the film": ("video_demo", ["a.avi", DENSE, "none", "--out", "./a.avi"], "--out ./a.avi is the film itself"),
+    "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no pictures"),
+}
+
+
+@pytest.mark.parametrize(("name", "arguments", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(scene(64, 64)).save("a.jpg")
+    whole = Path("a.jpg").read_bytes()
+    Path("cut.jpg").write_bytes(whole[:len(whole) // 2])
+    Path("text.jpg").write_text("no picture")
+    Path("a.txt").write_text("no film")
+    Path("empty").mkdir()
+    torch.save(dict(state_dict={"features.0.weight": torch.zeros(3)}), "other.pth")
+    with pytest.raises(SystemExit) as end:
+        demo(monkeypatch, name, *arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in said.splitlines()[-1], said
+    assert not Path("demo/index.html").exists() and not list(tmp_path.glob("*.mp4"))
