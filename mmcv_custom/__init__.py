@@ -8,6 +8,7 @@ from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIter
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .predict import Predictor
 from .runner import PruningRunner, latest_checkpoint
+from .token_pictures import TokenPicturesHook
 from .transforms import LoadImage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PruningRunner",
     "ReduceLogsHook",
     "SeedByIterHook",
+    "TokenPicturesHook",
     "UserError",
     "latest_checkpoint",
     "load_into",

@@ -9,5 +9,6 @@ custom_hooks = [
     dict(type='ReduceLogsHook'),
     dict(type='ProgressBarHook'),
     dict(type='CostHook', counted=8),  # pictures are large
+    dict(type='TokenPicturesHook'),
 ]
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

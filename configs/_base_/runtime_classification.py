@@ -9,5 +9,6 @@ custom_hooks = [
     dict(type='ReduceLogsHook'),
     dict(type='ProgressBarHook'),
     dict(type='CostHook'),
+    dict(type='TokenPicturesHook', interval=10),
 ]
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

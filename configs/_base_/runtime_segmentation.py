@@ -16,6 +16,7 @@ custom_hooks = [
     dict(type='ReduceLogsHook'),
     dict(type='ProgressBarHook'),
     dict(type='CostHook', counted=16),
+    dict(type='TokenPicturesHook'),
 ]
 visualizer = dict(
     type='SegLocalVisualizer',
