@@ -10,14 +10,15 @@ keep_ratio.png where kept tokens were logged, into --out.
 import argparse
 import json
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmcv_custom.errors import ConfigError, DataError
-from mmcv_custom.launch import run
+from mmcv_custom import launch
 
 # Okabe and Ito's palette, and dashes: told apart by colour-blind readers, too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
@@ -43,7 +44,7 @@ def parse_args():
     parser.add_argument("--keys", nargs="+", metavar="KEY",
                         help="what to draw, a panel each (default: loss, and the main scores that were logged)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: what their paths differ in)")
-    parser.add_argument("--title", help="default: the runs' names")
+    parser.add_argument("--title", help="of the pictures")
     parser.add_argument("--out", default="work_dirs/logs", metavar="DIR", help="default: work_dirs/logs")
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.work_dirs):
@@ -61,8 +62,7 @@ def read_run(folder, name):
                         "LocalVisBackend among visualizer.vis_backends")
     parts = [part for part in map(read_rows, files) if any("iter" in row for row in part)]  # tests have no iterations
     if not parts:
-        raise DataError(f"the logs of {folder} have no row of training ({len(files)} files): nothing was logged yet, or "
-                        "they are of tests")
+        raise DataError(f"the logs of {folder} have no row of training: nothing was logged yet, or they are of tests")
     ends = [(row["iter"], row["epoch"]) for part in parts for row in part if "epoch" in row and "iter" in row]
     per_epoch = max((ceil(iteration / epoch) for iteration, epoch in ends), default=None)
     rows = []
@@ -120,7 +120,7 @@ def axis(runs):
     return "iteration", [1] * len(runs)
 
 
-def draw_curves(runs, keys, title):
+def draw_curves(runs, keys, title=None):
     """A panel for each key, a line for each run."""
     columns = min(2, len(keys))
     lines = ceil(len(keys) / columns)
@@ -131,9 +131,11 @@ def draw_curves(runs, keys, title):
         for i, (run, step) in enumerate(zip(runs, steps, strict=True)):
             if key in run.curves:
                 x, y = (np.array(values, float) for values in zip(*run.curves[key], strict=True))
-                draw_line(axes, x / step, y, run.name, COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)])
+                dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+                draw_line(axes, x / step, y, run.name, COLOURS[i % len(COLOURS)], dashes)
         axes.set_title(key, fontsize=13)
         axes.set_xlabel(unit, fontsize=11)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=axes.get_xlim()[1] >= 3))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(keys):]:
@@ -141,7 +143,7 @@ def draw_curves(runs, keys, title):
     if len(runs) > 1:
         shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(3, len(shown)), fontsize=11)
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(title or (f"Training of {runs[0].name}" if len(runs) == 1 else "Trainings"), fontsize=14)
     return figure
 
 
@@ -167,33 +169,35 @@ def kept_by_block(run):
     return None
 
 
-def draw_kept(runs, title):
+def draw_kept(runs, title=None):
     """A heat map for each run that logged kept tokens: blocks over training; None where none did."""
-    shown = [(run, kept, step) for run, kept, step in
-             zip(runs, map(kept_by_block, runs), axis(runs)[1], strict=True) if kept]
+    unit, steps = axis(runs)
+    shown = [found for found in zip(runs, map(kept_by_block, runs), steps, strict=True) if found[1]]
     if not shown:
         return None
     heights = [0.42 * len(kept[0]) + 1.1 for _, kept, _ in shown]
     figure = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).ravel()
+    # One range of colours for all, to the tenth: changes are small beside the range from 0 to 1.
+    low, high = (f(np.concatenate([kept[2].ravel() for _, kept, _ in shown])) for f in (np.nanmin, np.nanmax))
+    colours = dict(cmap="viridis", vmin=floor(10 * low) / 10, vmax=max(ceil(10 * high), floor(10 * low) + 1) / 10)
     for axes, (run, (blocks, at, values, what), step) in zip(panels, shown, strict=True):
-        image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
-                            origin="lower")
+        ends = np.array(at) / step
+        edges = np.concatenate([[max(0.0, 2 * ends[0] - ends[min(1, len(ends) - 1)])], ends])
+        image = axes.pcolormesh(edges, np.arange(len(blocks) + 1) - 0.5, values, **colours)
         axes.set_yticks(range(len(blocks)), blocks, fontsize=10)
-        ticks = np.unique(np.linspace(0, len(at) - 1, min(len(at), 9)).round().astype(int))
-        axes.set_xticks(ticks, [f"{at[i] / step:.3g}" if step > 1 else str(at[i]) for i in ticks], fontsize=10)
-        axes.set_xlabel(axis(runs)[0], fontsize=11)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=ends[-1] >= 3))
+        axes.set_xlabel(unit, fontsize=11)
         axes.set_ylabel("block", fontsize=11)
-        axes.set_title(f"{run.name}, {what}" if len(runs) > 1 else what, fontsize=12)
+        axes.set_title(f"{run.name}, {what}", fontsize=12)
         if len(at) <= FEW:
             for (y, x), value in np.ndenumerate(values):
                 if np.isfinite(value):
-                    axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=9,
-                              color="black" if value > 0.55 else "white")
+                    axes.text((edges[x] + edges[x + 1]) / 2, y, f"{value:.2f}", ha="center", va="center", fontsize=9,
+                              color="black" if image.norm(value) > 0.55 else "white")
     bar = figure.colorbar(image, ax=panels, shrink=max(0.3, 1 / len(shown)), pad=0.02)
     bar.set_label("fraction of tokens computed", fontsize=11)
-    figure.suptitle(f"Tokens by block over training: {title}" if len(runs) == 1 else "Tokens by block over training",
-                    fontsize=14)
+    figure.suptitle(title or "Tokens by block over training", fontsize=14)
     return figure
 
 
@@ -205,9 +209,10 @@ def main():
     names = args.names or short_names(args.work_dirs)
     runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names, strict=True)]
     keys = chosen(args.keys, runs)
-    title, out = args.title or ", ".join(names), Path(args.out)
+    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    for file, figure in (("logs.png", draw_curves(runs, keys, title)), ("keep_ratio.png", draw_kept(runs, title))):
+    figures = {"logs.png": draw_curves(runs, keys, args.title), "keep_ratio.png": draw_kept(runs, args.title)}
+    for file, figure in figures.items():
         if figure is not None:
             figure.savefig(out / file, dpi=150)
             print(f"wrote {out / file}")
@@ -218,4 +223,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    launch.run(main)
