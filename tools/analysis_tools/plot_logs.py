@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom import launch
+from mmcv_custom.errors import ConfigError, DataError
 
 # Okabe and Ito's palette, and dashes: told apart by colour-blind readers, too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
