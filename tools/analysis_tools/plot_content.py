@@ -197,9 +197,9 @@ def main():
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
     if cfg.get("val_dataloader") is None:
         raise ConfigError(f"config {args.config} has no val_dataloader: nothing says which pictures are annotated")
-    predictor = Predictor(cfg, args.checkpoint, device=args.device)
     check_datasets(cfg, ["val"])
-    pictures = measured(predictor, Coverage(cfg, args.classes), args.number)
+    coverage = Coverage(cfg, args.classes)
+    pictures = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
     fits, out = summary(pictures), Path(args.out)
     write_json(out / "content.json", [row(
         config=args.config, checkpoint=args.checkpoint, classes=args.classes, number=len(pictures), mean=fits["mean"],
