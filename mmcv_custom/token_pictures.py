@@ -26,13 +26,14 @@ class TokenPicturesHook(Hook):
     """Writes a sheet for each of the first pictures of every evaluation: what was found in it, which tokens each block
     computed, how many. They go to all ``vis_backends`` (TensorBoard: tab "Images") as ``tokens_1``, ``tokens_2``, ...
 
-    The evaluation's own forward is watched, so there is no other, and nothing is watched once the pictures are had. Of
-    several processes the main one shows its own first pictures; of several views of a picture (test-time augmentation)
-    the tokens are the first view's. Silent for dense models and where the backbone is none of this project's.
+    The evaluation's own forward is watched, so there is no other, and nothing is watched once the pictures are had (with
+    the defaults only in batches that CostHook does not time). Of several processes the main one shows its own first
+    pictures; of several views of a picture (test-time augmentation) the tokens are the first view's. Silent for dense
+    models and where the backbone is none of this project's.
 
     Args:
         number: pictures of an evaluation; 0 switches it off.
-        interval: only every so manieth evaluation of a training, and its last.
+        interval: only the first of every so many evaluations of a training, and the last of all.
         score: detections from this score on are drawn.
     """
 
@@ -80,7 +81,9 @@ class TokenPicturesHook(Hook):
         found = result.above(self.score) if isinstance(result, Detection) else result
         title = ", ".join(([Path(result.path).name] if result.path else []) + ([f"step {step}"] if step else []))
         sheet = result.tokens.contact_sheet(found.draw(), title)
-        runner.visualizer.add_image(f"tokens_{self.number - self.left + 1}", np.asarray(sheet), step)
+        # MLflow tells the format by the name's end.
+        end = ".png" if runner.visualizer.get_backend("MLflowVisBackend") else ""
+        runner.visualizer.add_image(f"tokens_{self.number - self.left + 1}{end}", np.asarray(sheet), step)
 
 
 class Watch:

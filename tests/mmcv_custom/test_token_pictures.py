@@ -31,7 +31,8 @@ class Recorder:
 
     def __init__(self, model, classes=(), step=0):
         self.model, self.pictures, self.said = model, {}, []
-        self.visualizer = SimpleNamespace(dataset_meta=dict(classes=classes), add_image=self._add_image)
+        self.visualizer = SimpleNamespace(dataset_meta=dict(classes=classes), add_image=self._add_image,
+                                          get_backend=lambda name: None)
         self.logger = SimpleNamespace(info=self.said.append)
         self.hooks, self.epoch, self.iter, self.max_iters = [], step, 10 * step, 50
         self._train_loop = BaseLoop.__new__(LoopStub) if step else None
@@ -96,6 +97,14 @@ def test_a_picture_without_a_file_is_drawn_on_what_the_network_saw(segmentor):
     predictor, batches = segmentor
     evaluate(TokenPicturesHook(), runner := Recorder(predictor.model), batches)
     assert list(runner.pictures) == [("tokens_1", 0)]
+
+
+def test_mlflow_gets_names_that_tell_the_format(segmentor):
+    predictor, batches = segmentor
+    runner = Recorder(predictor.model)
+    runner.visualizer.get_backend = dict(MLflowVisBackend=object()).get
+    evaluate(TokenPicturesHook(), runner, batches)
+    assert list(runner.pictures) == [("tokens_1.png", 0)]
 
 
 def test_evaluations_between_are_left_out_and_the_last_is_not(segmentor):
