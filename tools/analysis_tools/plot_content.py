@@ -186,7 +186,7 @@ def say(fits, count):
     line = fits["mean"]
     if line["correlation"] is None:
         return f"The method keeps the same number of tokens of all {count} pictures."
-    return (f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 points of percent more, "
+    return (f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
             f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks).")
 
 
@@ -204,7 +204,8 @@ def main():
     write_json(out / "content.json", [row(
         config=args.config, checkpoint=args.checkpoint, classes=args.classes, number=len(pictures), mean=fits["mean"],
         blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()], pictures=pictures)])
-    draw(pictures, fits, f"{Path(args.config).stem}: {len(pictures)} pictures").savefig(out / "content.png", dpi=150)
+    title = f"Tokens by what pictures show: {Path(args.config).stem}, {len(pictures)} pictures"
+    draw(pictures, fits, title).savefig(out / "content.png", dpi=150)
     print(f"{say(fits, len(pictures))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 
 
