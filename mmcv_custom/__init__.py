@@ -9,6 +9,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .plain_vit import PlainViTBackbone
 from .predict import Predictor
 from .runner import PruningRunner, latest_checkpoint
+from .token_pictures import TokenPicturesHook
 from .transforms import LoadImage
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PruningRunner",
     "ReduceLogsHook",
     "SeedByIterHook",
+    "TokenPicturesHook",
     "UserError",
     "WholeStepsHook",
     "latest_checkpoint",

@@ -16,6 +16,7 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from .hooks import evaluation_step
 from .speed.counting import Count, count
 from .speed.timing import now
 from .wrappers import inside
@@ -32,7 +33,8 @@ class CostHook(Hook):
     labels), the device idle at both ends. The first batches, and the first of every size, are left out. ``cost/gmacs``,
     ``cost/gmacs_std``: 10^9 multiply-adds of a picture, its windows and flips together, mean and standard deviation
     over pictures; heads that run to decide are in. ``cost/keep_ratio``: fraction of the grid tokens that each block
-    computed, mean over pictures. For the last three, some pictures of the first batches run once more, one by one.
+    computed, mean over pictures, for ``vis_backends`` also one curve a block, ``cost/keep_ratio.0`` and so on. For the
+    last three, some pictures of the first batches run once more, one by one.
 
     Args:
         skip: batches that are not timed.
@@ -66,6 +68,8 @@ class CostHook(Hook):
             return
         scores = self.meter.close(self.skip)
         metrics.update({f"cost/{name}": value for name, value in scores.items()})
+        by_block = {f"cost/keep_ratio.{block}": kept for block, kept in enumerate(scores["keep_ratio"])}
+        runner.visualizer.add_scalars(by_block, step=evaluation_step(runner))
         runner.logger.info(
             f"throughput {scores['images_per_second']:.1f} images/s in batches of {self.meter.batch} on "
             f"{self.meter.device.type}; {scores['gmacs']:.4g} +- {scores['gmacs_std']:.2g} GMACs an image (a "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_reduce, get_rank, get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from tqdm import tqdm
@@ -148,6 +148,15 @@ class AccelerationHook(Hook):
 
     def before_test(self, runner):
         accelerate(runner.model, self.steps)
+
+
+def evaluation_step(runner):
+    """Where an evaluation stands on the axis of training, as LoggerHook counts it for the scores: epochs, or iterations
+    where ``log_metric_by_epoch`` is False; 0 without a training."""
+    if runner._train_loop is None or isinstance(runner._train_loop, dict):  # asking for the loop would build it
+        return 0
+    by_epoch = all(hook.log_metric_by_epoch for hook in runner.hooks if isinstance(hook, LoggerHook))
+    return runner.epoch if by_epoch else runner.iter
 
 
 def _seed_worker(worker_id):

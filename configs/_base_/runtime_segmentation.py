@@ -9,7 +9,8 @@ env_cfg = dict(
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+    token_pictures=dict(type='TokenPicturesHook'))
 randomness = dict(seed=0)
 custom_hooks = [
     dict(type='SeedByIterHook'),

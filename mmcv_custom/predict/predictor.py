@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from torch import Tensor, nn
 
 from token_pruning import Trace
 from token_pruning.reducer import find_method
@@ -191,22 +192,33 @@ class Predictor:
         with Trace() as trace:
             samples = self.model.test_step(pseudo_collate([packed for *_, packed in same]))
         for i, ((image, path, packed), sample) in enumerate(zip(same, samples, strict=True)):
-            seen = packed["inputs"].flip(0).permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
-            yield _result(image=image, path=path, classes=self.classes, sample=sample.cpu(),
-                          tokens=self._tokens(seen, [one.of(i) for one in trace.passes]))
-
-    def _tokens(self, seen: np.ndarray, traces: list[PassTrace]) -> TokenView | None:
-        if not traces:
-            return None
-        corners = [(0, 0)]
-        cfg = getattr(self.model, "test_cfg", None) or {}
-        if len(traces) > 1 and cfg.get("mode") == "slide":
-            corners = window_corners(seen.shape[:2], cfg["crop_size"], cfg["stride"])
-        windows = tuple(Window(*corner, one) for corner, one in zip(corners, traces, strict=True))
-        return TokenView(seen, windows, self.model.backbone.patch_embed.patch_size[0])
+            yield result_of(image=image, path=path, classes=self.classes, sample=sample.cpu(),
+                            tokens=token_view(self.model, packed["inputs"], [one.of(i) for one in trace.passes]))
 
 
-def _result(**common) -> Result:
+def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace],
+               size: tuple[int, int] | None = None) -> TokenView | None:
+    """What became of the tokens of one picture.
+
+    Args:
+        model: which ran, out of its wrappers.
+        inputs: (3, h, w) as the test pipeline packs them, values up to 255, blue first.
+        traces: of the picture alone, one for each window that slid over it; none gives None.
+        size: (h, w) of the forward's inputs, where others of the batch padded this one (default: the picture's own).
+    """
+    if not traces:
+        return None
+    seen = inputs.flip(0).permute(1, 2, 0).cpu().numpy().clip(0, 255).astype(np.uint8)
+    corners = [(0, 0)]
+    cfg = getattr(model, "test_cfg", None) or {}
+    if len(traces) > 1 and cfg.get("mode") == "slide":
+        corners = window_corners(size or seen.shape[:2], cfg["crop_size"], cfg["stride"])
+    windows = tuple(Window(*corner, one) for corner, one in zip(corners, traces, strict=True))
+    return TokenView(seen, windows, model.backbone.patch_embed.patch_size[0])
+
+
+def result_of(**common) -> Result:
+    """The result that the fields of ``Result`` make, by what the sample holds."""
     sample = common["sample"]
     if "pred_instances" in sample:
         found = sample.pred_instances

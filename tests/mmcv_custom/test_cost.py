@@ -59,7 +59,10 @@ def evaluate(backbone, batches, hook, views=1, wrap=lambda model: model):
     logger = logging.Logger("test")
     logger.addHandler(handler)
     model = Model(backbone)
-    runner, metrics = SimpleNamespace(model=wrap(model), logger=logger), {}
+    written = {}
+    visualizer = SimpleNamespace(add_scalars=lambda scalars, step: written.update(scalars, step=step))
+    runner = SimpleNamespace(model=wrap(model), logger=logger, visualizer=visualizer, _train_loop=None)
+    metrics = {}
     hook.before_test_epoch(runner)
     for i, number in enumerate(batches):
         for view in range(views):
@@ -69,6 +72,8 @@ def evaluate(backbone, batches, hook, views=1, wrap=lambda model: model):
                 model(inputs=images, data_samples=samples, mode="predict")
         hook.after_test_iter(runner, i)
     hook.after_test_epoch(runner, metrics)
+    curves = {f"cost/keep_ratio.{block}": kept for block, kept in enumerate(metrics["cost/keep_ratio"])}
+    assert written == dict(curves, step=0)
     return metrics, said[0]
 
 

@@ -72,13 +72,18 @@ def test_dense_then_pruned_then_evaluated_and_drawn(project):
     assert "missing backbone.reducer.selectors" in said and "freshly initialised (a dense checkpoint)" in said
     logged = scalars(project / "work_dirs" / pruned.stem)[0]
     assert logged["loss_ratio"] > 0 and 0 < logged["keep_ratio.5"] < 1
+    curve = [line for line in scalars(project / "work_dirs" / pruned.stem) if "cost/keep_ratio.5" in line]
+    assert [line["step"] for line in curve] == [1] and 0 < curve[0]["cost/keep_ratio.5"] < 1
+    sheets = [file.name for file in (project / "work_dirs").rglob("vis_image/tokens_*.png")]
+    assert sorted(sheets) == ["tokens_1_1.png", "tokens_2_1.png"]  # none of the dense model
     said = well("test.py", pruned, project / "work_dirs" / pruned.stem / "epoch_1.pth", "--eval", "mIoU", "mFscore",
                 "--show-dir", "drawn", "--out", "labels.pkl", "--scores", "scores.json", "--cfg-options", *SMALL,
                 cwd=project)
     assert "sign/symbol" in said
     scores = json.loads((project / "scores.json").read_text())
     assert 0 <= scores["mIoU"] <= 100 and "mFscore" in scores
-    drawn = sorted((project / "drawn").glob("*.png"))
+    assert len(list((project / "drawn").glob("tokens_*.png"))) == 2
+    drawn = sorted((project / "drawn").glob("test_*.png"))
     assert len(drawn) == 2 and Image.open(drawn[0]).size == (640, 240)  # labels and prediction side by side
     dumped = pickle.loads((project / "labels.pkl").read_bytes())
     assert [tuple(sample["pred_sem_seg"]["data"].shape) for sample in dumped] == [(1, 240, 320)] * 2
@@ -141,7 +146,7 @@ def test_segvit_trains_and_sure_tokens_leave(project):
     assert 0 <= json.loads((project / "tta.json").read_text())["mIoU"] <= 100
     dumped = pickle.loads((project / "tta.pkl").read_bytes())
     assert [tuple(sample["pred_sem_seg"]["data"].shape) for sample in dumped] == [(1, 240, 320)] * 2
-    assert len(list((project / "views").glob("*.png"))) == 2
+    assert len(list((project / "views").glob("test_*.png"))) == 2
 
 
 @pytest.fixture(scope="module")

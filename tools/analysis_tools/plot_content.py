@@ -1,0 +1,213 @@
+"""Whether a method keeps more tokens where there is more to see: the share of each annotated picture that objects cover
+against the fraction of its tokens that the pruned blocks compute, with a fitted line and Pearson's correlation.
+
+    python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --number 200 --out work_dirs/content
+    python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --classes car pedestrian bicyclist
+
+Pictures and annotations are those of the config's val_dataloader (--cfg-options val_dataloader.dataset.data_root=...
+names others): of a detector the union of masks, or of boxes where there are none; of a segmentor the pixels of the
+classes that are objects, by default all but one that is called background. Writes content.json and content.png.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, TRANSFORMS
+from tqdm import tqdm
+
+from mmcv_custom.data_check import check_datasets, steps_of
+from mmcv_custom.errors import ConfigError, DataError
+from mmcv_custom.launch import read_config, run
+from mmcv_custom.predict import Predictor
+from ops.results import row, write_json
+
+POINTS, LINE = "#0072b2", "#d55e00"  # of Okabe and Ito's palette
+FLAT = 1e-6  # what varies less than this from picture to picture does not vary
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="of a pruned detector or segmentor")
+    parser.add_argument("checkpoint", help="its weights")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="which are objects (default: all but background)")
+    parser.add_argument("--number", type=int, default=200, metavar="N", help="of pictures at most (default: 200)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", default="work_dirs/content", metavar="DIR", help="default: work_dirs/content")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
+                        help="override config values")
+    args = parser.parse_args()
+    if args.number < 3:
+        parser.error("--number must be at least 3: a line through two points fits always")
+    return args
+
+
+class Coverage:
+    """The annotated pictures of a data set, and which share of each the objects cover.
+
+    Args:
+        cfg: whose ``val_dataloader`` names them.
+        classes: names of those that are objects; None for all but "background".
+
+    Raises:
+        ConfigError: a data set without regions, or a class that it does not have.
+    """
+
+    def __init__(self, cfg, classes):
+        dataset = cfg.val_dataloader.dataset
+        loaders = [step for step in steps_of(dataset.get("pipeline") or []) if "Annotations" in step["type"]]
+        with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+            self.dataset = registry.build(dict(dataset, pipeline=[]))
+        names = list(self.dataset.metainfo.get("classes") or ())
+        absent = [name for name in classes or () if name not in names]
+        if absent:
+            raise ConfigError(f"--classes {', '.join(absent)}: the data set has {', '.join(names)}")
+        self.objects = [i for i, name in enumerate(names) if (name in classes if classes else name != "background")]
+        sample = self.dataset.get_data_info(0)
+        self.load = None
+        if "instances" not in sample and "seg_map_path" in sample and loaders:
+            with TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+                self.load = registry.build(loaders[0])
+        elif "instances" not in sample:
+            raise ConfigError(f"{dataset.type} has neither boxes nor label maps in its val_dataloader: give the config "
+                              "of a detector or segmentor with an annotated validation set")
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        """Path of the picture, and its covered share from 0 to 1."""
+        sample = self.dataset.get_data_info(i)
+        mask = self._labelled(sample) if self.load else self._instances(sample)
+        return sample["img_path"], float(mask.mean())
+
+    def _labelled(self, sample):
+        import mmcv
+
+        sample["ori_shape"] = mmcv.imread(sample["img_path"]).shape[:2]
+        return np.isin(self.load(sample)["gt_seg_map"], self.objects)
+
+    def _instances(self, sample):
+        """(h, w) bool, True on any object."""
+        from pycocotools import mask as coco
+
+        h, w = sample["height"], sample["width"]
+        covered = np.zeros((h, w), bool)
+        for instance in sample["instances"]:
+            if instance["bbox_label"] not in self.objects:
+                continue
+            shape = instance.get("mask")
+            if shape:
+                if isinstance(shape, list) or isinstance(shape["counts"], list):
+                    shape = coco.frPyObjects(shape, h, w)
+                decoded = coco.decode(shape)
+                covered |= (decoded.any(axis=2) if decoded.ndim == 3 else decoded).astype(bool)
+            else:
+                x1, y1, x2, y2 = (max(0, round(side)) for side in instance["bbox"])
+                covered[y1:y2, x1:x2] = True
+        return covered
+
+
+def measured(predictor, coverage, number):
+    """A dict for each of the first ``number`` pictures: its covered share, and the kept fraction by block."""
+    count = min(number, len(coverage))
+    found = []
+    for i in tqdm(range(count), unit="picture", disable=None):
+        path, covered = coverage[i]
+        tokens = predictor(path).tokens
+        found.append(dict(picture=path, covered=covered, keep_by_block=tokens.keep_ratio()))
+    return found
+
+
+def fit(x, y):
+    """Slope, offset and Pearson's correlation; no correlation where one of them is the same for all pictures."""
+    if np.ptp(x) < FLAT or np.ptp(y) < FLAT:
+        return dict(slope=0.0, offset=float(np.mean(y)), correlation=None)
+    slope, offset = np.polyfit(x, y, 1)
+    return dict(slope=float(slope), offset=float(offset), correlation=float(np.corrcoef(x, y)[0, 1]))
+
+
+def summary(pictures):
+    """The fits of the mean over the pruned blocks, and of each of these. Raises DataError where there is nothing to
+    compare."""
+    covered = np.array([one["covered"] for one in pictures])
+    kept = np.array([one["keep_by_block"] for one in pictures])  # (pictures, blocks)
+    if len(pictures) < 3:
+        raise DataError(f"the validation set has {len(pictures)} pictures: at least 3 are needed for a line")
+    if not covered.any():
+        raise DataError("none of the pictures has an annotation of these classes: give others with --classes, or "
+                        "another data set")
+    if np.ptp(covered) < FLAT:
+        raise DataError(f"objects cover {covered[0]:.0%} of every picture: say with --classes which are objects")
+    pruned = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
+    if not pruned:
+        raise DataError("every block computed all tokens of all pictures: turn the method's dial down")
+    blocks = {block: fit(covered, kept[:, block]) for block in pruned}
+    return dict(mean=fit(covered, kept[:, pruned].mean(1)), blocks=blocks)
+
+
+def draw(pictures, fits, title):
+    """One large panel for the mean over the pruned blocks, a small one for each of them."""
+    x = 100 * np.array([one["covered"] for one in pictures])
+    kept = 100 * np.array([one["keep_by_block"] for one in pictures])
+    blocks = list(fits["blocks"])
+    columns = 1 if len(blocks) <= 3 else 2 if len(blocks) <= 6 else 3 if len(blocks) <= 12 else 4
+    lines = -(-len(blocks) // columns)
+    figure = Figure(figsize=(5.8 + 2.7 * columns, max(5.8, 1.6 * lines)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[5.8, 2.7 * columns])
+    large = left.subplots()
+    panel(large, x, kept[:, blocks].mean(1), fits["mean"], "mean of the pruned blocks", 13, 28)
+    large.set_xlabel("% of the picture covered by objects", fontsize=12)
+    large.set_ylabel("% of its tokens computed", fontsize=12)
+    small = right.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, block in zip(small, blocks, strict=False):
+        panel(axes, x, kept[:, block], fits["blocks"][block], f"block {block}", 11, 9)
+    for axes in small[len(blocks):]:
+        axes.set_visible(False)
+    figure.suptitle(title, fontsize=14)
+    return figure
+
+
+def panel(axes, x, y, line, name, size, area):
+    axes.scatter(x, y, s=area, color=POINTS, alpha=0.55, linewidths=0)
+    ends = np.array([x.min(), x.max()])
+    axes.plot(ends, 100 * line["offset"] + line["slope"] * ends, color=LINE, linewidth=2)
+    r = line["correlation"]
+    axes.set_title(f"{name}: " + ("the same for all" if r is None else f"r = {r:.2f}"), fontsize=size)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def say(fits, count):
+    """The outcome in words."""
+    line = fits["mean"]
+    if line["correlation"] is None:
+        return f"The method keeps the same number of tokens of all {count} pictures."
+    return (f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
+            f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks).")
+
+
+def main():
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    if cfg.model.backbone.get("reducer") is None:
+        raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
+    if cfg.get("val_dataloader") is None:
+        raise ConfigError(f"config {args.config} has no val_dataloader: nothing says which pictures are annotated")
+    check_datasets(cfg, ["val"])
+    coverage = Coverage(cfg, args.classes)
+    pictures = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
+    fits, out = summary(pictures), Path(args.out)
+    write_json(out / "content.json", [row(
+        config=args.config, checkpoint=args.checkpoint, classes=args.classes, number=len(pictures), mean=fits["mean"],
+        blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()], pictures=pictures)])
+    title = f"Tokens by what pictures show: {Path(args.config).stem}, {len(pictures)} pictures"
+    draw(pictures, fits, title).savefig(out / "content.png", dpi=150)
+    print(f"{say(fits, len(pictures))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
+
+
+if __name__ == "__main__":
+    run(main)
