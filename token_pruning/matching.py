@@ -70,7 +70,8 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
 
 
 def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0) -> list[float]:
-    """How many tokens each of ``blocks`` blocks merges or drops; fractions below 1 are shares of the grid.
+    """How many tokens each of ``blocks`` blocks merges or drops; fractions below 1 are shares of the grid, and 4.0 is
+    4 tokens.
 
     Args:
         r: of each block, or a list of its own (missing entries are 0).
@@ -89,7 +90,7 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
         return [*given, *[0] * (blocks - len(given))]
     if not -1 <= inflection <= 1:
         raise ValueError(f"inflection is {inflection}; it must lie in [-1, 1]")
-    whole = int if isinstance(r, int) else float
+    whole = int if r == int(r) else float
     low = whole(r * (1 - inflection))
     rise = 2 * (r - low)
     steps = [whole(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
