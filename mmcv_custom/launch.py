@@ -1,5 +1,6 @@
-"""What the training and the testing tool share: options, reading the config, ending on a mistake."""
+"""What tools and demos share: options, reading the config, ending on a mistake."""
 
+import copy
 import logging
 import os
 import re
@@ -31,7 +32,7 @@ class _CfgOptions(DictAction):
 
 
 def add_common_options(parser):
-    """Add the options that both tools have to an argparse parser."""
+    """Add the options that training and testing have to an argparse parser."""
     parser.add_argument("--work-dir", help="where logs and checkpoints go (default: ./work_dirs/<config's name>)")
     parser.add_argument("--cfg-options", nargs="+", action=_CfgOptions, default={}, metavar="KEY=VALUE",
                         help="override config values, e.g. train_dataloader.batch_size=2 model.backbone.depth=6")
@@ -42,19 +43,24 @@ def add_common_options(parser):
 
 def read_config(path, options=None):
     """Read a config, with ``options`` (dotted name -> value) set. Raises ConfigError, one sentence."""
-    options = options or {}
     if not os.path.isfile(path):
         raise ConfigError(f"config {path} does not exist: check the path")
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError) as error:
+    except (OSError, SyntaxError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from None
+    return with_options(cfg, options)
+
+
+def with_options(cfg, options=None):
+    """A copy of a config with ``options`` (dotted name -> value) set. Raises ConfigError, one sentence."""
+    cfg, options = copy.deepcopy(cfg), options or {}
     check_options(cfg, options)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         given = " ".join(f"{k}={v}" for k, v in options.items())
-        raise ConfigError(f"--cfg-options {given} does not fit {path}: {str(error).strip(chr(34))}") from None
+        raise ConfigError(f"--cfg-options {given} does not fit {cfg.filename}: {str(error).strip(chr(34))}") from None
     check_config(cfg)
     return cfg
 
@@ -92,6 +98,8 @@ def check_device(name):
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"--device {name} is no device: write cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: this runs on cpu and cuda (cuda:0) only")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: torch sees no such CUDA device")
     return device

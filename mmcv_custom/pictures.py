@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from .errors import ConfigError, DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 def pipeline_steps(cfg: Config) -> list[dict]:
@@ -19,7 +19,11 @@ def pipeline_steps(cfg: Config) -> list[dict]:
     except AttributeError:
         raise ConfigError(f"config {cfg.filename} has no test_dataloader.dataset.pipeline: nothing says how a picture "
                           "becomes an input") from None
-    return [step for step in pipeline if "Annotations" not in step["type"]]
+    steps = [step for step in pipeline if "Annotations" not in step["type"]]
+    if not steps:
+        raise ConfigError(f"config {cfg.filename} has an empty test_dataloader.dataset.pipeline: nothing says how a "
+                          "picture becomes an input")
+    return steps
 
 
 def pictures_in(folder: Path) -> list[Path]:

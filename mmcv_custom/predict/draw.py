@@ -27,11 +27,15 @@ def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels:
     out = np.asarray(picture).astype(np.float32)
     order = np.argsort(scores, kind="stable").tolist()
     for i in order if masks is not None else ():
-        mask = masks[i].repeat(times, 0).repeat(times, 1)
+        if not masks[i].any():
+            continue
+        (y1, y2), (x1, x2) = (np.flatnonzero(masks[i].any(axis))[[0, -1]] for axis in (1, 0))
+        mask = masks[i][y1:y2 + 1, x1:x2 + 1].repeat(times, 0).repeat(times, 1)
+        part = out[y1 * times:(y2 + 1) * times, x1 * times:(x2 + 1) * times]
         inside = _shrunk(mask, max(1, size // 10))
         paint = np.array(_colour(labels[i], palette), np.float32)
-        out[inside] = 0.55 * out[inside] + 0.45 * paint
-        out[mask & ~inside] = paint
+        part[inside] = 0.55 * part[inside] + 0.45 * paint
+        part[mask & ~inside] = paint
     picture = Image.fromarray(out.round().astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for i in order:
@@ -44,8 +48,10 @@ def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels:
     return picture
 
 
-def segmentation(image: np.ndarray, labels: np.ndarray, name: Callable[[int], str], palette: Sequence | None = None):
-    """Every pixel (h, w) tinted by its class, lines between classes, names on the larger regions, a legend below."""
+def segmentation(image: np.ndarray, labels: np.ndarray, name: Callable[[int], str], palette: Sequence | None = None,
+                 legend: bool = True):
+    """Every pixel (h, w) tinted by its class, lines between classes, names on the larger regions, and a ``legend``
+    below, whose height depends on what is there."""
     from PIL import Image, ImageDraw
 
     times = _times(image)
@@ -69,6 +75,8 @@ def segmentation(image: np.ndarray, labels: np.ndarray, name: Callable[[int], st
             text = shorten(name(int(found[i])), picture.width // 3, size)
             x -= font(size).getlength(text) / 2
             _label(pen, picture.size, x, y - size / 2, text, size, _colour(found[i], palette), taken)
+    if not legend:
+        return picture
     entries = [(f"{name(int(found[i]))} {counts[i] / labels.size:.0%}", _colour(found[i], palette)) for i in order]
     return _with_legend(picture, entries, size)
 
@@ -110,7 +118,7 @@ def _text_size(picture) -> int:
 
 
 def _colour(label: int, palette: Sequence | None) -> tuple[int, int, int]:
-    return colour(int(label)) if palette is None else tuple(palette[int(label) % len(palette)])
+    return tuple(palette[int(label) % len(palette)]) if palette is not None and len(palette) else colour(int(label))
 
 
 def _shrunk(mask: np.ndarray, pixels: int) -> np.ndarray:

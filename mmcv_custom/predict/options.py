@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from .results import Detection, Result
 
 # Palettes by the name that the published demos have for them, and whose they are.
 PALETTES = dict(coco="mmdet.CocoDataset", voc="mmdet.VOCDataset", citys="mmdet.CityscapesDataset")
+SEGMENTATION = dict(PALETTES, voc="mmseg.PascalVOCDataset", citys="mmseg.CityscapesDataset")  # with background, stuff
+CONFIGS = (".py", ".json", ".yaml", ".yml")
 
 
 def demo_parser(description: str, input_name: str, input_help: str, out: str, optional: bool = False):
@@ -46,6 +49,8 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     Raises:
         ConfigError: an option out of its range, or one that the method does not have.
     """
+    if Path(args.config).suffix not in CONFIGS:
+        raise ConfigError(f"{args.config} is no config (.py): is the checkpoint missing? (none: random weights)")
     if not 0 <= args.score_thr <= 1:
         raise ConfigError(f"--score-thr {args.score_thr:g} is no score: give a number from 0 to 1")
     with warnings.catch_warnings():
@@ -71,18 +76,49 @@ def make_folder(path: str) -> Path:
     return Path(path)
 
 
-def results_of(predictor: Predictor, pictures: str | None, least_score: float) -> Iterator[tuple[str, Result]]:
-    """A name of its own and the result of each picture of a file or folder; None is an embedded photograph."""
-    if pictures is not None and not Path(pictures).exists():
+def files_of(pictures: str, out: str) -> list[Path]:
+    """The pictures that a demo reads: a file, or those of a folder.
+
+    Raises:
+        DataError: there are none.
+        ConfigError: one of them is in the folder ``out``, where it could be overwritten.
+    """
+    if not Path(pictures).exists():
         raise DataError(f"picture {pictures} does not exist: check the path")
-    files = [embedded(predictor.input_size())] if pictures is None else folder_of(pictures)
+    files = folder_of(pictures)
+    if Path(out).resolve() in {file.resolve().parent for file in files}:
+        raise ConfigError(f"--out {out} holds the pictures themselves: give another folder")
+    return files
+
+
+def results_of(predictor: Predictor, files: list[Path] | None, left_out: list[str]) -> Iterator[tuple[str, Result]]:
+    """A name of its own and the result of each picture; None is an embedded photograph. Of several, those that cannot
+    be read are skipped: each adds a sentence to ``left_out``.
+
+    Raises:
+        DataError: none of them can be read.
+    """
     taken: set[str] = set()
-    for result in predictor.stream(files):
+    for picture in [embedded(predictor.input_size())] if files is None else files:
+        try:
+            result = predictor(picture)
+        except DataError as error:
+            if len(files or ()) == len(left_out) + 1:
+                raise
+            left_out.append(str(error))
+            print(f"Left out: {error}.", flush=True)
+            continue
         stem = name = Path(result.path or "embedded").stem
+        numbers = count(2)
         while name in taken:
-            name = f"{stem}_{sum(other.startswith(stem) for other in taken) + 1}"
+            name = f"{stem}_{next(numbers)}"
         taken.add(name)
-        yield name, result.above(least_score) if isinstance(result, Detection) else result
+        yield name, result
+
+
+def shown(result: Result, least_score: float) -> Result:
+    """What is drawn and said of a result: of detections the sure ones."""
+    return result.above(least_score) if isinstance(result, Detection) else result
 
 
 def embedded(size: tuple[int, int] | None = None) -> np.ndarray:
@@ -98,13 +134,19 @@ def embedded(size: tuple[int, int] | None = None) -> np.ndarray:
     return np.asarray(picture if size is None else picture.resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def colours(name: str, classes: int) -> list[tuple[int, int, int]] | None:
-    """The palette of that name for so many classes; None for the one that ``draw`` has itself."""
+def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | None:
+    """The palette of that name for the model's classes; None for the one that ``draw`` has itself. That it is too small
+    is printed."""
+    classes = len(predictor.classes)
     if name == "safe":
         return None
     if name == "random":
         return [tuple(map(int, c)) for c in np.random.default_rng(0).integers(0, 256, (max(classes, 1), 3))]
-    return [tuple(c) for c in DATASETS.get(PALETTES[name]).METAINFO["palette"]]
+    owners = SEGMENTATION if predictor.cfg.get("default_scope") == "mmseg" else PALETTES
+    found = [tuple(c) for c in DATASETS.get(owners[name]).METAINFO["palette"]]
+    if len(found) < classes:
+        print(f"Note: --palette {name} has {len(found)} colours for {classes} classes: some share one.")
+    return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -114,7 +156,13 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def write_numbers(path: Path, predictor: Predictor, found: list[dict]) -> None:
-    """The JSON of a demo: which model, and what it found and computed in each picture."""
+def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out: list[str]) -> None:
+    """The JSON of a demo: which model, what it found and computed in each picture, which ones it could not read."""
     write_text(path, json.dumps(dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given,
-                                     results=found), indent=1))
+                                     results=found, left_out=left_out), indent=1))
+
+
+def end(left_out: list[str]) -> None:
+    """Raise DataError, one sentence, where pictures were left out: a demo's last step."""
+    if left_out:
+        raise DataError(f"{len(left_out)} of the pictures cannot be read and were left out: results.json says which")

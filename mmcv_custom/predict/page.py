@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from token_pruning.plot import COLOURS, STATES
 
@@ -33,11 +34,11 @@ all. Every token keeps its place in the map."""
 
 def section(name: str, result: Result, folder: Path, palette: Sequence | None = None) -> str:
     """Write the pictures of ``result`` into ``folder / name`` and give the page's part about them."""
-    tokens, target = result.tokens, folder / name
+    tokens, target, link = result.tokens, folder / name, quote(name)
 
     def figure(file: str, picture, caption: str) -> str:
         save_picture(picture, target / file)
-        return f"<figure><img src='{html.escape(name)}/{file}' alt=''><figcaption>{caption}</figcaption></figure>"
+        return f"<figure><img src='{link}/{file}' alt=''><figcaption>{caption}</figcaption></figure>"
 
     found = result.draw(palette)
     top = [figure("found.jpg", found, "found"),
@@ -56,7 +57,7 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
     keys = "".join(_key(STATES[state], COLOURS[state]) for state in present)
     return (f"<h2>{html.escape(name)}</h2><div class='top'>{''.join(top)}</div>"
             f"<p>Mean over the blocks: {sum(ratios) / len(ratios):.1%} of the tokens computed "
-            f"(<a href='{html.escape(name)}/sheet.jpg'>all on one sheet</a>).</p>"
+            f"(<a href='{link}/sheet.jpg'>all on one sheet</a>).</p>"
             f"<div class='bars'>{bars}</div><p class='small'>{keys}</p><div class='blocks'>{''.join(blocks)}</div>")
 
 

@@ -23,11 +23,13 @@ from token_pruning.trace import PassTrace
 from ..checkpoint import load_into, read_checkpoint
 from ..dial import turned
 from ..errors import ConfigError, DataError
-from ..launch import build_model, check_device, read_config
+from ..launch import build_model, check_device, read_config, with_options
 from ..pictures import SUFFIXES, check_picture, pictures_in, pipeline_steps
 from .names import class_names
 from .results import Classification, Detection, Result, Segmentation
 from .tokens import TokenView, Window
+
+EXACT = "with random weights, tokens are kept at exact ratios, not by their probabilities"
 
 
 class Predictor:
@@ -45,7 +47,7 @@ class Predictor:
     Attributes:
         cfg, model: as built, in evaluation.
         classes: names; () where nothing tells them.
-        notes: sentences that whoever sees the results should know; each is also a ``UserWarning``.
+        notes: sentences that whoever sees the results should know; those of the beginning are also ``UserWarning``s.
 
     Raises:
         ConfigError, CheckpointError: config, device or weights cannot be used.
@@ -55,11 +57,14 @@ class Predictor:
                  batch: int = 1, options: dict | None = None) -> None:
         if batch < 1:
             raise ConfigError(f"a batch of {batch} pictures: it must be 1 or more")
-        self.cfg = config if isinstance(config, Config) else read_config(str(config), options)
+        self.cfg = with_options(config, options) if isinstance(config, Config) else read_config(str(config), options)
         self.device, self.batch, self.notes = check_device(device), batch, []
         load, *rest = pipeline_steps(self.cfg)
         if "Load" not in load["type"]:
             raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads a picture")
+        if "backbone" not in (self.cfg.get("model") or {}):
+            raise ConfigError(f"config {self.cfg.filename} has no model.backbone: give one of a detector, segmentor or "
+                              "classifier")
         weights = None if checkpoint is None else read_checkpoint(checkpoint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -73,9 +78,11 @@ class Predictor:
             self.report = load_into(self.model, weights, logger="silent", source=str(checkpoint))
             fresh = [name for name in self.report.missing if ".reducer." in name]
             if fresh:
-                self._note(f"{checkpoint} has no weights for the {self.method} that decides about tokens: it decides "
-                           "at random")
+                self.notes.append(f"{checkpoint} has no weights for the {self.method} that decides about tokens: it "
+                                  "decides at random")
         self.classes = class_names(self.cfg, weights)
+        for sentence in self.notes:
+            warnings.warn(sentence, stacklevel=2)
 
     def __call__(self, pictures: object) -> Result | list[Result]:
         """Results of ``pictures``: of one file, one array (h, w, 3) uint8 RGB or one PIL image the result itself, of a
@@ -94,9 +101,15 @@ class Predictor:
         """The same one after the other, without holding all of them: for large folders and films."""
         if isinstance(pictures, (str, Path)):
             pictures = folder_of(pictures)
+        if not isinstance(pictures, Iterable):
+            raise DataError(f"{pictures!r} is no picture: give files, folders, arrays or PIL images")
         held: list[tuple] = []
         for picture in pictures:
-            held.append(self._prepared(picture))
+            try:
+                held.append(self._prepared(picture))
+            except DataError:
+                yield from self._results(held)  # those before it
+                raise
             if len(held) == self.batch:
                 yield from self._results(held)
                 held = []
@@ -113,7 +126,8 @@ class Predictor:
         return self.given and find_method(self.method).dial[0]
 
     def dial(self, value: float | None = None) -> object:
-        """Set how much is computed, by the method's own dial (``dial_name``); gives its present value.
+        """Set how much is computed, by the method's own dial (``dial_name``); gives its present value, None where the
+        config says it by ``r`` (see ``setting``).
 
         Raises:
             ConfigError: a dense model, or a value outside the dial's range.
@@ -124,6 +138,13 @@ class Predictor:
             self.turn(**{self.dial_name: value})
         own = getattr(self.model.backbone.reducer, self.dial_name, None)
         return self.given.get(self.dial_name, own)
+
+    @property
+    def setting(self) -> str | None:
+        """In words, what says how much is computed: "keep_ratio = 0.5"; None of a dense model."""
+        if self.given is None:
+            return None
+        return f"r = {self.given['r']}" if self.given.get("r") is not None else f"{self.dial_name} = {self.dial()}"
 
     def turn(self, **arguments: object) -> None:
         """Give the reducer other ``arguments`` of its config (``mode``, ``keep_ratio``, ``ratio_scale``, ...).
@@ -142,6 +163,8 @@ class Predictor:
             wanted = ", ".join(f"{name} = {value}" for name, value in arguments.items())
             raise ConfigError(f"{wanted} does not fit {self.method}: {error}") from None
         self.given |= arguments
+        if EXACT in self.notes and self.given["mode"] != "ratio":
+            self.notes.remove(EXACT)
 
     def input_size(self) -> tuple[int, int] | None:
         """(h, w) of the only inputs that the model takes; None where it takes any."""
@@ -149,15 +172,10 @@ class Predictor:
         return tuple(embed.img_size) if getattr(embed, "strict_img_size", False) else None
 
     def _start_without_weights(self) -> None:
-        words = "random weights: what is found means nothing"
+        self.notes.append(f"{self.cfg.filename} without a checkpoint has random weights: what is found means nothing")
         if self.given is not None and "mode" in vars(self.model.backbone.reducer):
             self.turn(mode="ratio")
-            words += ", and tokens are kept at the config's exact ratios"
-        self._note(f"{self.cfg.filename} without a checkpoint has {words}")
-
-    def _note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-        warnings.warn(sentence, stacklevel=3)
+            self.notes.append(EXACT)
 
     def _prepared(self, picture: object) -> tuple[np.ndarray, str | None, dict]:
         """The picture as RGB, its path, and the network's input as the pipeline packs it."""
@@ -167,7 +185,7 @@ class Predictor:
             check_picture(path)
             loaded = self._load(dict(img_path=path, img_id=0))
         else:
-            array = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
+            array = np.asarray(_as_read(picture) if hasattr(picture, "convert") else picture)
             if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
                 raise DataError(f"an array of shape {array.shape} and type {array.dtype} is no picture: give (height, "
                                 "width, 3) of uint8, red first")
@@ -190,21 +208,24 @@ class Predictor:
     @torch.no_grad()
     def _forward(self, same: list[tuple]) -> Iterator[Result]:
         with Trace() as trace:
-            samples = self.model.test_step(pseudo_collate([packed for *_, packed in same]))
+            # The two halves of the model's test_step: between them is what the preprocessor padded.
+            data = self.model.data_preprocessor(pseudo_collate([packed for *_, packed in same]), False)
+            samples = self.model(**data, mode="predict")
+        size = tuple(data["inputs"].shape[-2:])
         for i, ((image, path, packed), sample) in enumerate(zip(same, samples, strict=True)):
             yield result_of(image=image, path=path, classes=self.classes, sample=sample.cpu(),
-                            tokens=token_view(self.model, packed["inputs"], [one.of(i) for one in trace.passes]))
+                            tokens=token_view(self.model, packed["inputs"], [one.of(i) for one in trace.passes], size))
 
 
 def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace],
-               size: tuple[int, int] | None = None) -> TokenView | None:
+               size: tuple[int, int]) -> TokenView | None:
     """What became of the tokens of one picture.
 
     Args:
         model: which ran, out of its wrappers.
         inputs: (3, h, w) as the test pipeline packs them, values up to 255, blue first.
         traces: of the picture alone, one for each window that slid over it; none gives None.
-        size: (h, w) of the forward's inputs, where others of the batch padded this one (default: the picture's own).
+        size: (h, w) of the forward's inputs, padding included.
     """
     if not traces:
         return None
@@ -212,7 +233,7 @@ def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace],
     corners = [(0, 0)]
     cfg = getattr(model, "test_cfg", None) or {}
     if len(traces) > 1 and cfg.get("mode") == "slide":
-        corners = window_corners(size or seen.shape[:2], cfg["crop_size"], cfg["stride"])
+        corners = window_corners(size, cfg["crop_size"], cfg["stride"])
     windows = tuple(Window(*corner, one) for corner, one in zip(corners, traces, strict=True))
     return TokenView(seen, windows, model.backbone.patch_embed.patch_size[0])
 
@@ -228,6 +249,20 @@ def result_of(**common) -> Result:
     if "pred_sem_seg" in sample:
         return Segmentation(**common, map=sample.pred_sem_seg.data[0].numpy())
     return Classification(**common, scores=sample.pred_score.numpy())
+
+
+def _as_read(picture):
+    """A PIL image as its file is read: turned as its camera was held.
+
+    Raises:
+        DataError: its channels have more than 8 bits, which readers cut down in different ways.
+    """
+    from PIL import ImageOps
+
+    if picture.mode[0] in "IF":
+        raise DataError(f"a PIL image of mode {picture.mode} has more than 8 bits a channel: give its file, or an "
+                        "array (height, width, 3) of uint8")
+    return ImageOps.exif_transpose(picture).convert("RGB")
 
 
 def folder_of(path: str | Path) -> list[Path]:

@@ -62,8 +62,7 @@ class Result:
 
     def show(self) -> None:
         """Open the drawn picture in the desktop's viewer. Raises ConfigError where there is no display."""
-        if sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
-            raise ConfigError("there is no display to show pictures on: use save(path)")
+        check_display()
         self.draw().show()
 
     def save(self, path: str | Path) -> None:
@@ -150,8 +149,8 @@ class Segmentation(Result):
         order = np.argsort(-counts, kind="stable")
         return {self.name(int(labels[i])): float(counts[i] / self.map.size) for i in order}
 
-    def draw(self, palette: Sequence | None = None):
-        return draw.segmentation(self.image, self.map, self.name, palette)
+    def draw(self, palette: Sequence | None = None, legend: bool = True):
+        return draw.segmentation(self.image, self.map, self.name, palette, legend)
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [dict(image_id=image_id, category_id=self._category(int(label), category_ids),
@@ -191,12 +190,18 @@ class Classification(Result):
         return dict(top=[dict(name=name, score=score) for name, score in self.top()])
 
 
+def check_display() -> None:
+    """Raise ConfigError where windows cannot be opened."""
+    if sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
+        raise ConfigError("there is no display to show pictures on: save them")
+
+
 def save_picture(picture, path: str | Path) -> None:
     """Write a PIL image whole or not at all. Raises DataError where that cannot be."""
     from PIL import Image
 
     path = Path(path)
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:  # some can only be read
         raise DataError(f"{path} cannot be written: let its name end in .png or .jpg")
     part = path.with_name(f".part-{path.name}")
     try:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mmcv_custom import ConfigError, DataError, Predictor
 from mmcv_custom.predict import Classification, Detection, Segmentation, TokenView, Window
+from mmcv_custom.predict.names import class_names
 from mmcv_custom.predict.predictor import window_corners
 from mmcv_custom.predict.results import save_picture
 from mmcv_custom.speed.samples import scene
@@ -119,6 +121,11 @@ def test_windows_that_slide_over_a_picture_cover_it(tmp_path):
     found = predictor(tmp_path / "slide.py")(scene(64, 120))
     assert [(w.y, w.x) for w in found.tokens.windows] == [(0, 0), (0, 40), (0, 56)]
     assert found.tokens.overlay(5).size == (480, 256)
+    divisible = predictor(tmp_path / "slide.py", options={
+        "model.data_preprocessor.test_cfg": dict(size_divisor=32), "model.test_cfg.stride": (43, 43)})
+    found = divisible(scene(107, 107))  # padded to 128: a third row begins at 64
+    assert [(w.y, w.x) for w in found.tokens.windows] == [(y, x) for y in (0, 43, 64) for x in (0, 43, 64)]
+    assert found.tokens.contact_sheet() and found.map.shape == (107, 107)
     assert window_corners((100, 64), (64, 64), (64, 64)) == [(0, 0), (36, 0)]
     assert window_corners((30, 30), (64, 64), (40, 40)) == [(0, 0)]
 
@@ -139,6 +146,74 @@ def test_turning_the_dial_keeps_the_weights():
         predictor(SEGMENTOR).turn(mode="sample")
 
 
+def test_the_dial_of_configs_that_count_by_r():
+    model = predictor(CLASSIFIER, options={"model.backbone.reducer": dict(r=4, keep_ratio=None)})
+    assert model.dial() is None and model.setting == "r = 4"
+    with pytest.raises(ConfigError, match="num_queries = 4 does not fit Cropr: it needs weights of another shape"):
+        model.turn(num_queries=4)
+    model.dial(0.5)
+    assert model.setting == "keep_ratio = 0.5" and predictor(DENSE).setting is None
+
+
+def test_a_whole_number_of_tokens_is_one_however_it_is_written():
+    model, picture = predictor(SEGMENTOR), scene(352, 352)
+    found = []
+    for r in (4, 4.0):
+        model.dial(r)
+        found.append(model(picture).trace.masks())
+    assert torch.equal(*found) and not found[0][:, -1].all()
+
+
+def test_options_are_for_files_and_configs_alike():
+    cfg = Config.fromfile(DETECTOR)
+    options = {"model.backbone.reducer.keep_ratio": [0.25, 0.25, 0.25, 0.25]}
+    found = [predictor(config, options=options) for config in (DETECTOR, cfg)]
+    assert found[0].given == found[1].given and found[0].given["keep_ratio"] == [0.25] * 4
+    assert cfg.model.backbone.reducer.get("keep_ratio") != [0.25] * 4
+    with pytest.raises(ConfigError, match="modle"):
+        predictor(cfg, options={"modle.backbone.depth": 3})
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda cfg: cfg.test_dataloader.dataset.update(pipeline=[]), "has an empty test_dataloader.dataset.pipeline"),
+    (lambda cfg: cfg.model.pop("backbone"), "has no model.backbone"),
+], ids=["pipeline", "backbone"])
+def test_configs_that_predict_nothing_are_refused(change, sentence):
+    cfg = Config.fromfile(DETECTOR)
+    change(cfg)
+    with pytest.raises(ConfigError, match=sentence):
+        predictor(cfg)
+
+
+def test_the_toolbox_of_a_data_set_is_found_for_its_names():
+    cfg = Config(dict(default_scope="mmdet", test_dataloader=dict(dataset=dict(type="CocoDataset"))))
+    classes = class_names(cfg, None)
+    assert len(classes) == 80 and classes[32] == "sports ball"
+    one = np.zeros((1, 4), np.float32)
+    found = Detection(scene(8, 8), None, classes, None, None, one, np.ones(1, np.float32), np.array([32]), None)
+    assert found.to_coco()[0]["category_id"] == 37
+    assert class_names(cfg, dict(meta=dict(CLASSES=("cat", "dog")))) == ("cat", "dog")
+
+
+def test_pictures_of_a_turned_camera_are_read_alike(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(48, 96)).save(tmp_path / "turned.png", exif=exif)
+    model = predictor(DETECTOR)
+    read, given = model(tmp_path / "turned.png"), model(Image.open(tmp_path / "turned.png"))
+    assert read.image.shape == (96, 48, 3) and np.array_equal(read.image, given.image)
+
+
+def test_a_broken_picture_does_not_take_those_before_it_along(tmp_path):
+    (tmp_path / "b.png").write_text("none")
+    model = predictor(DETECTOR, batch=4)
+    seen = []
+    with pytest.raises(DataError, match="b.png is no picture"):
+        for found in model.stream([scene(64, 64), scene(64, 64), tmp_path / "b.png"]):
+            seen.append(found)
+    assert len(seen) == 2
+
+
 def test_a_trace_of_ones_own_sees_the_same_forward():
     model = predictor(DETECTOR)
     with Trace() as trace:
@@ -147,11 +222,16 @@ def test_a_trace_of_ones_own_sees_the_same_forward():
 
 
 def test_random_weights_are_said_and_nothing_is_printed(capsys):
-    with pytest.warns(UserWarning, match="random weights: what is found means nothing"):
-        model = predictor(DETECTOR)
+    with pytest.warns(UserWarning, match="random weights: what is found means nothing") as warned:
+        model = Predictor(DETECTOR)
+    assert {w.filename for w in warned if "random weights" in str(w.message)} == {__file__}
     capsys.readouterr()
     model(scene(64, 64)).draw()
-    assert capsys.readouterr().out == "" and len(model.notes) == 1
+    assert capsys.readouterr().out == "" and len(model.notes) == 2
+    model.turn(keep_ratio=0.3)
+    assert "exact ratios" in model.notes[1]
+    model.turn(mode="sample")
+    assert len(model.notes) == 1
 
 
 def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
@@ -166,7 +246,9 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
     ("nowhere.jpg", "nowhere.jpg does not exist"),
     (np.zeros((4, 4), np.uint8), "is no picture: give"),
     (np.zeros((4, 4, 3)), "float64 is no picture"),
-], ids=["missing", "grey", "float"])
+    (3, "3 is no picture"),
+    (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
+], ids=["missing", "grey", "float", "number", "16 bits"])
 def test_what_is_no_picture_is_refused(picture, sentence):
     with pytest.raises(DataError, match=sentence):
         predictor(CLASSIFIER)(picture)
@@ -183,6 +265,9 @@ def test_pictures_are_drawn_at_any_size(tmp_path):
     assert Image.open(tmp_path / "deep" / "found.jpg").size == (700, 40)
     with pytest.raises(DataError, match="let its name end in"):
         save_picture(found.draw(), tmp_path / "found.xyz")
+    with pytest.raises(DataError, match="let its name end in"):
+        save_picture(found.draw(), tmp_path / "found.psd")  # which can only be read
+    assert found.draw([]).size == (700, 40)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         save_picture(found.draw(), tmp_path / "file" / "found.png")
