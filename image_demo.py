@@ -3,52 +3,57 @@
     python image_demo.py street.jpg CONFIG CHECKPOINT --out demo --score-thr 0.4
 
 Writes NAME.jpg for every picture, results.json (with the share of tokens that each block computed) and, of detectors
-and segmentors, coco.json in COCO's result format, image_id counting the pictures from 0.
+and segmentors, coco.json in COCO's result format, image_id counting the results of results.json from 0. The files hold
+everything that was found, the pictures what is above --score-thr.
 """
 
 import json
-from pathlib import Path
 
-from mmcv_custom.errors import ConfigError
 from mmcv_custom.launch import run
 from mmcv_custom.predict.options import (
     colours,
     demo_parser,
+    end,
+    files_of,
     load_predictor,
     make_folder,
     results_of,
+    shown,
     write_numbers,
     write_text,
 )
-from mmcv_custom.predict.results import save_picture
+from mmcv_custom.predict.results import check_display, save_picture
 
 
 def parse_args():
     parser = demo_parser(__doc__, "img", "picture or folder", "demo")
     parser.add_argument("--show", action="store_true", help="open each in the desktop's viewer, too")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main():
     args = parse_args()
-    source = Path(args.img) if Path(args.img).is_dir() else Path(args.img).parent
-    if Path(args.out).resolve() == source.resolve():
-        raise ConfigError(f"--out {args.out} holds the pictures themselves: give another folder")
+    files = files_of(args.img, args.out)
+    if args.show:
+        check_display()
     predictor = load_predictor(args)
     folder = make_folder(args.out)
-    palette = colours(args.palette, len(predictor.classes))
-    numbers, entries = [], []
-    for name, result in results_of(predictor, args.img, args.score_thr):
-        save_picture(result.draw(palette), folder / f"{name}.jpg")
+    palette = colours(args.palette, predictor)
+    numbers, entries, left_out = [], [], []
+    for name, result in results_of(predictor, files, left_out):
+        sure = shown(result, args.score_thr)
+        picture = sure.draw(palette)
+        save_picture(picture, folder / f"{name}.jpg")
         if args.show:
-            result.show()
+            picture.show()
         numbers.append(result.to_dict())
         entries += result.to_coco(len(numbers) - 1)
-        print(f"{name}: {in_words(result)}", flush=True)
-    write_numbers(folder / "results.json", predictor, numbers)
+        print(f"{name}: {in_words(sure)}", flush=True)
+    write_numbers(folder / "results.json", predictor, numbers, left_out)
     if result.task != "classification":
         write_text(folder / "coco.json", json.dumps(entries))
     print(f"Written to {folder}: {len(numbers)} picture{'s' * (len(numbers) != 1)} and results.json.")
+    end(left_out)
 
 
 def in_words(result):

@@ -13,9 +13,12 @@ from mmcv_custom.launch import run
 from mmcv_custom.predict.options import (
     colours,
     demo_parser,
+    end,
+    files_of,
     load_predictor,
     make_folder,
     results_of,
+    shown,
     write_numbers,
     write_text,
 )
@@ -24,27 +27,29 @@ from mmcv_custom.predict.page import page, section
 
 def parse_args():
     return demo_parser(__doc__, "image", "picture or folder (default: an embedded photograph)", "demo",
-                       optional=True).parse_args()
+                       optional=True).parse_intermixed_args()
 
 
 def main():
     args = parse_args()
+    files = None if args.image is None else files_of(args.image, args.out)
     predictor = load_predictor(args)
     folder = make_folder(args.out)
-    palette = colours(args.palette, len(predictor.classes))
-    sections, numbers = [], []
-    for name, result in results_of(predictor, args.image, args.score_thr):
+    palette = colours(args.palette, predictor)
+    sections, numbers, left_out = [], [], []
+    for name, result in results_of(predictor, files, left_out):
         if result.tokens is None:
             raise ConfigError(f"{args.config} has a backbone that records no tokens: give one of this project's")
-        sections.append(section(name, result, folder, palette))
+        sections.append(section(name, shown(result, args.score_thr), folder, palette))
         numbers.append(result.to_dict())
         say(name, result.tokens)
     facts = [f"{args.config}, weights: {args.checkpoint}, {predictor.method or 'dense'}"
-             + (f", {predictor.dial_name} = {predictor.dial()}" if predictor.method else "") + ".",
-             *(f"{sentence}." for sentence in predictor.notes)]
-    write_numbers(folder / "results.json", predictor, numbers)
+             + (f", {predictor.setting}" if predictor.method else "") + ".",
+             *(f"{sentence}." for sentence in [*predictor.notes, *left_out])]
+    write_numbers(folder / "results.json", predictor, numbers, left_out)
     write_text(folder / "index.html", page("Which tokens were computed", facts, sections))
     print(f"Written to {folder / 'index.html'}.")
+    end(left_out)
 
 
 def say(name, tokens):

@@ -2,12 +2,13 @@
 
     python video_demo.py film.mp4 CONFIG CHECKPOINT --out found.mp4
     python video_demo.py FOLDER_OF_FRAMES CONFIG CHECKPOINT --out found.avi --fps 10
-    python video_demo.py 0 CONFIG CHECKPOINT --frames 300        # a camera
+    python video_demo.py 0 CONFIG CHECKPOINT --frames 300        # a camera; Ctrl-C ends it sooner
 
 A name that ends in .mp4 is written as MPEG-4, .avi as motion JPEG: what OpenCV can without other libraries.
 """
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from tqdm import tqdm
 
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.launch import run
-from mmcv_custom.predict import Detection
-from mmcv_custom.predict.options import colours, demo_parser, load_predictor
+from mmcv_custom.predict import Segmentation
+from mmcv_custom.predict.options import colours, demo_parser, load_predictor, shown
 from mmcv_custom.predict.predictor import folder_of
+from mmcv_custom.predict.results import check_display
 from token_pruning.sheet import font
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -33,7 +35,7 @@ def parse_args():
     parser.add_argument("--tokens", action="store_true", help="put the depth map beside: blocks that computed a token")
     parser.add_argument("--show", action="store_true", help="in a window, too; q ends it")
     parser.add_argument("--wait-time", type=float, default=1, metavar="MS", help="of the window (default: 1)")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def check(args):
@@ -44,6 +46,10 @@ def check(args):
         raise ConfigError(f"--out {args.out} is the film itself: give another name")
     if (args.fps is not None and not 0 < args.fps <= 1000) or (args.frames is not None and args.frames < 1):
         raise ConfigError("--fps must be above 0 and at most 1000, --frames at least 1")
+    if args.show:  # cv2.imshow ends the process where it cannot
+        check_display()
+        if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
+            raise ConfigError("--show needs an OpenCV with windows: watch the file instead")
 
 
 def frames_of(source):
@@ -101,8 +107,9 @@ class Writer:
 
 def drawn(result, args, palette, rate):
     """The frame as it is written."""
-    shown = result.above(args.score_thr) if isinstance(result, Detection) else result
-    picture = shown.draw(palette)
+    sure = shown(result, args.score_thr)
+    # A legend's height would change from frame to frame.
+    picture = sure.draw(palette, legend=False) if isinstance(sure, Segmentation) else sure.draw(palette)
     words = f"{rate:.1f} frames/s"
     if result.tokens is not None:
         words += f"   tokens computed: {np.mean(result.tokens.keep_ratio()):.0%}"
@@ -135,7 +142,7 @@ def main():
     if not (Path(args.out).parent.is_dir() and os.access(Path(args.out).parent, os.W_OK)):
         raise ConfigError(f"--out {args.out} cannot be written: give a folder that is there")
     predictor = load_predictor(args)
-    palette = colours(args.palette, len(predictor.classes))
+    palette = colours(args.palette, predictor)
     writer, kept, seconds = Writer(args.out, args.fps or fps), [], []
     number = args.frames if number is None else min(number, args.frames or number)
     whole = False
@@ -152,6 +159,10 @@ def main():
                 break
             before = time.perf_counter()
         whole = True
+    except KeyboardInterrupt:  # the end of a camera's film
+        whole = bool(seconds)
+        if not whole:
+            raise
     finally:
         writer.close(whole)
     tokens = f", {np.mean(kept):.1%} of the tokens computed" if kept else ""

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from mmcv_custom import Predictor
 from mmcv_custom.launch import run
+from mmcv_custom.predict.options import colours
 from mmcv_custom.speed.samples import scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +87,56 @@ def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, pictures):
     assert "Written to" in capsys.readouterr().out
 
 
+def test_files_hold_what_pictures_do_not_show(monkeypatch, capsys, tmp_path, pictures):
+    counts = []
+    for name in ("image_demo", "selector_demo"):
+        demo(monkeypatch, name, pictures / "a.png", "--score-thr", "0.99", DETECTOR, "none", "--out", tmp_path / name)
+        counts.append(len(json.loads((tmp_path / name / "results.json").read_text())["results"][0]["objects"]))
+    assert counts[0] == counts[1] == len(json.loads((tmp_path / "image_demo/coco.json").read_text())) > 0
+    assert "a: nothing above --score-thr" in capsys.readouterr().out
+
+
+def test_a_broken_picture_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tmp_path, pictures):
+    (pictures / "aa.png").write_text("none")
+    for name in ("image_demo", "selector_demo"):
+        with pytest.raises(SystemExit) as ended:
+            demo(monkeypatch, name, pictures, DETECTOR, "none", "--out", tmp_path / name)
+        said = capsys.readouterr()
+        assert ended.value.code == 2 and "1 of the pictures cannot be read" in said.err and "Left out: " in said.out
+        found = json.loads((tmp_path / name / "results.json").read_text())
+        assert len(found["results"]) == 2 and "aa.png is no picture" in found["left_out"][0]
+
+
+def test_pictures_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
+    for name in ("cat/1", "dog/1_3", "dog/50% #1?", "owl/1", "rat/1"):
+        (tmp_path / "all" / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(scene(32, 32)).save(tmp_path / "all" / f"{name}.png")
+    demo(monkeypatch, "selector_demo", tmp_path / "all", CROPR, "none", "--out", tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    links = {unquote(part.split("/")[0]) for part in page.split("src='")[1:]}
+    assert links == {"1", "1_2", "1_3", "1_4", "50% #1?"} and "src='50% " not in page
+    assert all((tmp_path / "out" / link / "found.jpg").exists() for link in links)
+
+
+def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path, pictures):
+    stream = Predictor.stream
+
+    def interrupted(self, frames):
+        yield next(stream(self, frames))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "stream", interrupted)
+    demo(monkeypatch, "video_demo", pictures, TOME, "none", "--out", tmp_path / "a.mp4")
+    assert "a.mp4: 1 frames" in capsys.readouterr().out
+    good, frame = cv2.VideoCapture(str(tmp_path / "a.mp4")).read()
+    assert good and frame.shape[:2] == (704, 704)  # no legend below
+
+
+def test_palettes_are_the_toolboxs_own(capsys):
+    assert len(colours("citys", Predictor(TOME))) == 19 and len(colours("citys", Predictor(DETECTOR))) == 8
+    assert "--palette citys has 8 colours for 10 classes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
 def test_video_demo_reads_frames_and_films(monkeypatch, capsys, tmp_path, pictures, ending):
     film = tmp_path / f"film.{ending}"
@@ -138,6 +190,13 @@ MISTAKES = {
     "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "film nowhere.mp4 does not exist"),
     "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "films are written as .mp4 or .avi"),
     "over the pictures": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the pictures themselves"),
+    "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the pictures themselves"),
+    "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the pictures"),
+    "no checkpoint": ("selector_demo", ["a.jpg", DENSE], "a.jpg is no config (.py): is the checkpoint missing?"),
+    "all broken": ("image_demo", ["broken", DENSE, "none"], "text.jpg is no picture that can be read"),
+    "no display": ("image_demo", ["a.jpg", DENSE, "none", "--show"], "there is no display"),
+    "no window": ("video_demo", ["all", DENSE, "none", "--show"], "there is no display"),
+    "no such device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "meta"], "runs on cpu and cuda"),
     "over the film": ("video_demo", ["a.avi", DENSE, "none", "--out", "./a.avi"], "--out ./a.avi is the film itself"),
     "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no pictures"),
 }
@@ -151,7 +210,12 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     Path("cut.jpg").write_bytes(whole[:len(whole) // 2])
     Path("text.jpg").write_text("no picture")
     Path("a.txt").write_text("no film")
-    Path("empty").mkdir()
+    for folder in ("empty", "all/class", "broken"):
+        Path(folder).mkdir(parents=True)
+    Path("all/class/b.jpg").write_bytes(whole)
+    Path("broken/text.jpg").write_text("no picture")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     torch.save(dict(state_dict={"features.0.weight": torch.zeros(3)}), "other.pth")
     with pytest.raises(SystemExit) as end:
         demo(monkeypatch, name, *arguments)
