@@ -1,5 +1,5 @@
-"""A web page that shows what a model finds in a picture and which tokens it computed, block by block, with ms and GFLOPs
-beside the dense model's.
+"""A web page that shows what a model finds in a picture and which tokens it computed, block by block, with ms and
+GFLOPs beside the dense model's.
 
     python tools/web_demo.py                                       # the quickstart models
     python tools/web_demo.py --models CONFIG=CHECKPOINT CONFIG     # your own; without a checkpoint, random weights
@@ -10,6 +10,7 @@ uploaded. docs/visualisation.md tells more.
 
 import argparse
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -60,7 +61,8 @@ def main():
     print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
     config = uvicorn.Config(app, log_level="warning", http="h11", ws="none", lifespan="off", server_header=False,
                             limit_concurrency=100, timeout_graceful_shutdown=3)
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(host, port):

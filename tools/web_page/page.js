@@ -17,10 +17,10 @@ function element(kind, properties = {}, ...children) {
   return made;
 }
 
-function complain(sentence) {
+function complain(sentence, passing = false) {
   $("error").firstElementChild.textContent = sentence || "";
   $("error").hidden = !sentence;
-  $("again").hidden = !picture;
+  $("again").hidden = !(passing && picture);
 }
 
 // The server's answer to a request, or null after a complaint in the page.
@@ -29,9 +29,10 @@ async function ask(path, options) {
     const response = await fetch(path, options);
     const kind = response.headers.get("content-type") || "";
     if (response.ok) return kind.includes("json") ? response.json() : response.blob();
-    complain(kind.includes("json") ? (await response.json()).error : `The server answered ${response.status}.`);
+    complain(kind.includes("json") ? (await response.json()).error : `The server answered ${response.status}.`,
+      response.status === 408 || response.status >= 500);
   } catch {
-    complain("The server cannot be reached: is it still running?");
+    complain("The server cannot be reached: is it still running?", true);
   }
   return null;
 }

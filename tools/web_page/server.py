@@ -32,9 +32,9 @@ FILES = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"),
 PATIENCE = 30  # seconds that a body may take to arrive
 # no-store: a browser must not keep answers on its disk either.
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-           "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-                                      "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; "
-                                      "form-action 'none'; frame-ancestors 'none'"}
+           "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "
+                                      "data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+                                      "frame-ancestors 'none'"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from mmcv_custom.errors import ConfigError
 from token_pruning.reducer import find_method
 
 WORDS = {
-    "keep_ratio": "share of the tokens that pruned blocks keep",
+    "keep_ratio": "share of the tokens that pruning keeps",
     "ratio_scale": "factor on the learned keep ratios",
     "r": "tokens that each block takes away",
     "threshold": "confidence from which tokens stop",

@@ -34,8 +34,8 @@ def open_picture(data: bytes, megapixels: float) -> Image.Image:
         picture.draft("RGB", (LONGEST, LONGEST))  # a JPEG is decoded at a fraction of its size, where that is enough
         picture = ImageOps.exif_transpose(_as_rgb(picture))
     except Exception as error:
-        raise DataError(f"the picture is cut short or damaged ({' '.join(str(error).split()) or 'unreadable'}): save it "
-                        "again") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"the picture is cut short or damaged ({reason}): save it again") from None
     picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS, reducing_gap=2)
     return picture
 
