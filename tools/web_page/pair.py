@@ -27,8 +27,8 @@ from token_pruning import Reducer, count_flops, plot
 
 from .slider import make_slider
 
-BUDGET = 3000  # ms that timing may take beyond the first turn
-TURNS = 9  # at most
+BUDGET = 2000  # ms that timing may take beyond the first turn
+TURNS = 7  # at most
 # How pictures show a state, where that is not its colour.
 SHOWN = {plot.USED: " (as photographed)", plot.MERGED: " (one colour a group)"}
 WIDEST = 1024  # pixels of the longer side of what is sent to the page
