@@ -3,8 +3,6 @@
 The twin is the same module with the reducer taken out for a moment: the same weights, no second copy in memory.
 """
 
-import base64
-import io
 import statistics
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,26 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import nn
 
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.pictures import pictures_in
-from mmcv_custom.predict import Predictor
+from mmcv_custom.predict import Predictor, Result
 from mmcv_custom.predict.options import embedded
-from mmcv_custom.predict.results import Result
-from mmcv_custom.speed.timing import in_turns, milliseconds
-from token_pruning import Reducer, count_flops, plot
+from mmcv_custom.speed.timing import in_turns
+from token_pruning import Reducer, count_flops
 
+from .answer import about_result, about_tokens
 from .slider import make_slider
 
-BUDGET = 2000  # ms that timing may take beyond the first turn
+BUDGET = 2000  # ms that the timed turns may take; one that takes longer is not repeated
 TURNS = 7  # at most
-# How pictures show a state, where that is not its colour.
-SHOWN = {plot.USED: " (as photographed)", plot.MERGED: " (one colour a group)"}
-WIDEST = 1024  # pixels of the longer side of what is sent to the page
 
 
 @dataclass(frozen=True)
@@ -105,10 +99,9 @@ class Pair:
         first = next(iter(found.values()))
         return dict(
             task=self.task, size=[picture.width, picture.height], turns=len(times[0]),
-            models={name: dict(ms=statistics.median(own), gflops=one.gflops, words=in_words(one.result),
-                               picture=data_url(one.result.draw()))
+            models={name: about_result(one.result, statistics.median(own), one.gflops)
                     for (name, one), own in zip(found.items(), times, strict=True)},
-            **_tokens(first.result.tokens))
+            **about_tokens(first.result.tokens))
 
     def _first(self) -> tuple[tuple[int, int] | None, Result]:
         """The size (h, w) that pictures must be brought to, where the pipeline does not do so itself; and a result."""
@@ -160,9 +153,11 @@ class Pair:
                 again()
 
         steps, device = [lambda turn=0, model=model: step(*model) for model in models], self.predictor.device
-        once = sum(milliseconds(step, device)[0] for step in steps)
-        turns = int(np.clip(BUDGET / once, 1, TURNS))
-        found = in_turns(steps, device, turns, 0, [None] * len(steps))
+        laps = [None] * len(steps)
+        found = in_turns(steps, device, 1, 0, laps)
+        turns = int(min(BUDGET / sum(own[0][0] for own in found), TURNS))
+        if turns:  # a slow model is not asked again, and neither does its first turn weigh that much
+            found = in_turns(steps, device, turns, 0, laps)
         return [[ms for (ms,) in own] for own in found]
 
 
@@ -174,37 +169,3 @@ def reduced_by(backbone: nn.Module, reducer: Reducer | None) -> Iterator[None]:
         yield
     finally:
         backbone.reducer = own
-
-
-def _tokens(tokens) -> dict:
-    """What became of the tokens in each block, as numbers and pictures."""
-    shares = tokens.shares()
-    maps = {"depth": data_url(tokens.depth_map())}
-    if tokens.exits():
-        maps["exits"] = data_url(tokens.exit_map())
-    return dict(
-        keep=float(shares[:, plot.USED].mean()), maps=maps,
-        blocks=[dict(block=block, shares=row, picture=data_url(tokens.overlay(block)))
-                for block, row in zip(tokens.blocks, shares.tolist(), strict=True)],
-        states=[dict(words=words + SHOWN.get(i, ""), colour=plot.COLOURS[i], used=bool(shares[:, i].any()))
-                for i, words in enumerate(plot.STATES)],
-        exits=[dict(words=f"left after block {block} ({share:.0%})", colour=plot.colour(i))
-               for i, (block, share) in enumerate((tokens.exits() or {}).items())])
-
-
-def in_words(result: Result) -> str:
-    """What was found, for those who do not see the picture."""
-    if result.task == "detection":
-        found = [f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True)]
-        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-        return f"{len(found)} found: {', '.join(found[:8])}{more}" if found else "nothing found with enough confidence"
-    best = list(result.shares().items()) if result.task == "segmentation" else result.top()
-    return ", ".join(f"{name} {share:.0%}" for name, share in best[:6])
-
-
-def data_url(picture: Image.Image) -> str:
-    """A JPEG that an ``img`` element takes as its source."""
-    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

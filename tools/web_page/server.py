@@ -24,7 +24,7 @@ from starlette.routing import Route
 from mmcv_custom.errors import UserError
 
 from .pair import Pair
-from .upload import open_picture
+from .upload import LONGEST, open_picture
 
 HERE = Path(__file__).parent
 FILES = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"),
@@ -86,9 +86,10 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
                           megapixels=limits.megapixels))
 
     async def example(request: Request) -> Response:
-        buffer = io.BytesIO()
-        _chosen(request, pairs).example().save(buffer, "PNG")
-        return Response(buffer.getvalue(), media_type="image/png", headers=HEADERS)
+        picture, buffer = _chosen(request, pairs).example(), io.BytesIO()
+        picture.thumbnail((LONGEST, LONGEST))
+        picture.save(buffer, "JPEG", quality=95)
+        return Response(buffer.getvalue(), media_type="image/jpeg", headers=HEADERS)
 
     async def run(request: Request) -> Response:
         try:

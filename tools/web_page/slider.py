@@ -1,6 +1,7 @@
 """The slider of a model: its reducer's own dial, over the values that make a difference."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from mmcv_custom.dial import Dial, cost_dial
 from mmcv_custom.errors import ConfigError
 from token_pruning.reducer import find_method
 
+STEP = 0.01  # of dials that are no whole numbers
 WORDS = {
     "keep_ratio": "share of the tokens that pruning keeps",
     "ratio_scale": "factor on the learned keep ratios",
@@ -34,10 +36,10 @@ class Slider:
         return {self.dial.name: self.dial.value(int(position) if self.step == 1 else position)}
 
     def to_dict(self) -> dict:
-        scaled = self.dial.entries is not None
-        words = WORDS.get(self.dial.name, "what the method is turned by")
-        return dict(name=self.dial.name, words=f"factor on: {words}, block by block" if scaled else words,
-                    low=self.low, high=self.high, step=self.step, start=self.start)
+        words = f"factor on the config's {self.dial.name} of every block"
+        if self.dial.entries is None:
+            words = WORDS.get(self.dial.name, "the method's own dial")
+        return dict(name=self.dial.name, words=words, low=self.low, high=self.high, step=self.step, start=self.start)
 
 
 def make_slider(reducer: Mapping, tokens: int, blocks: int) -> Slider:
@@ -52,20 +54,18 @@ def make_slider(reducer: Mapping, tokens: int, blocks: int) -> Slider:
     name = method.dial[0]
     start = reducer.get(name, inspect.signature(method).parameters[name].default)
     if name == "keep_ratio" and reducer.get("r") is not None:  # two ways to say the same; the slider turns one
-        reducer = {key: value for key, value in reducer.items() if key != "r"}
-        dial = cost_dial(reducer, name, tokens)
-        return Slider(dial, 0.01, dial.high, 0.01, None)
+        reducer, start = {key: value for key, value in reducer.items() if key != "r"}, None
     dial = cost_dial(reducer, name, tokens)
     if dial.entries is not None:
         start = 1.0
     elif name == "ratio_scale":
         dial = replace(dial, high=_keeps_all(reducer.get("keep_ratio", 0.7)))
     elif dial.whole:
-        dial = replace(dial, high=min(dial.high, max(2 * (start or 1), tokens // max(blocks, 1))))
-    whole = dial.whole and dial.entries is None
-    return Slider(dial, dial.low if whole else 0.01, dial.high, 1 if whole else 0.01, start)
+        high = min(dial.high, max(2 * start, tokens // max(blocks, 1)))
+        return Slider(dial, dial.low, high, 1, start)
+    return Slider(dial, STEP, math.ceil(round(dial.high / STEP, 6)) * STEP, STEP, start)
 
 
 def _keeps_all(ratios: object) -> float:
     """The factor from which on every block keeps all."""
-    return round(1 / min([ratios] if isinstance(ratios, (int, float)) else ratios), 2)
+    return 1 / min([ratios] if isinstance(ratios, (int, float)) else ratios)
