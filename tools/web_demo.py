@@ -58,10 +58,10 @@ def main():
     if not local:
         print(f"Note: whoever reaches {args.host} may use this server; there is no password.")
     host = f"[{args.host}]" if ":" in args.host else args.host
-    print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
     config = uvicorn.Config(app, log_level="warning", http="h11", ws="none", lifespan="off", server_header=False,
                             limit_concurrency=100, timeout_graceful_shutdown=3)
     with suppress(KeyboardInterrupt):
+        print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 
 
