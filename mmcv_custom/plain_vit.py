@@ -40,7 +40,7 @@ class PlainViTBackbone(StageEnds):
 
     Args:
         final_norm: every map passes the final LayerNorm, whose name ``norm`` is timm's; False for the raw values.
-        stage_ends: arguments of ``StageEnds``.
+        host: arguments of ``StageEnds``.
     """
 
     def __init__(self, out_indices: Sequence[int] | None = None, final_norm: bool = True, **host) -> None:

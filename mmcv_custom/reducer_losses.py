@@ -10,8 +10,8 @@ from .errors import ConfigError
 
 class ReducerLosses:
     """Mix-in in front of a detector, segmentor or classifier: adds what the reducer reports (ratio loss, auxiliary
-    losses, kept fraction of each block) to its training losses. A subclass for a task gives
-    the ``criterion`` that methods with auxiliary heads (Cropr) learn by.
+    losses, kept fraction of each block) to its training losses. A subclass for a task gives the ``criterion`` that
+    methods with auxiliary heads (Cropr) learn by.
 
     Args:
         frozen: only the reducer learns; all else stays as it was loaded, and in evaluation mode.

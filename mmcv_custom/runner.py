@@ -96,7 +96,7 @@ class PruningRunner(Runner):
 
     def register_default_hooks(self, hooks=None):
         """MMEngine's, with steps of whole epochs and the checkpoint hook that deletes old files last."""
-        hooks = dict(whole_steps=dict(type="WholeStepsHook"), **(hooks or {}))
+        hooks = {"whole_steps": dict(type="WholeStepsHook"), **(hooks or {})}
         saver = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         if isinstance(saver, dict) and saver.get("type") == "CheckpointHook":
             hooks["checkpoint"] = dict(saver, type="KeepingCheckpointHook")

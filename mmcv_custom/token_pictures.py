@@ -26,10 +26,10 @@ class TokenPicturesHook(Hook):
     """Writes a sheet for each of the first pictures of every evaluation: what was found in it, which tokens each block
     computed, how many. They go to all ``vis_backends`` (TensorBoard: tab "Images") as ``tokens_1``, ``tokens_2``, ...
 
-    The evaluation's own forward is watched, so there is no other, and nothing is watched once the pictures are had (with
-    the defaults only in batches that CostHook does not time). Of several processes the main one shows its own first
-    pictures; of several views of a picture (test-time augmentation) the tokens are the first view's. Silent for dense
-    models and where the backbone is none of this project's.
+    The evaluation's own forward is watched, so there is no other, and nothing is watched once the pictures are had
+    (with the defaults only in batches that CostHook does not time). Of several processes the main one shows its own
+    first pictures; of several views of a picture (test-time augmentation) the tokens are the first view's. Silent for
+    dense models and where the backbone is none of this project's.
 
     Args:
         number: pictures of an evaluation; 0 switches it off.
@@ -48,6 +48,8 @@ class TokenPicturesHook(Hook):
         due = self.evaluations % self.interval == 0 or last
         self.left = self.number if prunes and due and is_main_process() else 0
         self.evaluations += 1
+        if self.left and "forward" in vars(backbone):  # compiled, or captured under our eyes
+            self._give_up(runner)
 
     before_test_epoch = before_val_epoch
 
@@ -62,8 +64,7 @@ class TokenPicturesHook(Hook):
         watch, self.watch = self.watch, None
         watch.close()
         if not watch.trace.passes:
-            runner.logger.info("no pictures of tokens: a backbone that is compiled or replayed does not record them")
-            self.left = 0
+            self._give_up(runner)
             return
         classes = tuple((runner.visualizer.dataset_meta or {}).get("classes") or ())
         for i, (inputs, sample) in enumerate(zip(first_view(data_batch["inputs"]), outputs, strict=True)):
@@ -75,6 +76,10 @@ class TokenPicturesHook(Hook):
                 self.left -= 1
 
     after_test_iter = after_val_iter
+
+    def _give_up(self, runner) -> None:
+        runner.logger.info("no pictures of tokens: a backbone that is compiled or replayed does not record them")
+        self.left = 0
 
     def _write(self, runner, result) -> None:
         step = evaluation_step(runner)

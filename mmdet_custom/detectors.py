@@ -21,7 +21,7 @@ class PrunedDetector(ReducerLosses):
     another detector needs."""
 
     def criterion(self, data_samples: Sequence[DetDataSample]) -> Criterion:
-        head = self.roi_head.bbox_head if self.with_roi_head else self.bbox_head
+        head = self.roi_head.bbox_head if hasattr(self, "roi_head") else self.bbox_head
         classes = (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes  # a cascade has several
         return presence_criterion(data_samples, classes, self.backbone.patch_embed.patch_size[0])
 

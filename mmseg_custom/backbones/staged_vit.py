@@ -20,7 +20,7 @@ class StagedViT(StageEnds):
     residual stream as it is, no norm after it.
 
     Args:
-        stage_ends: arguments of ``StageEnds``. Published DToP drops paths of the MLPs only; here, as in timm, of both
+        host: arguments of ``StageEnds``. Published DToP drops paths of the MLPs only; here, as in timm, of both
             branches.
     """
 

@@ -129,20 +129,29 @@ def test_silent(segmentor, monkeypatch, reason):
     assert not runner.pictures and not runner.said and hook.watch is None
 
 
-def test_a_backbone_that_records_nothing_is_said_once(segmentor, monkeypatch):
+@pytest.mark.parametrize("place", ["backbone", "model"])
+def test_what_records_nothing_is_said_once(segmentor, monkeypatch, place):
+    """A backbone whose forward was replaced is not even watched: a graph would be captured with its recording."""
+    from token_pruning.trace import active_traces
+
     predictor, batches = segmentor
     with torch.no_grad():
-        replayed = predictor.model.backbone(torch.zeros(1, 3, 96, 64))
-    monkeypatch.setattr(predictor.model.backbone, "forward", lambda images: replayed)
+        outputs = predictor.model.val_step(batches[0])
+        maps = predictor.model.backbone(torch.zeros(1, 3, 96, 64))
+    watched = []
+    replayed = maps if place == "backbone" else outputs
+    part = predictor.model.backbone if place == "backbone" else predictor.model
+    monkeypatch.setattr(part, "forward", lambda *args, **kwargs: watched.append(active_traces()) or replayed)
     evaluate(TokenPicturesHook(), runner := Recorder(predictor.model), batches * 2)
     assert not runner.pictures and len(runner.said) == 1 and "compiled" in runner.said[0]
+    assert any(watched) == (place == "model")
 
 
 def test_an_interrupted_forward_leaves_no_trace_on(segmentor, monkeypatch):
     from token_pruning.trace import active_traces
 
     predictor, batches = segmentor
-    monkeypatch.setattr(predictor.model.backbone, "forward", lambda images: 1 / 0)
+    monkeypatch.setattr(predictor.model, "forward", lambda **data: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(TokenPicturesHook(), Recorder(predictor.model), batches)
     assert active_traces() == () and not predictor.model._forward_hooks

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from mmdet.models.detectors import ATSS
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
@@ -12,7 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmdet_custom import SeededSampler
+from mmdet_custom import PrunedDetector, SeededSampler
 
 BACKBONE = dict(_delete_=True, type="ViTAdapter", img_size=64, embed_dim=24, depth=4, num_heads=3, conv_inplane=8,
                 interaction_indexes=[[0, 1], [2, 3]], deform_num_heads=3,
@@ -45,6 +46,21 @@ def test_losses_and_logs(base, kind):
     with torch.no_grad():
         results = model.eval()(**model.data_preprocessor(data, False), mode="predict")
     assert len(results) == 2
+
+
+def test_another_detector_by_the_mix_in_alone():
+    @MODELS.register_module(force=True)
+    class PrunedATSS(PrunedDetector, ATSS):
+        pass
+
+    init_default_scope("mmdet")
+    cfg = get_config("mmdet::atss/atss_r50_fpn_1x_coco.py")
+    backbone = dict(BACKBONE, reducer=dict(type="Cropr", keep_ratio=0.5, num_classes=80))
+    cfg.merge_from_dict(dict(model=dict(type="PrunedATSS", backbone=backbone, neck=dict(in_channels=[24] * 4))))
+    model = MODELS.build(cfg.model).train()
+    data = demo_mm_inputs(2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 0], num_classes=3)
+    losses = model(**model.data_preprocessor(data, True), mode="loss")
+    assert losses["loss_aux.0"] > 0 and losses["loss_bbox"]
 
 
 def sampled(iteration, seed):

@@ -100,7 +100,7 @@ def test_pictures_of_several_runs(tool, tmp_path, monkeypatch, capsys):
     ({"a/vis_data/scalars.json": ""}, [], "have no row of training"),
     ({"a/vis_data/scalars.json": '{"mIoU": 3, "step": 0}\n'}, [], "have no row of training"),
     ({"a/vis_data/scalars.json": "abc\n{}\n"}, [], "line 1 of"),
-    ({"a/vis_data/scalars.json": "[1]\n{}\n"}, [], "are no JSON objects"),
+    ({"a/vis_data/scalars.json": "[1]\n{}\n"}, [], "has lines without a step"),
     ({"a/vis_data/scalars.json": '{"loss": 3, "iter": 1, "step": 1}\n'}, ["--keys", "mIoU"],
      "--keys mIoU: none of the runs logged it, only loss"),
 ])

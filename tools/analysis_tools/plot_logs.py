@@ -89,8 +89,8 @@ def read_rows(file):
         except ValueError:
             if number < len(lines):
                 raise DataError(f"line {number} of {file} is not JSON: it is no log, or damaged") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{file} has lines that are no JSON objects: it is no log")
+    if not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise DataError(f"{file} has lines without a step: it is no log of MMEngine's LocalVisBackend")
     return rows
 
 

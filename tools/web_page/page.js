@@ -1,0 +1,200 @@
+// The page: it sends the picture and the slider's position, and shows what comes back. One request is under way at a
+// time; what changes meanwhile is asked for after it.
+"use strict";
+
+const $ = id => document.getElementById(id);
+let models = [], limits = {}, picture = null, answer = null, running = false, stale = false;
+const chosen = { found: "pruned", tokens: "block" };
+
+const model = () => models[$("model").selectedIndex];
+const percent = share => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+const figures = number => number >= 100 ? number.toFixed(0) : number.toPrecision(3);
+const colour = rgb => `rgb(${rgb.join(" ")})`;
+
+function element(kind, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(kind), properties);
+  made.append(...children);
+  return made;
+}
+
+function complain(sentence, passing = false) {
+  $("error").firstElementChild.textContent = sentence || "";
+  $("error").hidden = !sentence;
+  $("again").hidden = !(passing && picture);
+}
+
+// The server's answer to a request, or null after a complaint in the page.
+async function ask(path, options) {
+  try {
+    const response = await fetch(path, options);
+    const kind = response.headers.get("content-type") || "";
+    if (response.ok) return kind.includes("json") ? response.json() : response.blob();
+    complain(kind.includes("json") ? (await response.json()).error : `The server answered ${response.status}.`,
+      response.status === 408 || response.status >= 500);
+  } catch {
+    complain("The server cannot be reached: is it still running?", true);
+  }
+  return null;
+}
+
+function take(blob) {
+  if (!blob) return;
+  if (blob.size > 1e6 * limits.megabytes) {
+    complain(`This file has ${(blob.size / 1e6).toFixed(1)} MB and at most ${limits.megabytes} are taken: make the picture smaller.`);
+    return;
+  }
+  picture = blob;
+  URL.revokeObjectURL($("chosen").src);
+  $("chosen").src = URL.createObjectURL(blob);
+  run();
+}
+
+async function run() {
+  if (!picture) return;
+  if (running) { stale = true; return; }
+  running = true;
+  $("busy").hidden = false;
+  do {
+    stale = false;
+    const asked = new URLSearchParams({ model: model().name });
+    if (model().slider && $("dial").dataset.own !== "yes") asked.set("dial", $("dial").value);
+    const found = await ask(`/run?${asked}`, { method: "POST", body: picture });
+    if (found) { complain(""); answer = found; show(); }
+    document.body.classList.toggle("old", !found);  // what is shown belongs to another picture or setting
+  } while (stale);
+  running = false;
+  $("busy").hidden = true;
+}
+
+// Which of several pictures is shown, as radio buttons: arrow keys move between them.
+function views(box, name, labels) {
+  if (!(chosen[name] in labels)) chosen[name] = Object.keys(labels)[0];
+  $(box).replaceChildren(...(Object.keys(labels).length < 2 ? [] : Object.entries(labels).map(([value, words]) =>
+    element("label", {}, element("input", { type: "radio", name, value, checked: chosen[name] === value,
+      onchange: () => { chosen[name] = value; showPictures(); } }), words))));
+}
+
+function show() {
+  const names = Object.keys(answer.models);
+  views("foundviews", "found", Object.fromEntries(names.map(name => [name, name])));
+  const maps = { block: "by block", depth: "depth", exits: "exits" };
+  views("tokenviews", "tokens", Object.fromEntries(Object.entries(maps).filter(([name]) => name === "block" || answer.maps[name])));
+  const block = $("block"), last = answer.blocks.length - 1;
+  const fresh = $("blockbox").hidden || Number(block.max) !== last;
+  $("blockbox").hidden = false;
+  block.max = last;
+  if (fresh) block.value = last;
+  block.style.cssText = `width: auto; margin: 0 calc(${50 / (last + 1)}% - .5rem)`;  // the thumb stands below its bar
+  $("chart").replaceChildren(...answer.blocks.map(({ shares }, i) => element("div", { onclick: () => { block.value = i; block.oninput(); } },
+    ...shares.map((share, state) => {
+      const part = element("i");
+      part.style.cssText = `flex: 0 0 ${100 * share}%; background: ${colour(answer.states[state].colour)}`;
+      return part;
+    }))));
+  showCosts();
+  showPictures();
+}
+
+function showCosts() {
+  const { models: found, keep, turns } = answer, names = Object.keys(found), { pruned, dense } = found, rows = [];
+  const row = (big, small, key, unit) => {
+    const most = Math.max(...names.map(name => found[name][key]));
+    rows.push(element("div", { className: "big" }, big, element("small", {}, small)),
+      element("div", { className: "cost" }, ...names.flatMap(name => {
+        const bar = element("i");
+        bar.style.width = `${100 * found[name][key] / most}%`;
+        return [element("span", {}, name), element("div", { className: `track ${name}` }, bar),
+          element("span", {}, `${figures(found[name][key])} ${unit}`)];
+      })));
+  };
+  row(pruned ? `${(dense.ms / pruned.ms).toFixed(2)}×` : "", pruned ? "as fast" : "time", "ms", "ms");
+  row(pruned ? percent(pruned.gflops / dense.gflops) : "", pruned ? "of operations" : "operations", "gflops", "GFLOPs");
+  rows.push(element("div", { className: "big" }, percent(keep), element("small", {}, "of tokens")),
+    element("span", { className: "small" }, "computed, mean over blocks. Times: the network with post-processing, median of " +
+      `${turns} turn${turns > 1 ? "s" : ""}. A multiply-add is 2 FLOPs.`));
+  $("costs").replaceChildren(...rows);
+}
+
+function showPictures() {
+  const found = answer.models[chosen.found], i = Number($("block").value), block = answer.blocks[i];
+  $("found").src = found.picture;
+  $("found").alt = `What the ${chosen.found} model finds: ${found.words}`;
+  $("words").textContent = answer.task === "detection" ? found.words : "";  // other pictures say it themselves
+  const byBlock = chosen.tokens === "block";
+  $("tokens").src = byBlock ? block.picture : answer.maps[chosen.tokens];
+  const share = percent(block.shares[0]);
+  $("tokens").alt = byBlock ? `Block ${block.block} computes ${share} of the tokens` : chosen.tokens;
+  $("blockvalue").textContent = `${block.block}: ${share} computed`;
+  $("block").setAttribute("aria-valuetext", `block ${block.block}, ${share} of the tokens computed`);
+  [...$("chart").children].forEach((bar, number) => bar.classList.toggle("on", byBlock && number === i));
+  const keys = chosen.tokens === "exits" ? answer.exits : answer.states.filter(state => state.used);
+  $("legend").replaceChildren(...(chosen.tokens === "depth"
+    ? ["0 blocks", element("span", { className: "scale" }), `all ${answer.blocks.length} blocks computed the token`]
+    : keys.map(({ words, colour: rgb }) => {
+      const key = element("span", { className: "key" });
+      key.style.background = colour(rgb);
+      return element("span", { className: "item" }, key, words);
+    })));
+}
+
+function choose() {
+  const { method, task, notes, slider } = model();
+  $("about").textContent = `${task}, ${method ? `pruned by ${method}` : "dense"}`;
+  $("notes").textContent = notes.map(note => `${note}.`).join(" ");
+  $("notes").hidden = !notes.length;
+  $("dialbox").hidden = !slider;
+  if (slider) {
+    Object.assign($("dial"), { min: slider.low, max: slider.high, step: slider.step });
+    $("dialname").textContent = slider.name;
+    $("dialwords").textContent = `${slider.words};`;
+    reset();
+  }
+}
+
+function reset() {
+  const { slider } = model();
+  $("dial").value = slider.start ?? slider.high;
+  $("dial").dataset.own = "yes";
+  showDial();
+}
+
+function showDial() {
+  const own = $("dial").dataset.own === "yes";
+  $("dialvalue").textContent = own && model().slider.start === null ? "as configured"
+    : Number($("dial").value).toFixed(model().slider.step === 1 ? 0 : 2);
+  $("reset").disabled = own;
+}
+
+const dark = () => matchMedia("(prefers-color-scheme: dark)").matches;
+function theme(name) {
+  if (name) document.documentElement.dataset.theme = name;
+}
+
+$("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
+$("example").onclick = async () => take(await ask(`/example?model=${encodeURIComponent(model().name)}`));
+$("model").onchange = () => { choose(); run(); };
+$("dial").oninput = () => { $("dial").dataset.own = "no"; showDial(); };
+$("dial").onchange = () => run();
+$("reset").onclick = () => { reset(); run(); };
+$("again").onclick = () => run();
+$("block").oninput = () => { chosen.tokens = "block"; show(); };
+$("theme").onclick = () => {
+  const now = document.documentElement.dataset.theme || (dark() ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  localStorage.setItem("theme", next);
+  theme(next);
+};
+addEventListener("dragover", event => { event.preventDefault(); $("drop").classList.add("over"); });
+addEventListener("dragleave", () => $("drop").classList.remove("over"));
+addEventListener("drop", event => { event.preventDefault(); $("drop").classList.remove("over"); take(event.dataTransfer.files[0]); });
+addEventListener("paste", event => take([...event.clipboardData.files][0]));
+
+theme(localStorage.getItem("theme"));
+$("chosen").onload = () => { $("chosen").hidden = false; };
+$("chosen").onerror = () => { $("chosen").hidden = true; };
+ask("/models").then(found => {
+  if (!found) return;
+  ({ models, ...limits } = found);
+  $("model").replaceChildren(...models.map(({ name }) => element("option", { value: name }, name)));
+  choose();
+});
