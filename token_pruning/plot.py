@@ -32,9 +32,14 @@ def colour(number: int) -> tuple[int, int, int]:
     return tuple(int(value) for value in mixed)
 
 
-def exit_colour(number: int) -> tuple[int, int, int]:
-    """The RGB of the ``number``th block after which tokens left; the first ones are in no chart of states."""
-    return PALETTE[-1 - number % len(PALETTE)]
+def exit_colour(number: int, exits: int) -> tuple[int, int, int]:
+    """The RGB of the ``number``th of ``exits`` blocks after which tokens left: up to seven differ as classes do (the
+    first ones are in no chart of states), more go from dark to bright."""
+    if exits <= len(PALETTE):
+        return PALETTE[-1 - number]
+    from matplotlib import colormaps
+
+    return tuple(int(255 * part) for part in colormaps["viridis"](number / (exits - 1))[:3])
 
 
 def token_states(trace: PassTrace) -> np.ndarray:
@@ -86,7 +91,7 @@ def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np
     if groups is not None:
         inner = _to_pixels(groups, picture, patch)
         where, strength = inner >= 0, GROUP_STRENGTH
-        # Neighbours differ, and a group has the same colour in all blocks.
+        # By its place, so a group has the same colour in all blocks; neighbours mostly differ, and lines part them.
         numbers = inner[where] + 2 * (inner[where] // groups.shape[1])
         out[where] = (1 - strength) * out[where] + strength * np.array(PALETTE, np.float32)[numbers % len(PALETTE)]
     for state, strength in STRENGTH.items():
@@ -115,7 +120,7 @@ def exit_map(picture: np.ndarray, exits: np.ndarray, order: Sequence[int], patch
     pixels, out = _to_pixels(exits, picture, patch), picture.astype(np.float32)
     for number, block in enumerate(order):
         where = pixels == block
-        out[where] = 0.35 * out[where] + 0.65 * np.array(exit_colour(number), np.float32)
+        out[where] = 0.35 * out[where] + 0.65 * np.array(exit_colour(number, len(order)), np.float32)
     borders = _borders(pixels, patch)
     out[borders] = 0.35 * out[borders] + 0.65 * 255
     return out.round().astype(np.uint8)

@@ -102,12 +102,13 @@ class TokenView:
 
     def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
         """Words and colours for what the pictures of this trace show."""
+        exits = self.exits() or {}
         present = self.shares().any(axis=0)
         words = [f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
                  f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)", *plot.STATES[plot.LATER:]]
         found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
-        return found + [(f"left after block {block} ({share:.1%})", plot.exit_colour(number))
-                        for number, (block, share) in enumerate((self.exits() or {}).items())]
+        return found + [(f"left after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
+                        for number, (block, share) in enumerate(exits.items())]
 
     def to_dict(self) -> dict:
         """The numbers, for JSON."""

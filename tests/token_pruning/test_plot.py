@@ -75,6 +75,8 @@ def test_depth_and_exit_maps_cover_the_picture():
     depth = plot.depth_map(picture, plot.token_depth(BACK), 3)
     assert depth.shape == picture.shape and depth[8, 20].mean() > depth[8, 8].mean() > depth[8, 38].mean()
     exits = plot.exit_map(picture, LEAVING.last_use()[0].numpy(), [0, 1])
+    for count in (2, 7, 12, 30):
+        assert len({plot.exit_colour(number, count) for number in range(count)}) == count
     assert plot.exit_blocks(LEAVING.last_use().numpy(), 2) == [0, 1]
     assert (exits[8, 8] != exits[8, 24]).any() and (exits[8, 38] == 0).all()
 
