@@ -1,5 +1,4 @@
-"""Turning a reducer: with other arguments and the weights that it has; and one of its arguments as a search sees it, an
-interval of positions, and what a config says at each of them."""
+"""One of a reducer's arguments as a search sees it: an interval of positions, and what a config says at each."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from token_pruning import METHODS, Reducer, build_reducer
+from token_pruning import METHODS
 from token_pruning.reducer import find_method
 
 from .errors import ConfigError
@@ -58,22 +57,6 @@ class Dial:
         """What is turned, for people."""
         scaled = "" if self.entries is None else f", its {len(self.entries)} entries scaled as a whole"
         return f"{self.name}{scaled}"
-
-
-def turned(reducer: Reducer, given: Mapping, **arguments: object) -> Reducer:
-    """A new reducer of the config ``given`` but for ``arguments``, with the weights of ``reducer``, in evaluation.
-
-    Raises:
-        ValueError: an argument that the method does not have, a value outside its range, or one that needs weights of
-            another shape.
-    """
-    new = build_reducer({**given, **arguments}, reducer.embed_dim, reducer.depth)
-    try:
-        new.load_state_dict(reducer.state_dict())
-    except RuntimeError:
-        raise ValueError("it needs weights of another shape, so it is set in the config and trained with") from None
-    weight = next(reducer.parameters(), None)
-    return new.eval() if weight is None else new.to(weight.device).eval()
 
 
 def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:

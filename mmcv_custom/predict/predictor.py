@@ -21,10 +21,10 @@ from token_pruning.reducer import find_method
 from token_pruning.trace import PassTrace
 
 from ..checkpoint import load_into, read_checkpoint
-from ..dial import turned
 from ..errors import ConfigError, DataError
 from ..launch import build_model, check_device, read_config, with_options
 from ..pictures import SUFFIXES, check_picture, pictures_in, pipeline_steps
+from ..turn import turned
 from .names import class_names
 from .results import Classification, Detection, Result, Segmentation
 from .tokens import TokenView, Window

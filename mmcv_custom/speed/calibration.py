@@ -12,8 +12,8 @@ import torch
 
 from token_pruning import Trace
 
-from ..dial import turned
 from ..errors import ConfigError
+from ..turn import turned
 from .loaded import Case, Loaded, Setting
 from .subject import counted
 from .timing import in_turns, quartiles, speedup
