@@ -160,7 +160,7 @@ def main():
             before = time.perf_counter()
         whole = True
     except KeyboardInterrupt:  # the end of a camera's film
-        whole = bool(seconds)
+        whole = writer.film is not None
         if not whole:
             raise
     finally:

@@ -11,12 +11,13 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmcv_custom import ConfigError, DataError, Predictor
-from mmcv_custom.predict import Classification, Detection, Segmentation, TokenView, Window
+from mmcv_custom.predict import Classification, Detection, Segmentation, TokenView, Window, draw
 from mmcv_custom.predict.names import class_names
 from mmcv_custom.predict.predictor import window_corners
 from mmcv_custom.predict.results import save_picture
 from mmcv_custom.speed.samples import scene
 from token_pruning import PassTrace, Trace
+from token_pruning.plot import PALETTE
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs/quickstart/digits_svit-adapter-nano.py"
@@ -257,6 +258,23 @@ def test_what_is_no_picture_is_refused(picture, sentence):
 def test_pictures_of_another_size_than_the_only_one_are_refused():
     with pytest.raises(DataError, match="48 x 48 pixels after the test pipeline .* takes 32 x 32 only"):
         predictor(CLASSIFIER)(scene(48, 48))
+
+
+def test_masks_are_tinted_where_they_are():
+    picture = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
+    masks = np.zeros((2, 700, 800), bool)  # the second stays empty
+    masks[0, 650:, 100:200] = True
+    drawn = np.asarray(draw.detections(picture, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2),
+                                       np.zeros(2, int), "ab", masks))
+    paint = np.array(PALETTE[0])
+    assert (drawn[690, 400:] == 200).all() and (drawn[630, 110:190] == 200).all()
+    assert (drawn[675, 150] == (0.55 * 200 + 0.45 * paint).round()).all() and (drawn[650, 150] == paint).all()
+
+
+def test_windows_beyond_the_picture_are_counted_and_not_painted():
+    trace = PassTrace((2, 2), 0, {block: torch.tensor([[1, 1, 0, 1]]).bool() for block in range(2)})
+    view = TokenView(scene(40, 40), (Window(0, 0, trace), Window(0, 64, trace)), 16)
+    assert view.keep_ratio() == [0.75, 0.75] and view.contact_sheet() and view.exit_map().size == (480, 480)
 
 
 def test_pictures_are_drawn_at_any_size(tmp_path):
