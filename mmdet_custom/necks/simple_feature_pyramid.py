@@ -56,5 +56,6 @@ class SimpleFeaturePyramid(BaseModule):
         if len(maps) != 1:
             raise ValueError(f"SimpleFeaturePyramid got {len(maps)} maps: it is made of the last one, so leave the "
                              "backbone's out_indices out")
-        levels = [out(resize(maps[0])) for resize, out in zip(self.resize, self.out, strict=True)]
+        # The norms leave channels last in memory, and MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
+        levels = [out(resize(maps[0])).contiguous() for resize, out in zip(self.resize, self.out, strict=True)]
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]
