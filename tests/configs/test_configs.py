@@ -18,6 +18,7 @@ from mmcv_custom.config_check import check_config
 from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
+SHRUNK = 96  # pixels, the longer side of what models are stepped on
 SEGMENTATION = {"segmentation", "segvit", "setr"}
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
 DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"}
@@ -48,7 +49,7 @@ def batch(cfg, loader, folder, annotation):
     return dict(inputs=[sample["inputs"]], data_samples=[sample["data_samples"]])
 
 
-def shrink(data, size=96):
+def shrink(data, size=SHRUNK):
     """The sample at a size that costs nothing; boxes and masks follow."""
     image, sample = data["inputs"][0], data["data_samples"][0]
     height, width = image.shape[-2:]
@@ -122,6 +123,8 @@ def test_config(path, tmp_path):
     check_config(cfg)
     init_default_scope(cfg.default_scope)
     slim(cfg)
+    if (cfg.model.backbone.get("reducer") or {}).get("num_queries", 1) > 1:
+        cfg.model.backbone.reducer.num_queries = (SHRUNK // 16) ** 2
     model = MODELS.build(cfg.model)
     model.data_preprocessor.batch_augments = None  # which pad to the full size
     heads = cfg.model.roi_head.bbox_head

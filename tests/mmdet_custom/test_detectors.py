@@ -22,6 +22,7 @@ BACKBONE = dict(_delete_=True, type="ViTAdapter", img_size=64, embed_dim=24, dep
 
 def a_detector(base, kind):
     init_default_scope("mmdet")
+    torch.manual_seed(0)
     cfg = get_config(base)
     backbone = deepcopy(BACKBONE)  # merging takes the _delete_ out of it
     cfg.merge_from_dict(dict(model=dict(type=kind, backbone=backbone, neck=dict(in_channels=[24] * 4))))
