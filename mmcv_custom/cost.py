@@ -99,7 +99,7 @@ class Meter:
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
         self.seconds += now(self.device) - self._start
         # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
-        self.calls.append((kwargs["inputs"], _fresh(kwargs["data_samples"])))
+        self.calls.append((kwargs["inputs"], fresh_samples(kwargs["data_samples"])))
 
     def close_batch(self, pictures: int) -> None:
         """A batch has been predicted. Its pictures are counted one by one, until there are ``pictures`` of all."""
@@ -126,7 +126,7 @@ class Meter:
     def _predict(self, images: Tensor, samples: Sequence[BaseDataElement]) -> None:
         """A call once more; the predictions are lost."""
         with torch.no_grad(), autocast(enabled=self.half):
-            self.model(inputs=images, data_samples=_fresh(samples), mode="predict")
+            self.model(inputs=images, data_samples=fresh_samples(samples), mode="predict")
 
     def close(self, skip: int) -> dict[str, float | list[float]]:
         """The fields that ``CostHook`` names, without "cost/"."""
@@ -156,6 +156,6 @@ class Meter:
         return timed
 
 
-def _fresh(samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
+def fresh_samples(samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
     """What is known of the pictures, without what predictions have written into the samples."""
     return [type(sample)(metainfo=sample.metainfo) for sample in samples]

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
+from mmcv_custom.cost import fresh_samples
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.pictures import pictures_in
 from mmcv_custom.predict import Predictor, Result
@@ -127,7 +128,7 @@ class Pair:
         model, calls = self.predictor.model, []
 
         def note(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            calls.append((kwargs["inputs"], [type(s)(metainfo=s.metainfo) for s in kwargs["data_samples"]]))
+            calls.append((kwargs["inputs"], fresh_samples(kwargs["data_samples"])))
 
         handle = model.register_forward_pre_hook(note, with_kwargs=True)
         try:
@@ -138,8 +139,7 @@ class Pair:
         inputs, samples = calls[0]
 
         def again() -> object:
-            fresh = [type(s)(metainfo=s.metainfo) for s in samples]  # predictions are written into them
-            return model(inputs=inputs, data_samples=fresh, mode="predict")
+            return model(inputs=inputs, data_samples=fresh_samples(samples), mode="predict")
 
         if hasattr(result, "above"):
             result = result.above(self.least_score)
