@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(ABC):
     """Attributes:
         image: (h, w, 3) uint8 RGB, the picture as it was given.
         path: its file; None of an array.
@@ -56,9 +57,9 @@ class Result:
         """Of a class."""
         return self.classes[label] if label < len(self.classes) else str(label)
 
+    @abstractmethod
     def draw(self, palette: Sequence | None = None):
         """PIL image: the picture with what was found. ``palette``: K RGB colours (default: colour-blind-safe ones)."""
-        raise NotImplementedError
 
     def show(self) -> None:
         """Open the drawn picture in the desktop's viewer. Raises ConfigError where there is no display."""
@@ -69,18 +70,19 @@ class Result:
         """Write the drawn picture, in the format of the path's suffix. Raises DataError where that cannot be."""
         save_picture(self.draw(), path)
 
+    @abstractmethod
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         """Entries as in COCO's result files. ``category_ids``: K numbers of the classes in the file that they are
         compared with (default: 1, 2, ..., and COCO's own for its 80 classes)."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict:
         """The numbers, for JSON; ``tokens`` among them."""
         return dict(picture=self.path, size=list(self.image.shape[:2]), task=self.task, **self._found(),
                     tokens=self.tokens and self.tokens.to_dict())
 
+    @abstractmethod
     def _found(self) -> dict:
-        raise NotImplementedError
+        """What is special to the task."""
 
     def _category(self, label: int, category_ids: Sequence[int] | None) -> int:
         if category_ids is not None:
