@@ -7,8 +7,6 @@ and segmentors, coco.json in COCO's result format, image_id counting the results
 everything that was found, the pictures what is above --score-thr.
 """
 
-import json
-
 from mmcv_custom.launch import run
 from mmcv_custom.predict.options import (
     colours,
@@ -20,9 +18,9 @@ from mmcv_custom.predict.options import (
     results_of,
     shown,
     write_numbers,
-    write_text,
 )
 from mmcv_custom.predict.results import check_display, save_picture
+from ops.results import write_json
 
 
 def parse_args():
@@ -51,7 +49,7 @@ def main():
         print(f"{name}: {in_words(sure)}", flush=True)
     write_numbers(folder / "results.json", predictor, numbers, left_out)
     if result.task != "classification":
-        write_text(folder / "coco.json", json.dumps(entries))
+        write_json(folder / "coco.json", entries)
     print(f"Written to {folder}: {len(numbers)} picture{'s' * (len(numbers) != 1)} and results.json.")
     end(left_out)
 

@@ -20,9 +20,9 @@ from mmcv_custom.predict.options import (
     results_of,
     shown,
     write_numbers,
-    write_text,
 )
 from mmcv_custom.predict.page import page, section
+from ops.results import write_text
 
 
 def parse_args():

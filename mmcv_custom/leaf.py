@@ -6,6 +6,8 @@ import os
 import textwrap
 from pathlib import Path
 
+from ops.results import write_text
+
 from .errors import ConfigError
 
 WIDTH = 120
@@ -28,15 +30,12 @@ def write_leaf(target: str, base: str, comments: list[str], name: str, value: fl
     It is moved into place: a reader never meets half a file.
     """
     path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
     relative = Path(os.path.relpath(Path(base).resolve(), path.parent.resolve())).as_posix()
     relative = relative if relative.startswith(".") else f"./{relative}"
     lines = [line for comment in comments for line in textwrap.wrap(
         comment, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)]
     lines += [f"_base_ = {relative!r}", "", *_setting(name, value)]
-    part = path.with_name(path.name + ".part")
-    part.write_text("\n".join(lines) + "\n")
-    os.replace(part, path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _setting(name: str, value: float | list[float]) -> list[str]:

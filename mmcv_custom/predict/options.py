@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
+
+from ops.results import write_json
 
 from ..errors import ConfigError, DataError
 from .predictor import Predictor, folder_of
@@ -149,17 +150,10 @@ def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | Non
     return found
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out: list[str]) -> None:
     """The JSON of a demo: which model, what it found and computed in each picture, which ones it could not read."""
-    write_text(path, json.dumps(dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given,
-                                     results=found, left_out=left_out), indent=1))
+    write_json(path, dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given, results=found,
+                          left_out=left_out))
 
 
 def end(left_out: list[str]) -> None:
