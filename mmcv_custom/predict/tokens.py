@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class Window:
     y: int
     x: int
     trace: PassTrace
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """(L, H, W), see ``token_pruning.plot.token_states``; every picture and number asks for them."""
+        return plot.token_states(self.trace)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ class TokenView:
 
     def shares(self) -> np.ndarray:
         """(L, 4) of 1: the tokens by state (``token_pruning.plot.STATES``) in every block; windows count by size."""
-        states = [plot.token_states(window.trace) for window in self.windows]
-        flat = np.concatenate([s.reshape(len(s), -1) for s in states], axis=1)
+        flat = np.concatenate([window.states.reshape(len(self.blocks), -1) for window in self.windows], axis=1)
         return np.stack([(flat == state).mean(axis=1) for state in range(len(plot.STATES))], axis=1)
 
     def keep_ratio(self) -> list[float]:
@@ -54,18 +59,18 @@ class TokenView:
     def overlay(self, block: int):
         """PIL image: what one block computed, skipped and held merged; see ``token_pruning.plot.overlay``."""
         row = self.blocks.index(block)
-        return self._paint(lambda picture, trace, patch: plot.overlay(
-            picture, plot.token_states(trace)[row], patch, plot.token_groups(trace, block)))
+        return self._paint(lambda picture, window, patch: plot.overlay(
+            picture, window.states[row], patch, plot.token_groups(window.trace, block)))
 
     def depth_map(self):
         """PIL image: how many blocks computed each token, dark blue none, yellow all."""
-        return self._paint(lambda picture, trace, patch: plot.depth_map(
-            picture, plot.token_depth(trace), len(trace.blocks), patch))
+        return self._paint(lambda picture, window, patch: plot.depth_map(
+            picture, plot.token_depth(window.trace), len(self.blocks), patch))
 
     def exits(self) -> dict[int, float] | None:
         """Block -> share of the tokens that left for good after it; None for traces in which tokens come back, are
         merged, or all stay."""
-        states = {state for window in self.windows for state in np.unique(plot.token_states(window.trace))}
+        states = {state for window in self.windows for state in np.unique(window.states)}
         if states != {plot.USED, plot.GONE}:
             return None
         flat = np.concatenate([window.trace.last_use().numpy().ravel() for window in self.windows])
@@ -74,8 +79,8 @@ class TokenView:
     def exit_map(self):
         """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
         order = list(self.exits() or ())
-        return self._paint(lambda picture, trace, patch: plot.exit_map(
-            picture, trace.last_use()[0].numpy(), order, patch))
+        return self._paint(lambda picture, window, patch: plot.exit_map(
+            picture, window.trace.last_use()[0].numpy(), order, patch))
 
     def chart(self, size: tuple[int, int] = (600, 360)):
         """PIL image: the states of the tokens by block, one bar each."""
@@ -86,7 +91,7 @@ class TokenView:
         from PIL import Image
 
         ratios, exits = self.keep_ratio(), self.exits()
-        view = self._paint(lambda picture, trace, patch: picture)
+        view = self._paint(lambda picture, window, patch: picture)
         cells = [("found", view if found is None else found),
                  ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks)))]
         if exits:
@@ -115,7 +120,7 @@ class TokenView:
         traces = [window.trace for window in self.windows]
         found = dict(
             blocks=self.blocks, keep_by_block=self.keep_ratio(), keep_ratio=float(np.mean(self.keep_ratio())),
-            shares_by_block={name: self.shares()[:, state].tolist() for state, name in enumerate(plot.STATES)},
+            shares_by_block=dict(zip(plot.STATES, self.shares().T.tolist(), strict=True)),
             windows=[dict(y=w.y, x=w.x, grid=list(w.trace.grid), prefix=w.trace.prefix) for w in self.windows],
             patch=self.patch, input=list(self.picture.shape[:2]))
         if any(trace.left for trace in traces):
@@ -124,7 +129,7 @@ class TokenView:
                 for block in sorted({b for t in traces for b in t.left})}
         return found | (dict(left_after=self.exits()) if self.exits() else {})
 
-    def _paint(self, paint: Callable[[np.ndarray, PassTrace, int], np.ndarray]):
+    def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]):
         """The picture, enlarged where it is small, with every window painted on."""
         from PIL import Image
 
@@ -136,5 +141,5 @@ class TokenView:
             y, x = window.y * times, window.x * times
             high, wide = (side * self.patch * times for side in window.trace.grid)
             seen = canvas[y:y + high, x:x + wide]
-            out[y:y + high, x:x + wide] = paint(seen, window.trace, self.patch * times)
+            out[y:y + high, x:x + wide] = paint(seen, window, self.patch * times)
         return Image.fromarray(out)
