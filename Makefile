@@ -19,7 +19,7 @@ HAVE_VENV := $(VENV)/.setup-venv
 HAVE_TORCH := $(VENV)/.setup-torch-$(call key,echo '$(BUILD_TOOLS) $(TORCH)')
 HAVE_MMCV := $(VENV)/.setup-mmcv-$(call key,echo '$(TORCH) $(MMCV)')
 HAVE_DEPS := $(VENV)/.setup-deps-$(call key,cat requirements.txt)
-HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml; ls -d */__init__.py; } 2>/dev/null)
+HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml setup.py; ls -d */__init__.py; } 2>/dev/null)
 
 VENV_PY := $(VENV)/bin/python
 # -qq: errors only. The steps below say what goes on in fewer lines.
@@ -44,7 +44,7 @@ help: ## list the targets
 
 setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 10 minutes the first time)
 	@$(call say,The environment $(VENV) is ready: $(VENV_PY))
-	@cd "$(CURDIR)" && $(VENV_PY) -m ops.info
+	@cd "$(CURDIR)" && $(VENV_PY) -m token_pruning_ops.info
 
 # Libraries stand in the checkout, so whoever calls make gets those of its own sources; up to date, this takes no time. What
 # cannot be compiled is said and left to plain PyTorch: MSDA_BUILD=off, cpu or cuda asks for something else.
@@ -58,7 +58,7 @@ test: lint ## check the style, then run all tests
 	@$(RUN) -m pytest tests $(ARGS)
 
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
-	@$(RUN) tools/demo.py $(ARGS)
+	@$(RUN) tools/quickstart/demo.py $(ARGS)
 
 gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests marked cuda, measure operators and models
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
@@ -66,7 +66,7 @@ gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests ma
 	@MSDA_BUILD=cuda $(PY) ops/build.py --again || $(call die,the operators could not be compiled; the sentence above says why.)
 	@$(RUN) -m pytest -m cuda tests $(ARGS) || { status=$$?; \
 		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
-	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/gpu_check.sh
+	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache

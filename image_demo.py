@@ -7,8 +7,8 @@ and segmentors, coco.json in COCO's result format, image_id counting the results
 everything that was found, the pictures what is above --score-thr.
 """
 
-from mmcv_custom.launch import run
-from mmcv_custom.predict.options import (
+from mmcv_custom.cli.launch import run
+from mmcv_custom.inference.cli import (
     colours,
     demo_parser,
     end,
@@ -19,8 +19,8 @@ from mmcv_custom.predict.options import (
     shown,
     write_numbers,
 )
-from mmcv_custom.predict.results import check_display, save_picture
-from ops.results import write_json
+from mmcv_custom.inference.results import check_display, save_picture
+from mmcv_custom.results import write_json
 
 
 def parse_args():

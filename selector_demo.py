@@ -8,9 +8,9 @@ Writes index.html, results.json and, for every picture, what was found, a depth 
 token), each block's overlay, a chart and a sheet of all. docs/visualisation.md tells how to read them.
 """
 
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.launch import run
-from mmcv_custom.predict.options import (
+from mmcv_custom.inference.cli import (
     colours,
     demo_parser,
     end,
@@ -21,8 +21,8 @@ from mmcv_custom.predict.options import (
     shown,
     write_numbers,
 )
-from mmcv_custom.predict.page import page, section
-from ops.results import write_text
+from mmcv_custom.inference.html_report import page, section
+from mmcv_custom.results import write_text
 
 
 def parse_args():

@@ -1,6 +1,6 @@
 """selector_demo.py under the name that the published instructions have for it."""
 
-from mmcv_custom.launch import run
+from mmcv_custom.cli.launch import run
 from selector_demo import main
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Compiles the operators when the package is built; everything else about the package stands in pyproject.toml."""
+"""Names the packages and compiles the operators; everything else about the package stands in pyproject.toml."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
+
+# Written out because the repository has more top-level folders (configs, data, tools, tests) than packages.
+PACKAGES = ["token_pruning", "mmcv_custom", "mmdet_custom", "mmseg_custom", "mmpretrain_custom"]
 
 
 class BuildWithOperators(build_py):
@@ -24,5 +27,9 @@ class CompiledDistribution(Distribution):
         return True
 
 
-setup(cmdclass={"build_py": BuildWithOperators}, distclass=CompiledDistribution,
+# ops is the folder of a published command; installed, it goes by a name of its own. In a checkout a link does the same.
+setup(packages=["token_pruning_ops",
+                *find_packages(include=[f"{name}{more}" for name in PACKAGES for more in ("", ".*")])],
+      package_dir={"token_pruning_ops": "ops"},
+      cmdclass={"build_py": BuildWithOperators}, distclass=CompiledDistribution,
       options={"bdist_wheel": {"py_limited_api": "cp310"}})

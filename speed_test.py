@@ -17,10 +17,20 @@ from pathlib import Path
 
 import torch
 
+from mmcv_custom.benchmark import (
+    PARTS,
+    PRECISIONS,
+    Case,
+    Setting,
+    check_device,
+    measure,
+    notes,
+    table,
+    write_csv,
+)
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.launch import run
-from mmcv_custom.speed import PARTS, PRECISIONS, Case, Setting, check_device, measure, notes, table, write_csv
-from ops.results import write_json
+from mmcv_custom.results import write_json
 
 PUBLISHED = [f"configs/mask_rcnn/{name}.py" for name in (
     "vit-adapter-t-3x", "svit-adapter-t-0.5x-ftune", "vit-adapter-s-3x", "svit-adapter-s-0.33x-ftune")]

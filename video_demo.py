@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError, DataError
-from mmcv_custom.launch import run
-from mmcv_custom.predict import Segmentation
-from mmcv_custom.predict.options import colours, demo_parser, load_predictor, shown
-from mmcv_custom.predict.predictor import folder_of
-from mmcv_custom.predict.results import check_display
-from token_pruning.sheet import font
+from mmcv_custom.inference import Segmentation
+from mmcv_custom.inference.cli import colours, demo_parser, load_predictor, shown
+from mmcv_custom.inference.predictor import folder_of
+from mmcv_custom.inference.results import check_display
+from token_pruning.analysis.sheet import font
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 

@@ -1,16 +1,23 @@
 """Engine-level parts: ``custom_imports`` of a config registers them."""
 
-from .checkpoint import LoadReport, load_into, read_checkpoint
-from .cost import CostHook
-from .curriculum import PruningCurriculumHook
+from .checkpoint.load import LoadReport, load_into, read_checkpoint
+from .data.loading import LoadImage
+from .engine.hooks.cost import CostHook
+from .engine.hooks.curriculum import PruningCurriculumHook
+from .engine.hooks.seeding import (
+    AccelerationHook,
+    ProgressBarHook,
+    ReduceLogsHook,
+    SeedByIterHook,
+    WholeStepsHook,
+    reduce_log_vars,
+)
+from .engine.hooks.token_visualization import TokenPicturesHook
+from .engine.optim import LayerDecayOptimWrapperConstructor
+from .engine.runner import PruningRunner, latest_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
-from .hooks import AccelerationHook, ProgressBarHook, ReduceLogsHook, SeedByIterHook, WholeStepsHook, reduce_log_vars
-from .layer_decay import LayerDecayOptimWrapperConstructor
-from .plain_vit import PlainViTBackbone
-from .predict import Predictor
-from .runner import PruningRunner, latest_checkpoint
-from .token_pictures import TokenPicturesHook
-from .transforms import LoadImage
+from .inference import Predictor
+from .models.multi_stage_vit import PlainViTBackbone
 
 __all__ = [
     "AccelerationHook",

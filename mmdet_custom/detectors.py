@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import nn
 
-from mmcv_custom.reducer_losses import ReducerLosses
+from mmcv_custom.models.reducer_mixin import ReducerLosses
 from token_pruning.auxiliary import Criterion
 
 from .presence import presence_criterion

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mmcv_custom.reducer_losses import ReducerLosses
+from mmcv_custom.models.reducer_mixin import ReducerLosses
 from token_pruning.auxiliary import Criterion, image_labels
 
 from .distillation import Distillation

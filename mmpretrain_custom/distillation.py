@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmcv_custom.checkpoint import load_into
+from mmcv_custom.checkpoint.load import load_into
 from mmcv_custom.errors import ConfigError
 from token_pruning import Trace
 

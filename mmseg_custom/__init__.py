@@ -1,7 +1,7 @@
 """Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
 test-time augmentation. Importing registers everything."""
 
-from mmcv_custom.plain_vit import PlainViTBackbone
+from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT
 from .dump import DumpSegResults

@@ -11,8 +11,8 @@ import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
+from mmcv_custom.data.checks.label_maps import check_labels
 from mmcv_custom.errors import DataError
-from mmcv_custom.label_maps import check_labels
 
 
 @TRANSFORMS.register_module()

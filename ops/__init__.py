@@ -1,5 +1,9 @@
 """Multi-scale deformable attention: compiled for CPU and CUDA, in plain PyTorch where nothing is compiled."""
 
+# The folder keeps the name that published commands have for it; other projects have a package of that name.
+if __name__ != "token_pruning_ops":
+    raise ImportError("this package is imported as token_pruning_ops; ops is only the folder that holds it")
+
 from .functional import deformable_attention, ms_deform_attn
 from .library import plain
 from .module import MSDeformAttn

@@ -3,7 +3,8 @@
 ``MSDA_BUILD`` says what: ``auto`` (default: the CPU library, and the CUDA library where a CUDA toolkit that matches
 torch is found; neither needs a GPU), ``cpu``, ``cuda`` (both, and an error if that fails), ``off``. What torch reads is
 read here too: ``TORCH_CUDA_ARCH_LIST``, ``CUDA_HOME``, ``CXX``, ``MAX_JOBS``. A build that is not possible ends in one
-sentence, kept beside the libraries for ``python -m ops.info``; everything works without them, in plain PyTorch.
+sentence, kept beside the libraries for ``python -m token_pruning_ops.info``; everything works without them, in plain
+PyTorch.
 
 A library carries a digest of its sources in its name, so that one of other sources is never loaded.
 """

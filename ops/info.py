@@ -1,4 +1,4 @@
-"""Which path computes deformable attention on each device, and why: ``python -m ops.info``."""
+"""Which path computes deformable attention on each device, and why: ``python -m token_pruning_ops.info``."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def _reference_gradient(reference: Tensor, grad_points: Tensor, shapes) -> Tenso
 
 
 def _refuse(ctx, *grads):
-    raise RuntimeError("deformable attention has no second derivative; compute it within ops.plain() if you need one")
+    raise RuntimeError("deformable attention has no second derivative; compute it within token_pruning_ops.plain() if "
+                       "you need one")
 
 
 torch.library.register_autograd(NAME, _gradient, setup_context=_keep)

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from ops import library, plain
+from token_pruning_ops import library, plain
 
 SHAPES = [(6, 8), (3, 4), (1, 1)]
 PATHS = ["cpu compiled", "cpu plain", pytest.param("cuda compiled", marks=pytest.mark.cuda),

@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 CORE = {"torch", "timm", "numpy"}
-ENGINE = CORE | {"token_pruning", "ops", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm"}
+ENGINE = CORE | {"token_pruning", "token_pruning_ops", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm"}
 # What each package may import besides the standard library and itself.
 ALLOWED = {
     "token_pruning": CORE,
-    "ops": {"torch"},
+    "token_pruning_ops": {"torch"},
     "mmcv_custom": ENGINE,
     "mmdet_custom": ENGINE | {"mmdet"},
     "mmseg_custom": ENGINE | {"mmseg"},
@@ -23,7 +23,10 @@ ALLOWED = {
 }
 # Allowed inside functions only: the core draws pictures but must load without a drawing library; ops measures MMCV;
 # data checks read headers of pictures, and results are written in COCO's encoding.
-ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "ops": {"mmcv"}, "mmcv_custom": {"PIL", "pycocotools"}}
+ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "token_pruning_ops": {"mmcv"},
+                        "mmcv_custom": {"PIL", "pycocotools"}}
+# Folders that are not named like the package in them.
+PACKAGE_OF_FOLDER = {"ops": "token_pruning_ops"}
 # A setup.py is run by the installer and never imported, so it may use the build tool.
 BUILD_TOOLS = {"setuptools"}
 
@@ -105,7 +108,8 @@ def violations(root):
     found = []
     for file in python_files(root):
         name = file.relative_to(root).as_posix()
-        package = name.split("/")[0]
+        folder = name.split("/")[0]
+        package = PACKAGE_OF_FOLDER.get(folder, folder)
         try:
             tree = ast.parse(file.read_text(encoding="utf-8"))
         except SyntaxError as error:
@@ -143,29 +147,32 @@ def test_layers_of_this_repository():
 
 
 def test_every_package_has_a_layer_and_is_installed():
-    packages = {file.parent.name for file in ROOT.glob("*/__init__.py") if file.parent.name != "tests"}
+    folders = {file.parent.name for file in ROOT.glob("*/__init__.py")} - {"tests"}
+    packages = {PACKAGE_OF_FOLDER.get(folder, folder) for folder in folders}
     assert packages <= ALLOWED.keys(), f"no layer is written down for {sorted(packages - ALLOWED.keys())}"
-    # Read as text: Python 3.10 has no TOML parser.
-    include = re.search(r"^include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
-    installed = {name for name in re.findall(r'"([^"]+)"', include.group(1)) if not name.endswith(".*")}
-    assert installed == ALLOWED.keys()
+    named = re.search(r"^PACKAGES = \[(.*?)\]", (ROOT / "setup.py").read_text(encoding="utf-8"), re.M | re.S)
+    assert {"token_pruning_ops", *re.findall(r'"([^"]+)"', named.group(1))} == ALLOWED.keys()
 
 
 def test_no_folder_of_tests_is_a_package():
     found = [file.relative_to(ROOT).as_posix() for file in ROOT.glob("tests/**/__init__.py")]
-    assert not found, f"remove {found}: tests/ops with an __init__.py would hide the package ops"
+    assert not found, f"remove {found}: a folder of tests with an __init__.py would hide the package of its name"
 
 
 BAD = {
     "module level": ("token_pruning/a.py", "import mmcv", "token_pruning must not import mmcv"),
-    "from a submodule": ("ops/a.py", "from token_pruning.tokens import x", "ops must not import token_pruning"),
-    "inside a function": ("token_pruning/a.py", "def f():\n    import ops", "token_pruning must not import ops"),
-    "by name": ("ops/a.py", "import importlib\nimportlib.import_module('numpy')", "ops must not import numpy"),
+    "from a submodule": ("ops/a.py", "from token_pruning.tokens import x",
+                         "token_pruning_ops must not import token_pruning"),
+    "inside a function": ("token_pruning/a.py", "def f():\n    import token_pruning_ops",
+                          "token_pruning must not import token_pruning_ops"),
+    "by name": ("ops/a.py", "import importlib\nimportlib.import_module('numpy')",
+                "token_pruning_ops must not import numpy"),
     "sideways": ("mmdet_custom/a.py", "import mmseg_custom", "mmdet_custom must not import mmseg_custom"),
     "upwards": ("mmcv_custom/a.py", "import mmdet_custom", "mmcv_custom must not import mmdet_custom"),
     "a tool": ("mmdet_custom/a.py", "from tools.train import main", "mmdet_custom must not import tools"),
     "a root script": ("mmcv_custom/a.py", "import speed_test", "mmcv_custom must not import speed_test"),
-    "relative, out": ("token_pruning/methods/a.py", "from ...ops import x", "a relative import leaves token_pruning"),
+    "relative, out": ("token_pruning/methods/a.py", "from ...token_pruning_ops import x",
+                      "a relative import leaves token_pruning"),
     "drawing": ("token_pruning/a.py", "import PIL", "token_pruning may import PIL inside functions only"),
     "config": ("configs/deit/a.py", "import torch", "a config must not import torch"),
     "insert": ("tools/a.py", "import sys\nsys.path.insert(0, '.')", "edits sys.path"),
@@ -176,9 +183,9 @@ BAD = {
 }
 GOOD = {
     "core": ("token_pruning/methods/a.py", "import math, timm, torch\nfrom ..tokens import x\nfrom . import y"),
-    "drawing in a function": ("token_pruning/plot.py", "def f():\n    import matplotlib.pyplot"),
+    "drawing in a function": ("token_pruning/analysis/plot.py", "def f():\n    import matplotlib.pyplot"),
     "build script": ("ops/setup.py", "from setuptools import setup"),
-    "adapter": ("mmdet_custom/a.py", "import mmdet, ops, token_pruning, mmcv_custom"),
+    "adapter": ("mmdet_custom/a.py", "import mmdet, token_pruning_ops, token_pruning, mmcv_custom"),
     "tool": ("tools/a.py", "import sys, mmdet_custom, mmseg_custom\nprint(sys.path)"),
     "config": ("configs/deit/a.py", "_base_ = ['../b.py']\nmodel = dict(type='X')"),
     "no code of ours": ("env/lib/a.py", "import sys\nsys.path.append('.')"),

@@ -1,14 +1,14 @@
 """Token pruning for vision transformers: one core that decides, carries and computes token subsets."""
 
+from .analysis.flops import count_flops
+from .analysis.trace import PassTrace, Trace
 from .apply import apply, remove
 from .blocks import run_block
-from .flops import count_flops
 from .forward import StackForward
 from .losses import collect_losses, ratio_loss
 from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
 from .reducer import METHODS, Decision, Reducer, build_reducer, register
 from .tokens import TokenSet
-from .trace import PassTrace, Trace
 from .vit import PlainViT
 
 __all__ = ["ATS", "METHODS", "PPT", "Cropr", "DToP", "Decision", "DynamicViT", "EViT", "EvoViT", "PassTrace",

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .analysis.trace import active_traces
 from .blocks import run_block
 from .losses import report_losses
 from .reducer import Decision, Reducer
 from .tokens import TokenSet
-from .trace import active_traces
 
 STEP = 128  # capacities are multiples of this: matrix products want full tiles
 

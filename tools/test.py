@@ -6,10 +6,10 @@ import sys
 
 from mmengine.device import get_device
 
-from mmcv_custom.data_check import leaves
+from mmcv_custom.cli.launch import add_common_options, build_runner, is_main_process, load_config, run
+from mmcv_custom.data.checks.coco import leaves
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import add_common_options, build_runner, is_main_process, load_config, run
-from ops.results import write_json
+from mmcv_custom.results import write_json
 
 # Evaluator: the argument that says what it computes, and what it can.
 METRICS = {"CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
@@ -66,7 +66,8 @@ def augment(cfg):
     """Have ``cfg`` test each picture in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
     if not cfg.get("tta_model") or not cfg.get("tta_pipeline"):
         raise ConfigError("--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "
-                          "(configs/_base_/runtime_segmentation.py), the others do not (mmdet joins boxes, no masks)")
+                          "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet joins boxes, no "
+                          "masks)")
     for dataset in leaves(cfg.test_dataloader.dataset):
         dataset["pipeline"] = with_labels(cfg.tta_pipeline, dataset.get("pipeline") or [])
     cfg.model = dict(cfg.tta_model, module=cfg.model)

@@ -3,10 +3,10 @@
 import argparse
 import os
 
-from mmcv_custom.config_check import check_batch_size
+from mmcv_custom.cli.config_check import check_batch_size
+from mmcv_custom.cli.launch import add_common_options, build_runner, load_config, run
+from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import add_common_options, build_runner, load_config, run
-from mmcv_custom.runner import latest_checkpoint
 
 
 def parse_args():

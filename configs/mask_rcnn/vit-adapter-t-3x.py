@@ -1,7 +1,9 @@
 # 4 GPUs x 4 pictures.
 _base_ = [
-    '../_base_/mask_rcnn_vit_adapter.py', '../_base_/coco_multiscale_crop.py', '../_base_/recipe_adapter.py',
-    '../_base_/runtime.py'
+    '../_base_/models/mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/coco_multiscale_crop.py',
+    '../_base_/schedules/recipe_adapter.py',
+    '../_base_/runtimes/runtime.py',
 ]
 
 model = dict(

@@ -1,6 +1,10 @@
 # Starts from the digit detector: what two CPU cores can do in minutes on real photographs.
-_base_ = ['../_base_/mask_rcnn_nano.py', '../_base_/pennfudan.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime.py']
+_base_ = [
+    '../_base_/models/mask_rcnn_nano.py',
+    '../_base_/datasets/pennfudan.py',
+    '../_base_/schedules/recipe_from_scratch.py',
+    '../_base_/runtimes/runtime.py',
+]
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))
 load_from = 'work_dirs/digits_vit-adapter-nano/epoch_5.pth'

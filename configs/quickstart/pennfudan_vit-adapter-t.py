@@ -1,6 +1,10 @@
 # Size T from scratch; a GPU's job (some 7,000 steps of 8 pictures).
-_base_ = ['../_base_/mask_rcnn_vit_adapter.py', '../_base_/pennfudan.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime.py']
+_base_ = [
+    '../_base_/models/mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/pennfudan.py',
+    '../_base_/schedules/recipe_from_scratch.py',
+    '../_base_/runtimes/runtime.py',
+]
 
 _group_norm = dict(type='GN', num_groups=32)
 model = dict(

@@ -1,7 +1,9 @@
 # 4 GPUs x 4 pictures.
 _base_ = [
-    '../_base_/upernet_vit_adapter.py', '../_base_/ade20k.py', '../_base_/recipe_ade20k_160k.py',
-    '../_base_/runtime_by_iteration.py'
+    '../_base_/models/upernet_vit_adapter.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/recipe_ade20k_160k.py',
+    '../_base_/runtimes/runtime_by_iteration.py',
 ]
 
 model = dict(

@@ -1,7 +1,11 @@
 # Dense nano segmentor from scratch: minutes on two CPU cores. The class token is there for the methods that ask it, so
 # that all of them start from these weights.
-_base_ = ['../_base_/linear_vit.py', '../_base_/camvid.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime_segmentation.py']
+_base_ = [
+    '../_base_/models/linear_vit.py',
+    '../_base_/datasets/camvid.py',
+    '../_base_/schedules/recipe_from_scratch.py',
+    '../_base_/runtimes/runtime_segmentation.py',
+]
 
 model = dict(
     data_preprocessor=dict(size=(352, 352)),

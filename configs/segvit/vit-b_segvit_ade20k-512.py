@@ -1,6 +1,9 @@
 # 4 GPUs x 4 pictures. The file is OpenMMLab's conversion of the AugReg ViT, trained at 384.
 _base_ = [
-    '../_base_/segvit.py', '../_base_/ade20k.py', '../_base_/recipe_segvit.py', '../_base_/runtime_by_iteration.py'
+    '../_base_/models/segvit.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/recipe_segvit.py',
+    '../_base_/runtimes/runtime_by_iteration.py',
 ]
 
 model = dict(

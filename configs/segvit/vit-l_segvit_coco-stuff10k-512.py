@@ -1,7 +1,7 @@
 # 4 GPUs x 4 pictures.
 _base_ = [
-    '../_base_/segvit_l.py', '../_base_/coco_stuff10k.py', '../_base_/recipe_segvit.py',
-    '../_base_/runtime_by_iteration.py'
+    '../_base_/models/segvit_l.py', '../_base_/datasets/coco_stuff10k.py', '../_base_/schedules/recipe_segvit.py',
+    '../_base_/runtimes/runtime_by_iteration.py'
 ]
 
 _head = dict(type='SegViTHead', in_channels=1024, channels=512, num_classes=171, layers_per_decoder=3, num_heads=16)

@@ -1,6 +1,6 @@
 # Nano SegViT from scratch: minutes on two CPU cores.
-_base_ = ['../_base_/segvit.py', '../_base_/camvid.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime_segmentation.py']
+_base_ = ['../_base_/models/segvit.py', '../_base_/datasets/camvid.py', '../_base_/schedules/recipe_from_scratch.py',
+          '../_base_/runtimes/runtime_segmentation.py']
 
 _head = dict(type='SegViTHead', in_channels=96, channels=48, num_classes=11, layers_per_decoder=2, num_heads=3)
 model = dict(

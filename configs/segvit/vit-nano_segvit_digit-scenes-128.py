@@ -1,6 +1,10 @@
 # Nano SegViT from scratch on data that needs no download: two minutes of one CPU core.
-_base_ = ['../_base_/segvit.py', '../_base_/digit_scenes_segmentation.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime_segmentation.py']
+_base_ = [
+    '../_base_/models/segvit.py',
+    '../_base_/datasets/digit_scenes_segmentation.py',
+    '../_base_/schedules/recipe_from_scratch.py',
+    '../_base_/runtimes/runtime_segmentation.py',
+]
 
 _head = dict(type='SegViTHead', in_channels=96, channels=48, num_classes=2, layers_per_decoder=2, num_heads=3)
 model = dict(

@@ -1,6 +1,9 @@
 # 4 GPUs x 4 pictures. Stochastic depth is SETR's, which has none.
 _base_ = [
-    '../_base_/segvit_l.py', '../_base_/ade20k.py', '../_base_/recipe_segvit.py', '../_base_/runtime_by_iteration.py'
+    '../_base_/models/segvit_l.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/recipe_segvit.py',
+    '../_base_/runtimes/runtime_by_iteration.py',
 ]
 
 _head = dict(type='MLPHead', in_channels=1024, channels=256, num_classes=150, num_layers=2, mlp_ratio=1)

@@ -1,6 +1,6 @@
 # Nano SETR from scratch: minutes on two CPU cores.
-_base_ = ['../_base_/segvit.py', '../_base_/camvid.py', '../_base_/recipe_from_scratch.py',
-          '../_base_/runtime_segmentation.py']
+_base_ = ['../_base_/models/segvit.py', '../_base_/datasets/camvid.py', '../_base_/schedules/recipe_from_scratch.py',
+          '../_base_/runtimes/runtime_segmentation.py']
 
 _head = dict(type='MLPHead', in_channels=96, channels=96, num_classes=11, num_layers=2, mlp_ratio=1)
 _loss = dict(type='CrossEntropyLoss', loss_weight=0.4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmcv_custom.vit_host import HostViT
+from mmcv_custom.models.vit_backbone import HostViT
 
 
 class DetectionViT(HostViT):

@@ -9,7 +9,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ops import MSDeformAttn
+from token_pruning_ops import MSDeformAttn
 
 from .geometry import Geometry
 

@@ -17,8 +17,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ops import MSDeformAttn
 from token_pruning.vit import init_linear
+from token_pruning_ops import MSDeformAttn
 
 from .geometry import Geometry, adapter_geometry
 from .host import DetectionViT

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmcv_custom.plain_vit import StageEnds
+from mmcv_custom.models.multi_stage_vit import StageEnds
 from token_pruning import TokenSet
 
 

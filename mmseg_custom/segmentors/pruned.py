@@ -1,4 +1,4 @@
-"""Segmentors that train their backbone's reducer: any of mmseg's by one mix-in (``mmcv_custom.reducer_losses``).
+"""Segmentors that train their backbone's reducer: any of mmseg's by one mix-in (``mmcv_custom.models.reducer_mixin``).
 
 Shapes: B images, h x w pixels.
 """
@@ -14,9 +14,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmcv_custom.checkpoint import load_into
+from mmcv_custom.checkpoint.load import load_into
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.reducer_losses import ReducerLosses
+from mmcv_custom.models.reducer_mixin import ReducerLosses
 from token_pruning.auxiliary import Criterion, token_labels
 
 

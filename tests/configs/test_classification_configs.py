@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, HOOKS, MODELS
 
 import mmpretrain_custom  # noqa: F401 - registers the models
-from mmcv_custom.config_check import check_config
+from mmcv_custom.cli.config_check import check_config
 from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]

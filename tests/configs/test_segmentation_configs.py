@@ -19,8 +19,8 @@ from PIL import Image
 import mmdet_custom  # noqa: F401 - registers ViT-Adapter
 import mmseg_custom  # noqa: F401 - registers segmentors and backbones
 from mmcv_custom import DataError
-from mmcv_custom.config_check import check_config
-from mmcv_custom.data_check import check_datasets
+from mmcv_custom.cli.config_check import check_config
+from mmcv_custom.data.checks.coco import check_datasets
 from token_pruning import METHODS, Cropr, Trace
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"

@@ -13,8 +13,9 @@ from mmseg.registry import MODELS
 from timm.models.vision_transformer import VisionTransformer
 
 import mmseg_custom  # noqa: F401 - registers
-from mmcv_custom import CheckpointError, keys, load_into
-from mmcv_custom.positions import resize_pos_embed
+from mmcv_custom import CheckpointError, load_into
+from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.checkpoint.pos_embed import resize_pos_embed
 
 K, SIZE, FILE_SIZE = 5, 64, 96  # files were trained at another size
 
@@ -51,8 +52,8 @@ def an_ibot_network(prefix, seed):
 FILES = {
     "timm": lambda: a_timm_state(),
     "DeiT": lambda: dict(model=a_timm_state()),
-    "AugReg of OpenMMLab": lambda: keys.to_mmseg(a_timm_state()),
-    "mmsegmentation's own": lambda: dict(state_dict=keys.to_mmseg({f"backbone.{k}": v for k, v in
+    "AugReg of OpenMMLab": lambda: key_maps.to_mmseg(a_timm_state()),
+    "mmsegmentation's own": lambda: dict(state_dict=key_maps.to_mmseg({f"backbone.{k}": v for k, v in
                                                                    a_timm_state().items()})),
     "iBOT": lambda: dict(student=an_ibot_network("module.", 2), teacher=an_ibot_network("", 1), epoch=3),
     "iBOT's teacher, distributed": lambda: dict(teacher=an_ibot_network("module.", 1)),
@@ -87,7 +88,7 @@ def test_a_released_dtop_fills_the_whole_segmentor():
     """Their class token is there without being used, and their loss has a buffer."""
     source, model = a_segmentor(), a_segmentor()
     state = OrderedDict((k, torch.randn_like(v)) for k, v in source.state_dict().items())
-    published = keys.to_mmseg(state) | {"backbone.cls_token": torch.zeros(1, 1, 24),
+    published = key_maps.to_mmseg(state) | {"backbone.cls_token": torch.zeros(1, 1, 24),
                                         "decode_head.loss_decode.criterion.empty_weight": torch.ones(2)}
     assert {"backbone.layers.2.ln2.bias", "backbone.layers.0.attn.attn.in_proj_weight",
             "auxiliary_head.1.decoder.layers.0.multihead_attn.proj.weight", "decode_head.q.weight"} <= published.keys()
@@ -101,7 +102,7 @@ def test_a_released_dtop_fills_the_whole_segmentor():
 def test_our_names_go_to_mmsegmentation_and_back():
     for kind in ("StagedViT", "PlainViTBackbone"):
         state = a_segmentor(kind).state_dict()
-        back = keys.from_published(keys.to_mmseg(state))
+        back = key_maps.from_published(key_maps.to_mmseg(state))
         assert list(back) == list(state) and all(back[key] is state[key] for key in state)
 
 

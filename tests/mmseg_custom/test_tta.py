@@ -17,11 +17,11 @@ from mmseg.models import SegTTAModel
 from mmseg.registry import MODELS
 
 import mmseg_custom  # noqa: F401 - registers
-from mmcv_custom.wrappers import inside
+from mmcv_custom.engine.utils import inside
 from token_pruning import Trace
 
 K = 5
-BASE = Config.fromfile(Path(__file__).resolve().parents[2] / "configs/_base_/runtime_segmentation.py")
+BASE = Config.fromfile(Path(__file__).resolve().parents[2] / "configs/_base_/runtimes/runtime_segmentation.py")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 WHOLE, SLIDE = dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(21, 21))
 STAGED = dict(type="StagedViT", img_size=64, patch_size=8, embed_dim=24, depth=3, num_heads=3, out_indices=[1, 2])

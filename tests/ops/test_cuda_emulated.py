@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ops import reference
+from token_pruning_ops import reference
 
 HERE = Path(__file__).parent / "cuda_emulator"
 SHAPES = [(6, 5), (1, 1), (3, 4)]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from deformable import PATHS, SHAPES, gradients, inputs, on, raw_inputs
 
-from ops import MSDeformAttn, deformable_attention, ms_deform_attn
-from ops.peers import by_grid_sample, from_raw
+from token_pruning_ops import MSDeformAttn, deformable_attention, ms_deform_attn
+from token_pruning_ops.baselines import by_grid_sample, from_raw
 
 ALL_PATHS = pytest.mark.parametrize("path", PATHS)
 

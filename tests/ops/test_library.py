@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from deformable import on
+from scripts import load_script
 
-from ops import bench, build, info, library
+from token_pruning_ops import build, info, library
 
 ROOT = Path(__file__).resolve().parents[2]
+bench = load_script("tools/benchmarks/deformable_attention.py")
 USE = """
 import warnings, torch
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    from ops import MSDeformAttn
+    from token_pruning_ops import MSDeformAttn
     module = MSDeformAttn(24, 1, 3, 2)
     for _ in range(2):
         module(torch.randn(1, 5, 24), torch.rand(1, 5, 1, 2), torch.randn(1, 12, 24), [(3, 4)]).sum().backward()
@@ -37,6 +39,7 @@ def python(*arguments, cwd=ROOT, **environment):
 def copy(tmp_path):
     """The package without its libraries, in a folder of its own."""
     shutil.copytree(ROOT / "ops", tmp_path / "ops", ignore=shutil.ignore_patterns("lib", "build", "__pycache__"))
+    (tmp_path / "token_pruning_ops").symlink_to("ops")
     return tmp_path
 
 
@@ -58,7 +61,7 @@ def test_without_libraries_everything_works_and_one_sentence_says_so(copy):
     said = python("-c", USE, cwd=copy).strip().splitlines()
     assert said == ["deformable attention on cpu runs in plain PyTorch, several times slower than compiled: it was not "
                     "compiled; `sh ops/make.sh` builds it"]
-    assert "cpu   plain PyTorch: it was not compiled" in python("-m", "ops.info", cwd=copy)
+    assert "cpu   plain PyTorch: it was not compiled" in python("-m", "token_pruning_ops.info", cwd=copy)
 
 
 def test_the_build_can_be_switched_off(copy):
@@ -81,12 +84,12 @@ def test_a_failed_build_is_told_from_then_on_and_not_tried_again(copy):
 def test_a_library_of_other_sources_is_not_loaded(copy):
     (copy / "ops/lib").mkdir()
     (copy / "ops/lib/msda_cpu-000000000000.so").write_bytes(b"not even a library")
-    assert "the library there is of other sources" in python("-m", "ops.info", cwd=copy)
+    assert "the library there is of other sources" in python("-m", "token_pruning_ops.info", cwd=copy)
 
 
 def test_a_library_that_does_not_load_breaks_no_import(copy):
     (copy / "ops/lib").mkdir()
-    name = python("-c", "from ops import build; print(build.library('cpu').name)", cwd=copy).strip()
+    name = python("-c", "from token_pruning_ops import build; print(build.library('cpu').name)", cwd=copy).strip()
     (copy / "ops/lib" / name).write_bytes(b"not even a library")
     assert "does not load" in python("-c", USE, cwd=copy)
 
@@ -96,8 +99,8 @@ def test_every_instruction_set_of_this_processor(instructions):
     """The same tests once more, in a process that is held to that set."""
     with on("cpu compiled"):
         pass
-    offered = python("-c", "import ops, torch; print(torch.ops.token_pruning.ms_deform_attn_cpu_instructions())",
-                     MSDA_ISA=instructions).strip()
+    offered = python("-c", "import token_pruning_ops, torch\n"
+                     "print(torch.ops.token_pruning.ms_deform_attn_cpu_instructions())", MSDA_ISA=instructions).strip()
     if offered != instructions:
         pytest.skip(f"this processor has no {instructions}")
     said = python("-m", "pytest", "-q", "-k", "compiled", "tests/ops/test_deformable_attention.py",

@@ -6,7 +6,7 @@ from deformable import SHAPES, gradients, inputs, on, raw_inputs
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ops import MSDeformAttn, deformable_attention, ms_deform_attn, plain
+from token_pruning_ops import MSDeformAttn, deformable_attention, ms_deform_attn, plain
 
 COMPILED = pytest.mark.parametrize("path", ["cpu compiled", pytest.param("cuda compiled", marks=pytest.mark.cuda)])
 FLAT = [side for shape in SHAPES for side in shape]

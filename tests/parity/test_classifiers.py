@@ -6,7 +6,7 @@ from fixture_files import close, of_kind
 from timm.models.vision_transformer import VisionTransformer
 
 import token_pruning
-from mmcv_custom.keys import from_published
+from mmcv_custom.checkpoint.key_maps import from_published
 from token_pruning import EViT, Trace, ratio_loss
 
 LOGITS = dict(atol=2e-4, rtol=1e-4)

@@ -19,8 +19,8 @@ from mmseg.structures import SegDataSample
 import mmpretrain_custom  # noqa: F401 - registers the models
 import mmseg_custom  # noqa: F401
 from mmcv_custom import load_into
-from mmcv_custom.curriculum import strength
-from mmcv_custom.keys import to_published_cropr
+from mmcv_custom.checkpoint.key_maps import to_published_cropr
+from mmcv_custom.engine.hooks.curriculum import strength
 from token_pruning import StackForward, Trace, build_reducer, collect_losses
 
 LOGITS, LOSSES = dict(atol=2e-5, rtol=1e-5), dict(atol=5e-6, rtol=1e-5)

@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmcv_custom.keys import from_published
+from mmcv_custom.checkpoint.key_maps import from_published
 from mmseg_custom.heads import join
 from mmseg_custom.heads.stages import View
 from mmseg_custom.losses import ATMLoss, Targets

@@ -7,16 +7,16 @@ from fixture_files import close, of_kind
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from mmcv_custom.keys import from_published, to_published_selective
+from mmcv_custom.checkpoint.key_maps import from_published, to_published_selective
 from mmdet_custom import ViTAdapter, ViTBaseline
 from mmdet_custom.backbones.geometry import adapter_geometry
 from mmdet_custom.backbones.interaction import ConvFFN, Extractor, Injector
 from mmdet_custom.backbones.spatial_prior import SpatialPriorModule
-from ops import MSDeformAttn, ms_deform_attn
 from token_pruning import SViT, TokenSet, Trace, collect_losses, ratio_loss, run_block
 from token_pruning.attention import WindowAttention
-from token_pruning.selectors import Selector
+from token_pruning.components.predictors import Selector
 from token_pruning.vit import resize_positions
+from token_pruning_ops import MSDeformAttn, ms_deform_attn
 
 BACKBONE = dict(atol=2e-4, rtol=1e-4)
 

@@ -15,8 +15,8 @@ from token_pruning import (
     run_block,
 )
 from token_pruning import forward as module
+from token_pruning.analysis.flops import block_flops
 from token_pruning.attention import QKV, _masked, packed_attention
-from token_pruning.flops import block_flops
 
 DIM, DEPTH = 24, 4
 SVIT = dict(type="SViT", blocks=[1, 2, 3], keep_ratio=[0.8, 0.5, 0.3])

@@ -5,7 +5,7 @@ import torch
 from reducers import ALL, DEPTH, DIM, KEEP_ALL, VARIANTS, images, reduced, scattered
 
 from token_pruning import Decision, PlainViT, Reducer, Trace, build_reducer, collect_losses
-from token_pruning.selectors import GATES
+from token_pruning.components.predictors import GATES
 
 
 def a_vit(reducer=None, **kwargs):

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from mmcv_custom import Predictor
-from mmcv_custom.launch import run
-from mmcv_custom.predict.options import colours
-from mmcv_custom.speed.samples import scene
+from mmcv_custom.benchmark.inputs import scene
+from mmcv_custom.cli.launch import run
+from mmcv_custom.inference.cli import colours
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR, DENSE = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("svit", "vit"))

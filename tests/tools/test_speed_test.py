@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import speed_test
-from mmcv_custom import speed
+from mmcv_custom import benchmark
+from mmcv_custom.benchmark import autocast, inputs, timing
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError, DataError
-from mmcv_custom.launch import run
-from mmcv_custom.speed import precision, samples, timing
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("vit", "svit"))
@@ -25,11 +25,11 @@ SEGMENTOR, SEG_PPT, SEG_RANDOM = (str(ROOT / f"configs/segmentation/vit-nano{nam
 
 
 def measure(*cases, **setting):
-    return speed.measure(list(cases), speed.Setting(repeats=2, warmup=0, **setting))
+    return benchmark.measure(list(cases), benchmark.Setting(repeats=2, warmup=0, **setting))
 
 
 def case(config, **fields):
-    return speed.Case(config, **dict(dict(shape=(128, 192)), **fields))
+    return benchmark.Case(config, **dict(dict(shape=(128, 192)), **fields))
 
 
 def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
@@ -93,7 +93,7 @@ def test_the_ratio_can_be_given_and_operations_are_per_picture():
     words = ["exactly keep_ratio=0.25", "exactly keep_ratio=1.0", "exactly as configured"]
     assert [row["keep"] for row in rows] == words
     assert [row["tokens_by_block"][2] for row in rows] == [24, 96, 67]
-    alone = speed.Subject(case(PRUNED), speed.Setting(part="backbone", repeats=2)).counts[0]
+    alone = benchmark.Subject(case(PRUNED), benchmark.Setting(part="backbone", repeats=2)).counts[0]
     assert rows[2]["gflops"] == pytest.approx(alone.total / 1e9)
 
 
@@ -106,7 +106,7 @@ def test_classifiers_and_segmentors_are_measured_too(dense, pruned, shape, part)
     assert [row["shape"] for row in rows] == [list(shape)] * 2 and "detections" not in rows[0]
     assert rows[1]["flops_ratio"] == pytest.approx(rows[1]["gflops"] / rows[0]["gflops"]) and rows[1]["flops_ratio"] < 1
     assert rows[0]["keep_ratio"] == 1 > rows[1]["keep_ratio"]
-    assert len(speed.table(rows)) == 3 and speed.notes(rows)
+    assert len(benchmark.table(rows)) == 3 and benchmark.notes(rows)
 
 
 @pytest.mark.parametrize("config", [DEIT, SEGMENTOR], ids=["classifier", "segmentor"])
@@ -115,7 +115,7 @@ def test_folders_go_through_the_test_pipelines_of_all_tasks(tmp_path, config):
 
     size = 32 if config == DEIT else 64
     for name in "abcd":
-        Image.fromarray(samples.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
+        Image.fromarray(inputs.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
     rows = measure(case(config, batch=2), images=str(tmp_path))
     assert rows[0]["pictures"] == 4 and rows[0]["shape"] is None
 
@@ -124,13 +124,13 @@ def test_pictures_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
     from PIL import Image
 
     for width in (64, 96):
-        Image.fromarray(samples.scene(64, width)).save(tmp_path / f"{width}.png")
+        Image.fromarray(inputs.scene(64, width)).save(tmp_path / f"{width}.png")
     with pytest.raises(DataError, match="2 sizes make no batch for a segmentor .* use a batch of 1"):
-        speed.Subject(case(SEGMENTOR, batch=2), speed.Setting(images=str(tmp_path)))
+        benchmark.Subject(case(SEGMENTOR, batch=2), benchmark.Setting(images=str(tmp_path)))
 
 
 def test_a_checkpoint_is_run_as_trained(tmp_path):
-    built = speed.Subject(case(PRUNED), speed.Setting(part="backbone", repeats=2))
+    built = benchmark.Subject(case(PRUNED), benchmark.Setting(part="backbone", repeats=2))
     torch.save(dict(state_dict=built.model.state_dict()), tmp_path / "weights.pth")
     row, = measure(case(PRUNED, checkpoint=str(tmp_path / "weights.pth")), part="backbone")
     assert row["keep"] == "as trained" and row["weights"] == "trained"
@@ -138,14 +138,14 @@ def test_a_checkpoint_is_run_as_trained(tmp_path):
 
 
 def test_fresh_weights_are_those_of_the_dense_counterpart():
-    dense, pruned = (speed.Subject(case(config), speed.Setting(part="backbone", repeats=2)).model.state_dict()
+    dense, pruned = (benchmark.Subject(case(config), benchmark.Setting(part="backbone", repeats=2)).model.state_dict()
                      for config in (DENSE, PRUNED))
     assert all(torch.equal(value, pruned[name]) for name, value in dense.items())
     assert len(pruned) > len(dense)
 
 
 def test_a_training_step_moves_the_weights():
-    subject = speed.Subject(case(PRUNED), speed.Setting(part="train-step", repeats=2))
+    subject = benchmark.Subject(case(PRUNED), benchmark.Setting(part="train-step", repeats=2))
     before = [p.detach().clone() for p in subject.model.parameters()]
     subject.step(0)
     assert any(not torch.equal(old, new) for old, new in zip(before, subject.model.parameters(), strict=True))
@@ -153,7 +153,7 @@ def test_a_training_step_moves_the_weights():
 
 @pytest.mark.parametrize("options", [dict(channels_last=True), dict(fuse_conv_bn=True)], ids=str)
 def test_options_that_must_not_change_what_is_found_do_not(options):
-    plain, other = (speed.Subject(case(DENSE), speed.Setting(repeats=2, **more)) for more in ({}, options))
+    plain, other = (benchmark.Subject(case(DENSE), benchmark.Setting(repeats=2, **more)) for more in ({}, options))
     with torch.no_grad():
         one, two = (subject.forward(0)[0].pred_instances for subject in (plain, other))
     assert len(one) and torch.allclose(one.bboxes, two.bboxes, atol=1e-2)
@@ -163,17 +163,17 @@ def test_half_precision_runs_through_suppression_and_roi_align(tmp_path):
     from PIL import Image
 
     for name in "ab":
-        Image.fromarray(samples.scene(200, 300)).save(tmp_path / f"{name}.png")
+        Image.fromarray(inputs.scene(200, 300)).save(tmp_path / f"{name}.png")
     rows = measure(case(PRUNED), precision="bf16", images=str(tmp_path))
     assert rows[0]["pictures"] == 2 and rows[0]["detections"] > 0 and rows[0]["shape"] is None
-    assert precision._single([(torch.ones(1, dtype=torch.bfloat16),)])[0][0].dtype == torch.float32
+    assert autocast._single([(torch.ones(1, dtype=torch.bfloat16),)])[0][0].dtype == torch.float32
 
 
 def test_pictures_are_repeatable_and_not_noise():
-    picture = samples.scene(96, 128)
-    assert np.array_equal(picture, samples.scene(96, 128)) and not np.array_equal(picture, samples.scene(96, 128, 1))
+    picture = inputs.scene(96, 128)
+    assert np.array_equal(picture, inputs.scene(96, 128)) and not np.array_equal(picture, inputs.scene(96, 128, 1))
     assert np.median(np.abs(np.diff(picture.astype(int), axis=1))) <= 2
-    boxes = samples.objects(96, 128)
+    boxes = inputs.objects(96, 128)
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (128, 96)).all() and (boxes[:, 2:] > boxes[:, :2]).all()
 
 
@@ -188,13 +188,13 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
 
 def test_a_dense_model_has_no_ratio_to_scale():
     with pytest.raises(ConfigError, match="no reducer whose ratio_scale could be set"):
-        speed.Subject(case(DENSE, dial=("ratio_scale", 0.5)), speed.Setting())
+        benchmark.Subject(case(DENSE, dial=("ratio_scale", 0.5)), benchmark.Setting())
 
 
 def test_windows_that_slide_over_a_picture_count_together(tmp_path):
     sliding = "model = dict(test_cfg=dict(mode='slide', crop_size=(96, 96), stride=(64, 64)))"
     (tmp_path / "slide.py").write_text(f"_base_ = {SEG_RANDOM!r}\n{sliding}\n")
-    found = speed.Subject(case(str(tmp_path / "slide.py")), speed.Setting(repeats=2)).counts[0]
+    found = benchmark.Subject(case(str(tmp_path / "slide.py")), benchmark.Setting(repeats=2)).counts[0]
     windows = 2 * 3  # of 6 x 6 tokens and a class token
     assert found.positions == windows * 37
     assert found.tokens.tolist() == [[windows * n for n in (37, 37, 26, 23, 19, 15)]]

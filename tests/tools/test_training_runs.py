@@ -95,7 +95,8 @@ def test_a_total_batch_that_is_not_the_recipes_is_said(project):
 
 
 def test_demo_writes_report_and_rows(project):
-    run(sys.executable, ROOT / "tools/demo.py", "--pictures", 24, 4, "--epochs", 1, 1, "--timed", 2, cwd=project)
+    run(sys.executable, ROOT / "tools/quickstart/demo.py", "--pictures", 24, 4, "--epochs", 1, 1, "--timed", 2,
+        cwd=project)
     rows = json.loads((project / "work_dirs/demo/results.json").read_text())
     assert [row["model"] for row in rows] == ["dense", "pruned"]
     for row in rows:

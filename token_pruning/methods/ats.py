@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 
 from ..attention import QKV
+from ..components.class_attention import significance
+from ..components.ranking import check_blocks, check_ratios
 from ..reducer import Reducer, register
-from ..scores import significance
-from ..selection import check_blocks, check_ratios
 from ..tokens import TokenSet
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ..auxiliary import Answer, Criterion
 from ..cache import WeightCache
+from ..components.cropr_router import FoldedRouter, Router, scores
+from ..components.ranking import gumbel_noise, rows_of
+from ..components.schedules import SiteRates
 from ..losses import active_criterion
-from ..rates import SiteRates
 from ..reducer import Reducer, register
-from ..router import FoldedRouter, Router, scores
-from ..selection import gumbel_noise, rows_of
 from ..tokens import TokenSet
 
 RANKINGS = ("queries", "inverted", "random")

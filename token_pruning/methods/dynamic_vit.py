@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..components.predictors import KEEP, DynamicViTSelector
+from ..components.ranking import check_blocks, check_ratios, gumbel_gate, gumbel_noise, keep_top
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
-from ..selection import check_blocks, check_ratios, gumbel_gate, gumbel_noise, keep_top
-from ..selectors import KEEP, DynamicViTSelector
 from ..tokens import TokenSet
 
 

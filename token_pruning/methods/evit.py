@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 
 from ..attention import QKV
+from ..components.class_attention import class_attention
+from ..components.ranking import check_blocks, check_ratios, rows_of, sort_rows
 from ..reducer import Reducer, register
-from ..scores import class_attention
-from ..selection import check_blocks, check_ratios, rows_of, sort_rows
 from ..tokens import TokenSet
 
 

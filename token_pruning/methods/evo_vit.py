@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..attention import QKV
+from ..components.class_attention import class_attention
+from ..components.ranking import check_ratios, keep_top
 from ..reducer import Decision, Reducer, register
-from ..scores import class_attention
-from ..selection import check_ratios, keep_top
 from ..tokens import TokenSet
 
 

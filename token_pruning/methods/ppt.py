@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..attention import QKV
-from ..matching import Match, bipartite_matching
+from ..components.class_attention import key_mean, significance
+from ..components.matching import Match, bipartite_matching
+from ..components.ranking import check_blocks, rows_of, sort_rows
 from ..reducer import register
-from ..scores import key_mean, significance
-from ..selection import check_blocks, rows_of, sort_rows
 from ..tokens import TokenSet
 from .tome import ToMe, merge
 

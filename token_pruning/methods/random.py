@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..components.ranking import check_blocks, check_ratios, gumbel_noise, keep_top
 from ..reducer import Decision, Reducer, register
-from ..selection import check_blocks, check_ratios, gumbel_noise, keep_top
 from ..tokens import TokenSet
 
 

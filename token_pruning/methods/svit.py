@@ -16,10 +16,10 @@ from types import EllipsisType
 import torch
 from torch import Tensor, nn
 
+from ..components.predictors import GATES, KEEP
+from ..components.ranking import gumbel_gate, gumbel_noise, keep_top, sum_per_image
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
-from ..selection import gumbel_gate, gumbel_noise, keep_top, sum_per_image
-from ..selectors import GATES, KEEP
 from ..tokens import TokenSet
 
 MODES = ("target", "threshold", "ratio", "sample")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..attention import QKV
-from ..matching import Match, bipartite_matching, most, r_of_grid, r_schedule
+from ..components.class_attention import key_mean
+from ..components.matching import Match, bipartite_matching, most, r_of_grid, r_schedule
+from ..components.ranking import check_blocks, rows_of, sort_rows
 from ..reducer import Reducer, register
-from ..scores import key_mean
-from ..selection import check_blocks, rows_of, sort_rows
 from ..tokens import TokenSet
 
 ORDERS = ("published", "map")

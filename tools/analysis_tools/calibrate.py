@@ -16,14 +16,14 @@ import math
 
 import torch
 
-from mmcv_custom.dial import cost_dial, threshold_dial
+from mmcv_custom.benchmark import PRECISIONS, Case, Setting
+from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
+from mmcv_custom.calibration.model import Calibration
+from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
+from mmcv_custom.calibration.search_space import cost_dial, threshold_dial
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.launch import run
-from mmcv_custom.leaf import check_leaf, write_leaf
-from mmcv_custom.speed import PRECISIONS, Case, Setting
-from mmcv_custom.speed.calibration import Calibration
-from mmcv_custom.speed.search import Flat, OutOfReach, bisect
-from ops.results import row, write_json
+from mmcv_custom.results import row, write_json
 
 # Target: the measured field that is to reach it, and its unit.
 TARGETS = dict(

@@ -24,11 +24,11 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
+from mmcv_custom.benchmark import Case, Setting, measure
+from mmcv_custom.cli.launch import run
+from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.launch import run
-from mmcv_custom.speed import Case, Setting, measure
-from mmcv_custom.steps import ROOT, call, settle, train
-from ops.results import row, write_json
+from mmcv_custom.results import row, write_json
 
 # Methods whose selection is random before it was trained: off the shelf they say nothing.
 LEARNED = ("SViT", "DynamicViT", "Cropr")

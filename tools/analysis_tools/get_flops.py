@@ -14,11 +14,11 @@ import sys
 
 import torch
 
+from mmcv_custom.benchmark import Case, Setting, Subject, counted
+from mmcv_custom.benchmark.flops import PARTS
+from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.launch import run
-from mmcv_custom.speed import Case, Setting, Subject, counted
-from mmcv_custom.speed.counting import PARTS
-from ops.results import row, write_json
+from mmcv_custom.results import row, write_json
 
 TOLERANCE = 0.01
 

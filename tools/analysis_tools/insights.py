@@ -19,10 +19,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
-from mmcv_custom.launch import build_model, run
-from mmcv_custom.steps import ROOT, call, settle, train
-from ops.bench import in_turns
-from ops.results import row, write_json
+from mmcv_custom.benchmark.turns import in_turns
+from mmcv_custom.cli.launch import build_model, run
+from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
+from mmcv_custom.results import row, write_json
 
 CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
            "standard": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}
@@ -60,13 +60,14 @@ def trained(name, folder, epochs, seed, start=None):
 
 
 def measure(checkpoints, folder, seed, timed):
-    """The rows of one seed, from tools/compare.py unless they are there."""
+    """The rows of one seed, from tools/quickstart/compare.py unless they are there."""
     path = folder / "rows.json"
     if path.exists():
         rows = json.loads(path.read_text())
         if [r["model"] for r in rows] == list(checkpoints):
             return rows
-    call(ROOT / "tools/compare.py", *(f"{name}={CONFIGS[name]}={file}" for name, file in checkpoints.items()),
+    call(ROOT / "tools/quickstart/compare.py",
+         *(f"{name}={CONFIGS[name]}={file}" for name, file in checkpoints.items()),
          "--out", folder / "compared.json", "--timed", timed)
     rows = json.loads((folder / "compared.json").read_text())
     steps = {"packed": step_times(checkpoints)} if "packed" in checkpoints else {}

@@ -19,11 +19,11 @@ from mmengine.config import DictAction
 from mmengine.registry import DATASETS, TRANSFORMS
 from tqdm import tqdm
 
-from mmcv_custom.data_check import check_datasets, steps_of
+from mmcv_custom.cli.launch import read_config, run
+from mmcv_custom.data.checks.coco import check_datasets, steps_of
 from mmcv_custom.errors import ConfigError, DataError
-from mmcv_custom.launch import read_config, run
-from mmcv_custom.predict import Predictor
-from ops.results import row, write_json
+from mmcv_custom.inference import Predictor
+from mmcv_custom.results import row, write_json
 
 POINTS, LINE = "#0072b2", "#d55e00"  # of Okabe and Ito's palette
 FLAT = 1e-6  # what varies less than this from picture to picture does not vary

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmcv_custom import launch
+from mmcv_custom.cli import launch
 from mmcv_custom.errors import ConfigError, DataError
 
 # Okabe and Ito's palette, and dashes: told apart by colour-blind readers, too.

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from mmcv_custom.benchmark import PARTS, Case, Setting, measure
+from mmcv_custom.cli.launch import add_common_options, load_config, run
+from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import add_common_options, load_config, run
-from mmcv_custom.speed import PARTS, Case, Setting, measure
-from mmcv_custom.steps import ROOT, call
-from ops.results import write_json
+from mmcv_custom.results import write_json
 from token_pruning.reducer import find_method
 
 # Of each task, what its evaluator gives under which name; the first two are drawn.

@@ -4,8 +4,8 @@ docs/benchmarks/: no number there is typed by hand.
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
     python tools/analysis_tools/results_page.py --page benchmarks --add rows.json --name cpu --title T
 
-Each JSON file holds ``title``, ``text``, ``columns`` (pairs of field and heading) and ``rows`` as ``ops.results`` makes
-them. Without ``--add`` the pages are only made anew.
+Each JSON file holds ``title``, ``text``, ``columns`` (pairs of field and heading) and ``rows`` as
+``mmcv_custom.results`` makes them. Without ``--add`` the pages are only made anew.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ops.results import write_json
+from mmcv_custom.results import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTION = [["model", "model"], ["box_AP", "box AP"], ["box_AP50", "box AP50"], ["mask_AP", "mask AP"],

@@ -12,8 +12,8 @@ import os
 import torch
 from weights_file import check_new, write_new
 
+from mmcv_custom.cli.launch import add_common_options, build_model, load_config, run
 from mmcv_custom.errors import CheckpointError, ConfigError
-from mmcv_custom.launch import add_common_options, build_model, load_config, run
 from token_pruning import Cropr
 
 

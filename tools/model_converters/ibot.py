@@ -14,8 +14,9 @@ import argparse
 
 from weights_file import check_new, read_weights, say_left_out, to_mmseg, write_new
 
-from mmcv_custom import CheckpointError, keys
-from mmcv_custom.launch import run
+from mmcv_custom import CheckpointError
+from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.cli.launch import run
 
 
 def parse_args():
@@ -32,8 +33,8 @@ def main():
     args = parse_args()
     check_new(args.dst)
     given, others = read_weights(args.src, args.network)
-    state, _ = keys.align_prefix(given, ["pos_embed"])
-    state = {name: value for name, value in state.items() if not keys.is_training_part(name)}
+    state, _ = key_maps.align_prefix(given, ["pos_embed"])
+    state = {name: value for name, value in state.items() if not key_maps.is_training_part(name)}
     if "blocks.0.attn.qkv.weight" not in state:
         raise CheckpointError(f"{args.src} holds no plain vision transformer: no blocks.0.attn.qkv.weight is in it")
     write_new(args.dst, to_mmseg(state, args.src) if args.to == "mmseg" else state)

@@ -11,8 +11,8 @@ import argparse
 
 from weights_file import check_new, read_weights, say_left_out, to_mmseg, write_new
 
-from mmcv_custom import keys
-from mmcv_custom.launch import run
+from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.cli.launch import run
 
 
 def parse_args():
@@ -34,7 +34,7 @@ def main():
     print(f"{args.dst}: {len(state)} tensors, for VisionTransformer(patch_bias=True, "
           f"with_cls_token={'cls_token' in own}, final_norm={'ln1.weight' in own}, norm_cfg=dict(type='LN', eps=1e-6)) "
           "(eps: the config's norm_eps, if it has one)")
-    say_left_out(given, keys.from_published(state), others)
+    say_left_out(given, key_maps.from_published(state), others)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from mmcv_custom import CheckpointError, ConfigError, keys, read_checkpoint
+from mmcv_custom import CheckpointError, ConfigError, read_checkpoint
+from mmcv_custom.checkpoint import key_maps
 
 
 def check_new(path):
@@ -23,18 +24,18 @@ def read_weights(path, network=None):
     if network and not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(network), dict)):
         raise CheckpointError(f"{path} has no {network}: leave --network out")
     try:
-        state = keys.unwrap(checkpoint[network] if network else checkpoint)
+        state = key_maps.unwrap(checkpoint[network] if network else checkpoint)
     except ValueError as error:
         raise CheckpointError(f"{path} {error}") from None
-    own = network or keys.wrapper_of(checkpoint)
+    own = network or key_maps.wrapper_of(checkpoint)
     others = {name: value for name, value in checkpoint.items() if name != own and not torch.is_tensor(value)}
-    return keys.from_published(state), others
+    return key_maps.from_published(state), others
 
 
 def to_mmseg(state, path):
     """``keys.to_mmseg`` of what was in the file at ``path``. Raises CheckpointError."""
     try:
-        return keys.to_mmseg(state)
+        return key_maps.to_mmseg(state)
     except ValueError as error:
         raise CheckpointError(f"{path} {error}") from None
 

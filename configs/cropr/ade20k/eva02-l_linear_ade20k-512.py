@@ -1,5 +1,5 @@
 # Dense. A batch of 8 pictures in all.
-_base_ = ['../../_base_/eva02_linear.py', '../../_base_/recipe_cropr_ade20k.py']
+_base_ = ['../../_base_/models/eva02_linear.py', '../../_base_/schedules/recipe_cropr_ade20k.py']
 
 model = dict(
     backbone=dict(

@@ -1,0 +1,9 @@
+"""Measuring models in turns: what speed_test.py, get_flops.py, plot_tradeoff.py and calibrate.py stand on."""
+
+from ..cli.launch import check_device
+from .case import PARTS, PRECISIONS, Case, Loaded, Setting
+from .report import notes, table, write_csv
+from .session import Subject, counted, measure
+
+__all__ = ["PARTS", "PRECISIONS", "Case", "Loaded", "Setting", "Subject", "check_device", "counted", "measure",
+           "notes", "table", "write_csv"]

@@ -1,0 +1,117 @@
+"""Pictures to measure on: a folder's, through the config's own test pipeline, or painted ones.
+
+Shapes: h x w pixels, n objects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from torch import nn
+
+from ..data.image_files import SUFFIXES, pictures_in, pipeline_steps
+from ..errors import DataError
+
+OBJECTS = 8
+DETECTION = (800, 1344)  # pixels: what COCO's pictures mostly become
+
+
+def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
+            shape: tuple[int, int] = DETECTION, annotated: bool = False) -> list[dict]:
+    """Up to ``number`` batches of ``size`` pictures, as a data loader of the config's task hands them on.
+
+    Args:
+        folder: its first pictures by name (of class folders, one from each in turn), through the test pipeline; None
+            paints one batch of ``shape`` (h, w).
+        annotated: with made-up labels, boxes and masks, for a training step.
+
+    Raises:
+        DataError: no such folder, or fewer pictures in it than one batch.
+    """
+    *load, pack = pipeline_steps(cfg)
+    if folder is None:
+        found = [_painted(*shape, seed) for seed in range(size)]
+    else:
+        load = Compose(load)
+        found = [load(dict(img_path=str(file), img_id=i)) for i, file in enumerate(_files(folder, number * size, size))]
+    if annotated:
+        for result in found:
+            result.update(ori_shape=result["img_shape"], **_labels(pack["type"], *result["img_shape"]))
+    boxes = [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)]
+    pack = Compose(boxes * (annotated and pack["type"] == "PackDetInputs") + [pack])
+    found = [pack(result) for result in found]
+    return [pseudo_collate(found[i:i + size]) for i in range(0, len(found) - size + 1, size)]
+
+
+def usual_shape(model: nn.Module) -> tuple[int, int]:
+    """(h, w) of painted pictures for a model: what it was made for, as far as it tells; else a detector's."""
+    embed = model.backbone.patch_embed
+    if embed.img_size:
+        return tuple(embed.img_size)
+    return tuple(getattr(model.data_preprocessor, "size", None) or DETECTION)
+
+
+def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
+    """Raise DataError when ``model`` takes pictures of one size only and ``shape`` (h, w) is another."""
+    embed = model.backbone.patch_embed
+    if embed.strict_img_size and tuple(shape) != tuple(embed.img_size):
+        raise DataError(f"pictures of {shape[0]} x {shape[1]} pixels do not fit a {type(model.backbone).__name__} made "
+                        f"for {embed.img_size[0]} x {embed.img_size[1]}: give --shape {embed.img_size[0]} "
+                        f"{embed.img_size[1]} or none; pictures of a folder have to be resized by the test pipeline")
+
+
+def _files(folder: str, number: int, least: int) -> list[Path]:
+    if not Path(folder).is_dir():
+        raise DataError(f"--images {folder} is not a folder: give one that holds pictures")
+    files = pictures_in(Path(folder))
+    if len(files) < least:
+        raise DataError(f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
+                        f"of {least}: give another folder or a smaller batch")
+    return files[:number]
+
+
+def _painted(height: int, width: int, seed: int) -> dict:
+    """What a test pipeline holds before its last step."""
+    return dict(img=scene(height, width, seed), img_path=f"painted {seed}", img_id=seed, ori_shape=(height, width),
+                img_shape=(height, width), scale_factor=(1.0, 1.0))
+
+
+def _labels(pack: str, height: int, width: int) -> dict:
+    """What ``pack``, the last step of a task, takes labels from."""
+    if pack == "PackInputs":
+        return dict(gt_label=0)
+    if pack == "PackSegInputs":
+        return dict(gt_seg_map=np.zeros((height, width), np.uint8), seg_fields=["gt_seg_map"])
+    return dict(instances=_instances(height, width))
+
+
+def _instances(height: int, width: int) -> list[dict]:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return [dict(bbox=box.tolist(), bbox_label=0, ignore_flag=0,
+                 mask=[((box[:2] + box[2:]) / 2 + circle * (box[2:] - box[:2]) / 2).ravel().tolist()])
+            for box in objects(height, width)]
+
+
+def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(h, w, 3) uint8: striped ellipses before a sky and a ground; equal for equal arguments."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    picture = np.stack([60 + 140 * y / height, 100 + 60 * x / width, 210 - 150 * (y > 0.6 * height)], axis=2)
+    random = np.random.default_rng(seed)
+    for box in objects(height, width, seed):
+        colour, wave = random.uniform(0, 255, 3), random.uniform(4, 30)
+        centre, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+        inside = ((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2 <= 1
+        picture[inside] = (0.8 * colour + 50 * (np.sin((x + y) / wave) > 0)[..., None])[inside]
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def objects(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(n, 4) boxes x1, y1, x2, y2 inside the picture, from large to small."""
+    random = np.random.default_rng(seed)
+    side = np.geomspace(0.5, 0.05, OBJECTS)[:, None] * random.uniform(0.7, 1.4, (OBJECTS, 2)) * (width, height)
+    corner = random.uniform(0, 1, (OBJECTS, 2)) * ((width, height) - side)
+    return np.concatenate([corner, corner + side], axis=1)

@@ -1,0 +1,251 @@
+"""Reading weights without running what is in the file, and putting them into a model with a report."""
+
+import argparse
+import os
+import pickle
+import re
+import warnings
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
+
+from ..errors import CheckpointError
+from . import key_maps
+from .pos_embed import fit_pos_embed, grid_of, noted_grid
+
+_REFUSED = re.compile(r"(?:GLOBAL|function|class) <?([\w.]*\.\w+)")
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
+
+
+def _history_method(owner, name):
+    # MMEngine's resume files hold HistoryBuffer's four methods as `getattr` calls. The real `getattr` would hand a
+    # hostile file the globals of any allowed function to overwrite, so only these four names are served.
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name} is not allowed")
+    return getattr(HistoryBuffer, name)
+
+
+def _safe_globals():
+    """What a file may name besides tensors: numpy values, MMEngine's logged scalars, the options of a training run."""
+    core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    allowed = [np.ndarray, np.dtype, HistoryBuffer, argparse.Namespace, (_history_method, "builtins.getattr")]
+    for name in ("_reconstruct", "scalar"):  # numpy 1 and 2 write different module paths
+        allowed += [(getattr(core, name), f"numpy.{path}.multiarray.{name}") for path in ("core", "_core")]
+    return allowed + [type(np.dtype(d)) for d in _DTYPES]
+
+
+def read_checkpoint(path, map_location="cpu"):
+    """Read a checkpoint (.pth, .pt, .safetensors; local or http) as data: nothing in the file can run.
+
+    Returns what the file holds. Raises CheckpointError, one sentence, for a file that is missing, is no checkpoint, or
+    holds anything but tensors, numbers, texts and their containers.
+    """
+    path = str(path)
+    if re.match(r"[\w-]+://", path):
+        return CheckpointLoader.load_checkpoint(path, map_location=map_location, logger="silent")
+    return _read_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def _read_local(filename, map_location=None):
+    filename = os.path.expanduser(filename)
+    if os.path.isdir(filename):
+        raise CheckpointError(f"checkpoint {filename} is a folder: name a file in it")
+    if not os.path.isfile(filename):
+        raise CheckpointError(f"checkpoint {filename} does not exist: check the path")
+    if filename.endswith(".safetensors"):
+        return _read_safetensors(filename, map_location)
+    try:
+        with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(filename, map_location=map_location, weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A refusal names the object; truncated archives and files of other kinds fail in a dozen other ways,
+        # depending on where reading stops, and all mean the same to the user.
+        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused is None:
+            raise CheckpointError(
+                f"{filename} is not a checkpoint that can be read: download or save it again"
+            ) from None
+        raise CheckpointError(
+            f"{filename} was not loaded because it holds {refused.group(1)}, which could run code "
+            "when read: save it again with tensors, numbers and texts only, or get it in that form from its publisher"
+        ) from None
+
+
+def _read_safetensors(filename, map_location):
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(filename)
+    except Exception as error:  # safetensors has its own exception type per version
+        raise CheckpointError(f"{filename} is not a safetensors file that can be read ({error})") from None
+    return {k: v.to(map_location) for k, v in state.items()} if isinstance(map_location, (str, torch.device)) else state
+
+
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+def _read_url(url, map_location=None):
+    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+    path = os.path.join(folder, os.path.basename(url.split("?")[0]))
+    if not os.path.isfile(path):
+        os.makedirs(folder, exist_ok=True)
+        try:  # written under a temporary name and moved, so several processes may do it at once
+            torch.hub.download_url_to_file(url, path, progress=is_main_process())
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {url} could not be downloaded ({error})") from None
+    return _read_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=[r"(\S+\:)?s3://", r"(\S+\:)?petrel://", "pavi://"], force=True)
+def _refuse_remote(url, map_location=None):
+    raise CheckpointError(f"checkpoint {url} is not read from there: download it and give the local path")
+
+
+@dataclass
+class LoadReport:
+    """What became of a checkpoint's tensors; names are the model's. Printing it gives the lines for a person."""
+
+    schema: str
+    loaded: int = 0
+    total: int = 0
+    missing: list = field(default_factory=list)
+    unexpected: list = field(default_factory=list)
+    mismatched: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
+    resized: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
+
+    def __str__(self):
+        lines = [f"loaded {self.loaded} of the model's {self.total} tensors (from a {self.schema} checkpoint)"]
+        lines += [f"  resized {n}: {list(a)} -> {list(b)}" for n, a, b in self.resized]
+        for name, names in _grouped(self.missing).items():
+            why = " (a dense checkpoint)" if ".reducer." in f".{name}." else ""
+            lines.append(f"  missing {name}: {_count(names)}, freshly initialised{why}")
+        for name, names in _grouped(self.unexpected).items():
+            why = ""
+            if ".reducer." in f".{name}.":
+                why = " (a pruned checkpoint in a model without this reducer)"
+            elif name.split(".")[-1] in ("cls_token", "dist_token", "norm") or key_maps.is_training_part(name):
+                why = " (parts of pretraining)"
+            lines.append(f"  unused {name}: {_count(names)}{why}")
+        lines += [
+            f"  kept as initialised {n}: {list(a)} in the file, {list(b)} in the model" for n, a, b in self.mismatched
+        ]
+        return "\n".join(lines)
+
+
+def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoint"):
+    """Put a checkpoint into a model, whatever published schema it follows, and say what happened.
+
+    Args:
+        model: a detector (names ``backbone.*``), a backbone, or any module; not a DDP wrapper.
+        checkpoint: a path or URL, or what was read from one. Names are converted by ``keys.from_published``.
+        logger: where the report goes (MMEngine's ``print_log``); None prints it. The main process only.
+        strict: every tensor of the model and of the file must match, as when a run is resumed.
+        source: what messages call a checkpoint that was already read.
+
+    Tensors of another shape (heads of another number of classes) are left as initialised; position tables and patches
+    are resized.
+    Returns a LoadReport. Raises CheckpointError, one sentence, when the file cannot be read or is of another model:
+    fewer than half of the model's parameters match or, for a file that holds a backbone only, fewer than half of the
+    trunk's ``blocks.*``.
+    """
+    if isinstance(checkpoint, (str, os.PathLike)):
+        source = str(checkpoint)
+        checkpoint = read_checkpoint(source)
+    try:
+        given = key_maps.unwrap(checkpoint)
+    except ValueError as error:
+        raise CheckpointError(f"{source} {error}") from None
+
+    own = model.state_dict()
+    report = LoadReport(schema=key_maps.describe(given))
+    state = key_maps.fit_linear_segmentor(key_maps.from_published(given), own)
+    state, backbone_only = key_maps.align_prefix(state, own)
+    backbone_only = backbone_only or not any(k.startswith("backbone.") for k in own) or all(
+        k.startswith("backbone.") or key_maps.is_training_part(k) and k not in own for k in state
+    )
+    fitting = OrderedDict()
+    for name, value in state.items():
+        if name in own and name.endswith("pos_embed") and not strict:
+            fitted = fit_pos_embed(value, own[name], grid_of(model, name), noted_grid(given))
+            if fitted is not None and fitted is not value:
+                report.resized.append((name, tuple(value.shape), tuple(fitted.shape)))
+                value = fitted
+        if name in own and value.shape != own[name].shape:
+            fitted = None if strict else key_maps.fit_patches(name, value, own[name])
+            if fitted is None:
+                report.mismatched.append((name, tuple(value.shape), tuple(own[name].shape)))
+                continue
+            report.resized.append((name, tuple(value.shape), tuple(fitted.shape)))
+            value = fitted
+        fitting[name] = value
+
+    parameters = {n for n, _ in model.named_parameters()}
+    _check_same_model(source, given, own, parameters, set(fitting), backbone_only, report.mismatched)
+    fitting._metadata = getattr(state, "_metadata", None)
+    differing = {n for n, _, _ in report.mismatched}
+    if strict:
+        lacking = [n for n in own if n not in fitting and n not in differing]
+        extra = [n for n in fitting if n not in own]
+        if lacking or extra or differing:
+            parts = [(lacking, "missing in it"), (extra, "unknown to the model"), (differing, "of another shape")]
+            told = ", ".join(f"{_count(sorted(n))} {what} (e.g. {sorted(n)[0]})" for n, what in parts if n)
+            raise CheckpointError(
+                f"{source} cannot be resumed by this config: {told}; resume with the config that wrote it, "
+                "or start from its weights with --load-from"
+            )
+    result = model.load_state_dict(fitting, strict=False)
+    # Layers with an upgrade rule of their own may take other names than theirs: PyTorch's answer is the truth.
+    report.missing = [
+        n for n in result.missing_keys if not n.endswith("num_batches_tracked") and n not in differing
+    ]
+    report.unexpected = list(result.unexpected_keys)
+    counted = [n for n in own if not n.endswith("num_batches_tracked")]
+    report.total = len(counted)
+    report.loaded = len(counted) - len(report.missing) - len(differing)
+    if is_main_process():
+        print_log(f"{source}: {report}", logger=logger)
+    return report
+
+
+def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched):
+    wanted, part = parameters, "parameters"
+    if backbone_only:
+        trunk = {n for n in parameters if re.search(r"(?<![^.])blocks\.\d+\.", n)}
+        wanted = trunk or {n for n in parameters if n.startswith("backbone.")} or parameters
+        part = "trunk's blocks" if trunk else "backbone's parameters"
+    found = len(wanted & matched)
+    if 2 * found >= len(wanted):
+        return
+    name, here, there = next(((n, a, b) for n, a, b in mismatched if n in wanted), (None, None, None))
+    if name:
+        why = f"{name} is {list(here)} in the file and {list(there)} in the model"
+    else:
+        strangers = [k for k in given if k not in own] or list(given)
+        lacking = [n for n in own if n in wanted and n not in matched]
+        why = f"it has {', '.join(strangers[:3])} where the model has {', '.join(lacking[:3])}"
+    raise CheckpointError(
+        f"{source} is of another model: {found} of the {len(wanted)} tensors of the model's {part} are in it; {why}"
+    )
+
+
+def _grouped(names):
+    """Names by the module a person thinks in: backbone.spm, backbone.reducer.selectors, roi_head.bbox_head."""
+    groups = defaultdict(list)
+    for name in names:
+        parts = name.split(".")
+        depth = 2 + (parts[:2] == ["backbone", "reducer"])
+        if parts[0] != "backbone" and parts[0] in ("reducer", "blocks", "spm", "interactions", "up"):
+            depth = 1 + (parts[0] == "reducer")
+        groups[".".join(parts[:min(depth, max(1, len(parts) - 1))])].append(name)
+    return groups
+
+
+def _count(names):
+    return f"{len(names)} tensor" + "s" * (len(names) != 1)

@@ -1,0 +1,134 @@
+"""Mistakes in a config that would otherwise be ignored in silence."""
+
+import difflib
+import inspect
+import io
+import tokenize
+
+from mmengine.runner import Runner
+
+from ..errors import ConfigError
+
+# Read by MMEngine's Runner: its arguments, and what it looks up in the config itself.
+_RUNNER = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | {
+    "activation_checkpointing", "compile", "efficient_conv_bn_eval", "find_unused_parameters", "model_wrapper_cfg",
+    "runner_type", "sync_bn",
+}  # fmt: skip
+# Read when the config file is, or by other tools of the toolboxes.
+_TOOLS = {"custom_imports", "tta_model", "tta_pipeline", "_base_"}
+# Intermediate names of the toolboxes' base configs, which a leaf config may leave unused by replacing what used them.
+_INTERMEDIATE = {
+    "albu_train_transforms", "backbone_norm_cfg", "backend_args", "batch_size", "bgr_mean", "bgr_std", "checkpoint",
+    "checkpoint_file", "classes", "color_space", "crop_size", "data_preprocessor", "data_root", "dataset_type",
+    "embed_dims", "image_size", "img_norm_cfg", "img_ratios", "img_scale", "input_size", "max_epochs", "max_iters",
+    "metainfo", "norm_cfg", "num_classes", "num_workers", "policies", "rand_increasing_policies", "scale",
+    "test_pipeline", "train_pipeline", "val_pipeline", "vis_backends", "warmup_epochs",
+}  # fmt: skip
+_KNOWN = _RUNNER | _TOOLS | _INTERMEDIATE
+# Names of OpenMMLab 1.x and of the published configs, with what does their work here.
+_REPLACED = {
+    "change_key_name": "published weights are converted when they are loaded, delete it",
+    "checkpoint_config": "it is default_hooks.checkpoint now",
+    "cudnn_benchmark": "it is env_cfg.cudnn_benchmark now",
+    "data": "it is train_dataloader, val_dataloader and test_dataloader now",
+    "dist_params": "it is env_cfg.dist_cfg now",
+    "evaluation": "it is val_evaluator and train_cfg.val_interval now",
+    "exp_name": "it is experiment_name now",
+    "fp16": "it is optim_wrapper.type='AmpOptimWrapper' now (or --amp)",
+    "log_config": "it is default_hooks.logger and visualizer now",
+    "lr_config": "it is param_scheduler now",
+    "optimizer": "it is optim_wrapper.optimizer now",
+    "optimizer_cfg": "it is optim_wrapper.optimizer now",
+    "optimizer_config": "it is optim_wrapper now",
+    "resume_from": "it is load_from with resume=True now (or --resume CHECKPOINT)",
+    "runner": "it is train_cfg now",
+    "total_epochs": "it is train_cfg.max_epochs now",
+    "workflow": "it is train_cfg and val_cfg now",
+}
+
+
+def unread_keys(cfg):
+    """Top-level names of ``cfg`` that nothing reads: one sentence each, with what was probably meant.
+
+    A name counts as read when the Runner or the tools read it, when it begins with ``_``, when the config files use it
+    in another value (``scale=image_size``), or when the toolboxes' base configs leave it behind.
+    """
+    used = _names_used(cfg.text)
+    sentences = []
+    for key in cfg:
+        if key in _REPLACED and key not in used:
+            meant = _REPLACED[key]
+        elif key in _KNOWN or key in used or key.startswith("_"):
+            continue
+        else:
+            close = difflib.get_close_matches(key, sorted(_RUNNER), n=1, cutoff=0.6)
+            meant = f"did you mean {close[0]}?" if close else "delete it, or begin its name with _ to keep it as a note"
+        sentences.append(f"config key {key} is read by nothing: {meant}")
+    return sentences
+
+
+def check_config(cfg):
+    """Raise ConfigError, one sentence, when ``cfg`` has a top-level key that nothing reads (see ``unread_keys``)."""
+    sentences = unread_keys(cfg)
+    if sentences:
+        raise ConfigError("; ".join(sentences))
+
+
+def check_options(cfg, options):
+    """Raise ConfigError when an option of the command line sets a name that is only used while the file is read.
+
+    ``data_root=X`` would change nothing: the file has already copied the old value to where it is used. ``cfg`` is the
+    file's, before the options went in.
+    """
+    for name in options:
+        top = name.split(".")[0]
+        # A name that is new to the file as well as to everyone else is `check_config`'s to refuse, once it is in.
+        if top not in _RUNNER | _TOOLS and (top in cfg or top in _KNOWN):
+            places = [place for place in _places(cfg.to_dict(), cfg.get(name, object())) if place != name]
+            where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
+            raise ConfigError(f"--cfg-options {name}=... changes nothing: it only names a value in the file.{where}")
+
+
+def _places(node, value, path=""):
+    """Dotted names below ``node`` whose last part and value are those of a top-level name."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in items:
+        here = f"{path}.{key}" if path else str(key)
+        if path and not isinstance(inner, (dict, list)) and inner == value:
+            yield here
+        yield from _places(inner, value, here)
+
+
+def check_batch_size(cfg, world_size=1):
+    """A sentence when the total batch is not the one the learning rate was chosen for, else None.
+
+    The recipe's total is ``auto_scale_lr.base_batch_size``; the run's is batch x processes x accumulated steps.
+    """
+    recipe = cfg.get("auto_scale_lr") or {}
+    batch = (cfg.get("train_dataloader") or {}).get("batch_size")
+    base = recipe.get("base_batch_size")
+    steps = (cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+    if not batch or not base or recipe.get("enable") or batch * world_size * steps == base:
+        return None
+    parts = f"{batch} x {world_size} process" + "es" * (world_size != 1) + (f" x {steps} steps" if steps > 1 else "")
+    per_process = base // (world_size * steps)
+    exact = per_process * world_size * steps == base
+    other = f" or train_dataloader.batch_size={per_process}" if exact else ""
+    return f"total batch is {batch * world_size * steps} = {parts}, the recipe's is {base}: use --auto-scale-lr{other}"
+
+
+def _names_used(text):
+    """Names that the source of a config and of its bases (``Config.text``) uses rather than only assigns."""
+    # The text holds each file's path on a line of its own before the file.
+    lines = [line for line in (text or "").splitlines() if not line.endswith(".py")]
+    try:
+        tokens = [
+            t for t in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline)
+            if t.type not in (tokenize.COMMENT, tokenize.NL)
+        ]
+    except (tokenize.TokenError, IndentationError):
+        return set()
+    return {
+        name.string for name, after in zip(tokens, tokens[1:], strict=False)
+        if name.type == tokenize.NAME and after.string != "="
+    }

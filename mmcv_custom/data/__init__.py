@@ -1,0 +1,1 @@
+"""Reading images, and checks of data sets."""

@@ -1,0 +1,27 @@
+"""Reading pictures, with one sentence for those that cannot be read.
+
+Shapes: images (h, w, 3) uint8, BGR.
+"""
+
+from mmcv.transforms import TRANSFORMS, LoadImageFromFile
+
+from ..errors import DataError
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """MMCV's loader, whose errors name file and cure. Grey, 4-channel and 16-bit files come out as 8-bit BGR."""
+
+    def transform(self, results):
+        """``results['img_path']`` read into ``results['img']``. Raises DataError for a missing or broken file."""
+        path = results["img_path"]
+        try:
+            loaded = super().transform(results)
+        except FileNotFoundError:
+            raise DataError(f"image {path} does not exist: check data_root and data_prefix") from None
+        except Exception as error:  # each decoder has its own
+            why = " ".join(str(error).split())
+            raise DataError(f"image {path} cannot be read ({why}): save it again or take it out") from None
+        if loaded is None or loaded["img"] is None:
+            raise DataError(f"image {path} is empty or broken: save it again or take it out")
+        return loaded

@@ -1,0 +1,1 @@
+"""Training and evaluation: the runner, the optimizer, acceleration and hooks."""

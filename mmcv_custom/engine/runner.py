@@ -1,0 +1,187 @@
+"""The project's Runner: MMEngine's, with safe loading, atomic saving, and CPU-only machines served."""
+
+import glob
+import os
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed, master_only
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import HOOKS, RUNNERS
+from mmengine.runner import Runner
+
+from ..checkpoint.load import load_into, read_checkpoint
+from ..errors import CheckpointError, ConfigError
+from .utils import inside
+
+
+def latest_checkpoint(work_dir):
+    """The checkpoint to resume from in ``work_dir``, or None.
+
+    ``last_checkpoint`` names it. Where that file is empty or points nowhere (a kill while it was written, a folder that
+    was moved), it is the newest epoch or iteration file: those are complete whenever they exist.
+    """
+    try:
+        with open(os.path.join(work_dir, "last_checkpoint")) as f:
+            named = f.read().strip()
+    except FileNotFoundError:
+        named = ""
+    for path in (named, os.path.join(work_dir, os.path.basename(named))):
+        if named and os.path.isfile(path):
+            return path
+    found = [p for kind in ("epoch", "iter") for p in glob.glob(os.path.join(work_dir, f"{kind}_*.pth"))]
+    return max(found, key=os.path.getmtime, default=None)
+
+
+@RUNNERS.register_module()
+class PruningRunner(Runner):
+    """MMEngine's Runner with four differences, all in how a run starts, ends and survives a kill.
+
+    - Checkpoints are read as data only and go through ``load_into``: published key schemas are converted, the result is
+      reported, a checkpoint of another model is refused. A resumed run must match tensor by tensor.
+    - Checkpoints are written under a temporary name and moved into place; older ones are deleted afterwards.
+    - Resuming also restores the seed the training data are shuffled with.
+    - On a machine without an accelerator several processes talk through gloo, SyncBN runs as BN and AMP as float32;
+      each is said in one sentence.
+    """
+
+    _strict_loading = False
+
+    def load_checkpoint(self, filename, map_location="cpu", strict=False, revise_keys=None):
+        """Load weights, and return what the file holds. ``revise_keys`` is ignored: names are converted by schema."""
+        checkpoint = read_checkpoint(filename, map_location)
+        resuming = self._strict_loading
+        if resuming:
+            _check_resumable(filename, checkpoint)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        load_into(inside(self.model), checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename))
+        self._has_loaded = True
+        return checkpoint
+
+    def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location="default"):
+        """Continue the run that wrote ``filename``; every tensor of model and file must match."""
+        self._strict_loading = True
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        finally:
+            self._strict_loading = False
+        # MMEngine restores its seed too late for the sampler, which was built before the file was read.
+        loader = self.train_dataloader
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+            if getattr(sampler, "seed", None) is not None and not self._randomness_cfg.get("diff_rank_seed"):
+                sampler.seed = self.seed
+
+    def load_or_resume(self):
+        """Load or resume once, as configured; a resume without a file named looks for the work dir's latest."""
+        if not self._has_loaded and self._resume and self._load_from is None:
+            self._load_from = latest_checkpoint(self.work_dir)
+        super().load_or_resume()
+
+    @master_only
+    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+        """Save like MMEngine's, but never leave a half-written file under the final name."""
+        if "://" in str(out_dir):
+            return super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        final = os.path.join(out_dir, filename)
+        part = final + ".part"
+        try:
+            super().save_checkpoint(out_dir, filename + ".part", *args, **kwargs)
+            with open(part, "rb") as f:
+                os.fsync(f.fileno())  # or a power cut could leave the new name with old nothing behind it
+            os.replace(part, final)
+        finally:
+            if os.path.exists(part):
+                os.remove(part)
+
+    def register_default_hooks(self, hooks=None):
+        """MMEngine's, with steps of whole epochs and the checkpoint hook that deletes old files last."""
+        hooks = {"whole_steps": dict(type="WholeStepsHook"), **(hooks or {})}
+        saver = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
+        if isinstance(saver, dict) and saver.get("type") == "CheckpointHook":
+            hooks["checkpoint"] = dict(saver, type="KeepingCheckpointHook")
+        super().register_default_hooks(hooks)
+
+    # --- machines without an accelerator
+
+    def setup_env(self, env_cfg):
+        """MMEngine's, with gloo between the processes where there is no accelerator."""
+        if self.distributed and get_device() == "cpu" and not is_distributed():
+            if self.launcher != "pytorch":
+                raise ConfigError(f"--launcher {self.launcher} needs GPUs: on CPU use --launcher pytorch (torchrun)")
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """MMEngine's, with DistributedDataParallel and batch norm for CPU where there is no accelerator."""
+        if self.distributed and get_device() == "cpu" and not is_model_wrapper(model):
+            if self.cfg.pop("sync_bn", None) or any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules()):
+                self.logger.warning("No GPU: SyncBN trains as BatchNorm, each process with its own statistics.")
+                model = revert_sync_batchnorm(model)
+            defaults = dict(
+                type="MMDistributedDataParallel",
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+            )
+            model_wrapper_cfg = dict(defaults, **(model_wrapper_cfg or {}), device_ids=None)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """MMEngine's, with mixed precision switched off where it is not available."""
+        if isinstance(optim_wrapper, dict) and optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
+            self.logger.warning("No GPU: mixed precision is off, training runs in float32.")
+            dropped = ("type", "loss_scale", "dtype", "use_fsdp")
+            optim_wrapper = dict({k: v for k, v in optim_wrapper.items() if k not in dropped}, type="OptimWrapper")
+        return super().build_optim_wrapper(optim_wrapper)
+
+
+@HOOKS.register_module()
+class KeepingCheckpointHook(CheckpointHook):
+    """MMEngine's CheckpointHook, which deletes the oldest file before it writes the newest, in the other order.
+
+    With max_keep_ckpts=1 a kill during saving would otherwise leave no checkpoint at all.
+    """
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        with _DeletingLast(self):
+            super()._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_best_checkpoint(self, runner, metrics):
+        with _DeletingLast(self):
+            super()._save_best_checkpoint(runner, metrics)
+
+
+class _DeletingLast:
+    """A hook's file backend for the time of a save; what it is told to remove goes only after the save went well."""
+
+    def __init__(self, hook):
+        self.hook, self.backend, self.paths = hook, hook.file_backend, []
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def remove(self, path):
+        self.paths.append(path)
+
+    def __enter__(self):
+        self.hook.file_backend = self
+
+    def __exit__(self, failed, *_):
+        self.hook.file_backend = self.backend
+        best = getattr(self.hook, "best_ckpt_path_dict", {}) or {}
+        current = {self.hook.last_ckpt, getattr(self.hook, "best_ckpt_path", None), *best.values()}
+        for path in () if failed else self.paths:
+            if path not in current:
+                self.backend.remove(path)
+
+
+def _check_resumable(filename, checkpoint):
+    meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict) or not {"epoch", "iter"} <= set(meta) or not {"optimizer", "message_hub"} <= set(
+        checkpoint
+    ):
+        raise CheckpointError(
+            f"{filename} holds weights only (no optimizer state, no epoch): use --load-from instead of --resume"
+        )
+    # MMEngine would run this text as a Python config; none of its own files holds it.
+    meta.pop("config", None)

@@ -1,0 +1,147 @@
+"""Which tokens of one picture each block computed, as numbers and as pictures.
+
+A forward sees the picture whole, or through windows that slide over it, each with a trace of its own. Shapes: L blocks,
+H x W grid of tokens, h x w pixels of what the network was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from token_pruning import PassTrace
+from token_pruning.analysis import plot, sheet
+
+LEAST = 480  # pixels: the longer side of a picture is enlarged to about this
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the network's input, its top left corner at (``y``, ``x``), and the trace of its forward (B is 1)."""
+
+    y: int
+    x: int
+    trace: PassTrace
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """(L, H, W), see ``token_pruning.analysis.plot.token_states``; every picture and number asks for them."""
+        return plot.token_states(self.trace)
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """Attributes:
+        picture: (h, w, 3) uint8 RGB, what the network was given, without padding.
+        windows: in the order of their forwards; where they overlap, pictures show the later one.
+        patch: side of a token in pixels.
+    """
+
+    picture: np.ndarray
+    windows: tuple[Window, ...]
+    patch: int
+
+    @property
+    def blocks(self) -> list[int]:
+        return self.windows[0].trace.blocks
+
+    def shares(self) -> np.ndarray:
+        """(L, 4) of 1: the tokens by state (``token_pruning.analysis.plot.STATES``) in every block; windows count by
+        size."""
+        flat = np.concatenate([window.states.reshape(len(self.blocks), -1) for window in self.windows], axis=1)
+        return np.stack([(flat == state).mean(axis=1) for state in range(len(plot.STATES))], axis=1)
+
+    def keep_ratio(self) -> list[float]:
+        """L fractions of the grid tokens that each block computed."""
+        return self.shares()[:, plot.USED].tolist()
+
+    def overlay(self, block: int):
+        """PIL image: what one block computed, skipped and held merged; see ``token_pruning.analysis.plot.overlay``."""
+        row = self.blocks.index(block)
+        return self._paint(lambda picture, window, patch: plot.overlay(
+            picture, window.states[row], patch, plot.token_groups(window.trace, block)))
+
+    def depth_map(self):
+        """PIL image: how many blocks computed each token, dark blue none, yellow all."""
+        return self._paint(lambda picture, window, patch: plot.depth_map(
+            picture, plot.token_depth(window.trace), len(self.blocks), patch))
+
+    def exits(self) -> dict[int, float] | None:
+        """Block -> share of the tokens that left for good after it; None for traces in which tokens come back, are
+        merged, or all stay."""
+        states = {state for window in self.windows for state in np.unique(window.states)}
+        if states != {plot.USED, plot.GONE}:
+            return None
+        flat = np.concatenate([window.trace.last_use().numpy().ravel() for window in self.windows])
+        return {block: float((flat == block).mean()) for block in plot.exit_blocks(flat, self.blocks[-1])}
+
+    def exit_map(self):
+        """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
+        order = list(self.exits() or ())
+        return self._paint(lambda picture, window, patch: plot.exit_map(
+            picture, window.trace.last_use()[0].numpy(), order, patch))
+
+    def chart(self, size: tuple[int, int] = (600, 360)):
+        """PIL image: the states of the tokens by block, one bar each."""
+        return sheet.chart(self.shares(), self.blocks, size)
+
+    def contact_sheet(self, found=None, title: str = ""):
+        """PIL image: what was found (a PIL image, or None), depth, exits, chart, and every block."""
+        from PIL import Image
+
+        ratios, exits = self.keep_ratio(), self.exits()
+        view = self._paint(lambda picture, window, patch: picture)
+        cells = [("found", view if found is None else found),
+                 ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks)))]
+        if exits:
+            cells.append(("where tokens left", self.exit_map()))
+        height = max(240, round(600 * view.height / view.width))
+        cells.append(("tokens by block", self.chart((600, min(height, 600)))))
+        columns = 4 if exits or len(self.blocks) > 6 else 3
+        while len(cells) % columns:
+            cells.append(("", Image.new("RGB", view.size, sheet.PAPER)))
+        cells += [(f"block {block}: {ratio:.1%} computed", self.overlay(block))
+                  for block, ratio in zip(self.blocks, ratios, strict=True)]
+        return sheet.contact_sheet(cells, self.legend(), columns, title)
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
+        """Words and colours for what the pictures of this trace show."""
+        exits = self.exits() or {}
+        present = self.shares().any(axis=0)
+        words = [f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
+                 f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)", *plot.STATES[plot.LATER:]]
+        found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
+        return found + [(f"left after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
+                        for number, (block, share) in enumerate(exits.items())]
+
+    def to_dict(self) -> dict:
+        """The numbers, for JSON."""
+        traces = [window.trace for window in self.windows]
+        found = dict(
+            blocks=self.blocks, keep_by_block=self.keep_ratio(), keep_ratio=float(np.mean(self.keep_ratio())),
+            shares_by_block=dict(zip(plot.STATES, self.shares().T.tolist(), strict=True)),
+            windows=[dict(y=w.y, x=w.x, grid=list(w.trace.grid), prefix=w.trace.prefix) for w in self.windows],
+            patch=self.patch, input=list(self.picture.shape[:2]))
+        if any(trace.left for trace in traces):
+            found["left_for_mlp"] = {block: float(np.mean([
+                t.left[block][0, t.prefix:].float().mean().item() for t in traces if block in t.left]))
+                for block in sorted({b for t in traces for b in t.left})}
+        return found | (dict(left_after=self.exits()) if self.exits() else {})
+
+    def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]):
+        """The picture, enlarged where it is small, with every window painted on."""
+        from PIL import Image
+
+        h, w = self.picture.shape[:2]
+        times = max(1, round(LEAST / max(h, w)))
+        canvas = np.asarray(Image.fromarray(self.picture).resize((w * times, h * times), Image.Resampling.BICUBIC))
+        out = canvas.copy()
+        for window in self.windows:
+            y, x = window.y * times, window.x * times
+            high, wide = (side * self.patch * times for side in window.trace.grid)
+            seen = canvas[y:y + high, x:x + wide]
+            out[y:y + high, x:x + wide] = paint(seen, window, self.patch * times)
+        return Image.fromarray(out)

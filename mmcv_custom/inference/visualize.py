@@ -1,0 +1,185 @@
+"""Pictures of what a model found, readable at any size of picture.
+
+Shapes: images (h, w, 3) uint8 RGB, masks (n, h, w) bool, boxes (n, 4) as x1, y1, x2, y2 in pixels. All give PIL images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from token_pruning.analysis.plot import colour
+from token_pruning.analysis.sheet import FAINT, INK, PAPER, font, shorten
+
+LEAST = 640  # pixels: the longer side of a picture is enlarged to about this
+NAMED = 0.01  # share of the pixels from which on a region gets its name written on
+
+
+def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, names: Sequence[str],
+               masks: np.ndarray | None, palette: Sequence | None = None):
+    """Masks, boxes, names and scores. The best object is drawn last, over the others."""
+    from PIL import Image, ImageDraw
+
+    times = _times(image)
+    picture = _enlarged(image, times)
+    size = _text_size(picture)
+    out = np.asarray(picture).astype(np.float32)
+    order = np.argsort(scores, kind="stable").tolist()
+    for i in order if masks is not None else ():
+        if not masks[i].any():
+            continue
+        (y1, y2), (x1, x2) = (np.flatnonzero(masks[i].any(axis))[[0, -1]] for axis in (1, 0))
+        mask = masks[i][y1:y2 + 1, x1:x2 + 1].repeat(times, 0).repeat(times, 1)
+        part = out[y1 * times:(y2 + 1) * times, x1 * times:(x2 + 1) * times]
+        inside = _shrunk(mask, max(1, size // 10))
+        paint = np.array(_colour(labels[i], palette), np.float32)
+        part[inside] = 0.55 * part[inside] + 0.45 * paint
+        part[mask & ~inside] = paint
+    picture = Image.fromarray(out.round().astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for i in order:
+        pen.rectangle((boxes[i] * times).tolist(), outline=_colour(labels[i], palette), width=max(1, size // 8))
+    taken: list[tuple] = []
+    for i in reversed(order):  # the best get the best places
+        x1, y1, *_ = (boxes[i] * times).tolist()
+        text = shorten(f"{names[i]} {scores[i]:.2f}", picture.width // 2, size)
+        _label(pen, picture.size, x1, y1 - size - 4, text, size, _colour(labels[i], palette), taken)
+    return picture
+
+
+def segmentation(image: np.ndarray, labels: np.ndarray, name: Callable[[int], str], palette: Sequence | None = None,
+                 legend: bool = True):
+    """Every pixel (h, w) tinted by its class, lines between classes, names on the larger regions, and a ``legend``
+    below, whose height depends on what is there."""
+    from PIL import Image, ImageDraw
+
+    times = _times(image)
+    picture = _enlarged(image, times)
+    size = _text_size(picture)
+    found, counts = np.unique(labels, return_counts=True)
+    paint = np.zeros((int(found.max()) + 1, 3), np.float32)
+    paint[found] = [_colour(label, palette) for label in found]
+    large = labels.repeat(times, 0).repeat(times, 1)
+    out = 0.45 * np.asarray(picture) + 0.55 * paint[large]
+    lines = np.zeros(large.shape, bool)
+    lines[:, 1:] |= large[:, 1:] != large[:, :-1]
+    lines[1:] |= large[1:] != large[:-1]
+    out[lines] = 255
+    picture = Image.fromarray(out.round().astype(np.uint8))
+    pen, taken = ImageDraw.Draw(picture), []
+    order = np.argsort(-counts, kind="stable")
+    for i in order:
+        if counts[i] >= NAMED * labels.size:
+            y, x = (times * at for at in _middle(labels == found[i]))
+            text = shorten(name(int(found[i])), picture.width // 3, size)
+            x -= font(size).getlength(text) / 2
+            _label(pen, picture.size, x, y - size / 2, text, size, _colour(found[i], palette), taken)
+    if not legend:
+        return picture
+    entries = [(f"{name(int(found[i]))} {counts[i] / labels.size:.0%}", _colour(found[i], palette)) for i in order]
+    return _with_legend(picture, entries, size)
+
+
+def classification(image: np.ndarray, best: Sequence[tuple[str, float]]):
+    """The picture, and below it a bar for each of the ``best`` classes (name, score)."""
+    from PIL import Image, ImageDraw
+
+    times = max(1, round(320 / max(image.shape[:2])))
+    picture = _enlarged(image, times)
+    size, width = max(13, _text_size(picture)), max(picture.width, 240)
+    line = 2 * size + 4
+    out = Image.new("RGB", (width, picture.height + line * len(best) + size), PAPER)
+    out.paste(picture, ((width - picture.width) // 2, 0))
+    pen, margin = ImageDraw.Draw(out), size // 2
+    for i, (name, score) in enumerate(best):
+        y = picture.height + margin + i * line
+        pen.text((margin, y), shorten(name, width - 5 * size, size), INK, font(size))
+        pen.text((width - margin, y), f"{score:.1%}", INK, font(size), anchor="ra")
+        top, full = y + size + 5, width - 2 * margin
+        pen.rectangle([margin, top, margin + full, top + size // 2], fill=FAINT)
+        pen.rectangle([margin, top, margin + full * score, top + size // 2], fill=colour(4 if i == 0 else 1))
+    return out
+
+
+def _times(image: np.ndarray) -> int:
+    return max(1, round(LEAST / max(image.shape[:2])))
+
+
+def _enlarged(image: np.ndarray, times: int):
+    from PIL import Image
+
+    h, w = image.shape[:2]
+    return Image.fromarray(image).resize((w * times, h * times), Image.Resampling.BICUBIC)
+
+
+def _text_size(picture) -> int:
+    return int(np.clip(min(picture.size) / 28, 12, 40))
+
+
+def _colour(label: int, palette: Sequence | None) -> tuple[int, int, int]:
+    return tuple(palette[int(label) % len(palette)]) if palette is not None and len(palette) else colour(int(label))
+
+
+def _shrunk(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """``mask`` (h, w) without its outermost ``pixels``."""
+    padded = np.pad(mask, pixels)
+    h, w = mask.shape
+    inside = mask.copy()
+    for shift in range(2 * pixels + 1):
+        inside &= padded[shift:shift + h, pixels:pixels + w] & padded[pixels:pixels + h, shift:shift + w]
+    return inside
+
+
+def _middle(mask: np.ndarray) -> tuple[float, float]:
+    """(y, x) of a pixel deep inside the widest part of a region."""
+    step = max(1, max(mask.shape) // 96)
+    core = mask[::step, ::step]
+    core = core if core.any() else mask
+    step = step if core is not mask else 1
+    while True:
+        smaller = _shrunk(core, 1)
+        if not smaller.any():
+            y, x = np.argwhere(core)[len(np.argwhere(core)) // 2]
+            return y * step, x * step
+        core = smaller
+
+
+def _label(pen, within: tuple[int, int], x: float, y: float, text: str, size: int, fill: tuple[int, int, int],
+           taken: list[tuple]) -> None:
+    """A name on a plate of its colour near (x, y), inside the picture, and moved down where others are."""
+    width, height = font(size).getlength(text) + 6, size + 4
+    x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))
+    for _ in range(8):
+        hit = next((t for t in taken if x < t[2] and t[0] < x + width and y < t[3] and t[1] < y + height), None)
+        if hit is None or hit[3] + height > within[1]:
+            break
+        y = hit[3]
+    taken.append((x, y, x + width, y + height))
+    pen.rectangle([x, y, x + width, y + height], fill=fill)
+    bright = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 110
+    pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(size))
+
+
+def _with_legend(picture, entries: Sequence[tuple[str, tuple[int, int, int]]], size: int):
+    """The picture with swatches and words below."""
+    from PIL import Image, ImageDraw
+
+    lines, x = [[]], 0.0
+    for text, fill in entries:
+        needed = font(size).getlength(text) + 2.6 * size
+        if lines[-1] and x + needed > picture.width:
+            lines.append([])
+            x = 0.0
+        lines[-1].append((x, text, fill))
+        x += needed
+    line = int(1.5 * size)
+    out = Image.new("RGB", (picture.width, picture.height + line * len(lines) + size // 2), PAPER)
+    out.paste(picture)
+    pen = ImageDraw.Draw(out)
+    for row, entries in enumerate(lines):
+        y = picture.height + size // 3 + row * line
+        for x, text, fill in entries:
+            pen.rectangle([x + 3, y + 2, x + 3 + size, y + 2 + size], fill=fill, outline=INK)
+            pen.text((x + 1.5 * size, y), text, INK, font(size))
+    return out

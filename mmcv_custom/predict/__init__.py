@@ -1,8 +1,0 @@
-"""Prediction in two lines: ``Predictor(config, checkpoint)(picture)`` gives what the model found and which tokens it
-computed."""
-
-from .predictor import Predictor
-from .results import Classification, Detection, Result, Segmentation
-from .tokens import TokenView, Window
-
-__all__ = ["Classification", "Detection", "Predictor", "Result", "Segmentation", "TokenView", "Window"]

@@ -1,0 +1,291 @@
+"""Predictor on tiny models of all three tasks: what it takes, what it gives, and that the trace is of one forward."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmcv_custom import ConfigError, DataError, Predictor
+from mmcv_custom.benchmark.inputs import scene
+from mmcv_custom.inference import Classification, Detection, Segmentation, TokenView, Window, visualize
+from mmcv_custom.inference.class_names import class_names
+from mmcv_custom.inference.predictor import window_corners
+from mmcv_custom.inference.results import save_picture
+from token_pruning import PassTrace, Trace
+from token_pruning.analysis.plot import PALETTE
+
+ROOT = Path(__file__).resolve().parents[3]
+DETECTOR = ROOT / "configs/quickstart/digits_svit-adapter-nano.py"
+DENSE = ROOT / "configs/quickstart/digits_vit-adapter-nano.py"
+SEGMENTOR = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
+DTOP = ROOT / "configs/setr/vit-nano-dtop_setr_camvid-352.py"
+CLASSIFIER = ROOT / "configs/cropr/cifar10/deit-nano-cropr_cifar10.py"
+pytestmark = pytest.mark.filterwarnings("ignore:.*random weights", "ignore:.*default scope")
+
+
+def predictor(config, **options):
+    return Predictor(config, None, **options)
+
+
+def test_a_detector_finds_the_same_from_file_array_and_picture(tmp_path):
+    picture = scene(96, 128)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    model = predictor(DETECTOR)
+    found = model(tmp_path / "a.png")
+    assert isinstance(found, Detection) and len(found.boxes) and found.masks.shape[1:] == (96, 128)
+    assert found.classes == tuple("0123456789") and np.array_equal(found.image, picture)
+    for other in (model(str(tmp_path / "a.png")), model(picture), model(Image.fromarray(picture))):
+        assert np.array_equal(found.boxes, other.boxes) and np.array_equal(found.masks, other.masks)
+    assert found.trace.keep_ratio().shape == (1, 6) and len(found.tokens.keep_ratio()) == 6
+    # random weights keep the config's ratios, of 192 tokens (96 x 128 becomes 192 x 256)
+    assert found.tokens.keep_ratio() == pytest.approx([1, 1, 0.7, 0.6, 0.5, 0.4], abs=0.5 / 192 + 1e-6)
+
+
+def test_folders_and_batches_give_what_pictures_give_alone(tmp_path):
+    for i, size in enumerate([(64, 64), (64, 64), (64, 96)]):
+        Image.fromarray(scene(*size, i)).save(tmp_path / f"{i}.png")
+    model = predictor(DETECTOR)
+    alone = [model(file) for file in sorted(tmp_path.iterdir())]
+    forwards = []
+    model.batch = 3
+    model.model.backbone.register_forward_hook(lambda module, args, out: forwards.append(len(args[0])))
+    together = model(tmp_path)
+    assert forwards == [2, 1] and [r.path for r in together] == [r.path for r in alone]
+    for one, other in zip(alone, together, strict=True):
+        assert np.allclose(one.boxes, other.boxes, atol=1e-3)
+        assert torch.equal(one.trace.masks(), other.trace.masks())
+
+
+def test_coco_entries_hold_boxes_and_masks():
+    from pycocotools import mask as coco
+
+    found = predictor(DETECTOR)(scene(64, 64))
+    entries = found.to_coco(7)
+    assert json.loads(json.dumps(entries)) == entries and len(entries) == len(found.boxes)
+    x1, y1, x2, y2 = found.boxes[0].tolist()
+    assert entries[0]["bbox"] == [x1, y1, x2 - x1, y2 - y1] and entries[0]["image_id"] == 7
+    assert entries[0]["category_id"] == found.labels[0] + 1
+    assert np.array_equal(coco.decode(entries[0]["segmentation"]).astype(bool), found.masks[0])
+    assert found.to_coco(category_ids=range(90, 100))[0]["category_id"] == 90 + found.labels[0]
+    best = found.above(float(found.scores[3]))
+    assert 4 <= len(best.boxes) < len(found.boxes) and (best.scores >= found.scores[3]).all()
+
+
+def test_a_segmentor_gives_a_map_and_its_merged_tokens():
+    found = predictor(SEGMENTOR)(scene(352, 352))
+    assert isinstance(found, Segmentation) and found.map.shape == (352, 352)
+    assert sum(found.shares().values()) == pytest.approx(1) and set(found.shares()) <= set(found.classes)
+    shares = found.tokens.shares()
+    assert np.allclose(shares.sum(1), 1) and shares[-1, 1] > 0.2  # in groups
+    assert found.tokens.exits() is None
+    json.dumps(found.to_dict())
+
+
+def test_tokens_that_dtop_lets_go_leave_after_their_stages():
+    model = predictor(DTOP)
+    model.dial(0.0925)
+    assert model.dial() == 0.0925 and model.dial_name == "threshold"
+    found = model(scene(352, 352))
+    exits = found.tokens.exits()
+    assert exits and set(exits) <= {2, 3}
+    assert sum(exits.values()) == pytest.approx(1 - found.tokens.keep_ratio()[-1])
+    assert any(words.startswith("left after block 2") for words, _ in found.tokens.legend())
+
+
+@pytest.mark.parametrize(("used", "left"), [
+    ([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]], {0: 0.25, 1: 0.25}),
+    ([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1]], None),
+    ([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], None)], ids=["leave", "come back", "stay"])
+def test_exits_are_told_only_where_tokens_leave_and_nobody_comes_back(used, left):
+    trace = PassTrace((2, 2), 0, {block: torch.tensor([row]).bool() for block, row in enumerate(used)})
+    assert TokenView(scene(32, 32), (Window(0, 0, trace), ), 16).exits() == left
+
+
+def test_a_classifier_gives_its_best_classes():
+    found = predictor(CLASSIFIER)(scene(32, 32))
+    assert isinstance(found, Classification) and found.scores.sum() == pytest.approx(1, abs=1e-5)
+    assert [score for _, score in found.top(3)] == sorted(found.scores.tolist(), reverse=True)[:3]
+    ratios = found.tokens.keep_ratio()
+    assert ratios[0] == ratios[-1] == 1 > ratios[-2]  # all come back before the last block
+    assert found.tokens.shares()[-2, 2] == pytest.approx(1 - ratios[-2])
+
+
+def test_windows_that_slide_over_a_picture_cover_it(tmp_path):
+    slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(40, 40))"
+    (tmp_path / "slide.py").write_text(f"_base_ = {str(SEGMENTOR)!r}\nmodel = dict(test_cfg={slide}, backbone=dict(\n"
+                                       "    reducer=dict(r=4)))\n")
+    found = predictor(tmp_path / "slide.py")(scene(64, 120))
+    assert [(w.y, w.x) for w in found.tokens.windows] == [(0, 0), (0, 40), (0, 56)]
+    assert found.tokens.overlay(5).size == (480, 256)
+    divisible = predictor(tmp_path / "slide.py", options={
+        "model.data_preprocessor.test_cfg": dict(size_divisor=32), "model.test_cfg.stride": (43, 43)})
+    found = divisible(scene(107, 107))  # padded to 128: a third row begins at 64
+    assert [(w.y, w.x) for w in found.tokens.windows] == [(y, x) for y in (0, 43, 64) for x in (0, 43, 64)]
+    assert found.tokens.contact_sheet() and found.map.shape == (107, 107)
+    assert window_corners((100, 64), (64, 64), (64, 64)) == [(0, 0), (36, 0)]
+    assert window_corners((30, 30), (64, 64), (40, 40)) == [(0, 0)]
+
+
+def test_turning_the_dial_keeps_the_weights():
+    model = predictor(DETECTOR)
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    picture = scene(64, 64)
+    most = sum(model(picture).tokens.keep_ratio())
+    model.turn(keep_ratio=0.2)
+    assert sum(model(picture).tokens.keep_ratio()) < most
+    assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
+    with pytest.raises(ConfigError, match="ratio_scale = -1 does not fit SViT"):
+        model.dial(-1)
+    with pytest.raises(ConfigError, match="has no reducer, so there is no ratio to set"):
+        predictor(DENSE).dial(0.5)
+    with pytest.raises(ConfigError, match="'mode'"):
+        predictor(SEGMENTOR).turn(mode="sample")
+
+
+def test_the_dial_of_configs_that_count_by_r():
+    model = predictor(CLASSIFIER, options={"model.backbone.reducer": dict(r=4, keep_ratio=None)})
+    assert model.dial() is None and model.setting == "r = 4"
+    with pytest.raises(ConfigError, match="num_queries = 4 does not fit Cropr: it needs weights of another shape"):
+        model.turn(num_queries=4)
+    model.dial(0.5)
+    assert model.setting == "keep_ratio = 0.5" and predictor(DENSE).setting is None
+
+
+def test_a_whole_number_of_tokens_is_one_however_it_is_written():
+    model, picture = predictor(SEGMENTOR), scene(352, 352)
+    found = []
+    for r in (4, 4.0):
+        model.dial(r)
+        found.append(model(picture).trace.masks())
+    assert torch.equal(*found) and not found[0][:, -1].all()
+
+
+def test_options_are_for_files_and_configs_alike():
+    cfg = Config.fromfile(DETECTOR)
+    options = {"model.backbone.reducer.keep_ratio": [0.25, 0.25, 0.25, 0.25]}
+    found = [predictor(config, options=options) for config in (DETECTOR, cfg)]
+    assert found[0].given == found[1].given and found[0].given["keep_ratio"] == [0.25] * 4
+    assert cfg.model.backbone.reducer.get("keep_ratio") != [0.25] * 4
+    with pytest.raises(ConfigError, match="modle"):
+        predictor(cfg, options={"modle.backbone.depth": 3})
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda cfg: cfg.test_dataloader.dataset.update(pipeline=[]), "has an empty test_dataloader.dataset.pipeline"),
+    (lambda cfg: cfg.model.pop("backbone"), "has no model.backbone"),
+], ids=["pipeline", "backbone"])
+def test_configs_that_predict_nothing_are_refused(change, sentence):
+    cfg = Config.fromfile(DETECTOR)
+    change(cfg)
+    with pytest.raises(ConfigError, match=sentence):
+        predictor(cfg)
+
+
+def test_the_toolbox_of_a_data_set_is_found_for_its_names():
+    cfg = Config(dict(default_scope="mmdet", test_dataloader=dict(dataset=dict(type="CocoDataset"))))
+    classes = class_names(cfg, None)
+    assert len(classes) == 80 and classes[32] == "sports ball"
+    one = np.zeros((1, 4), np.float32)
+    found = Detection(scene(8, 8), None, classes, None, None, one, np.ones(1, np.float32), np.array([32]), None)
+    assert found.to_coco()[0]["category_id"] == 37
+    assert class_names(cfg, dict(meta=dict(CLASSES=("cat", "dog")))) == ("cat", "dog")
+
+
+def test_pictures_of_a_turned_camera_are_read_alike(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(48, 96)).save(tmp_path / "turned.png", exif=exif)
+    model = predictor(DETECTOR)
+    read, given = model(tmp_path / "turned.png"), model(Image.open(tmp_path / "turned.png"))
+    assert read.image.shape == (96, 48, 3) and np.array_equal(read.image, given.image)
+
+
+def test_a_broken_picture_does_not_take_those_before_it_along(tmp_path):
+    (tmp_path / "b.png").write_text("none")
+    model = predictor(DETECTOR, batch=4)
+    seen = []
+    with pytest.raises(DataError, match="b.png is no picture"):
+        for found in model.stream([scene(64, 64), scene(64, 64), tmp_path / "b.png"]):
+            seen.append(found)
+    assert len(seen) == 2
+
+
+def test_a_trace_of_ones_own_sees_the_same_forward():
+    model = predictor(DETECTOR)
+    with Trace() as trace:
+        found = model(scene(64, 64))
+    assert len(trace.passes) == 1 and torch.equal(trace.passes[0].masks(), found.trace.masks())
+
+
+def test_random_weights_are_said_and_nothing_is_printed(capsys):
+    with pytest.warns(UserWarning, match="random weights: what is found means nothing") as warned:
+        model = Predictor(DETECTOR)
+    assert {w.filename for w in warned if "random weights" in str(w.message)} == {__file__}
+    capsys.readouterr()
+    model(scene(64, 64)).draw()
+    assert capsys.readouterr().out == "" and len(model.notes) == 2
+    model.turn(keep_ratio=0.3)
+    assert "exact ratios" in model.notes[1]
+    model.turn(mode="sample")
+    assert len(model.notes) == 1
+
+
+def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
+    torch.save(dict(state_dict=predictor(DENSE).model.state_dict()), tmp_path / "dense.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        notes = Predictor(DETECTOR, tmp_path / "dense.pth").notes
+    assert notes[0].endswith("has no weights for the SViT that decides about tokens: it decides at random")
+
+
+@pytest.mark.parametrize(("picture", "sentence"), [
+    ("nowhere.jpg", "nowhere.jpg does not exist"),
+    (np.zeros((4, 4), np.uint8), "is no picture: give"),
+    (np.zeros((4, 4, 3)), "float64 is no picture"),
+    (3, "3 is no picture"),
+    (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
+], ids=["missing", "grey", "float", "number", "16 bits"])
+def test_what_is_no_picture_is_refused(picture, sentence):
+    with pytest.raises(DataError, match=sentence):
+        predictor(CLASSIFIER)(picture)
+
+
+def test_pictures_of_another_size_than_the_only_one_are_refused():
+    with pytest.raises(DataError, match="48 x 48 pixels after the test pipeline .* takes 32 x 32 only"):
+        predictor(CLASSIFIER)(scene(48, 48))
+
+
+def test_masks_are_tinted_where_they_are():
+    picture = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
+    masks = np.zeros((2, 700, 800), bool)  # the second stays empty
+    masks[0, 650:, 100:200] = True
+    drawn = np.asarray(visualize.detections(picture, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2),
+                                       np.zeros(2, int), "ab", masks))
+    paint = np.array(PALETTE[0])
+    assert (drawn[690, 400:] == 200).all() and (drawn[630, 110:190] == 200).all()
+    assert (drawn[675, 150] == (0.55 * 200 + 0.45 * paint).round()).all() and (drawn[650, 150] == paint).all()
+
+
+def test_windows_beyond_the_picture_are_counted_and_not_painted():
+    trace = PassTrace((2, 2), 0, {block: torch.tensor([[1, 1, 0, 1]]).bool() for block in range(2)})
+    view = TokenView(scene(40, 40), (Window(0, 0, trace), Window(0, 64, trace)), 16)
+    assert view.keep_ratio() == [0.75, 0.75] and view.contact_sheet() and view.exit_map().size == (480, 480)
+
+
+def test_pictures_are_drawn_at_any_size(tmp_path):
+    found = predictor(DETECTOR)(scene(40, 700)).above(0.1)
+    found.save(tmp_path / "deep" / "found.jpg")
+    assert Image.open(tmp_path / "deep" / "found.jpg").size == (700, 40)
+    with pytest.raises(DataError, match="let its name end in"):
+        save_picture(found.draw(), tmp_path / "found.xyz")
+    with pytest.raises(DataError, match="let its name end in"):
+        save_picture(found.draw(), tmp_path / "found.psd")  # which can only be read
+    assert found.draw([]).size == (700, 40)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        save_picture(found.draw(), tmp_path / "file" / "found.png")

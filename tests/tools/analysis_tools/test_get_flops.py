@@ -1,0 +1,122 @@
+"""The counting tool: its parts add up, the blocks obey the closed formula, and a wrong count is said."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import load_script
+
+from mmcv_custom.benchmark import Case, Setting, Subject, flops
+from mmcv_custom.benchmark.inputs import scene
+from mmcv_custom.cli.launch import run
+from token_pruning import PlainViT
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOL = "tools/analysis_tools/get_flops.py"
+PRUNED = "configs/quickstart/digits_svit-adapter-nano.py"
+
+
+def test_rows_and_table_over_pictures_of_two_sizes(tmp_path):
+    from PIL import Image
+
+    for size in (128, 256):
+        Image.fromarray(scene(size, 256)).save(tmp_path / f"{size}.png")
+    options = ["--images", str(tmp_path), "--device", "cpu", "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run([sys.executable, TOOL, PRUNED, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "multiply-add = 2" in done.stdout and "closed formula" in done.stdout
+    row, = json.loads((tmp_path / "rows.json").read_text())
+    assert row["pictures"] == 2 and row["gflops_std"] > 0 and abs(row["formula_deviation"]) < 1e-6
+    assert sum(row["gflops_by_part"].values()) == pytest.approx(row["gflops"])
+    assert sum(row["gflops_by_operator"].values()) == pytest.approx(row["gflops"])
+    assert all(row["gflops_by_part"][part] > 0 for part in flops.PARTS)
+
+
+@pytest.mark.parametrize("windows", [None, [True, False, True]], ids=["global", "windows"])
+def test_blocks_obey_the_closed_formula_image_by_image(windows):
+    reducer = dict(type="SViT", blocks=[1], keep_ratio=0.5, mode="threshold")
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, window_attn=windows, window_size=3,
+                   reducer=reducer).eval()
+    vit.forward = partial(_forward, vit)  # called as a detector calls its backbone
+    found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
+    assert found.formula == found.parts["blocks"] > 0
+    assert found.parts["reducer"] > 0 and sum(found.parts.values()) == found.total
+    assert found.tokens.shape == (2, 3) and found.positions == 28
+
+
+@pytest.mark.parametrize("family", ["eva02", "eva02-small"])
+def test_blocks_of_eva02_obey_it_too(family):
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, family=family, class_token=True,
+                   reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False)).eval()
+    vit.forward = partial(_forward, vit)
+    found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
+    assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[29, 22, 15]] * 2
+    assert found.parts["reducer"] == 2 * 24 * 2 * (29 + 22)
+
+
+def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=dict(type="ToMe", r=5, blocks=[0])).eval()
+    vit.forward = partial(_forward, vit)
+    found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
+    assert found.parts["reducer"] == 2 * (2 * 14 * 14 * 12)  # 28 tokens, half against half, in 12 channels of a head
+    assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
+    assert found.tokens.tolist() == [[28, 23, 23]] * 2
+    assert "after_attention" not in vars(vit.reducer)  # the counting has left
+
+
+@pytest.mark.parametrize("config", [
+    *(f"deit/digits/{name}_deit-nano_digits.py" for name in ("ppt", "tome", "evit", "evovit", "random", "svit")),
+    "segmentation/vit-nano-ppt_linear_camvid-352.py", "segmentation/vit-nano-tome_linear_camvid-352.py"])
+@pytest.mark.parametrize("part", ["net", "backbone"])
+def test_every_task_obeys_the_closed_formula(config, part):
+    shape = (128, 256) if "segmentation" in config else None
+    subject = Subject(Case(str(ROOT / "configs" / config), batch=2, shape=shape), Setting(part=part, repeats=2))
+    found, = subject.counts
+    assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
+    assert found.positions == 1 + (128 if shape else 64) and found.tokens.shape[0] == 2
+    assert (found.parts["heads"] > 0) == (part == "net" and shape is not None)  # DeiT's head is in its backbone
+
+
+def test_windows_that_slide_over_a_picture_count_each(tmp_path):
+    base = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
+    slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(32, 32))"
+    (tmp_path / "slide.py").write_text(f"_base_ = '{base}'\nmodel = dict(test_cfg={slide}, backbone=dict(\n"
+                                       "    reducer=dict(r=4)))\n")
+    one, two = (Subject(Case(str(tmp_path / "slide.py"), shape=shape), Setting()).counts[0]
+                for shape in ((64, 64), (64, 96)))
+    assert two.positions == 2 * one.positions == 34 and two.formula == two.parts["blocks"] == 2 * one.formula
+    assert torch.equal(two.tokens, 2 * one.tokens)
+
+
+def _forward(vit, image):
+    stack = vit.start(image)
+    stack.run(0, 2)
+    return stack.finish()
+
+
+def run_here(monkeypatch, *options):
+    tool = load_script(TOOL)
+    monkeypatch.setattr(sys, "argv", ["get_flops.py", PRUNED, "--device", "cpu", *options])
+    monkeypatch.chdir(ROOT)
+    run(tool.main)
+
+
+def test_a_count_that_breaks_the_formula_ends_with_an_error(monkeypatch):
+    monkeypatch.setattr(flops, "block_flops", lambda n, dim, ratio, left: 1000 * n)
+    with pytest.raises(SystemExit, match="closed formula"):
+        run_here(monkeypatch, "--shape", "64", "64")
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    (["--checkpoint", "a", "b"], "2 files for 1 configs"),
+    (["--number", "0"], "--number and --batch must be at least 1"),
+    (["--checkpoint", "nowhere.pth"], "nowhere.pth"),
+])
+def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sentence):
+    with pytest.raises(SystemExit) as end:
+        run_here(monkeypatch, *options)
+    assert end.value.code == 2 and sentence in capsys.readouterr().err.splitlines()[-1]

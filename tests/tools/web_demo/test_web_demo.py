@@ -1,0 +1,325 @@
+"""The web page: its server over HTTP with good and bad uploads, and the page itself in a real browser.
+
+Everything runs against `python tools/web_demo` as a user starts it, with tiny models and random weights.
+"""
+
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmcv_custom.benchmark.inputs import scene
+
+ROOT = Path(__file__).resolve().parents[3]
+DETECTOR, CLASSIFIER = "digits_svit-adapter-nano", "deit-nano-cropr_cifar10"
+DENSE, SEGMENTOR = "digits_vit-adapter-nano", "vit-nano-tome_linear_camvid-352"
+CONFIGS = [f"configs/quickstart/{DETECTOR}.py", f"configs/cropr/cifar10/{CLASSIFIER}.py",
+           f"configs/quickstart/{DENSE}.py", f"configs/segmentation/{SEGMENTOR}.py"]
+WAITING, MEGABYTES = 2, 1
+
+
+def encoded(picture, kind="PNG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+PICTURE, SMALL = encoded(Image.fromarray(scene(96, 128))), encoded(Image.fromarray(scene(48, 64)))
+
+
+class Running:
+    """A server and its folders, which nothing may be left in."""
+
+    def __init__(self, folder, process, host, port):
+        self.folder, self.process, self.host, self.port = folder, process, host, port
+        self.before = self.files()
+
+    def files(self):
+        return sorted(str(file) for file in self.folder.rglob("*"))
+
+    def ask(self, method, path, body=None, **headers):
+        """Status and content of an answer: JSON as objects, the rest as bytes."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.headers["Cache-Control"] == "no-store" or answer.status == 400
+            return answer.status, json.loads(content) if "json" in answer.headers["Content-Type"] else content
+        finally:
+            connection.close()
+
+    def run(self, body=PICTURE, model=DETECTOR, **query):
+        asked = "&".join(f"{name}={value}" for name, value in dict(model=model, **query).items())
+        return self.ask("POST", f"/run?{asked}", body)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", TMPDIR=str(folder),
+               HOME=str(folder), PYTHONDONTWRITEBYTECODE="1")
+    command = [sys.executable, ROOT / "tools/web_demo", "--port", "0", "--max-mb", MEGABYTES, "--queue", WAITING,
+               "--score-thr", "0.05", "--models", *(ROOT / config for config in CONFIGS)]
+    with open(tmp_path_factory.mktemp("log") / "stderr", "w+") as log:
+        process = subprocess.Popen(list(map(str, command)), cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log,
+                                   text=True)
+        try:
+            address = None
+            for line in process.stdout:
+                if address := re.search(r"Open http://([\d.]+):(\d+)", line):
+                    break
+            log.seek(0)
+            assert address, log.read()
+            yield Running(folder, process, address[1], int(address[2]))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            log.seek(0)
+            assert "Traceback" not in log.read()
+        finally:
+            process.kill()
+            process.stdout.close()
+
+
+def picture_of(url):
+    kind, data = url.split(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_a_pruned_model_is_shown_beside_its_dense_twin(server):
+    status, found = server.run()
+    assert status == 200 and found["task"] == "detection"
+    pruned, dense = found["models"]["pruned"], found["models"]["dense"]
+    assert 0 < pruned["gflops"] < dense["gflops"] and min(pruned["ms"], dense["ms"]) > 0
+    # random weights keep the config's ratios, of 192 tokens (96 x 128 becomes 192 x 256)
+    kept = [block["shares"][0] for block in found["blocks"]]
+    assert kept == pytest.approx([1, 1, 0.7, 0.6, 0.5, 0.4], abs=0.5 / 192 + 1e-6)
+    assert found["keep"] == pytest.approx(sum(kept) / 6)
+    pictures = [picture_of(block["picture"]) for block in found["blocks"]]
+    assert pictures[0].tobytes() != pictures[2].tobytes() != pictures[5].tobytes()
+    assert picture_of(pruned["picture"]).width >= 640 and "found" in pruned["words"]
+
+
+def test_the_slider_turns_the_methods_own_dial(server):
+    little, usual, full = (server.run(SMALL, **turned)[1] for turned in (dict(dial=0.2), {}, dict(dial=2.5)))
+    assert little["keep"] < usual["keep"] < full["keep"] == 1
+    assert little["models"]["pruned"]["gflops"] < usual["models"]["pruned"]["gflops"]
+    assert little["models"]["dense"]["gflops"] == full["models"]["dense"]["gflops"]
+    # all tokens computed: the dense model's result
+    assert full["models"]["pruned"]["words"] == full["models"]["dense"]["words"]
+    less = server.run(SMALL, CLASSIFIER, dial=0.1)[1]
+    assert less["task"] == "classification" and less["keep"] < server.run(SMALL, CLASSIFIER, dial=1)[1]["keep"] == 1
+    merged = server.run(SMALL, SEGMENTOR, dial=8)[1]
+    assert merged["task"] == "segmentation" and merged["states"][1]["used"] and merged["keep"] < 1
+
+
+def test_models_are_described(server):
+    status, found = server.ask("GET", "/models")
+    assert status == 200 and found["megabytes"] == MEGABYTES
+    models = {model["name"]: model for model in found["models"]}
+    assert [*models] == [DETECTOR, CLASSIFIER, DENSE, SEGMENTOR] and "random weights" in models[DENSE]["notes"][0]
+    assert models[DENSE]["slider"] is None and models[DETECTOR]["slider"]["name"] == "ratio_scale"
+    assert models[DETECTOR]["slider"]["high"] == 2.5 and models[DETECTOR]["slider"]["start"] == 1
+    assert models[SEGMENTOR]["slider"]["name"] == "r" and models[SEGMENTOR]["slider"]["step"] == 1
+    assert [*server.run(model=DENSE)[1]["models"]] == ["dense"]
+    assert Image.open(io.BytesIO(server.ask("GET", f"/example?model={DETECTOR}")[1])).width > 100
+    assert b"<script src=\"/page.js\"" in server.ask("GET", "/")[1]
+
+
+def bomb(width, height):
+    """A PNG that claims so many pixels and has none."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+UPLOADS = {
+    "nothing": (b"", 400, "No picture arrived"),
+    "text": (b"hello" * 100, 400, "No picture that can be read: give a JPEG, PNG, WebP or BMP"),
+    "page": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 400, "No picture that can be read"),
+    "truncated": (encoded(Image.fromarray(scene(96, 128)), "JPEG")[:2000], 400, "cut short or damaged"),
+    "truncated PNG": (PICTURE[:-500], 400, "cut short or damaged"),
+    "50 megapixels": (encoded(Image.new("1", (10000, 5000))), 400,
+                      r"50.0 megapixels \(10000 x 5000\) and at most 32 are taken"),
+    "bomb": (bomb(100000, 100000), 400, "at most 32"),
+    "thread": (encoded(Image.new("L", (3000, 17))), 400, "3000 x 17 pixels: sides must be"),
+    "point": (encoded(Image.new("L", (1, 1))), 400, "1 x 1 pixels"),
+    "large": (PICTURE + bytes(MEGABYTES * 10**6), 413, "larger than 1 MB"),
+    "chunked": (iter([bytes(10**5)] * 30), 413, "larger than 1 MB"),
+}
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_a_bad_upload_gets_a_sentence(server, name):
+    body, wanted, sentence = UPLOADS[name]
+    assert wanted == 413 or len(body) < 10**5
+    status, found = server.run(body)
+    assert status == wanted and [*found] == ["error"] and re.search(sentence, found["error"], re.I)
+    assert "\n" not in found["error"] and "Traceback" not in found["error"] and found["error"].endswith(".")
+
+
+@pytest.mark.parametrize(("query", "status", "sentence"), [
+    (dict(model="nothing"), 404, f"no model nothing: choose {DETECTOR} or"),
+    (dict(dial=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
+    (dict(dial=-1), 400, "out of range"), (dict(dial="nan"), 400, "dial = nan is no number"),
+    (dict(dial="much"), 400, "dial = much is no number"), (dict(model=DENSE, dial=1), 400, "is dense"),
+], ids=str)
+def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
+    found = server.run(**query)
+    assert found[0] == status and sentence in found[1]["error"]
+
+
+@pytest.mark.parametrize("picture", [
+    encoded(Image.new("RGBA", (40, 50), (0, 0, 0, 0))), encoded(Image.new("L", (1900, 700)), "JPEG"),
+    encoded(Image.new("P", (33, 16)), "BMP"), encoded(Image.fromarray(scene(64, 40)), "WEBP"),
+    encoded(Image.new("I;16", (30, 20)))], ids=["transparent", "large grey", "palette", "WebP", "16 bits"])
+def test_every_usual_kind_of_picture_is_taken(server, picture):
+    assert server.run(picture, CLASSIFIER)[0] == 200
+
+
+def test_a_photograph_that_lies_on_its_side_is_turned_up(server):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = encoded(Image.fromarray(scene(40, 120)), "JPEG", exif=exif)
+    assert server.run(lying, DENSE)[1]["size"] == [40, 120]
+
+
+def test_ten_at_once_get_an_answer_or_a_sentence(server):
+    with ThreadPoolExecutor(10) as people:
+        found = list(people.map(lambda number: server.run(SMALL), range(10)))
+    answers = [content for status, content in found if status == 200]
+    refused = [content for status, content in found if status == 503]
+    assert len(answers) + len(refused) == 10 and len(answers) >= WAITING + 1 and refused
+    assert all("busy with other pictures: try again" in content["error"] for content in refused)
+    assert len({json.dumps(answer["blocks"]) for answer in answers}) == 1
+    assert server.run(SMALL)[0] == 200  # and then there are places again
+
+
+def test_a_person_who_leaves_gives_the_place_back(server):
+    for _ in range(2 * (WAITING + 1)):
+        with socket.create_connection((server.host, server.port)) as connection:
+            connection.sendall(b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\nhalf a pic")
+    deadline = time.monotonic() + 5
+    while server.run(model=CLASSIFIER)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_only_this_machine_is_answered(server):
+    assert server.host == "127.0.0.1"
+    with pytest.raises(ConnectionRefusedError):  # every 127.x.x.x is this machine, and only one is listened on
+        socket.create_connection(("127.0.0.2", server.port), timeout=5)
+    assert server.ask("GET", "/", Host="evil.example")[0] == 400  # a foreign page that points its name here
+    assert server.ask("GET", "/", Host=f"localhost:{server.port}")[0] == 200
+
+
+def test_nothing_of_an_upload_stays_on_disk(server):
+    large = encoded(Image.fromarray(scene(400, 500)), "BMP")
+    assert server.run(large, DENSE)[0] == 200 and server.run(b"nothing")[0] == 400
+    assert server.files() == server.before
+    held = [os.readlink(file) for file in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+    assert not [name for name in held if "deleted" in name or str(server.folder) in name]
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    (["--port", "99999"], "127.0.0.1:99999 cannot be listened on"),
+    (["--port", "0", "--models", "nowhere.py"], "config nowhere.py does not exist")], ids=["port", "config"])
+def test_mistakes_at_the_start_are_one_sentence(options, sentence):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
+    command = [sys.executable, ROOT / "tools/web_demo", *options]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def browser(server):
+    """The page in headless Chromium; what it complains about on its console is a failure."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install -e .[dev])")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no browser: chromium and chromedriver were not found (Debian: apt-get install chromium "
+                    "chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     "--window-size=1280,900"):
+        options.add_argument(argument)
+    found = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    try:
+        found.get(f"http://{server.host}:{server.port}")
+        yield found
+        told = [entry["message"] for entry in found.get_log("browser")]
+        assert not [message for message in told if "status of 400" not in message]
+    finally:
+        found.quit()
+
+
+def test_the_page_in_a_browser(browser, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    def part(name):
+        return browser.find_element(By.ID, name)
+
+    def until(condition):
+        return WebDriverWait(browser, 30).until(lambda _: condition())
+
+    def shown(name):
+        """The source of a picture that has been painted."""
+        return browser.execute_script("const [i] = arguments; return i.complete && i.naturalWidth && i.src",
+                                      part(name))
+
+    (tmp_path / "scene.png").write_bytes(PICTURE)
+    (tmp_path / "words.jpg").write_text("no picture")
+    until(lambda: len(Select(part("model")).options) == len(CONFIGS))
+    assert "random weights" in part("notes").text and not part("error").is_displayed()
+
+    part("file").send_keys(str(tmp_path / "scene.png"))
+    found, last = until(lambda: shown("found")), until(lambda: shown("tokens"))
+    assert part("blockvalue").text == "5: 40 % computed" and "GFLOPs" in part("costs").text
+
+    part("block").send_keys(Keys.ARROW_LEFT)  # the picture changes at once, without a question to the server
+    assert until(lambda: shown("tokens")) != last and part("blockvalue").text == "4: 50 % computed"
+
+    part("dial").send_keys(Keys.HOME)
+    until(lambda: part("blockvalue").text.startswith("4: 0") or part("blockvalue").text.startswith("4: 1"))
+    assert part("dialvalue").text == "0.01" and until(lambda: shown("found")) != found
+
+    part("file").send_keys(str(tmp_path / "words.jpg"))
+    until(lambda: part("error").is_displayed())
+    assert "no picture that can be read" in part("error").text.lower()
+    part("example").click()
+    until(lambda: not part("error").is_displayed())
+
+    Select(part("model")).select_by_value(CLASSIFIER)
+    until(lambda: len(part("chart").find_elements(By.CSS_SELECTOR, "div")) == 12)
+    assert part("dialname").text == "keep_ratio"
+    Select(part("model")).select_by_value(DENSE)
+    until(lambda: "of tokens" in part("costs").text and "pruned" not in part("costs").text)
+    assert not part("dial").is_displayed()
+
+    def page():
+        return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+    before = page()
+    part("theme").click()
+    assert page() != before

@@ -1,0 +1,1 @@
+"""Record, count and draw what a forward pass computed; only this package draws."""

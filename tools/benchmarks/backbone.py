@@ -1,0 +1,74 @@
+"""What the compiled deformable attention is worth to a whole backbone: its forward with it, with our plain PyTorch
+path, and with the form by grid_sample that most projects use on CPU, in turns.
+
+    python tools/benchmarks/backbone.py configs/mask_rcnn/vit-adapter-s-3x.py --json rows.json
+"""
+
+import argparse
+from contextlib import nullcontext
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmcv_custom.benchmark.turns import in_turns
+from mmcv_custom.cli.launch import run
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.results import row, write_json
+from token_pruning_ops import baselines, library, module, plain
+
+PATHS = dict(
+    compiled=nullcontext,
+    embedding_bag=plain,
+    grid_sample=lambda: patch.object(module, "deformable_attention",
+                                     partial(baselines.from_raw, baselines.by_grid_sample)),
+)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", metavar="CONFIG")
+    parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of both paths (at least 2; default: 9)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def measure(path, args):
+    """One row with the fields of ``in_turns``."""
+    cfg = Config.fromfile(path)
+    backbone = MODELS.build(dict(cfg.model.backbone, _scope_=cfg.default_scope)).eval().to(args.device)
+    image = torch.randn(args.batch, 3, *args.shape, device=args.device)
+
+    def forward(way):
+        with way():
+            backbone(image)
+
+    runs = {name: partial(forward, way) for name, way in PATHS.items()}
+    return row(case=f"backbone of {path}", dtype="float32", **{"pass": "forward"}, batch=args.batch,
+               shape=list(args.shape), device=args.device, **in_turns(runs, args.device, args.rounds, times=5))
+
+
+def main():
+    args = parse_args()
+    if args.rounds < 2:
+        raise ConfigError("--rounds must be at least 2")
+    device = torch.device(args.device).type
+    if device in library.MISSING:
+        raise ConfigError(f"there is no compiled library for {device}: {library.MISSING[device]}")
+    rows = []
+    for path in args.configs:
+        rows.append(measure(path, args))
+        print(f"{path}: {rows[-1]['ms']:.0f} ms; " + ", ".join(
+            f"{rows[-1][f'speedup_vs_{name}']:.2f}x {name}" for name in list(PATHS)[1:]), flush=True)
+    if args.json:
+        write_json(args.json, rows)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,165 @@
+"""Time deformable attention against what else computes it, in turns, at the sizes of ViT-Adapter on one 800x1344 image:
+
+    python tools/benchmarks/deformable_attention.py --device cpu --json rows.json
+
+Every path starts from the same reference points, raw offsets and raw logits, as a model has them. One row per case,
+type and pass: ``ms`` (median), ``speedup_vs_grid_sample``, ``speedup_vs_embedding_bag`` (our plain PyTorch path), on
+CUDA ``speedup_vs_mmcv``; a speed-up is the median of the ratios of neighbouring measurements, ``..._quartiles`` their
+spread.
+``memory_floor_ms``: every input and output once, at the speed at which this device copied memory in this run.
+``l2_bound_ms`` (CUDA, forward): every row that a corner reads, at 6 TB/s, an assumed rate of the L2 cache.
+In 16 bit, grid_sample gets everything in float32, because there it is wrong in 16 bit, and MMCV float16 for bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mmcv_custom.benchmark.turns import in_turns, milliseconds
+from mmcv_custom.results import row, write_json
+from token_pruning_ops import baselines, library
+from token_pruning_ops.functional import deformable_attention
+from token_pruning_ops.library import plain
+
+POINTS, HEADS = 4, 6
+VIT, PRIOR = [(50, 84)], [(100, 168), (50, 84), (25, 42)]  # stride 16; strides 8, 16, 32
+# name -> (channels of a head, levels looked at, levels that look)
+CASES = {
+    "ViT-Adapter-S injector": (64, PRIOR, VIT),
+    "ViT-Adapter-S extractor": (64, VIT, PRIOR),
+    "ViT-Adapter-T injector": (32, PRIOR, VIT),
+    "ViT-Adapter-T extractor": (32, VIT, PRIOR),
+}
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+L2_BYTES_PER_SECOND = 6e12
+
+
+def inputs(case: str, dtype: torch.dtype, device: str, batch: int) -> tuple:
+    """Value, shapes, reference points (cell centres), offsets (normal, sigma 2 pixels), logits."""
+    dim, shapes, looking = CASES[case]
+    torch.manual_seed(0)
+    grids = [torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+             for h, w in looking]
+    points = torch.cat([torch.stack([x, y], -1).flatten(0, 1) for y, x in grids])[None, :, None]
+    queries, levels = points.shape[1], len(shapes)
+    value = torch.randn(batch, sum(h * w for h, w in shapes), HEADS, dim)
+    offsets = 2 * torch.randn(batch, queries, HEADS, levels, POINTS, 2)
+    logits = torch.randn(batch, queries, HEADS, levels * POINTS)
+    return (value.to(device, dtype), shapes, points.to(device), offsets.to(device, dtype), logits.to(device, dtype))
+
+
+def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
+    """Name -> function with the arguments of ``deformable_attention``. The first is the compiled operator."""
+
+    def bag(*args):
+        with plain():
+            return deformable_attention(*args)
+
+    def cast(function, to):
+        def call(value, shapes, points, offsets, logits):
+            return baselines.from_raw(function, value.to(to), shapes, points.to(to), offsets.to(to), logits.to(to))
+        return call
+
+    found = {"compiled": deformable_attention, "grid_sample": cast(baselines.by_grid_sample, torch.float32),
+             "embedding_bag": bag}
+    if device == "cuda":
+        found["mmcv"] = cast(baselines.mmcv_operator(), torch.float32 if dtype == torch.float32 else torch.float16)
+    return found
+
+
+def passes(function: Callable[..., Tensor], args: tuple) -> dict[str, Callable[[], None]]:
+    """What is timed of one path: the forward, and the forward with all three gradients."""
+    value, shapes, points, offsets, logits = args
+    leaves = [t.detach().clone().requires_grad_() for t in (value, offsets, logits)]
+    with torch.no_grad():
+        grad = torch.randn_like(function(*args))
+
+    def forward():
+        with torch.no_grad():
+            function(*args)
+
+    def forward_backward():
+        function(leaves[0], shapes, points, *leaves[1:]).backward(grad)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return dict(forward=forward, forward_backward=forward_backward)
+
+
+def copy_rate(device: str) -> float:
+    """Bytes a second of a large copy, read and written both counted."""
+    source = torch.ones(2**28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / 1e-3 / min(milliseconds(lambda: target.copy_(source), device, 5) for _ in range(5))
+
+
+def bounds(args: tuple, done: str, rate: float, device: str) -> dict[str, float]:
+    """What no implementation can beat."""
+    value, _, _, offsets, logits = args
+    rows = logits.numel() * 4
+    out = offsets.shape[0] * offsets.shape[1] * HEADS * value.shape[-1] * value.element_size()
+    once = sum(t.numel() * t.element_size() for t in (value, offsets, logits)) + out
+    if done != "forward":  # the inputs and the gradient of the output again, and the gradients of the inputs
+        once = 3 * once - out
+    found = dict(memory_floor_ms=1e3 * once / rate)
+    if device == "cuda" and done == "forward":
+        found["l2_bound_ms"] = 1e3 * rows * value.shape[-1] * value.element_size() / L2_BYTES_PER_SECOND
+    return found
+
+
+def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: float) -> list[dict]:
+    """The rows of one case and type."""
+    args = inputs(case, TYPES[dtype], device, batch)
+    runs = {name: passes(function, args) for name, function in paths(device, TYPES[dtype]).items()}
+    rows = []
+    for done in ("forward", "forward_backward"):
+        found = dict(case=case, dtype=dtype, **{"pass": done}, batch=batch, device=device)
+        found |= in_turns({name: run[done] for name, run in runs.items()}, device, rounds)
+        found |= bounds(args, done, rate, device)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            runs["compiled"][done]()
+            found["peak_mb"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+        rows.append(row(**found))
+        print(f"{case:<24} {dtype:<9} {done:<17} {found['ms']:8.3f} ms  " + "  ".join(
+            f"{found[f'speedup_vs_{name}']:5.1f}x {name}" for name in list(runs)[1:]), flush=True)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--types", nargs="+", choices=TYPES, metavar="TYPE",
+                        help="float32, bfloat16, float16 (default: the first two, on CUDA all)")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each path (at least 2; default: 15)")
+    parser.add_argument("--threads", type=int, help="of the CPU (default: torch's own choice)")
+    args = parser.parse_args()
+    if args.rounds < 2 or args.batch < 1:
+        parser.error("--rounds must be at least 2 and --batch at least 1")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device")
+    if args.device in library.MISSING:
+        parser.error(f"there is no compiled library for {args.device}: {library.MISSING[args.device]}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rate = copy_rate(args.device)
+    rows = []
+    for case in args.cases:
+        for dtype in args.types or list(TYPES)[:2 if args.device == "cpu" else 3]:
+            rows += measure(case, dtype, args.device, args.batch, args.rounds, rate)
+    if args.json:
+        write_json(args.json, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+#!/bin/sh
+# sh dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
+# Several nodes: the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and PORT. PYTHON: the interpreter.
+set -eu
+
+if [ $# -lt 3 ]; then
+    echo "Usage: sh dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2
+    exit 2
+fi
+# The published paths are links to this file; the shared part lies beside the file itself.
+run=$(dirname "$(readlink -f "$0")")/dist_run.sh
+
+config=$1
+checkpoint=$2
+gpus=$3
+shift 3
+for file in "$config" "$checkpoint"; do
+    case $file in
+        *://*) ;;
+        *)
+            if [ ! -f "$file" ]; then
+                echo "$file does not exist: check the path" >&2
+                exit 2
+            fi
+            ;;
+    esac
+done
+exec sh "$run" test.py "$gpus" "$config" "$checkpoint" "$@"

@@ -1,0 +1,20 @@
+#!/bin/sh
+# sh dist_train.sh CONFIG GPUS [options of tools/train.py]
+# Several nodes: the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and PORT. PYTHON: the interpreter.
+set -eu
+
+if [ $# -lt 2 ]; then
+    echo "Usage: sh dist_train.sh CONFIG GPUS [options of tools/train.py]" >&2
+    exit 2
+fi
+# The published paths are links to this file; the shared part lies beside the file itself.
+run=$(dirname "$(readlink -f "$0")")/dist_run.sh
+
+config=$1
+gpus=$2
+shift 2
+if [ ! -f "$config" ]; then
+    echo "config $config does not exist: check the path" >&2
+    exit 2
+fi
+exec sh "$run" train.py "$gpus" "$config" "$@"

@@ -1,0 +1,129 @@
+"""Evaluate detectors and time them in turns on the same pictures: one result row each.
+
+    python tools/quickstart/compare.py dense=CONFIG=CHECKPOINT pruned=CONFIG=CHECKPOINT --out rows.json
+
+CHECKPOINT may be ``random``: the path, the operations and the time are real then, the scores mean nothing.
+"""
+
+import argparse
+import json
+import statistics
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+
+from mmcv_custom.benchmark.timing import milliseconds
+from mmcv_custom.cli.launch import build_model, run
+from mmcv_custom.cli.subprocess_tools import ROOT, call
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.results import row, write_json
+from token_pruning import Trace, count_flops
+from token_pruning.methods.svit import MODES
+
+WARM_UP = 3
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="NAME=CONFIG=CHECKPOINT")
+    parser.add_argument("--out", default="work_dirs/compare/rows.json", help="default: work_dirs/compare/rows.json")
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
+    parser.add_argument("--mode", choices=MODES, help="how the reducers select (default: as configured)")
+    return parser.parse_args()
+
+
+def evaluate(name, config, checkpoint, folder, options=()):
+    """The scores of one model through tools/test.py, as its evaluator names them."""
+    scores = folder / f"{name}_scores.json"
+    options = ["--cfg-options", *options] if options else []
+    call(ROOT / "tools/test.py", config, checkpoint, "--work-dir", folder / f"{name}_test", "--scores", scores,
+         *options)
+    return json.loads(scores.read_text())
+
+
+def measure(models, dataset, number):
+    """Time and count detectors on the same pictures, in turns, so that a busy machine hits all alike.
+
+    Returns name -> dict: median ms per picture (batch 1, post-processing included) of net and backbone, GFLOPs (mean,
+    spread; a multiply-add is 2), kept fraction by block.
+    """
+    found = {name: dict(ms=[], ms_backbone=[], gflops=[], keep=[]) for name in models}
+    batches = [pseudo_collate([dataset[i]]) for i in range(min(number, len(dataset)))]
+    with torch.no_grad():
+        for batch in batches[:WARM_UP]:
+            for model in models.values():
+                model.test_step(batch)
+        for batch in batches:
+            for name, model in models.items():
+                inputs = model.data_preprocessor(batch, False)["inputs"]
+                found[name]["ms"] += milliseconds(partial(model.test_step, batch), inputs.device)
+                found[name]["ms_backbone"] += milliseconds(partial(model.backbone, inputs), inputs.device)
+                with Trace() as trace, count_flops() as flops:
+                    model.test_step(batch)
+                found[name]["gflops"].append(flops.gflops)
+                found[name]["keep"].append(trace.passes[0].keep_ratio()[0])
+    return {name: dict(ms=statistics.median(f["ms"]), ms_backbone=statistics.median(f["ms_backbone"]),
+                       gflops=statistics.mean(f["gflops"]), gflops_std=statistics.pstdev(f["gflops"]),
+                       keep_by_block=torch.stack(f["keep"]).mean(0).tolist(), pictures=len(batches))
+            for name, f in found.items()}
+
+
+def result_row(name, model, scores, measured, **circumstances):
+    """One row: scores, the mean kept fraction over the pruned blocks, operations, times."""
+    pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
+    keep = [measured["keep_by_block"][block] for block in pruned]
+    return row(
+        model=name, box_AP=scores["coco/bbox_mAP"], box_AP50=scores["coco/bbox_mAP_50"],
+        mask_AP=scores["coco/segm_mAP"], mask_AP50=scores["coco/segm_mAP_50"],
+        keep_ratio=statistics.mean(keep) if keep else 1.0, pruned_blocks=pruned, **measured,
+        parameters=sum(p.numel() for p in model.parameters()), **circumstances)
+
+
+def say(rows):
+    """One line per row, for the terminal."""
+    for r in rows:
+        print(f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
+              f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gflops']:.2f} GFLOPs "
+              f"(multiply-add = 2), {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms")
+
+
+def compare(specs, folder, number, mode=None, **circumstances):
+    """Rows for ``specs``, a list of (name, config path, checkpoint); also returns the models and their test data."""
+    models, scores, dataset = {}, {}, None
+    for name, path, checkpoint in specs:
+        cfg = Config.fromfile(path)
+        reducer = cfg.model.backbone.get("reducer")
+        options = [f"model.backbone.reducer.mode={mode}"] if mode and reducer and reducer.type == "SViT" else []
+        cfg.merge_from_dict(dict(option.split("=", 1) for option in options))
+        models[name] = build_model(cfg, None if checkpoint == "random" else checkpoint)
+        if checkpoint == "random":
+            checkpoint = folder / f"{name}_random.pth"
+            torch.save(dict(state_dict=models[name].state_dict()), checkpoint)
+        scores[name] = evaluate(name, path, checkpoint, folder, options)
+        dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
+    print("\nTiming all on the same pictures, in turns ...", flush=True)
+    measured = measure(models, dataset, number)
+    rows = [result_row(name, model, scores[name], measured[name], **circumstances) for name, model in models.items()]
+    return rows, models, dataset
+
+
+def main():
+    args = parse_args()
+    specs = [spec.split("=", 2) for spec in args.models]
+    for spec, given in zip(specs, args.models, strict=True):
+        if len(spec) != 3:
+            raise ConfigError(f"{given}: write NAME=CONFIG=CHECKPOINT, or NAME=CONFIG=random")
+    folder = Path(args.out).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, _, _ = compare(specs, folder, args.timed, args.mode,
+                         weights="random" if any(s[2] == "random" for s in specs) else "trained")
+    write_json(args.out, rows)
+    say(rows)
+
+
+if __name__ == "__main__":
+    run(main)

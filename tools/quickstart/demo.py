@@ -1,0 +1,66 @@
+"""The main job from end to end on embedded data: draw digit scenes, train a dense nano detector, fine-tune the pruned
+one from it, evaluate and time both, and write one report.
+
+Everything runs through the ordinary tools; the commands are printed as they run. Training that is finished is not
+repeated, and training that was interrupted goes on where it stopped, as long as the settings are the same.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from compare import ROOT, compare, say
+from demo_report import write_report
+
+from mmcv_custom.cli.launch import run
+from mmcv_custom.cli.subprocess_tools import call, settle
+from mmcv_custom.engine.runner import latest_checkpoint
+from mmcv_custom.results import write_json
+
+CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
+           "pruned": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work-dir", default="work_dirs/demo", help="where everything but the data goes")
+    parser.add_argument("--pictures", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
+    parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
+    return parser.parse_args()
+
+
+def train(name, folder, epochs, start=None):
+    """Train one of the two models through tools/train.py; returns its checkpoint."""
+    options = ["train_cfg.val_begin=1000"]  # both are evaluated once, at the end
+    if epochs is not None:
+        options += [f"train_cfg.max_epochs={epochs}", f"param_scheduler.1.end={epochs}"]
+    load = ["--load-from", start] if start else []
+    call(ROOT / "tools/train.py", CONFIGS[name], "--work-dir", folder / name, "--resume", *load,
+         "--cfg-options", *options)
+    return latest_checkpoint(folder / name)
+
+
+def main():
+    args = parse_args()
+    began = time.time()
+    folder = Path(args.work_dir)
+    settle(folder, "a demo", CONFIGS, pictures=list(args.pictures), epochs=args.epochs)
+    epochs = args.epochs or (None, None)
+    call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
+         "--train", args.pictures[0], "--val", args.pictures[1])
+    dense = train("dense", folder, epochs[0])
+    pruned = train("pruned", folder, epochs[1], start=dense)
+    command = "make demo" if len(sys.argv) == 1 else f"make demo ARGS='{shlex.join(sys.argv[1:])}'"
+    rows, models, dataset = compare([("dense", CONFIGS["dense"], dense), ("pruned", CONFIGS["pruned"], pruned)], folder,
+                                    args.timed, data="digit scenes, validation", command=command)
+    write_json(folder / "results.json", rows)
+    write_report(folder / "report.html", rows, models, dataset)
+    say(rows)
+    print(f"Done in {(time.time() - began) / 60:.1f} minutes: {folder / 'report.html'} and {folder / 'results.json'}")
+
+
+if __name__ == "__main__":
+    run(main)

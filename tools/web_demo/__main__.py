@@ -1,0 +1,103 @@
+"""A web page that shows what a model finds in a picture and which tokens it computed, block by block, with ms and
+GFLOPs beside the dense model's.
+
+    python tools/web_demo                                          # the quickstart models
+    python tools/web_demo --models CONFIG=CHECKPOINT CONFIG        # your own; without a checkpoint, random weights
+
+Open the address that it prints. It answers this machine only unless --host says otherwise, and keeps nothing of what is
+uploaded. docs/visualisation.md tells more.
+"""
+
+import argparse
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+from pair import Pair
+from server import Limits, make_app
+
+from mmcv_custom.cli.launch import run
+from mmcv_custom.engine.runner import latest_checkpoint
+from mmcv_custom.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+# The quickstart's models and the folder that `make demo` trains each in, if not work_dirs/<config's name>.
+QUICKSTART = {"configs/quickstart/digits_svit-adapter-nano.py": "work_dirs/demo/pruned",
+              "configs/quickstart/pennfudan_svit-adapter-nano.py": None}
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", metavar="CONFIG[=CHECKPOINT]",
+                        help="each beside its dense twin (default: the quickstart's, trained if `make demo` was run)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+    parser.add_argument("--score-thr", type=float, default=0.3, metavar="S",
+                        help="draw detections from this score on (default: 0.3)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=7860, help="0: any free one (default: 7860)")
+    parser.add_argument("--max-mb", type=float, default=Limits.megabytes, metavar="MB",
+                        help=f"size of an upload (default: {Limits.megabytes})")
+    parser.add_argument("--max-megapixels", type=float, default=Limits.megapixels, metavar="MP",
+                        help=f"size of a picture (default: {Limits.megapixels})")
+    parser.add_argument("--queue", type=int, default=Limits.waiting, metavar="N",
+                        help=f"pictures that may wait for the one that runs (default: {Limits.waiting})")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    if not (args.max_mb > 0 and args.max_megapixels > 0 and args.queue >= 0 and 0 <= args.score_thr <= 1):
+        raise ConfigError("--max-mb and --max-megapixels must be above 0, --queue 0 or more, --score-thr from 0 to 1")
+    listening = listen(args.host, args.port)
+    pairs = load(args.models or quickstart(), args.device, args.score_thr)
+    limits = Limits(args.max_mb, args.max_megapixels, args.queue)
+    local = args.host in LOCAL
+    app = make_app(pairs, limits, ["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
+    if not local:
+        print(f"Note: whoever reaches {args.host} may use this server; there is no password.")
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    config = uvicorn.Config(app, log_level="warning", http="h11", ws="none", lifespan="off", server_header=False,
+                            limit_concurrency=100, timeout_graceful_shutdown=3)
+    with suppress(KeyboardInterrupt):
+        print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host, port):
+    """A listening socket. Raises ConfigError where there can be none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{host}:{port} cannot be listened on ({reason}): give another --host or --port") from None
+
+
+def quickstart():
+    """The quickstart's models, with the weights that were trained here, if any."""
+    found = []
+    for config, demo in QUICKSTART.items():
+        folders = [ROOT / folder for folder in (demo, f"work_dirs/{Path(config).stem}") if folder]
+        checkpoint = next(filter(None, map(latest_checkpoint, folders)), None)
+        found.append(f"{ROOT / config}" + (f"={checkpoint}" if checkpoint else ""))
+    return found
+
+
+def load(models, device, least_score):
+    """The models by name, each tried once."""
+    pairs = {}
+    for model in models:
+        config, _, checkpoint = model.partition("=")
+        pair = Pair(config, checkpoint or None, device, least_score)
+        while pair.name in pairs:
+            pair.name += "'"
+        pairs[pair.name] = pair
+        print(f"{pair.name}: {pair.task}, {pair.predictor.method or 'dense'}, "
+              f"{checkpoint or 'random weights'}", flush=True)
+    return pairs
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""What the page is sent about a picture: words, numbers, and pictures as data URLs."""
+
+import base64
+import io
+
+from PIL import Image
+
+from mmcv_custom.inference import Result, TokenView
+from token_pruning.analysis import plot
+
+WIDEST = 1024  # pixels of the longer side of what is sent
+# How pictures show a state, where that is not its colour.
+SHOWN = {plot.USED: " (as photographed)", plot.MERGED: " (one colour a group)"}
+
+
+def about_result(result: Result, ms: float, gflops: float) -> dict:
+    """What a model found, and at what cost."""
+    return dict(ms=ms, gflops=gflops, words=in_words(result), picture=data_url(result.draw()))
+
+
+def about_tokens(tokens: TokenView) -> dict:
+    """What became of the tokens in each block, as numbers and pictures."""
+    shares = tokens.shares()
+    maps = {"depth": data_url(tokens.depth_map())}
+    if tokens.exits():
+        maps["exits"] = data_url(tokens.exit_map())
+    return dict(
+        keep=float(shares[:, plot.USED].mean()), maps=maps,
+        blocks=[dict(block=block, shares=row, picture=data_url(tokens.overlay(block)))
+                for block, row in zip(tokens.blocks, shares.tolist(), strict=True)],
+        states=[dict(words=words + SHOWN.get(i, ""), colour=plot.COLOURS[i], used=bool(shares[:, i].any()))
+                for i, words in enumerate(plot.STATES)],
+        exits=[dict(words=words, colour=colour) for words, colour in tokens.legend() if words.startswith("left after")])
+
+
+def in_words(result: Result) -> str:
+    """What was found, for those who do not see the picture."""
+    if result.task == "detection":
+        found = [f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True)]
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        return f"{len(found)} found: {', '.join(found[:8])}{more}" if found else "nothing found with enough confidence"
+    best = list(result.shares().items()) if result.task == "segmentation" else result.top()
+    return ", ".join(f"{name} {share:.0%}" for name, share in best[:6])
+
+
+def data_url(picture: Image.Image) -> str:
+    """A JPEG that an ``img`` element takes as its source."""
+    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

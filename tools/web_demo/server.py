@@ -1,0 +1,183 @@
+"""The page's server: who may send what, one picture at a time, and a sentence for every mistake.
+
+Nothing of an upload is written to disk: the body is read into memory, decoded there, and forgotten with the answer.
+"""
+
+import asyncio
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pair import Pair
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from upload import LONGEST, open_picture
+
+from mmcv_custom.errors import UserError
+
+HERE = Path(__file__).parent
+FILES = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"),
+         "/page.js": ("page.js", "text/javascript")}
+PATIENCE = 30  # seconds that a body may take to arrive
+# no-store: a browser must not keep answers on its disk either.
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+           "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "
+                                      "data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+                                      "frame-ancestors 'none'"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``megabytes`` (10^6) of a body, ``megapixels`` of a picture, ``waiting`` pictures besides the one that runs."""
+
+    megabytes: float = 20
+    megapixels: float = 32
+    waiting: int = 4
+
+
+class Desk:
+    """One picture runs at a time and a few may wait; a place is taken before the body is read, so that memory is
+    bounded, too."""
+
+    def __init__(self, waiting: int) -> None:
+        self.places, self.turn = waiting + 1, asyncio.Lock()
+        self.worker = ThreadPoolExecutor(1)  # the same thread every time: PyTorch keeps threads of its own for each
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Raises HTTPException, 503, when all are taken."""
+        if not self.places:
+            raise HTTPException(503, "the server is busy with other pictures: try again in a moment",
+                                {"Retry-After": "3"})
+        self.places -= 1
+        try:
+            yield
+        finally:
+            self.places += 1
+
+    async def work(self, job: Callable, *args: object) -> object:
+        return await asyncio.get_running_loop().run_in_executor(self.worker, job, *args)
+
+
+def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Starlette:
+    """The web application.
+
+    Args:
+        pairs: models by name.
+        limits: of uploads.
+        hosts: names that the server is called by; ["*"] for all. Others are refused, so that no foreign page can reach
+            a local server under a name of its own.
+    """
+    desk = Desk(limits.waiting)
+
+    async def models(request: Request) -> Response:
+        return _json(dict(models=[pair.describe() for pair in pairs.values()], megabytes=limits.megabytes,
+                          megapixels=limits.megapixels))
+
+    async def example(request: Request) -> Response:
+        picture, buffer = _chosen(request, pairs).example(), io.BytesIO()
+        picture.thumbnail((LONGEST, LONGEST))
+        picture.save(buffer, "JPEG", quality=95)
+        return Response(buffer.getvalue(), media_type="image/jpeg", headers=HEADERS)
+
+    async def run(request: Request) -> Response:
+        try:
+            pair, position = _chosen(request, pairs), _position(request)
+            with desk.place():
+                body = await asyncio.wait_for(_body(request, 1e6 * limits.megabytes), PATIENCE)
+                async with desk.turn:
+                    if await request.is_disconnected():
+                        return Response(status_code=499)
+                    return await desk.work(_answer, pair, body, position, limits.megapixels)
+        except HTTPException:
+            await _drain(request, 4e6 * limits.megabytes)
+            raise
+        except asyncio.TimeoutError:
+            raise HTTPException(408, f"the picture did not arrive within {PATIENCE} seconds: try again") from None
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+    return Starlette(
+        routes=[*(Route(path, partial(_file, *file)) for path, file in FILES.items()), Route("/models", models),
+                Route("/example", example), Route("/run", run, methods=["POST"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={UserError: _mistake, HTTPException: _refusal, Exception: _bug})
+
+
+def _answer(pair: Pair, body: bytes, position: float | None, megapixels: float) -> Response:
+    return _json(pair.run(open_picture(body, megapixels), position))
+
+
+def _chosen(request: Request, pairs: Mapping[str, Pair]) -> Pair:
+    name = request.query_params.get("model", next(iter(pairs)))
+    if name not in pairs:
+        raise HTTPException(404, f"there is no model {name[:80]}: choose {' or '.join(pairs)}")
+    return pairs[name]
+
+
+def _position(request: Request) -> float | None:
+    text = request.query_params.get("dial")
+    if not text:
+        return None
+    try:
+        position = float(text)
+    except ValueError:
+        position = math.nan
+    if not math.isfinite(position):
+        raise HTTPException(400, f"dial = {text[:80]} is no number")
+    return position
+
+
+async def _body(request: Request, limit: float) -> bytes:
+    """The whole body, in memory. Raises HTTPException, 413, as soon as it is longer than ``limit`` bytes."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise HTTPException(413, f"the file is larger than {limit / 1e6:g} MB: make the picture smaller")
+    return bytes(body)
+
+
+async def _drain(request: Request, limit: float) -> None:
+    """Read what is still coming without keeping it: a connection that is closed before would lose the answer."""
+    async def read() -> None:
+        seen = 0
+        async for part in request.stream():
+            seen += len(part)
+            if seen > limit:
+                return
+
+    try:
+        await asyncio.wait_for(read(), PATIENCE)
+    except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: the body was read to its end
+        pass
+
+
+async def _file(name: str, kind: str, request: Request) -> Response:
+    return Response((HERE / name).read_bytes(), media_type=kind, headers=HEADERS)
+
+
+def _json(content: dict, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(content, status, {**HEADERS, **(headers or {})})
+
+
+async def _mistake(request: Request, error: UserError) -> Response:
+    return _json(dict(error=f"{error}."), 400)
+
+
+async def _refusal(request: Request, error: HTTPException) -> Response:
+    return _json(dict(error=f"{error.detail}."), error.status_code, error.headers)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return _json(dict(error="the model failed on this picture; the terminal of the server says why."), 500)
