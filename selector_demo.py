@@ -10,6 +10,7 @@ token), each block's overlay, a chart and a sheet of all. docs/visualisation.md 
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
+from mmcv_custom.files import write_file
 from mmcv_custom.inference.cli import (
     colours,
     demo_parser,
@@ -22,7 +23,6 @@ from mmcv_custom.inference.cli import (
     write_numbers,
 )
 from mmcv_custom.inference.html_report import page, section
-from mmcv_custom.results import write_text
 
 
 def parse_args():
@@ -47,7 +47,7 @@ def main():
              + (f", {predictor.setting}" if predictor.method else "") + ".",
              *(f"{sentence}." for sentence in [*predictor.notes, *left_out])]
     write_numbers(folder / "results.json", predictor, numbers, left_out)
-    write_text(folder / "index.html", page("Which tokens were computed", facts, sections))
+    write_file(folder / "index.html", page("Which tokens were computed", facts, sections))
     print(f"Written to {folder / 'index.html'}.")
     end(left_out)
 

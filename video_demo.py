@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError, DataError
+from mmcv_custom.files import replacing
 from mmcv_custom.inference import Segmentation
 from mmcv_custom.inference.cli import colours, demo_parser, load_predictor, shown
 from mmcv_custom.inference.predictor import folder_of
@@ -76,15 +77,14 @@ def frames_of(source):
 
 
 class Writer:
-    """Writes frames of the first one's size, under a temporary name until all are there.
+    """Writes frames of the first one's size to the file ``part``, which ``path`` is called until all are there.
 
     Raises:
         ConfigError: OpenCV cannot write to ``path``.
     """
 
-    def __init__(self, path, fps):
-        self.path, self.fps, self.film = Path(path), fps, None
-        self.part = self.path.with_name(f".part-{self.path.name}")
+    def __init__(self, path, part, fps):
+        self.path, self.part, self.fps, self.film = Path(path), part, fps, None
 
     def write(self, frame):
         if self.film is None:
@@ -97,12 +97,9 @@ class Writer:
             frame = cv2.resize(frame, self.size)
         self.film.write(np.ascontiguousarray(frame[..., ::-1]))
 
-    def close(self, whole):
+    def close(self):
         if self.film is not None:
             self.film.release()
-        if whole and self.film is not None:
-            os.replace(self.part, self.path)
-        self.part.unlink(missing_ok=True)
 
 
 def drawn(result, args, palette, rate):
@@ -143,28 +140,27 @@ def main():
         raise ConfigError(f"--out {args.out} cannot be written: give a folder that is there")
     predictor = load_predictor(args)
     palette = colours(args.palette, predictor)
-    writer, kept, seconds = Writer(args.out, args.fps or fps), [], []
+    kept, seconds = [], []
     number = args.frames if number is None else min(number, args.frames or number)
-    whole = False
-    try:
-        before = time.perf_counter()
-        for result in tqdm(predictor.stream(frames), total=number, unit="frame", dynamic_ncols=True):
-            now = time.perf_counter()
-            seconds.append(now - before)
-            if result.tokens is not None:
-                kept.append(float(np.mean(result.tokens.keep_ratio())))
-            frame = drawn(result, args, palette, len(seconds[-10:]) / sum(seconds[-10:]))
-            writer.write(frame)
-            if (args.show and not show(frame, args.wait_time)) or len(seconds) == args.frames:
-                break
+    with replacing(args.out) as part:
+        writer = Writer(args.out, part, args.fps or fps)
+        try:
             before = time.perf_counter()
-        whole = True
-    except KeyboardInterrupt:  # the end of a camera's film
-        whole = writer.film is not None
-        if not whole:
-            raise
-    finally:
-        writer.close(whole)
+            for result in tqdm(predictor.stream(frames), total=number, unit="frame", dynamic_ncols=True):
+                now = time.perf_counter()
+                seconds.append(now - before)
+                if result.tokens is not None:
+                    kept.append(float(np.mean(result.tokens.keep_ratio())))
+                frame = drawn(result, args, palette, len(seconds[-10:]) / sum(seconds[-10:]))
+                writer.write(frame)
+                if (args.show and not show(frame, args.wait_time)) or len(seconds) == args.frames:
+                    break
+                before = time.perf_counter()
+        except KeyboardInterrupt:  # the end of a camera's film
+            if writer.film is None:
+                raise
+        finally:
+            writer.close()
     tokens = f", {np.mean(kept):.1%} of the tokens computed" if kept else ""
     print(f"{args.out}: {len(seconds)} frames, {len(seconds) / sum(seconds):.2f} a second (reading and model){tokens}.")
 

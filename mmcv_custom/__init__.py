@@ -1,22 +1,19 @@
-"""Engine-level parts: ``custom_imports`` of a config registers them."""
+"""Engine-level parts: ``custom_imports`` of a config registers them. Neither the compiled operators nor what predicts,
+measures or calibrates is loaded before it is used."""
 
-from .checkpoint.load import LoadReport, load_into, read_checkpoint
+from .checkpoint.io import read_checkpoint
+from .checkpoint.load import LoadReport, load_into
 from .data.loading import LoadImage
+from .engine.acceleration import AccelerationHook
+from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
-from .engine.hooks.seeding import (
-    AccelerationHook,
-    ProgressBarHook,
-    ReduceLogsHook,
-    SeedByIterHook,
-    WholeStepsHook,
-    reduce_log_vars,
-)
+from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
+from .engine.hooks.seeding import SeedByIterHook
 from .engine.hooks.token_visualization import TokenPicturesHook
 from .engine.optim import LayerDecayOptimWrapperConstructor
 from .engine.runner import PruningRunner, latest_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
-from .inference import Predictor
 from .models.multi_stage_vit import PlainViTBackbone
 
 __all__ = [
@@ -43,3 +40,11 @@ __all__ = [
     "read_checkpoint",
     "reduce_log_vars",
 ]
+
+
+def __getattr__(name):
+    if name == "Predictor":
+        from .inference import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

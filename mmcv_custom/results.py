@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from .files import write_file
+
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "numpy")
 
 
@@ -68,15 +70,5 @@ def versions() -> dict:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write JSON under a temporary name and move it into place: a reader never meets half a file. Scalars of numpy and
-    torch (mmseg's scores are such) become numbers."""
-    write_text(path, json.dumps(content, indent=1, default=lambda scalar: scalar.item()) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a file whole or not at all, and the folders that it is in."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    """Write JSON, whole or not at all. Scalars of numpy and torch (mmseg's scores are such) become numbers."""
+    write_file(path, json.dumps(content, indent=1, default=lambda scalar: scalar.item()) + "\n")

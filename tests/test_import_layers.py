@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,20 +12,41 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 CORE = {"torch", "timm", "numpy"}
-ENGINE = CORE | {"token_pruning", "token_pruning_ops", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm"}
+ENGINE = CORE | {"token_pruning", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm"}
+ADAPTER = ENGINE | {"token_pruning_ops"}
 # What each package may import besides the standard library and itself.
 ALLOWED = {
     "token_pruning": CORE,
     "token_pruning_ops": {"torch"},
     "mmcv_custom": ENGINE,
-    "mmdet_custom": ENGINE | {"mmdet"},
-    "mmseg_custom": ENGINE | {"mmseg"},
-    "mmpretrain_custom": ENGINE | {"mmpretrain"},
+    "mmdet_custom": ADAPTER | {"mmdet"},
+    "mmseg_custom": ADAPTER | {"mmseg"},
+    "mmpretrain_custom": ADAPTER | {"mmpretrain"},
 }
-# Allowed inside functions only: the core draws pictures but must load without a drawing library; ops measures MMCV;
-# data checks read headers of pictures, and results are written in COCO's encoding.
-ALLOWED_IN_FUNCTIONS = {"token_pruning": {"PIL", "matplotlib"}, "token_pruning_ops": {"mmcv"},
+# Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops measures
+# MMCV; data checks read headers of images, and results are written in COCO's encoding.
+ALLOWED_IN_FUNCTIONS = {"token_pruning/analysis": {"PIL", "matplotlib"}, "ops": {"mmcv"},
                         "mmcv_custom": {"PIL", "pycocotools"}}
+# What each room of mmcv_custom may import of the others; "" is the package itself, which custom_imports of a config
+# loads.
+BASE = {"errors", "files", "results"}
+TRAINING = BASE | {"checkpoint", "data", "engine", "models"}
+ROOMS = {
+    "": TRAINING,
+    "errors": set(),
+    "files": set(),
+    "results": {"files"},
+    "checkpoint": BASE,
+    "data": BASE,
+    "models": BASE | {"checkpoint"},
+    "engine": TRAINING,
+    "cli": TRAINING,
+    "benchmark": TRAINING | {"cli"},
+    "calibration": TRAINING | {"cli", "benchmark"},
+    "inference": TRAINING | {"cli", "calibration"},
+}
+# Inside functions only: what predicts and measures is loaded by the first evaluation that needs it.
+ROOMS_IN_FUNCTIONS = {"mmcv_custom/engine/hooks": {"benchmark", "inference"}, "mmcv_custom/__init__.py": {"inference"}}
 # Folders that are not named like the package in them.
 PACKAGE_OF_FOLDER = {"ops": "token_pruning_ops"}
 # A setup.py is run by the installer and never imported, so it may use the build tool.
@@ -49,21 +71,23 @@ def python_files(root):
 
 
 def imports(tree):
-    """Yields (module, level, line, inside a function) for each import, `import_module("...")` included."""
+    """Yields (module, level, line, inside a function, names) for each import, `import_module("...")` included. What
+    only type checkers run counts as inside a function."""
 
     def visit(node, in_function):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, 0, node.lineno, in_function
+                yield alias.name, 0, node.lineno, in_function, ()
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", node.level, node.lineno, in_function
+            yield node.module or "", node.level, node.lineno, in_function, [alias.name for alias in node.names]
         elif isinstance(node, ast.Call) and node.args:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             target = node.args[0]
             if called in ("import_module", "__import__") and isinstance(getattr(target, "value", None), str):
                 if not target.value.startswith("."):
-                    yield target.value, 0, node.lineno, in_function
+                    yield target.value, 0, node.lineno, in_function, ()
         in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        in_function = in_function or isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
         for child in ast.iter_child_nodes(node):
             yield from visit(child, in_function)
 
@@ -103,6 +127,37 @@ def sys_path_edits(tree):
                 yield node.lineno
 
 
+def below(name, table):
+    """Everything that `table` (folder or file -> set) allows to the file `name`."""
+    return set().union(*(more for place, more in table.items() if name == place or name.startswith(f"{place}/")))
+
+
+def rooms_of(name, module, level, names):
+    """The rooms of mmcv_custom that an import in the file `name` reaches; "" where it names none."""
+    folders = list(Path(name).parts[:-1])
+    path = folders[:len(folders) - level + 1] if level else []
+    path += module.split(".") if module else []
+    if path[:1] != ["mmcv_custom"]:
+        return set()
+    return {path[1]} if len(path) > 1 else {one if one in ROOMS else "" for one in names} or {""}
+
+
+def room_violations(name, module, level, line, in_function, names):
+    """One sentence for each room of mmcv_custom that the file `name` must not reach."""
+    parts = Path(name).parts
+    inside = parts[0] == "mmcv_custom"
+    own = Path(parts[1]).stem.replace("__init__", "") if inside else ""
+    for room in sorted(rooms_of(name, module, level, names)):
+        if room in ROOMS[own] or (room == own if inside else room == ""):
+            continue
+        if room in below(name, ROOMS_IN_FUNCTIONS):
+            if not in_function:
+                yield f"{name}:{line}: {'/'.join(parts[:-1])} may import mmcv_custom.{room} inside functions only"
+            continue
+        yield f"{name}:{line}: {'/'.join(parts[:2]) if inside else parts[0]} must not import " + (
+            f"mmcv_custom.{room}" if room else "mmcv_custom itself but the room that has what it needs")
+
+
 def violations(root):
     """One sentence for each rule broken below `root`."""
     found = []
@@ -117,7 +172,7 @@ def violations(root):
             continue
         for line in sys_path_edits(tree):
             found.append(f"{name}:{line}: edits sys.path")
-        for module, level, line, in_function in imports(tree):
+        for module, level, line, in_function, names in imports(tree):
             if package == "configs":
                 # Configs name registered things. MMEngine's own `read_base` and relative bases are its other syntax.
                 if level == 0 and module != "mmengine.config":
@@ -128,12 +183,13 @@ def violations(root):
             if level >= len(Path(name).parts):
                 found.append(f"{name}:{line}: a relative import leaves {package}")
                 continue
+            found += room_violations(name, module, level, line, in_function, names)
             top = module.split(".")[0]
             if level or top == package or top in sys.stdlib_module_names or top in ALLOWED[package]:
                 continue
             if file.name == "setup.py" and top in BUILD_TOOLS:
                 continue
-            if top in ALLOWED_IN_FUNCTIONS.get(package, ()):
+            if top in below(name, ALLOWED_IN_FUNCTIONS):
                 if not in_function:
                     found.append(f"{name}:{line}: {package} may import {top} inside functions only")
                 continue
@@ -152,6 +208,40 @@ def test_every_package_has_a_layer_and_is_installed():
     assert packages <= ALLOWED.keys(), f"no layer is written down for {sorted(packages - ALLOWED.keys())}"
     named = re.search(r"^PACKAGES = \[(.*?)\]", (ROOT / "setup.py").read_text(encoding="utf-8"), re.M | re.S)
     assert {"token_pruning_ops", *re.findall(r'"([^"]+)"', named.group(1))} == ALLOWED.keys()
+
+
+def test_every_room_has_a_layer():
+    found = {*(ROOT / "mmcv_custom").glob("*.py"), *(file.parent for file in ROOT.glob("mmcv_custom/*/__init__.py"))}
+    assert {path.stem.replace("__init__", "") for path in found} == ROOMS.keys()
+
+
+LOADED = """
+import sys, mmcv_custom
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
+from mmcv.transforms import TRANSFORMS
+for registry, names in ((HOOKS, "AccelerationHook CostHook KeepingCheckpointHook ProgressBarHook PruningCurriculumHook "
+                                "ReduceLogsHook SeedByIterHook TokenPicturesHook WholeStepsHook"),
+                        (MODELS, "PlainViTBackbone"), (RUNNERS, "PruningRunner"), (TRANSFORMS, "LoadImage"),
+                        (OPTIM_WRAPPER_CONSTRUCTORS, "LayerDecayOptimWrapperConstructor")):
+    assert all(registry.module_dict[name].__module__.startswith("mmcv_custom.") for name in names.split())
+print(*sys.modules, sep="\\n")
+"""
+
+
+def test_a_config_loads_no_compiled_operator_and_nothing_that_predicts_or_measures():
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    unwanted = ("token_pruning_ops", "ops", "mmcv._ext", "mmcv.ops", "matplotlib", *(
+        f"mmcv_custom.{room}" for room in ROOMS.keys() - TRAINING - {""}))
+    assert not [name for name in loaded if name in unwanted or name.startswith(tuple(f"{one}." for one in unwanted))]
+
+
+def test_the_operators_have_one_name():
+    done = subprocess.run([sys.executable, "-c", "import ops"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.stderr.strip().splitlines()[-1].startswith("ImportError: this package is imported as token_pruning_ops")
 
 
 def test_no_folder_of_tests_is_a_package():
@@ -173,7 +263,24 @@ BAD = {
     "a root script": ("mmcv_custom/a.py", "import speed_test", "mmcv_custom must not import speed_test"),
     "relative, out": ("token_pruning/methods/a.py", "from ...token_pruning_ops import x",
                       "a relative import leaves token_pruning"),
-    "drawing": ("token_pruning/a.py", "import PIL", "token_pruning may import PIL inside functions only"),
+    "drawing": ("token_pruning/analysis/a.py", "import PIL", "token_pruning may import PIL inside functions only"),
+    "drawing elsewhere": ("token_pruning/plot.py", "def f():\n    import PIL", "token_pruning must not import PIL"),
+    "operators": ("mmcv_custom/models/a.py", "import token_pruning_ops",
+                  "mmcv_custom must not import token_pruning_ops"),
+    "room": ("mmcv_custom/engine/a.py", "from ..benchmark.timing import now",
+             "mmcv_custom/engine must not import mmcv_custom.benchmark"),
+    "room, in a function": ("mmcv_custom/models/a.py", "def f():\n    from .. import inference",
+                            "mmcv_custom/models must not import mmcv_custom.inference"),
+    "room, by its full name": ("mmcv_custom/data/checks/a.py", "import mmcv_custom.cli.launch",
+                               "mmcv_custom/data must not import mmcv_custom.cli"),
+    "room of a hook": ("mmcv_custom/engine/hooks/a.py", "from ...inference import Predictor",
+                       "mmcv_custom/engine/hooks may import mmcv_custom.inference inside functions only"),
+    "room of the package": ("mmcv_custom/__init__.py", "from .cli import launch",
+                            "mmcv_custom/__init__.py must not import mmcv_custom.cli"),
+    "room round the back": ("mmcv_custom/data/a.py", "from mmcv_custom import Predictor",
+                            "mmcv_custom/data must not import mmcv_custom itself but the room that has what it needs"),
+    "room, from an adapter": ("mmdet_custom/a.py", "from mmcv_custom.inference import Predictor",
+                              "mmdet_custom must not import mmcv_custom.inference"),
     "config": ("configs/deit/a.py", "import torch", "a config must not import torch"),
     "insert": ("tools/a.py", "import sys\nsys.path.insert(0, '.')", "edits sys.path"),
     "assignment": ("tests/a.py", "import sys\nsys.path = []", "edits sys.path"),
@@ -186,6 +293,11 @@ GOOD = {
     "drawing in a function": ("token_pruning/analysis/plot.py", "def f():\n    import matplotlib.pyplot"),
     "build script": ("ops/setup.py", "from setuptools import setup"),
     "adapter": ("mmdet_custom/a.py", "import mmdet, token_pruning_ops, token_pruning, mmcv_custom"),
+    "room": ("mmcv_custom/inference/a.py", "from ..cli.launch import run\nfrom ..errors import x\nfrom .b import y"),
+    "room of a hook": ("mmcv_custom/engine/hooks/a.py",
+                       "from ..utils import x\ndef f():\n    from ... import inference"),
+    "room for types": ("mmcv_custom/engine/hooks/a.py", "if TYPE_CHECKING:\n    from ...benchmark.flops import Count"),
+    "rooms of an adapter": ("mmdet_custom/a.py", "from mmcv_custom import load_into\nfrom mmcv_custom.errors import x"),
     "tool": ("tools/a.py", "import sys, mmdet_custom, mmseg_custom\nprint(sys.path)"),
     "config": ("configs/deit/a.py", "_base_ = ['../b.py']\nmodel = dict(type='X')"),
     "no code of ours": ("env/lib/a.py", "import sys\nsys.path.append('.')"),

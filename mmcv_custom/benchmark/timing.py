@@ -1,10 +1,10 @@
-"""The clock: work of several models in turns, so that a busy machine hits all alike."""
+"""The clock of all benchmarks: work is measured in turns, so that a busy machine hits all alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
 import torch
@@ -38,6 +38,22 @@ class Clock:
                 if outer:
                     self.seconds += sign * (now(self.device) - start)
         return timed
+
+    def shares(self, step: Callable[[int], object], repeats: int, warmup: int) -> tuple[list[float], list[float]]:
+        """The watched part of every call of ``step``, as a fraction, and the milliseconds of the whole call.
+
+        Args:
+            step: called with the number of the turn, from 0 also after the warm-up, which is left out.
+        """
+        shares, totals = [], []
+        for turn in range(-warmup, repeats):
+            self.seconds, start = 0.0, now(self.device)
+            step(turn)
+            total = now(self.device) - start
+            if turn >= 0:
+                shares.append(self.seconds / total)
+                totals.append(1e3 * total)
+        return shares, totals
 
 
 class Laps:
@@ -77,6 +93,37 @@ def milliseconds(step: Callable[[], object], device: torch.device, laps: Laps | 
     step()
     total = 1e3 * (now(device) - start)
     return [total, *laps.split(total)] if laps else [total]
+
+
+def back_to_back(call: Callable[[], object], device: torch.device, times: int) -> float:
+    """Milliseconds of a call. On CUDA, of ``times`` calls without a pause between them, which is how single operators
+    run in a model; elsewhere of one."""
+    if device.type != "cuda":
+        return milliseconds(call, device)[0]
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(times):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / times
+
+
+def compare(calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int,
+            times: int = 20) -> dict[str, object]:
+    """Fields of a result row: ``ms`` of the first call, and of each other its ``ms_NAME`` and the ``speedup`` of the
+    first. All are measured ``back_to_back`` once in each of the rounds, and once before to warm up."""
+    found = {name: [] for name in calls}
+    for turn in range(-1, rounds):
+        for name, call in calls.items():
+            ms = back_to_back(call, device, times)
+            if turn >= 0:
+                found[name].append(ms)
+    first, *others = found
+    fields = dict(ms=statistics.median(found[first]), rounds=rounds)
+    for name in others:
+        fields |= {f"ms_{name}": statistics.median(found[name]), **speedup(found[name], found[first], name)}
+    return fields
 
 
 def in_turns(steps: Sequence[Callable[[int], object]], device: torch.device, repeats: int, warmup: int,

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..results import write_text
+from ..files import write_file
 
 WIDTH = 120
 
@@ -24,17 +24,14 @@ def check_leaf(target: str, base: str, force: bool) -> None:
 
 
 def write_leaf(target: str, base: str, comments: list[str], name: str, value: float | list[float]) -> None:
-    """Write the config ``target``: ``comments``, ``base`` by its relative path, and the reducer's argument ``name``.
-
-    It is moved into place: a reader never meets half a file.
-    """
+    """Write the config ``target``: ``comments``, ``base`` by its relative path, and the reducer's argument ``name``."""
     path = Path(target)
     relative = Path(os.path.relpath(Path(base).resolve(), path.parent.resolve())).as_posix()
     relative = relative if relative.startswith(".") else f"./{relative}"
     lines = [line for comment in comments for line in textwrap.wrap(
         comment, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)]
     lines += [f"_base_ = {relative!r}", "", *_setting(name, value)]
-    write_text(path, "\n".join(lines) + "\n")
+    write_file(path, "\n".join(lines) + "\n")
 
 
 def _setting(name: str, value: float | list[float]) -> list[str]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -101,6 +103,21 @@ def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
     for name, step in STEPS.items():
         if name in steps:
             step(model)
+
+
+@HOOKS.register_module()
+class AccelerationHook(Hook):
+    """Make the model faster after the weights are loaded and before the first test image.
+
+    Args:
+        steps: names of ``STEPS``, in that order.
+    """
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self.steps = steps
+
+    def before_test(self, runner) -> None:
+        accelerate(runner.model, self.steps)
 
 
 class PerSize:

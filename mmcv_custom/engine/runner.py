@@ -11,8 +11,10 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoint.load import load_into, read_checkpoint
+from ..checkpoint.io import read_checkpoint
+from ..checkpoint.load import load_into
 from ..errors import CheckpointError, ConfigError
+from ..files import replacing
 from .utils import inside
 
 
@@ -83,16 +85,8 @@ class PruningRunner(Runner):
         """Save like MMEngine's, but never leave a half-written file under the final name."""
         if "://" in str(out_dir):
             return super().save_checkpoint(out_dir, filename, *args, **kwargs)
-        final = os.path.join(out_dir, filename)
-        part = final + ".part"
-        try:
-            super().save_checkpoint(out_dir, filename + ".part", *args, **kwargs)
-            with open(part, "rb") as f:
-                os.fsync(f.fileno())  # or a power cut could leave the new name with old nothing behind it
-            os.replace(part, final)
-        finally:
-            if os.path.exists(part):
-                os.remove(part)
+        with replacing(os.path.join(out_dir, filename)) as part:
+            super().save_checkpoint(str(part.parent), part.name, *args, **kwargs)
 
     def register_default_hooks(self, hooks=None):
         """MMEngine's, with steps of whole epochs and the checkpoint hook that deletes old files last."""

@@ -21,7 +21,8 @@ from token_pruning.analysis.trace import PassTrace
 from token_pruning.reducer import find_method
 
 from ..calibration.reconfigure import turned
-from ..checkpoint.load import load_into, read_checkpoint
+from ..checkpoint.io import read_checkpoint
+from ..checkpoint.load import load_into
 from ..cli.launch import build_model, check_device, read_config, with_options
 from ..data.image_files import SUFFIXES, check_picture, pictures_in, pipeline_steps
 from ..errors import ConfigError, DataError

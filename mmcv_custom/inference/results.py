@@ -17,6 +17,7 @@ import numpy as np
 from token_pruning import PassTrace
 
 from ..errors import ConfigError, DataError
+from ..files import replacing
 from . import visualize
 from .token_view import TokenView
 
@@ -205,16 +206,11 @@ def save_picture(picture, path: str | Path) -> None:
     path = Path(path)
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:  # some can only be read
         raise DataError(f"{path} cannot be written: let its name end in .png or .jpg")
-    part = path.with_name(f".part-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(part, quality=80)
-        os.replace(part, path)
+        with replacing(path) as part:
+            picture.save(part, quality=80)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}): give another folder") from None
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
 
 
 def _run_lengths(mask: np.ndarray) -> dict:

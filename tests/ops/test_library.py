@@ -1,6 +1,5 @@
-"""The libraries: built where they can be, absent without harm, right on every instruction set; info, bench."""
+"""The libraries: built where they can be, absent without harm, right on every instruction set; info."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,14 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from deformable import on
-from scripts import load_script
 
 from token_pruning_ops import build, info, library
 
 ROOT = Path(__file__).resolve().parents[2]
-bench = load_script("tools/benchmarks/deformable_attention.py")
 USE = """
 import warnings, torch
 with warnings.catch_warnings(record=True) as said:
@@ -113,35 +109,3 @@ def test_info_names_the_path_of_each_device():
     assert [line.split()[0] for line in said] == ["cpu", "cuda"]
     with on("cpu compiled"):
         assert "instructions" in said[0]
-
-
-def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
-    with on("cpu compiled"):
-        monkeypatch.setitem(bench.CASES, "small", (16, [(4, 6), (2, 3)], [(4, 6)]))
-        monkeypatch.setattr(sys, "argv", ["bench", "--device", "cpu", "--cases", "small", "--types", "float32",
-                                          "bfloat16", "--rounds", "2", "--json", str(tmp_path / "rows.json")])
-        assert bench.main() == 0
-        rows = json.loads((tmp_path / "rows.json").read_text())
-        assert [(r["dtype"], r["pass"]) for r in rows] == [
-            (dtype, done) for dtype in ("float32", "bfloat16") for done in ("forward", "forward_backward")]
-        fields = {"case", "ms", "speedup_vs_grid_sample", "speedup_vs_embedding_bag", "memory_floor_ms", "command",
-                  "commit", "machine", "versions"}
-        assert all(fields <= r.keys() and r["ms"] > 0 for r in rows)
-        # What is timed computes the same.
-        args = bench.inputs("small", torch.float32, "cpu", 2)
-        outs = [function(*args) for function in bench.paths("cpu", torch.float32).values()]
-        for out in outs[1:]:
-            torch.testing.assert_close(out, outs[0])
-
-
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--rounds", "1"], "--rounds must be at least 2"),
-    (["--device", "cuda"], "torch sees no CUDA device"),
-])
-def test_bench_refuses_in_a_sentence(arguments, sentence, monkeypatch, capsys):
-    if "cuda" in arguments and torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-    with pytest.raises(SystemExit):
-        bench.main()
-    assert sentence in capsys.readouterr().err

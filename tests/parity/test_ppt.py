@@ -13,7 +13,8 @@ import token_pruning
 from token_pruning import PPT, StackForward, TokenSet, ToMe
 from token_pruning.attention import QKV
 from token_pruning.components.class_attention import significance
-from token_pruning.components.matching import bipartite_matching, most, r_schedule
+from token_pruning.components.matching import bipartite_matching, most
+from token_pruning.components.schedules import r_schedule
 from token_pruning.methods.tome import merge
 
 LOGITS = dict(atol=2e-5, rtol=0)

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from mmcv_custom import Predictor
-from mmcv_custom.benchmark.inputs import scene
 from mmcv_custom.cli.launch import run
+from mmcv_custom.data.synthetic import scene
 from mmcv_custom.inference.cli import colours
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,9 @@ import torch
 
 import speed_test
 from mmcv_custom import benchmark
-from mmcv_custom.benchmark import autocast, inputs, timing
+from mmcv_custom.benchmark import autocast, timing
 from mmcv_custom.cli.launch import run
+from mmcv_custom.data import synthetic
 from mmcv_custom.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +116,7 @@ def test_folders_go_through_the_test_pipelines_of_all_tasks(tmp_path, config):
 
     size = 32 if config == DEIT else 64
     for name in "abcd":
-        Image.fromarray(inputs.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
+        Image.fromarray(synthetic.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
     rows = measure(case(config, batch=2), images=str(tmp_path))
     assert rows[0]["pictures"] == 4 and rows[0]["shape"] is None
 
@@ -124,7 +125,7 @@ def test_pictures_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
     from PIL import Image
 
     for width in (64, 96):
-        Image.fromarray(inputs.scene(64, width)).save(tmp_path / f"{width}.png")
+        Image.fromarray(synthetic.scene(64, width)).save(tmp_path / f"{width}.png")
     with pytest.raises(DataError, match="2 sizes make no batch for a segmentor .* use a batch of 1"):
         benchmark.Subject(case(SEGMENTOR, batch=2), benchmark.Setting(images=str(tmp_path)))
 
@@ -163,17 +164,18 @@ def test_half_precision_runs_through_suppression_and_roi_align(tmp_path):
     from PIL import Image
 
     for name in "ab":
-        Image.fromarray(inputs.scene(200, 300)).save(tmp_path / f"{name}.png")
+        Image.fromarray(synthetic.scene(200, 300)).save(tmp_path / f"{name}.png")
     rows = measure(case(PRUNED), precision="bf16", images=str(tmp_path))
     assert rows[0]["pictures"] == 2 and rows[0]["detections"] > 0 and rows[0]["shape"] is None
     assert autocast._single([(torch.ones(1, dtype=torch.bfloat16),)])[0][0].dtype == torch.float32
 
 
 def test_pictures_are_repeatable_and_not_noise():
-    picture = inputs.scene(96, 128)
-    assert np.array_equal(picture, inputs.scene(96, 128)) and not np.array_equal(picture, inputs.scene(96, 128, 1))
+    picture = synthetic.scene(96, 128)
+    assert np.array_equal(picture, synthetic.scene(96, 128))
+    assert not np.array_equal(picture, synthetic.scene(96, 128, 1))
     assert np.median(np.abs(np.diff(picture.astype(int), axis=1))) <= 2
-    boxes = inputs.objects(96, 128)
+    boxes = synthetic.objects(96, 128)
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (128, 96)).all() and (boxes[:, 2:] > boxes[:, :2]).all()
 
 

@@ -6,8 +6,6 @@ Shapes: B images, n tokens of each, D channels of the metric, r tokens to be mer
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,44 +65,3 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
     if protected:
         parts.insert(0, torch.arange(protected, device=metric.device).expand(len(metric), -1))
     return Match(torch.cat(parts, dim=1), away * 2, targets)
-
-
-def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0) -> list[float]:
-    """How many tokens each of ``blocks`` blocks merges or drops; fractions below 1 are shares of the grid, and 4.0 is
-    4 tokens.
-
-    Args:
-        r: of each block, or a list of its own (missing entries are 0).
-        inflection: 0 the same in all blocks; towards -1 more in the first, towards 1 more in the last, about ``r`` on
-            average.
-
-    Raises:
-        ValueError: a number that is negative or neither whole nor below 1, or more entries than blocks.
-    """
-    given = [r] if isinstance(r, (int, float)) else list(r)
-    if any(not isinstance(n, (int, float)) or not 0 <= n < math.inf or (n > 1 and n != int(n)) for n in given):
-        raise ValueError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
-    if not isinstance(r, (int, float)):
-        if len(given) > blocks:
-            raise ValueError(f"r = {given}: give at most {blocks} numbers, one for each block")
-        return [*given, *[0] * (blocks - len(given))]
-    if not -1 <= inflection <= 1:
-        raise ValueError(f"inflection is {inflection}; it must lie in [-1, 1]")
-    whole = int if r == int(r) else float
-    low = whole(r * (1 - inflection))
-    rise = 2 * (r - low)
-    steps = [whole(low + i * rise / max(blocks - 1, 1)) for i in range(blocks)]
-    return steps if whole is int else [min(step, 0.5) for step in steps]  # more than half cannot go, and 1 is a number
-
-
-def r_of_grid(r: float, grid: tuple[int, int]) -> int:
-    """``r`` as a number of tokens of a ``grid`` (H, W).
-
-    Raises:
-        ValueError: more than there are.
-    """
-    there = grid[0] * grid[1]
-    if r > max(there, 1):
-        raise ValueError(f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
-                         "smaller r, or a share of the grid (below 1)")
-    return int(r * there) if 0 < r < 1 else int(r)

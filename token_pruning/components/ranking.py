@@ -15,30 +15,6 @@ from torch import Tensor
 from ..tokens import TokenSet
 
 
-def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Where a method acts, as a list; None for the first block after each quarter of the depth (3, 6, 9 of 12).
-
-    Raises:
-        ValueError: blocks that a host of ``depth`` blocks does not have, out of order, or none.
-    """
-    blocks = sorted({max(depth * k // 4, 1) for k in (1, 2, 3)} & {*range(depth)}) if blocks is None else list(blocks)
-    if not blocks or sorted({*blocks} & {*range(depth)}) != blocks:
-        raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
-    return blocks
-
-
-def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float]:
-    """Kept fractions of ``number`` blocks.
-
-    Raises:
-        ValueError: one is outside (0, 1], or their number is another.
-    """
-    ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
-    if len(ratios) != number or any(not 0 < ratio <= 1 for ratio in ratios):
-        raise ValueError(f"keep_ratio = {keep_ratio}: give one ratio in (0, 1], or one for each of the {number} blocks")
-    return ratios
-
-
 def rows_of(places: Tensor, tokens: TokenSet) -> Tensor:
     """Places (B, m) inside images of equally many tokens as rows (B * m,) of the set."""
     starts = torch.arange(tokens.batch, device=places.device) * tokens.counts[0]

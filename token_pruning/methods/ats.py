@@ -13,7 +13,7 @@ import torch
 
 from ..attention import QKV
 from ..components.class_attention import significance
-from ..components.ranking import check_blocks, check_ratios
+from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..components.predictors import KEEP, DynamicViTSelector
-from ..components.ranking import check_blocks, check_ratios, gumbel_gate, gumbel_noise, keep_top
+from ..components.ranking import gumbel_gate, gumbel_noise, keep_top
+from ..components.schedules import check_blocks, check_ratios
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet

@@ -13,7 +13,8 @@ import torch
 
 from ..attention import QKV
 from ..components.class_attention import class_attention
-from ..components.ranking import check_blocks, check_ratios, rows_of, sort_rows
+from ..components.ranking import rows_of, sort_rows
+from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
 

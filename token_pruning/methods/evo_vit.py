@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..attention import QKV
 from ..components.class_attention import class_attention
-from ..components.ranking import check_ratios, keep_top
+from ..components.ranking import keep_top
+from ..components.schedules import check_ratios
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..attention import QKV
 from ..components.class_attention import key_mean, significance
 from ..components.matching import Match, bipartite_matching
-from ..components.ranking import check_blocks, rows_of, sort_rows
+from ..components.ranking import rows_of, sort_rows
+from ..components.schedules import check_blocks
 from ..reducer import register
 from ..tokens import TokenSet
 from .tome import ToMe, merge

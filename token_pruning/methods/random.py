@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..components.ranking import check_blocks, check_ratios, gumbel_noise, keep_top
+from ..components.ranking import gumbel_noise, keep_top
+from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..attention import QKV
 from ..components.class_attention import key_mean
-from ..components.matching import Match, bipartite_matching, most, r_of_grid, r_schedule
-from ..components.ranking import check_blocks, rows_of, sort_rows
+from ..components.matching import Match, bipartite_matching, most
+from ..components.ranking import rows_of, sort_rows
+from ..components.schedules import check_blocks, r_of_grid, r_schedule
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
 

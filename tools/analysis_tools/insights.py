@@ -13,13 +13,14 @@ import statistics
 from functools import partial
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
-from mmcv_custom.benchmark.turns import in_turns
+from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import build_model, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
 from mmcv_custom.results import row, write_json
@@ -87,7 +88,7 @@ def step_times(checkpoints):
             dataset = DATASETS.build(dict(loader.dataset, _scope_=cfg.default_scope))
             batch = pseudo_collate([dataset[i] for i in range(min(loader.batch_size, len(dataset)))])
         steps[name] = partial(_step, model, model.data_preprocessor(batch, True))
-    return {f"step_{field}": value for field, value in in_turns(steps, device, ROUNDS, times=5).items()}
+    return {f"step_{field}": value for field, value in compare(steps, torch.device(device), ROUNDS, times=5).items()}
 
 
 def _step(model, data):

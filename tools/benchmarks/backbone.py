@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmcv_custom.benchmark.turns import in_turns
+from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
@@ -40,7 +40,7 @@ def parse_args():
 
 @torch.no_grad()
 def measure(path, args):
-    """One row with the fields of ``in_turns``."""
+    """One row with the fields of ``compare``."""
     cfg = Config.fromfile(path)
     backbone = MODELS.build(dict(cfg.model.backbone, _scope_=cfg.default_scope)).eval().to(args.device)
     image = torch.randn(args.batch, 3, *args.shape, device=args.device)
@@ -51,7 +51,8 @@ def measure(path, args):
 
     runs = {name: partial(forward, way) for name, way in PATHS.items()}
     return row(case=f"backbone of {path}", dtype="float32", **{"pass": "forward"}, batch=args.batch,
-               shape=list(args.shape), device=args.device, **in_turns(runs, args.device, args.rounds, times=5))
+               shape=list(args.shape), device=args.device,
+               **compare(runs, torch.device(args.device), args.rounds, times=5))
 
 
 def main():

@@ -16,7 +16,7 @@ import torch
 from mmcv_custom.benchmark import Case, Setting
 from mmcv_custom.benchmark.case import Loaded
 from mmcv_custom.benchmark.flops import wrapped_moments
-from mmcv_custom.benchmark.timing import Clock, now, quartiles
+from mmcv_custom.benchmark.timing import Clock, quartiles
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
@@ -41,7 +41,7 @@ def parse_args():
 @torch.no_grad()
 def share(subject, repeats):
     """Fields of a row."""
-    clock, shares, totals = Clock(subject.device), [], []
+    clock = Clock(subject.device)
 
     def watched(moment):
         def run(*args, **kwargs):
@@ -52,13 +52,7 @@ def share(subject, repeats):
         return clock.watch(run)
 
     with wrapped_moments(subject.model.backbone.reducer, watched):
-        for turn in range(-2, repeats):
-            clock.seconds, begin = 0.0, now(subject.device)
-            subject.forward(turn)
-            total = now(subject.device) - begin
-            if turn >= 0:
-                shares.append(clock.seconds / total)
-                totals.append(1e3 * total)
+        shares, totals = clock.shares(subject.forward, repeats, warmup=2)
     return dict(ms=statistics.median(totals), share_of_decision=statistics.median(shares),
                 share_of_decision_quartiles=quartiles(shares))
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmcv_custom.benchmark.turns import in_turns, milliseconds
+from mmcv_custom.benchmark.timing import back_to_back, compare
 from mmcv_custom.results import row, write_json
 from token_pruning_ops import baselines, library
 from token_pruning_ops.functional import deformable_attention
@@ -95,7 +95,8 @@ def copy_rate(device: str) -> float:
     """Bytes a second of a large copy, read and written both counted."""
     source = torch.ones(2**28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() / 1e-3 / min(milliseconds(lambda: target.copy_(source), device, 5) for _ in range(5))
+    fastest = min(back_to_back(lambda: target.copy_(source), torch.device(device), 5) for _ in range(5))
+    return 2 * source.numel() / 1e-3 / fastest
 
 
 def bounds(args: tuple, done: str, rate: float, device: str) -> dict[str, float]:
@@ -119,7 +120,7 @@ def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: f
     rows = []
     for done in ("forward", "forward_backward"):
         found = dict(case=case, dtype=dtype, **{"pass": done}, batch=batch, device=device)
-        found |= in_turns({name: run[done] for name, run in runs.items()}, device, rounds)
+        found |= compare({name: run[done] for name, run in runs.items()}, torch.device(device), rounds)
         found |= bounds(args, done, rate, device)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()

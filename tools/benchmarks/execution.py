@@ -19,8 +19,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmcv_custom.benchmark.timing import Clock, now
-from mmcv_custom.benchmark.turns import in_turns
+from mmcv_custom.benchmark.timing import Clock, compare, quartiles
 from mmcv_custom.cli.launch import run
 from mmcv_custom.engine.acceleration import accelerate
 from mmcv_custom.errors import ConfigError
@@ -55,20 +54,12 @@ def selection(cfg, shape, rounds):
     backbone, image = model.backbone, torch.randn(1, 3, *shape)
     clock = Clock(torch.device("cpu"))
     parts = [(backbone.reducer, "before_block"), (TokenSet, "select"), (TokenSet, "restore"), (TokenSet, "refresh")]
-    shares, totals = [], []
-    for i in range(-1, rounds):
-        with ExitStack() as stack:
-            for owner, name in parts:
-                stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
-            clock.seconds, start = 0.0, now(clock.device)
-            backbone(image)
-            total = now(clock.device) - start
-        if i >= 0:
-            shares.append(clock.seconds / total)
-            totals.append(1e3 * total)
-    low, middle, high = statistics.quantiles(shares, n=4)
-    return dict(ms=statistics.median(totals), share_of_selection=middle,
-                share_of_selection_quartiles=[low, high], rounds=rounds)
+    with ExitStack() as stack:
+        for owner, name in parts:
+            stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
+        shares, totals = clock.shares(lambda turn: backbone(image), rounds, warmup=1)
+    return dict(ms=statistics.median(totals), share_of_selection=statistics.median(shares),
+                share_of_selection_quartiles=quartiles(shares), rounds=rounds)
 
 
 @torch.no_grad()
@@ -83,8 +74,8 @@ def unequal_pictures(cfg, shape, rounds):
     singles = [TokenSet.full(one[None], grid).select(kept) for one, kept in zip(maps, keep, strict=True)]
     with count_flops() as flops:
         run_block(block, batch)
-    found = in_turns(dict(batch=lambda: run_block(block, batch),
-                          singles=lambda: [run_block(block, one) for one in singles]), "cpu", rounds)
+    found = compare(dict(batch=lambda: run_block(block, batch),
+                         singles=lambda: [run_block(block, one) for one in singles]), torch.device("cpu"), rounds)
     return dict(kept=RATIOS, kept_flops=sum(block_flops(n, dim) for n in batch.counts)
                 / flops.total, **found)
 
@@ -103,7 +94,7 @@ def training(cfg, shape, rounds):
 
     for model in models.values():
         model.train().load_state_dict(models["packed"].state_dict(), strict=False)
-    return in_turns({name: partial(step, model) for name, model in models.items()}, "cpu", rounds)
+    return compare({name: partial(step, model) for name, model in models.items()}, torch.device("cpu"), rounds)
 
 
 def build(cfg, *dense, **options):

@@ -1,12 +1,12 @@
 """What the converters share: files of weights that are read as data, and appear whole or not at all."""
 
 import os
-from pathlib import Path
 
 import torch
 
 from mmcv_custom import CheckpointError, ConfigError, read_checkpoint
 from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.files import write_file
 
 
 def check_new(path):
@@ -33,7 +33,7 @@ def read_weights(path, network=None):
 
 
 def to_mmseg(state, path):
-    """``keys.to_mmseg`` of what was in the file at ``path``. Raises CheckpointError."""
+    """``key_maps.to_mmseg`` of what was in the file at ``path``. Raises CheckpointError."""
     try:
         return key_maps.to_mmseg(state)
     except ValueError as error:
@@ -42,14 +42,7 @@ def to_mmseg(state, path):
 
 def write_new(path, content):
     """Save ``content`` at ``path``, whose folder is made; a reader never meets half a file."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    try:
-        torch.save(content, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, lambda file: torch.save(content, file))
 
 
 def say_left_out(before, after, others):

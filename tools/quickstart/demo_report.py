@@ -3,12 +3,11 @@
 import base64
 import html
 import io
-import os
-from pathlib import Path
 
 import torch
 from mmengine.dataset import pseudo_collate
 
+from mmcv_custom.files import write_file
 from mmcv_custom.inference import TokenView, Window, visualize
 from token_pruning import Trace
 
@@ -66,9 +65,7 @@ def write_report(path, rows, models, dataset, number=6):
         command=html.escape(pruned["command"]), commit=pruned["commit"],
         machine=html.escape(f"{pruned['machine']['cpu']}, {pruned['machine']['cores']} cores"),
         versions=html.escape(", ".join(f"{k} {v}" for k, v in pruned["versions"].items())))
-    part = Path(f"{path}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_file(path, text)
 
 
 def _summary(dense, pruned):

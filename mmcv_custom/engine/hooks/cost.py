@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
@@ -16,10 +17,11 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ...benchmark.flops import Count, count
-from ...benchmark.timing import now
 from ..utils import inside
-from .seeding import evaluation_step
+from .logging import evaluation_step
+
+if TYPE_CHECKING:  # what measures is loaded by the first evaluation that is measured
+    from ...benchmark.flops import Count
 
 REPEATS = 5  # of the last batch, where there are too few to time
 
@@ -84,7 +86,10 @@ class Meter:
     resized: these together are what its pictures cost. ``half``: predictions are made in mixed precision."""
 
     def __init__(self, model: nn.Module, half: bool = False) -> None:
+        from ...benchmark.timing import now
+
         self.model, self.half, self.device = model, half, next(model.parameters()).device
+        self.now = partial(now, self.device)
         self.batch = 0  # the largest B
         self.calls, self.seconds = [], 0.0  # of this batch: (images (B, 3, h, w), samples) of every prediction
         self.last = []  # the calls of the batch before
@@ -94,10 +99,10 @@ class Meter:
                         model.register_forward_hook(self._after, with_kwargs=True)]
 
     def _before(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._start = now(self.device)
+        self._start = self.now()
 
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
-        self.seconds += now(self.device) - self._start
+        self.seconds += self.now() - self._start
         # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
         self.calls.append((kwargs["inputs"], fresh_samples(kwargs["data_samples"])))
 
@@ -113,6 +118,8 @@ class Meter:
 
     def _count(self, image: Tensor, samples: Sequence[BaseDataElement]) -> Count:
         """As the backbone's class says: one that is compiled or replayed shows neither operators nor tokens."""
+        from ...benchmark.flops import count
+
         backbone = self.model.backbone
         execution, forward = backbone.execution, backbone.__dict__.pop("forward", None)
         backbone.execution = "exact"

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from token_pruning import Trace
 
-from ...inference.predictor import result_of, token_view
-from ...inference.results import Detection
 from ..utils import inside
-from .seeding import evaluation_step
+from .logging import evaluation_step
 
 
 @HOOKS.register_module()
@@ -61,6 +59,8 @@ class TokenPicturesHook(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self.left:
             return
+        from ...inference.predictor import result_of, token_view
+
         watch, self.watch = self.watch, None
         watch.close()
         if not watch.trace.passes:
@@ -82,6 +82,8 @@ class TokenPicturesHook(Hook):
         self.left = 0
 
     def _write(self, runner, result) -> None:
+        from ...inference.results import Detection
+
         step = evaluation_step(runner)
         found = result.above(self.score) if isinstance(result, Detection) else result
         title = ", ".join(([Path(result.path).name] if result.path else []) + ([f"step {step}"] if step else []))

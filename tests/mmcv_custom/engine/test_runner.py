@@ -102,7 +102,7 @@ def test_failure_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert (tmp_path / "epoch_1.pth").read_bytes() == old
     assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
-    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "epoch_2.pth").exists()
+    assert not list(tmp_path.glob("*part*")) and not (tmp_path / "epoch_2.pth").exists()
     runner(tmp_path, epochs=3, resume=True).train()
     assert [p.name for p in tmp_path.glob("*.pth")] == ["epoch_3.pth"]
 

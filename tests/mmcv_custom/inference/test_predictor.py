@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmcv_custom import ConfigError, DataError, Predictor
-from mmcv_custom.benchmark.inputs import scene
+from mmcv_custom.data.synthetic import scene
 from mmcv_custom.inference import Classification, Detection, Segmentation, TokenView, Window, visualize
 from mmcv_custom.inference.class_names import class_names
 from mmcv_custom.inference.predictor import window_corners

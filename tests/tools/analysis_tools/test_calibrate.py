@@ -10,12 +10,12 @@ from mmengine.config import Config
 from scripts import load_script
 
 from mmcv_custom.benchmark import Case, Setting, Subject, counted
-from mmcv_custom.benchmark.inputs import scene
 from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
 from mmcv_custom.calibration.model import Calibration
 from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
 from mmcv_custom.calibration.search_space import cost_dial, threshold_dial
 from mmcv_custom.cli.launch import run
+from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError
 from token_pruning import METHODS, PPT
 

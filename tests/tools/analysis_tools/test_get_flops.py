@@ -11,8 +11,8 @@ import torch
 from scripts import load_script
 
 from mmcv_custom.benchmark import Case, Setting, Subject, flops
-from mmcv_custom.benchmark.inputs import scene
 from mmcv_custom.cli.launch import run
+from mmcv_custom.data.synthetic import scene
 from token_pruning import PlainViT
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -50,7 +50,7 @@ def test_rows_and_picture(project):
 def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_path):
     from PIL import Image
 
-    from mmcv_custom.benchmark.inputs import scene
+    from mmcv_custom.data.synthetic import scene
 
     dense, pruned = (ROOT / "configs" / folder / f"{name}.py" for name in names)
     torch.save(dict(state_dict=Subject(Case(str(dense)), Setting(part="backbone")).model.state_dict()),

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmcv_custom.benchmark.inputs import scene
+from mmcv_custom.data.synthetic import scene
 
 ROOT = Path(__file__).resolve().parents[3]
 DETECTOR, CLASSIFIER = "digits_svit-adapter-nano", "deit-nano-cropr_cifar10"

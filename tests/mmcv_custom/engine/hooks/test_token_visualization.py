@@ -13,8 +13,8 @@ from mmengine.runner.loops import BaseLoop
 from PIL import Image
 
 from mmcv_custom import Predictor, TokenPicturesHook
-from mmcv_custom.benchmark.inputs import scene
-from mmcv_custom.engine.hooks.seeding import evaluation_step
+from mmcv_custom.data.synthetic import scene
+from mmcv_custom.engine.hooks.logging import evaluation_step
 from mmcv_custom.engine.hooks.token_visualization import first_view
 
 ROOT = Path(__file__).resolve().parents[4] / "configs"

@@ -1,0 +1,104 @@
+"""Reading weights without running what is in the file."""
+
+import argparse
+import os
+import pickle
+import re
+import warnings
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from ..errors import CheckpointError
+
+_REFUSED = re.compile(r"(?:GLOBAL|function|class) <?([\w.]*\.\w+)")
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
+
+
+def _history_method(owner, name):
+    # MMEngine's resume files hold HistoryBuffer's four methods as `getattr` calls. The real `getattr` would hand a
+    # hostile file the globals of any allowed function to overwrite, so only these four names are served.
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name} is not allowed")
+    return getattr(HistoryBuffer, name)
+
+
+def _safe_globals():
+    """What a file may name besides tensors: numpy values, MMEngine's logged scalars, the options of a training run."""
+    core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    allowed = [np.ndarray, np.dtype, HistoryBuffer, argparse.Namespace, (_history_method, "builtins.getattr")]
+    for name in ("_reconstruct", "scalar"):  # numpy 1 and 2 write different module paths
+        allowed += [(getattr(core, name), f"numpy.{path}.multiarray.{name}") for path in ("core", "_core")]
+    return allowed + [type(np.dtype(d)) for d in _DTYPES]
+
+
+def read_checkpoint(path, map_location="cpu"):
+    """Read a checkpoint (.pth, .pt, .safetensors; local or http) as data: nothing in the file can run.
+
+    Returns what the file holds. Raises CheckpointError, one sentence, for a file that is missing, is no checkpoint, or
+    holds anything but tensors, numbers, texts and their containers.
+    """
+    path = str(path)
+    if re.match(r"[\w-]+://", path):
+        return CheckpointLoader.load_checkpoint(path, map_location=map_location, logger="silent")
+    return _read_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def _read_local(filename, map_location=None):
+    filename = os.path.expanduser(filename)
+    if os.path.isdir(filename):
+        raise CheckpointError(f"checkpoint {filename} is a folder: name a file in it")
+    if not os.path.isfile(filename):
+        raise CheckpointError(f"checkpoint {filename} does not exist: check the path")
+    if filename.endswith(".safetensors"):
+        return _read_safetensors(filename, map_location)
+    try:
+        with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(filename, map_location=map_location, weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A refusal names the object; truncated archives and files of other kinds fail in a dozen other ways,
+        # depending on where reading stops, and all mean the same to the user.
+        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused is None:
+            raise CheckpointError(
+                f"{filename} is not a checkpoint that can be read: download or save it again"
+            ) from None
+        raise CheckpointError(
+            f"{filename} was not loaded because it holds {refused.group(1)}, which could run code "
+            "when read: save it again with tensors, numbers and texts only, or get it in that form from its publisher"
+        ) from None
+
+
+def _read_safetensors(filename, map_location):
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(filename)
+    except Exception as error:  # safetensors has its own exception type per version
+        raise CheckpointError(f"{filename} is not a safetensors file that can be read ({error})") from None
+    return {k: v.to(map_location) for k, v in state.items()} if isinstance(map_location, (str, torch.device)) else state
+
+
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+def _read_url(url, map_location=None):
+    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+    path = os.path.join(folder, os.path.basename(url.split("?")[0]))
+    if not os.path.isfile(path):
+        os.makedirs(folder, exist_ok=True)
+        try:  # written under a temporary name and moved, so several processes may do it at once
+            torch.hub.download_url_to_file(url, path, progress=is_main_process())
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {url} could not be downloaded ({error})") from None
+    return _read_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=[r"(\S+\:)?s3://", r"(\S+\:)?petrel://", "pavi://"], force=True)
+def _refuse_remote(url, map_location=None):
+    raise CheckpointError(f"checkpoint {url} is not read from there: download it and give the local path")
