@@ -1,5 +1,7 @@
 """Classification: timm's vision transformers under a reducer, in mmpretrain. Importing registers everything."""
 
+import mmcv_custom  # noqa: F401  makes MMCV usable without its compiled operators
+
 from .classifier import PrunedClassifier
 from .distillation import DeiTDistillation, DynamicViTDistillation
 from .ema import EMAFromWeightsHook
