@@ -1,6 +1,6 @@
 """Engine-level parts: ``custom_imports`` of a config registers them."""
 
-from . import mmcv_ext  # noqa: F401  before anything imports mmcv.ops
+from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretrain
 from .checkpoint import LoadReport, load_into, read_checkpoint
 from .cost import CostHook
 from .curriculum import PruningCurriculumHook

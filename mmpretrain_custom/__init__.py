@@ -1,6 +1,6 @@
 """Classification: timm's vision transformers under a reducer, in mmpretrain. Importing registers everything."""
 
-import mmcv_custom  # noqa: F401  makes MMCV usable without its compiled operators
+import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
 
 from .classifier import PrunedClassifier
 from .distillation import DeiTDistillation, DynamicViTDistillation

@@ -1,7 +1,7 @@
 """Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
 test-time augmentation. Importing registers everything."""
 
-import mmcv_custom  # noqa: F401  makes MMCV usable without its compiled operators
+import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
 
 from mmcv_custom.plain_vit import PlainViTBackbone
 

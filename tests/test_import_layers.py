@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 CORE = {"torch", "timm", "numpy"}
-ENGINE = CORE | {"token_pruning", "ops", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm"}
+ENGINE = CORE | {"token_pruning", "ops", "mmcv_custom", "mmengine", "mmcv", "safetensors", "tqdm", "torchvision"}
 # What each package may import besides the standard library and itself.
 ALLOWED = {
     "token_pruning": CORE,

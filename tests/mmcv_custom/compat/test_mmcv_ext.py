@@ -7,14 +7,14 @@ import sys
 import pytest
 import torch
 
-from mmcv_custom import mmcv_ext
+from mmcv_custom.compat import mmcv_ext
 
 # R regions on B = 2 maps of C = 5 channels, 20 x 30 pixels.
 WITHOUT = ("import sys\n"
            "class Hidden:\n"
            "    def find_spec(name, path=None, target=None):\n"
            "        if name == 'mmcv._ext' and sys.meta_path[-1] is not Hidden:\n"
-           "            import mmcv_custom.mmcv_ext as ext\n"
+           "            import mmcv_custom.compat.mmcv_ext as ext\n"
            "            return ext._Finder.find_spec(name)\n"
            "sys.meta_path.insert(0, Hidden)\n")
 
@@ -76,7 +76,7 @@ def test_roi_align_equals_the_compiled_one_there_and_back(compiled, sampling_rat
 
 def test_the_toolboxes_import_where_mmcv_has_no_operators():
     code = WITHOUT + ("import mmdet_custom, mmseg_custom, mmpretrain_custom, mmcv.ops, torch\n"
-                      "from mmcv_custom import mmcv_ext\n"
+                      "from mmcv_custom.compat import mmcv_ext\n"
                       "import mmcv._ext\n"
                       "assert mmcv._ext.nms is mmcv_ext.nms\n"
                       "print(mmcv.ops.nms(torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]]), torch.tensor([1., 2]), 0.5)[1])\n"
