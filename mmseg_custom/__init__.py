@@ -2,7 +2,6 @@
 test-time augmentation. Importing registers everything."""
 
 import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
-
 from mmcv_custom.plain_vit import PlainViTBackbone
 
 from .backbones import StagedViT

@@ -79,7 +79,8 @@ def test_the_toolboxes_import_where_mmcv_has_no_operators():
                       "from mmcv_custom.compat import mmcv_ext\n"
                       "import mmcv._ext\n"
                       "assert mmcv._ext.nms is mmcv_ext.nms\n"
-                      "print(mmcv.ops.nms(torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]]), torch.tensor([1., 2]), 0.5)[1])\n"
+                      "boxes = torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]])\n"
+                      "print(mmcv.ops.nms(boxes, torch.tensor([1., 2]), 0.5)[1])\n"
                       "try: mmcv._ext.carafe_forward()\n"
                       "except NotImplementedError as error: print(error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
