@@ -4,7 +4,7 @@
 
 Every path starts from the same reference points, raw offsets and raw logits, as a model has them. One row per case,
 type and pass: ``ms`` (median), ``speedup_vs_grid_sample``, ``speedup_vs_embedding_bag`` (our plain PyTorch path), on
-CUDA ``speedup_vs_mmcv``; a speed-up is the median of the ratios of neighbouring measurements, ``..._quartiles`` their
+CUDA ``speedup_vs_mmcv`` where MMCV was compiled; a speed-up is the median of the ratios of neighbouring measurements, ``..._quartiles`` their
 spread.
 ``memory_floor_ms``: every input and output once, at the speed at which this device copied memory in this run.
 ``l2_bound_ms`` (CUDA, forward): every row that a corner reads, at 6 TB/s, an assumed rate of the L2 cache.
@@ -69,7 +69,10 @@ def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
     found = {"compiled": deformable_attention, "grid_sample": cast(peers.by_grid_sample, torch.float32),
              "embedding_bag": bag}
     if device == "cuda":
-        found["mmcv"] = cast(peers.mmcv_operator(), torch.float32 if dtype == torch.float32 else torch.float16)
+        try:
+            found["mmcv"] = cast(peers.mmcv_operator(), torch.float32 if dtype == torch.float32 else torch.float16)
+        except ImportError as error:
+            print(f"without MMCV's operator: {error}", file=sys.stderr)
     return found
 
 
