@@ -3,9 +3,9 @@
     python -m ops.bench --device cpu --json rows.json
 
 Every path starts from the same reference points, raw offsets and raw logits, as a model has them. One row per case,
-type and pass: ``ms`` (median), ``speedup_vs_grid_sample``, on CPU ``speedup_vs_embedding_bag`` (our plain
-PyTorch path), on CUDA ``speedup_vs_mmcv`` where MMCV was compiled; a speed-up is the median of the ratios of neighbouring measurements, ``..._quartiles`` their
-spread.
+type and pass: ``ms`` (median), ``speedup_vs_grid_sample``, on CPU ``speedup_vs_embedding_bag`` (our plain PyTorch
+path), on CUDA ``speedup_vs_mmcv`` where MMCV was compiled; a speed-up is the median of the ratios of neighbouring
+measurements, ``..._quartiles`` their spread.
 ``memory_floor_ms``: every input and output once, at the speed at which this device copied memory in this run.
 ``l2_bound_ms`` (CUDA, forward): every row that a corner reads, at 6 TB/s, an assumed rate of the L2 cache.
 On CUDA a path is captured once and replayed (``launch`` "graph"), so that the kernels are timed and not the host that

@@ -23,9 +23,10 @@ SOFT_NMS_METHODS = ("naive", "linear", "gaussian")
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Return the indices of the kept boxes (N, 4), highest score first; a side is ``x2 - x1 + offset``."""
+    boxes = _at_least_single(boxes)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return torch.ops.torchvision.nms(boxes, scores, iou_threshold)
+    return torch.ops.torchvision.nms(boxes, scores.to(boxes.dtype), iou_threshold)
 
 
 def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
@@ -70,18 +71,24 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
     """
     if pool_mode == 0:
         raise NotImplementedError(_missing("roi_align with pool_mode='max'"))
+    maps = _at_least_single(input).contiguous()
     output.copy_(torch.ops.torchvision.roi_align(
-        input.contiguous(), rois.to(input.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio,
-        aligned))
+        maps, rois.to(maps.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
                        aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
                        pool_mode: int, aligned: bool) -> None:
     """Fill ``grad_input`` (B, C, h, w) from ``grad_output`` (R, C, ph, pw)."""
+    grad_output = _at_least_single(grad_output)
     grad_input.copy_(torch.ops.torchvision._roi_align_backward(
         grad_output, rois.to(grad_output.dtype), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
         sampling_ratio, aligned))
+
+
+def _at_least_single(t: Tensor) -> Tensor:
+    """torchvision's kernels know no bfloat16, and in float16 a coordinate of some hundred pixels is off by quarters."""
+    return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
 def _missing(operator: str) -> str:

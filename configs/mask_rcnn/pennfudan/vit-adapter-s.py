@@ -17,7 +17,7 @@ model = dict(
 optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=40, eta_min=1e-6, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=32, eta_min=1e-6, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=40, val_interval=40)
-default_hooks = dict(checkpoint=dict(interval=40), logger=dict(interval=15))
+train_cfg = dict(max_epochs=32, val_interval=32)
+default_hooks = dict(checkpoint=dict(interval=32), logger=dict(interval=15))

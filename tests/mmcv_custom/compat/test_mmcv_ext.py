@@ -74,6 +74,24 @@ def test_roi_align_equals_the_compiled_one_there_and_back(compiled, sampling_rat
     assert torch.equal(*out)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bit_maps_are_pooled_in_single_precision(dtype, device):
+    corners, scores = boxes(30)
+    regions = torch.cat([torch.arange(30.0)[:, None] % 2, corners], dim=1).to(device)
+    maps, nothing = torch.randn(2, 5, 20, 30, device=device, dtype=dtype), torch.zeros(0)
+    args = dict(aligned_height=7, aligned_width=6, spatial_scale=0.25, sampling_ratio=0, pool_mode=1, aligned=True)
+    out, wanted = (torch.zeros(30, 5, 7, 6, device=device, dtype=kind) for kind in (dtype, torch.float32))
+    mmcv_ext.roi_align_forward(maps, regions, out, nothing, nothing, **args)
+    mmcv_ext.roi_align_forward(maps.float(), regions, wanted, nothing, nothing, **args)
+    assert torch.equal(out, wanted.to(dtype))
+    back = torch.zeros_like(maps)
+    mmcv_ext.roi_align_backward(out, regions, nothing, nothing, back, **args)
+    assert back.isfinite().all() and back.any()
+    kept = mmcv_ext.nms(corners.to(device, dtype), scores.to(device), iou_threshold=0.4, offset=0)
+    assert torch.equal(kept, mmcv_ext.nms(corners.to(device, dtype).float(), scores.to(device), 0.4, 0))
+
+
 def test_the_toolboxes_import_where_mmcv_has_no_operators():
     code = WITHOUT + ("import mmdet_custom, mmseg_custom, mmpretrain_custom, mmcv.ops, torch\n"
                       "from mmcv_custom.compat import mmcv_ext\n"
