@@ -40,7 +40,7 @@ stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
-	@echo "  ARGS (extra arguments of test, demo, gpu-check)."
+	@echo "  ARGS (extra arguments of test, demo), STAGES (of gpu-check; tools/benchmarks/gpu_check.sh lists them)."
 
 setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 10 minutes the first time)
 	@$(call say,The environment $(VENV) is ready: $(VENV_PY))
@@ -60,13 +60,10 @@ test: lint ## check the style, then run all tests
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
 	@$(RUN) tools/quickstart/demo.py $(ARGS)
 
-gpu-check: $(READY) ## on a machine with a GPU: compile for it, run the tests marked cuda, measure operators and models
+gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measure operators and models, by STAGES
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
-	@MSDA_BUILD=cuda $(PY) ops/build.py --again || $(call die,the operators could not be compiled; the sentence above says why.)
-	@$(RUN) -m pytest -m cuda tests $(ARGS) || { status=$$?; \
-		[ $$status -ne 5 ] || echo "make: no test is marked cuda, so nothing was checked." >&2; exit $$status; }
-	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh
+	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh $(STAGES)
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Engine-level parts: ``custom_imports`` of a config registers them. Neither the compiled operators nor what predicts,
 measures or calibrates is loaded before it is used."""
 
+from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretrain
 from .checkpoint.io import read_checkpoint
 from .checkpoint.load import LoadReport, load_into
 from .data.loading import LoadImage

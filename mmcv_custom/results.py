@@ -33,7 +33,10 @@ def _command() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with ``+`` where files were changed since; None outside a checkout."""
+    """The checkout's commit, with ``+`` where files were changed since; outside a checkout (a copied tree) what
+    ``SOURCE_COMMIT`` in the environment says, else None."""
+    if os.environ.get("SOURCE_COMMIT"):
+        return os.environ["SOURCE_COMMIT"]
     here = Path(__file__).resolve().parents[1]
     try:
         name = _git(here, "rev-parse", "--short=12", "HEAD")

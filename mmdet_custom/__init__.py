@@ -1,5 +1,7 @@
 """Detection: ViT-Adapter backbones, ViTDet's neck, detectors that add the reducer's losses. Importing registers all."""
 
+import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
+
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN
 from .necks import SimpleFeaturePyramid

@@ -1,6 +1,7 @@
 """Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
 test-time augmentation. Importing registers everything."""
 
+import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
 from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT

@@ -36,7 +36,11 @@ def mmcv_operator() -> Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]:
     Raises:
         ImportError: there is no MMCV with compiled operators.
     """
+    from mmcv import _ext
     from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+
+    if not getattr(_ext, "__file__", None):  # a stand-in
+        raise ImportError("this MMCV has no compiled operators")
 
     @cache  # made once, as a careful user would: not on the clock
     def levels(shapes: tuple, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 import pytest
 
+import mmcv_custom  # noqa: F401  before any toolbox, see mmcv_custom.compat
+
 
 def pytest_collection_modifyitems(items):
     cuda_items = [item for item in items if item.get_closest_marker("cuda")]

@@ -84,7 +84,7 @@ def test_config(path, pictures, tmp_path):
         HOOKS.build(hook)
     slim(cfg)
     model = MODELS.build(cfg.model)
-    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("loss_scale", "dtype")} | dict(type="OptimWrapper")
     optimizer = build_optim_wrapper(model, fp32)
     groups = {g["weight_decay"] for g in optimizer.param_groups}
     assert groups == {0, cfg.optim_wrapper.optimizer.weight_decay}

@@ -137,7 +137,7 @@ def test_config(path, tmp_path):
     assert len(metainfo["classes"]) == classes
     annotation = small_coco(tmp_path, metainfo["classes"])
 
-    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("loss_scale", "dtype")} | dict(type="OptimWrapper")
     build_optim_wrapper(model, fp32)
     data = model.data_preprocessor(shrink(batch(cfg, cfg.train_dataloader, tmp_path, annotation)), True)
     losses = model.train()(**data, mode="loss")

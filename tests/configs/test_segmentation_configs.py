@@ -143,7 +143,7 @@ def test_config(path, tmp_path):
 
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
-    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k != "loss_scale"} | dict(type="OptimWrapper")
+    fp32 = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("loss_scale", "dtype")} | dict(type="OptimWrapper")
     build_optim_wrapper(model, fp32)
     if isinstance(model.backbone.reducer, Cropr):
         fit_cropr(model.backbone.reducer, cfg.model.data_preprocessor["size"][0], side)

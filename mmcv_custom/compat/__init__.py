@@ -1,0 +1,5 @@
+"""What lets the OpenMMLab toolboxes load in more environments. Import this before any toolbox."""
+
+from . import mmcv_ext, mmpretrain_multimodal
+
+__all__ = ["mmcv_ext", "mmpretrain_multimodal"]

@@ -1,0 +1,129 @@
+"""Stand-ins on torchvision for MMCV's compiled operators, so that the toolboxes work where MMCV was not compiled.
+
+mmdet, mmseg and mmpretrain import ``mmcv.ops`` and with it the extension module ``mmcv._ext``. Of its operators this
+project's models run NMS, Soft-NMS and RoIAlign; torchvision has compiled kernels of the first and the last for CPU and
+CUDA. Importing this module registers a finder that is asked last: a compiled MMCV, where there is one, is used as ever.
+
+Shapes: N boxes, R regions, C channels, h x w pixels of a map, (ph, pw) bins of a region.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+import types
+
+import torch
+import torchvision  # noqa: F401  registers torch.ops.torchvision
+from torch import Tensor
+
+NAME = "mmcv._ext"
+SOFT_NMS_METHODS = ("naive", "linear", "gaussian")
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Return the indices of the kept boxes (N, 4), highest score first; a side is ``x2 - x1 + offset``."""
+    boxes = _at_least_single(boxes)
+    if offset:
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torch.ops.torchvision.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+
+
+def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
+            method: int, offset: int) -> Tensor:
+    """Soft-NMS (Bodla et al., 2017): decay the scores of boxes that overlap a better one instead of dropping them.
+
+    Args:
+        boxes, scores: (N, 4) and (N,).
+        dets: (N, 5), filled with the kept boxes and their decayed scores, best first.
+        method: 0 drops as plain NMS does, 1 multiplies by 1 - IoU, 2 by exp(-IoU^2 / sigma).
+
+    Returns:
+        Indices of the kept boxes.
+    """
+    left = scores.clone()
+    area = (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
+    alive = torch.ones(len(boxes), dtype=torch.bool)
+    kept = []
+    while alive.any():
+        best = int(left.masked_fill(~alive, -torch.inf).argmax())
+        dets[len(kept), :4], dets[len(kept), 4] = boxes[best], left[best]
+        kept.append(best)
+        alive[best] = False
+        low, high = torch.maximum(boxes[best, :2], boxes[:, :2]), torch.minimum(boxes[best, 2:], boxes[:, 2:])
+        inter = (high - low + offset).clamp(min=0).prod(1)
+        iou = inter / (area[best] + area - inter)
+        over = iou >= iou_threshold
+        factor = {"naive": (~over).to(left), "linear": torch.where(over, 1 - iou, 1.0),
+                  "gaussian": (-iou**2 / sigma).exp()}[SOFT_NMS_METHODS[method]]
+        left = torch.where(alive, left * factor, left)
+        alive &= left >= min_score
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
+                      aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                      pool_mode: int, aligned: bool) -> None:
+    """Fill ``output`` (R, C, ph, pw) with averages over the bins of ``rois`` (R, 5) on ``input`` (B, C, h, w).
+
+    Raises:
+        NotImplementedError: ``pool_mode`` is 0 (maximum), which torchvision does not have.
+    """
+    if pool_mode == 0:
+        raise NotImplementedError(_missing("roi_align with pool_mode='max'"))
+    maps = _at_least_single(input).contiguous()
+    output.copy_(torch.ops.torchvision.roi_align(
+        maps, rois.to(maps.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned))
+
+
+def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
+                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                       pool_mode: int, aligned: bool) -> None:
+    """Fill ``grad_input`` (B, C, h, w) from ``grad_output`` (R, C, ph, pw)."""
+    grad_output = _at_least_single(grad_output)
+    grad_input.copy_(torch.ops.torchvision._roi_align_backward(
+        grad_output, rois.to(grad_output.dtype), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
+        sampling_ratio, aligned))
+
+
+def _at_least_single(t: Tensor) -> Tensor:
+    """torchvision's kernels know no bfloat16, and in float16 a coordinate of some hundred pixels is off by quarters."""
+    return t if t.dtype in (torch.float32, torch.float64) else t.float()
+
+
+def _missing(operator: str) -> str:
+    return (f"{operator} needs MMCV's compiled operators, and this onedl-mmcv has none: install it with "
+            "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`")
+
+
+class _StandIn(types.ModuleType):
+    """``mmcv._ext`` with the operators above; any other name is a function that says what to install."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def unavailable(*args, **kwargs):
+            raise NotImplementedError(_missing(name))
+        return unavailable
+
+
+class _Finder:
+    """Finds ``mmcv._ext`` where no other finder does."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, _Finder) if name == NAME else None
+
+    @staticmethod
+    def create_module(spec):
+        return _StandIn(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        for operator in (nms, softnms, roi_align_forward, roi_align_backward):
+            setattr(module, operator.__name__, operator)
+
+
+if _Finder not in sys.meta_path:
+    sys.meta_path.append(_Finder)
