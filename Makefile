@@ -51,8 +51,8 @@ setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to dat
 operators: | $(HAVE_DEPS)
 	@$(VENV_PY) ops/build.py
 
-lint: $(READY) ## check the style (ruff)
-	@$(PY) -m ruff check .
+lint: $(READY) ## check style, layout and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q .
 
 test: lint ## check the style, then run all tests
 	@$(RUN) -m pytest tests $(ARGS)

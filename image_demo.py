@@ -56,8 +56,10 @@ def main():
 
 def in_words(result):
     if result.task == "detection":
-        return ", ".join(f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True)) or \
-            "nothing above --score-thr"
+        return (
+            ", ".join(f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True))
+            or "nothing above --score-thr"
+        )
     best = list(result.shares().items()) if result.task == "segmentation" else result.top()
     return ", ".join(f"{name} {share:.1%}" for name, share in best[:5])
 

@@ -26,8 +26,9 @@ from mmcv_custom.inference.html_report import page, section
 
 
 def parse_args():
-    return demo_parser(__doc__, "image", "picture or folder (default: an embedded photograph)", "demo",
-                       optional=True).parse_intermixed_args()
+    return demo_parser(
+        __doc__, "image", "picture or folder (default: an embedded photograph)", "demo", optional=True
+    ).parse_intermixed_args()
 
 
 def main():
@@ -43,9 +44,12 @@ def main():
         sections.append(section(name, shown(result, args.score_thr), folder, palette))
         numbers.append(result.to_dict())
         say(name, result.tokens)
-    facts = [f"{args.config}, weights: {args.checkpoint}, {predictor.method or 'dense'}"
-             + (f", {predictor.setting}" if predictor.method else "") + ".",
-             *(f"{sentence}." for sentence in [*predictor.notes, *left_out])]
+    facts = [
+        f"{args.config}, weights: {args.checkpoint}, {predictor.method or 'dense'}"
+        + (f", {predictor.setting}" if predictor.method else "")
+        + ".",
+        *(f"{sentence}." for sentence in [*predictor.notes, *left_out]),
+    ]
     write_numbers(folder / "results.json", predictor, numbers, left_out)
     write_file(folder / "index.html", page("Which tokens were computed", facts, sections))
     print(f"Written to {folder / 'index.html'}.")

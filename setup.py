@@ -28,8 +28,13 @@ class CompiledDistribution(Distribution):
 
 
 # ops is the folder of a published command; installed, it goes by a name of its own. In a checkout a link does the same.
-setup(packages=["token_pruning_ops",
-                *find_packages(include=[f"{name}{more}" for name in PACKAGES for more in ("", ".*")])],
-      package_dir={"token_pruning_ops": "ops"},
-      cmdclass={"build_py": BuildWithOperators}, distclass=CompiledDistribution,
-      options={"bdist_wheel": {"py_limited_api": "cp310"}})
+setup(
+    packages=[
+        "token_pruning_ops",
+        *find_packages(include=[f"{name}{more}" for name in PACKAGES for more in ("", ".*")]),
+    ],
+    package_dir={"token_pruning_ops": "ops"},
+    cmdclass={"build_py": BuildWithOperators},
+    distclass=CompiledDistribution,
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)

@@ -32,37 +32,59 @@ from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import write_json
 
-PUBLISHED = [f"configs/mask_rcnn/{name}.py" for name in (
-    "vit-adapter-t-3x", "svit-adapter-t-0.5x-ftune", "vit-adapter-s-3x", "svit-adapter-s-0.33x-ftune")]
-GROW = {"ratio": [n / 10 for n in range(10, 0, -1)], "tokens": [2**n for n in range(10, 15)],
-        "batch": [2**n for n in range(5)]}
+PUBLISHED = [
+    f"configs/mask_rcnn/{name}.py"
+    for name in ("vit-adapter-t-3x", "svit-adapter-t-0.5x-ftune", "vit-adapter-s-3x", "svit-adapter-s-0.33x-ftune")
+]
+GROW = {
+    "ratio": [n / 10 for n in range(10, 0, -1)],
+    "tokens": [2**n for n in range(10, 15)],
+    "batch": [2**n for n in range(5)],
+}
 # Okabe and Ito's palette: told apart by colour-blind readers, too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", metavar="CONFIG[=CHECKPOINT]",
-                        help="the first is what the others are compared with (default: the four published ones)")
-    parser.add_argument("--part", choices=PARTS,
-                        help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="CONFIG[=CHECKPOINT]",
+        help="the first is what the others are compared with (default: the four published ones)",
+    )
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
-    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-                        help="of the painted pictures (default: what the model was made for; detectors 800 1344)")
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the painted pictures (default: what the model was made for; detectors 800 1344)",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="time on real pictures, through the config's test pipeline")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--keep-ratio", type=_keep, metavar="config|RATIO|checkpoint",
-                        help="tokens that pruned blocks keep: exactly the config's ratios, those of keep_ratio=RATIO, "
-                        "or as the trained selectors decide (default: the last with a checkpoint, else the first)")
+    parser.add_argument(
+        "--keep-ratio",
+        type=_keep,
+        metavar="config|RATIO|checkpoint",
+        help="tokens that pruned blocks keep: exactly the config's ratios, those of keep_ratio=RATIO, "
+        "or as the trained selectors decide (default: the last with a checkpoint, else the first)",
+    )
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
     parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
     parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as CUDA graphs")
     parser.add_argument("--repeats", type=int, metavar="N", help="turns (default: 7; on CUDA 50)")
     parser.add_argument("--warmup", type=int, metavar="N", help="turns before them (default: 2; on CUDA 10)")
-    parser.add_argument("--grow", choices=GROW,
-                        help="how time grows: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16")
+    parser.add_argument(
+        "--grow", choices=GROW, help="how time grows: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the rows there, in the order of the models")
     parser.add_argument("--csv", metavar="FILE", help="the same as a table")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them")
@@ -91,16 +113,18 @@ def check(args):
     """End on options that do not go together, before any model is built."""
     device = check_device(args.device)
     wrong = {
-        "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0":
-            args.repeats < 2 or args.batch < 1 or args.warmup < 0,
+        "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0": args.repeats < 2
+        or args.batch < 1
+        or args.warmup < 0,
         f"--shape {args.shape}: both sides must be at least 32 pixels": args.shape and min(args.shape) < 32,
         "--cuda-graph needs --device cuda": args.cuda_graph and device.type != "cuda",
-        "--compile, --cuda-graph and --fuse-conv-bn are for inference, not for --part train-step":
-            args.part == "train-step" and (args.compile or args.cuda_graph or args.fuse_conv_bn),
-        "--part train-step in fp16 would need a gradient scaler: use --precision bf16":
-            args.part == "train-step" and args.precision == "fp16",
-        "--part train-step samples its tokens: leave --keep-ratio and --grow ratio out":
-            args.part == "train-step" and (args.keep_ratio is not None or args.grow == "ratio"),
+        "--compile, --cuda-graph and --fuse-conv-bn are for inference, not for --part train-step": args.part
+        == "train-step"
+        and (args.compile or args.cuda_graph or args.fuse_conv_bn),
+        "--part train-step in fp16 would need a gradient scaler: use --precision bf16": args.part == "train-step"
+        and args.precision == "fp16",
+        "--part train-step samples its tokens: leave --keep-ratio and --grow ratio out": args.part == "train-step"
+        and (args.keep_ratio is not None or args.grow == "ratio"),
         f"--grow {args.grow} paints its own pictures: leave --images out": args.grow and args.images,
         "--grow ratio sets the ratios itself: leave --keep-ratio out": args.grow == "ratio" and args.keep_ratio,
         f"--plot {args.plot}: give a name that ends in .png": args.plot and not args.plot.endswith(".png"),
@@ -144,12 +168,19 @@ def plot(path, rows, grow):
             own = [r for r in rows if r["model"] == name]
             x = [r[field] for r in own]
             axes.plot(x, [r["ms_per_picture"] for r in own], "o-", color=colour, label=name)
-            axes.fill_between(x, *([r["ms_quartiles"][i] / r["batch"] for r in own] for i in (0, 1)), color=colour,
-                              alpha=0.25)
+            axes.fill_between(
+                x, *([r["ms_quartiles"][i] / r["batch"] for r in own] for i in (0, 1)), color=colour, alpha=0.25
+            )
         if grow != "ratio":
             axes.set_xscale("log", base=2)
-        axes.set(xlabel=dict(ratio="kept fraction of the tokens in pruned blocks", tokens="tokens of a picture",
-                             batch="pictures in a batch")[grow], ylabel=f"ms per picture ({rows[0]['part']})")
+        axes.set(
+            xlabel=dict(
+                ratio="kept fraction of the tokens in pruned blocks",
+                tokens="tokens of a picture",
+                batch="pictures in a batch",
+            )[grow],
+            ylabel=f"ms per picture ({rows[0]['part']})",
+        )
         axes.set_ylim(bottom=0)
         axes.legend()
     else:

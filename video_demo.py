@@ -72,6 +72,7 @@ def frames_of(source):
             yield np.ascontiguousarray(frame[..., ::-1])
             good, frame = film.read()
         film.release()
+
     number = int(film.get(cv2.CAP_PROP_FRAME_COUNT))
     return read(), film.get(cv2.CAP_PROP_FPS) or 10.0, number if number > 0 else None
 

@@ -22,8 +22,14 @@ PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "one
 def row(**fields: object) -> dict:
     """``fields`` and their circumstances. ``command`` may be given; by default it is this process's own."""
     command = fields.pop("command", None) or _command()
-    return dict(**fields, command=command, commit=commit(), date=date.today().isoformat(), machine=machine(),
-                versions=versions())
+    return dict(
+        **fields,
+        command=command,
+        commit=commit(),
+        date=date.today().isoformat(),
+        machine=machine(),
+        versions=versions(),
+    )
 
 
 def _command() -> str:

@@ -7,5 +7,14 @@ from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, Prun
 from .necks import SimpleFeaturePyramid
 from .reproducible import GlobalMeanMaskHead, SeededSampler
 
-__all__ = ["GlobalMeanMaskHead", "PrunedCascadeRCNN", "PrunedDetector", "PrunedFasterRCNN", "PrunedMaskRCNN",
-           "SeededSampler", "SimpleFeaturePyramid", "ViTAdapter", "ViTBaseline"]
+__all__ = [
+    "GlobalMeanMaskHead",
+    "PrunedCascadeRCNN",
+    "PrunedDetector",
+    "PrunedFasterRCNN",
+    "PrunedMaskRCNN",
+    "SeededSampler",
+    "SimpleFeaturePyramid",
+    "ViTAdapter",
+    "ViTBaseline",
+]

@@ -21,27 +21,35 @@ from token_pruning.auxiliary import Answer, Criterion, presence_labels
 def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: int) -> Criterion:
     """Heads of one query learn which of the ``classes`` are in the picture, heads of one for each token which are in
     its patch of ``patch`` pixels. Labels are made once for all heads."""
+
     @cache
     def criterion_of(grid: tuple[int, int] | None) -> Criterion:
-        return presence_labels(in_images(samples, classes)) if grid is None else \
-            presence_labels(*in_patches(samples, grid, classes, patch))
+        return (
+            presence_labels(in_images(samples, classes))
+            if grid is None
+            else presence_labels(*in_patches(samples, grid, classes, patch))
+        )
 
     def criterion(answer: Answer) -> Tensor:
         return criterion_of(None if answer.queries == 1 else answer.grid)(answer)
+
     return criterion
 
 
 @torch.no_grad()
 def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
     """(B, K) bool: which classes occur in each picture. A crowd, ignored otherwise, shows its class, too."""
-    shown = [torch.cat([sample.gt_instances.labels, _ignored(sample).get("labels", sample.gt_instances.labels[:0])])
-             for sample in samples]
+    shown = [
+        torch.cat([sample.gt_instances.labels, _ignored(sample).get("labels", sample.gt_instances.labels[:0])])
+        for sample in samples
+    ]
     return torch.stack([torch.bincount(labels, minlength=classes) > 0 for labels in shown])
 
 
 @torch.no_grad()
-def in_patches(samples: Sequence[DetDataSample], grid: tuple[int, int], classes: int, patch: int = 16,
-               share: float = 0.1) -> tuple[Tensor, Tensor]:
+def in_patches(
+    samples: Sequence[DetDataSample], grid: tuple[int, int], classes: int, patch: int = 16, share: float = 0.1
+) -> tuple[Tensor, Tensor]:
     """Labels of a batch whose pictures, padded at the bottom and right, are covered by ``grid``.
 
     An instance is in a patch if at least ``share`` of the patch belongs to it, or of the instance to the patch: a

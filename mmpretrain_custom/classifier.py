@@ -28,12 +28,22 @@ class WholeNetworkClassifier(ImageClassifier):
         data_preprocessor: mmpretrain's; its ``num_classes`` is the backbone's.
     """
 
-    def __init__(self, backbone: dict, loss: dict | None = None, distillation: dict | None = None,
-                 train_cfg: dict | None = None, data_preprocessor: dict | None = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        loss: dict | None = None,
+        distillation: dict | None = None,
+        train_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+    ) -> None:
         network = MODELS.build(backbone)
         data_preprocessor = dict(num_classes=network.num_classes, **(data_preprocessor or {}))
-        super().__init__(network, head=dict(type="ClsHead", loss=loss or dict(type="CrossEntropyLoss")),
-                         train_cfg=train_cfg, data_preprocessor=data_preprocessor)
+        super().__init__(
+            network,
+            head=dict(type="ClsHead", loss=loss or dict(type="CrossEntropyLoss")),
+            train_cfg=train_cfg,
+            data_preprocessor=data_preprocessor,
+        )
         self.distillation: Distillation | None = distillation and MODELS.build(distillation)
         if self.distillation and hasattr(network, "set_distilled_training"):
             network.set_distilled_training()  # in training it then gives the scores of both heads
@@ -45,7 +55,7 @@ class WholeNetworkClassifier(ImageClassifier):
 
     def extract_feat(self, inputs: Tensor, stage: str = "neck") -> tuple[Tensor]:
         """Images (B, 3, h, w) -> scores ((B, K),), as mmpretrain's heads want them, whatever ``stage``."""
-        return (self.backbone(inputs), )
+        return (self.backbone(inputs),)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (B, 3, h, w) and their labels -> losses."""
@@ -54,7 +64,7 @@ class WholeNetworkClassifier(ImageClassifier):
         with self.distillation.watch(self.backbone) as seen:
             scores = self.backbone(inputs)
         scores, second = scores if isinstance(scores, tuple) else (scores, scores)
-        base = self.head.loss((scores, ), data_samples)["loss"]
+        base = self.head.loss((scores,), data_samples)["loss"]
         return self.distillation.losses(base, second, inputs, seen)
 
 
@@ -65,7 +75,9 @@ class PrunedClassifier(ReducerLosses, WholeNetworkClassifier):
     def criterion(self, data_samples: list[DataSample]) -> Criterion:
         """Auxiliary heads learn the image's label (mixed, where pictures are) by the loss that the main head has."""
         mixed = "gt_score" in data_samples[0]
-        target = torch.stack([s.gt_score for s in data_samples]) if mixed else torch.cat(
-            [s.gt_label for s in data_samples])
-        return image_labels(lambda scores: self.head.loss_module(scores, target, avg_factor=len(scores)),
-                            self.backbone.num_classes)
+        target = (
+            torch.stack([s.gt_score for s in data_samples]) if mixed else torch.cat([s.gt_label for s in data_samples])
+        )
+        return image_labels(
+            lambda scores: self.head.loss_module(scores, target, avg_factor=len(scores)), self.backbone.num_classes
+        )

@@ -49,8 +49,10 @@ class Teacher:
     def __init__(self, cfg: dict) -> None:
         self.cfg, self.model = dict(cfg), None
         if not self.cfg.get("checkpoint"):
-            raise ConfigError("distillation.teacher names no checkpoint, and an untrained teacher teaches nothing: set "
-                              "distillation.teacher.checkpoint to its weights")
+            raise ConfigError(
+                "distillation.teacher names no checkpoint, and an untrained teacher teaches nothing: set "
+                "distillation.teacher.checkpoint to its weights"
+            )
 
     def __deepcopy__(self, memo: dict) -> Teacher:
         return self  # an average of the student's weights shares its teacher
@@ -85,8 +87,10 @@ class Teacher:
         wrapped = self.network is not self.model
         scores = self.model(images, mode="tensor") if wrapped else self.model(images)
         if scores.shape[1] != classes:
-            raise ConfigError(f"distillation.teacher knows {scores.shape[1]} classes and the model {classes}: give a "
-                              "teacher of the same data")
+            raise ConfigError(
+                f"distillation.teacher knows {scores.shape[1]} classes and the model {classes}: give a "
+                "teacher of the same data"
+            )
         return scores
 
 
@@ -104,8 +108,10 @@ def watched(network: nn.Module) -> Iterator[Seen]:
     """``Seen`` of the one forward in the body; filled in when it ends."""
     seen = Seen()
     if not hasattr(network, "norm"):
-        raise ConfigError("DynamicViTDistillation compares final tokens, and a teacher of type "
-                          f"{type(network).__name__} has none: give a vision transformer")
+        raise ConfigError(
+            "DynamicViTDistillation compares final tokens, and a teacher of type "
+            f"{type(network).__name__} has none: give a vision transformer"
+        )
     handle = network.norm.register_forward_hook(lambda module, args, out: setattr(seen, "tokens", out))
     try:
         with Trace() as trace:
@@ -115,7 +121,7 @@ def watched(network: nn.Module) -> Iterator[Seen]:
     if trace.passes:  # a teacher that timm runs itself leaves none
         run = trace.passes[0]
         seen.kept = run.used[run.blocks[-1]].clone()
-        seen.kept[:, :run.prefix] = False
+        seen.kept[:, : run.prefix] = False
 
 
 class Distillation(ABC):
@@ -189,13 +195,19 @@ class DynamicViTDistillation(Distillation):
         self.teacher.load()
         with watched(self.teacher.network) as shown:
             taught = self.teacher(images, scores.shape[1])
-        divergence = F.kl_div(scores.log_softmax(dim=1), taught.log_softmax(dim=1), reduction="batchmean",
-                              log_target=True)
+        divergence = F.kl_div(
+            scores.log_softmax(dim=1), taught.log_softmax(dim=1), reduction="batchmean", log_target=True
+        )
         if seen.tokens.shape != shown.tokens.shape:
-            raise ConfigError(f"the teacher's final map is {tuple(shown.tokens.shape)} and the student's "
-                              f"{tuple(seen.tokens.shape)}: distillation of tokens needs a teacher of the same size")
+            raise ConfigError(
+                f"the teacher's final map is {tuple(shown.tokens.shape)} and the student's "
+                f"{tuple(seen.tokens.shape)}: distillation of tokens needs a teacher of the same size"
+            )
         distance = (seen.tokens - shown.tokens).square().mean(dim=2)
         # Means over what is kept; nothing kept has no distance.
         distance = (distance * seen.kept).sum() / seen.kept.sum().clamp(min=1)
-        return dict(loss_cls=base, loss_distill_scores=self.weights[0] * divergence,
-                    loss_distill_tokens=self.weights[1] * distance)
+        return dict(
+            loss_cls=base,
+            loss_distill_scores=self.weights[0] * divergence,
+            loss_distill_tokens=self.weights[1] * distance,
+        )

@@ -14,8 +14,14 @@ from token_pruning import Reducer
 
 
 @MODELS.register_module()
-def TimmViT(model_name: str, reducer: dict | Reducer | None = None, execution: str = "exact",  # noqa: N802
-            output: str = "map", norm_eps: float | None = None, **kwargs) -> VisionTransformer | Eva:
+def TimmViT(
+    model_name: str,
+    reducer: dict | Reducer | None = None,
+    execution: str = "exact",  # noqa: N802
+    output: str = "map",
+    norm_eps: float | None = None,
+    **kwargs,
+) -> VisionTransformer | Eva:
     """``timm.create_model`` under ``token_pruning.apply``; with ``reducer=None`` it is the dense model, run by the same
     core. Its names of weights are timm's, so published files fit.
 

@@ -13,6 +13,20 @@ from .preprocessor import SegPreprocessor
 from .segmentors import DToPSegmentor, PrunedEncoderDecoder
 from .tta import MeanTTAModel
 
-__all__ = ["ATMHead", "ATMHeadV2", "ATMLoss", "ATMSingleHeadV2", "DToPSegmentor", "DumpSegResults", "LinearHead",
-           "LoadSegAnnotations", "MLPHead", "MeanTTAModel", "PlainViTBackbone", "PrunedEncoderDecoder",
-           "SegPreprocessor", "SegViTHead", "StagedViT"]
+__all__ = [
+    "ATMHead",
+    "ATMHeadV2",
+    "ATMLoss",
+    "ATMSingleHeadV2",
+    "DToPSegmentor",
+    "DumpSegResults",
+    "LinearHead",
+    "LoadSegAnnotations",
+    "MLPHead",
+    "MeanTTAModel",
+    "PlainViTBackbone",
+    "PrunedEncoderDecoder",
+    "SegPreprocessor",
+    "SegViTHead",
+    "StagedViT",
+]

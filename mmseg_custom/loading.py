@@ -30,7 +30,7 @@ class LoadSegAnnotations(LoadAnnotations):
         super().__init__(**loader)
         self.num_classes = num_classes
         self.becomes = np.arange(256, dtype=np.uint8)
-        self.becomes[:len(merge)] = merge
+        self.becomes[: len(merge)] = merge
 
     def transform(self, results: dict) -> dict:
         """``results['seg_map_path']`` read into ``results['gt_seg_map']`` (h, w).

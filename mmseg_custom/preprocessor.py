@@ -20,9 +20,12 @@ class SegPreprocessor(SegDataPreProcessor):
         """Raises DataError for pictures of different sizes; in training, for those that ``size`` leaves different."""
         sizes = sorted({tuple(picture.shape[-2:]) for picture in data["inputs"]})
         if not training and len(sizes) > 1:
-            raise DataError(f"pictures of one batch have the sizes {sizes}: test with batch_size=1, or resize all to "
-                            "one size")
+            raise DataError(
+                f"pictures of one batch have the sizes {sizes}: test with batch_size=1, or resize all to one size"
+            )
         if training and self.size and len({(max(h, self.size[0]), max(w, self.size[1])) for h, w in sizes}) > 1:
-            raise DataError(f"pictures of one batch have the sizes {sizes}, and not all fit into the "
-                            f"data_preprocessor's size {tuple(self.size)}: crop the training pictures to that size")
+            raise DataError(
+                f"pictures of one batch have the sizes {sizes}, and not all fit into the "
+                f"data_preprocessor's size {tuple(self.size)}: crop the training pictures to that size"
+            )
         return super().forward(data, training)

@@ -61,7 +61,8 @@ class MeanTTAModel(SegTTAModel):
         """What is averaged of what a segmentor gives (K, h, w), single precision."""
         # mmseg's segmentors have taken the sigmoid of a single class already.
         ready = self.module.out_channels == 1 or (
-            self.average == "scores" and getattr(self.module.decode_head, "gives_scores", False))
+            self.average == "scores" and getattr(self.module.decode_head, "gives_scores", False)
+        )
         return given.float() if ready else given.float().softmax(0)
 
     def labels(self, scores: Tensor) -> Tensor:

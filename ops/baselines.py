@@ -22,7 +22,7 @@ def by_grid_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     batch, _, heads, dim = value.shape
     out, start = 0, 0
     for level, (h, w) in enumerate(shapes):
-        plane = value[:, start:start + h * w].permute(0, 2, 3, 1).reshape(batch * heads, dim, h, w)
+        plane = value[:, start : start + h * w].permute(0, 2, 3, 1).reshape(batch * heads, dim, h, w)
         grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
         found = F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         out = out + (found * weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
@@ -59,8 +59,9 @@ def _sizes(shapes: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor([(w, h) for h, w in shapes], device=device, dtype=dtype)[:, None]
 
 
-def from_raw(function: Callable, value: Tensor, shapes: Shapes, reference_points: Tensor, offsets: Tensor,
-             logits: Tensor) -> Tensor:
+def from_raw(
+    function: Callable, value: Tensor, shapes: Shapes, reference_points: Tensor, offsets: Tensor, logits: Tensor
+) -> Tensor:
     """The arguments of ``deformable_attention`` (points, not boxes) for a function that takes locations and weights."""
     locations = reference_points[:, :, None, :, None] + offsets / _sizes(tuple(shapes), offsets.device, offsets.dtype)
     return function(value, shapes, locations, logits.softmax(-1).view(locations.shape[:-1]))

@@ -30,10 +30,26 @@ SOURCES = {
 # The oldest torch whose stable interface has all that the sources use; the library runs on that one and on newer ones.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 # Not -ffast-math: GCC 12 would make the whole process flush denormals, and NaN tests would go.
-CXX_FLAGS = [TARGET, "-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi",
-             "-fvisibility=hidden", "-g0", f"-fmacro-prefix-map={HERE}/=ops/"]
-CUDA_FLAGS = [TARGET, "-O3", "-std=c++17", "-DUSE_CUDA", "-Xcompiler",
-              f"-fvisibility=hidden,-fmacro-prefix-map={HERE}/=ops/"]
+CXX_FLAGS = [
+    TARGET,
+    "-O3",
+    "-std=c++17",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-Wno-psabi",
+    "-fvisibility=hidden",
+    "-g0",
+    f"-fmacro-prefix-map={HERE}/=ops/",
+]
+CUDA_FLAGS = [
+    TARGET,
+    "-O3",
+    "-std=c++17",
+    "-DUSE_CUDA",
+    "-Xcompiler",
+    f"-fvisibility=hidden,-fmacro-prefix-map={HERE}/=ops/",
+]
 DEFAULT_ARCHES = "8.0;9.0+PTX"
 CURE = "`sh ops/make.sh` builds it"
 
@@ -83,9 +99,15 @@ def build(device: str) -> None:
     try:
         # Loading it here, too, is a first test.
         cpp_extension.load(
-            f"msda_{device}", [str(HERE / "src" / name) for name in SOURCES[device]], extra_cflags=CXX_FLAGS,
-            extra_cuda_cflags=CUDA_FLAGS, build_directory=str(folder), with_cuda=device == "cuda",
-            extra_ldflags=["-Wl,--as-needed"] if sys.platform == "linux" else [], is_python_module=False)
+            f"msda_{device}",
+            [str(HERE / "src" / name) for name in SOURCES[device]],
+            extra_cflags=CXX_FLAGS,
+            extra_cuda_cflags=CUDA_FLAGS,
+            build_directory=str(folder),
+            with_cuda=device == "cuda",
+            extra_ldflags=["-Wl,--as-needed"] if sys.platform == "linux" else [],
+            is_python_module=False,
+        )
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         log = folder / "error.log"
         log.write_text(str(error))
@@ -122,8 +144,9 @@ def find_toolkit() -> str:
     found = re.search(r"release (\d+)\.(\d+)", said)
     if not found or found.group(1) != torch.version.cuda.split(".")[0]:
         version = ".".join(found.groups()) if found else "unknown"
-        raise BuildError(f"{nvcc} is of CUDA {version} and torch of CUDA {torch.version.cuda}; their first numbers "
-                         "must be equal")
+        raise BuildError(
+            f"{nvcc} is of CUDA {version} and torch of CUDA {torch.version.cuda}; their first numbers must be equal"
+        )
     return home
 
 

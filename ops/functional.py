@@ -20,8 +20,9 @@ if "cpu" not in library.MISSING:
 Shapes = Sequence[tuple[int, int]]
 
 
-def ms_deform_attn(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor,
-                   images: Tensor | None = None) -> Tensor:
+def ms_deform_attn(
+    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, images: Tensor | None = None
+) -> Tensor:
     """Weighted sum of bilinear samples (Deformable DETR, equation 3), the form of the published CUDA function.
 
     Args:
@@ -45,15 +46,27 @@ def ms_deform_attn(value: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     _check("weights", weights, locations.shape[:-1], value)
     if library.compiled(value, len(shapes)):
         exact = torch.float64 if value.dtype == torch.float64 else torch.float32
-        out = registration.forward(value, None, _rows(locations, images).to(exact), _rows(weights, images).to(exact),
-                                   _flat(shapes), _ids(images, value))
+        out = registration.forward(
+            value,
+            None,
+            _rows(locations, images).to(exact),
+            _rows(weights, images).to(exact),
+            _flat(shapes),
+            _ids(images, value),
+        )
         return out.view(*lead, out.shape[-1])
     locations = _exact(locations)
     return reference.sample(value, shapes, locations * _level_sizes(shapes, locations) - 0.5, weights, images)
 
 
-def deformable_attention(value: Tensor, shapes: Shapes, reference_points: Tensor, offsets: Tensor, logits: Tensor,
-                         images: Tensor | None = None) -> Tensor:
+def deformable_attention(
+    value: Tensor,
+    shapes: Shapes,
+    reference_points: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    images: Tensor | None = None,
+) -> Tensor:
     """The same from reference points, raw offsets in pixels and raw logits, as the module has them.
 
     Args:
@@ -78,8 +91,13 @@ def deformable_attention(value: Tensor, shapes: Shapes, reference_points: Tensor
         kind = _raw_type(value, reference_points, offsets, logits)
         exact = torch.float64 if value.dtype == torch.float64 else torch.float32
         out = registration.forward(
-            value, _rows(reference_points, images).to(exact), _rows(offsets, images).to(kind),
-            _rows(logits.reshape(offsets.shape[:-1]), images).to(kind), _flat(shapes), _ids(images, value))
+            value,
+            _rows(reference_points, images).to(exact),
+            _rows(offsets, images).to(kind),
+            _rows(logits.reshape(offsets.shape[:-1]), images).to(kind),
+            _flat(shapes),
+            _ids(images, value),
+        )
         return out.view(*lead, out.shape[-1])
     weights = _exact(logits).softmax(dim=-1).view(offsets.shape[:-1])
     # Offsets are in pixels already: no division by the level size and back.
@@ -93,8 +111,10 @@ def check_shapes(shapes: Shapes, positions: int, name: str) -> None:
         raise ValueError(f"shapes {list(shapes)} must hold positive heights and widths")
     total = sum(h * w for h, w in shapes)
     if total != positions:
-        raise ValueError(f"shapes {list(shapes)} have {total} positions, {name} has {positions}; both must come from "
-                         "the same image size")
+        raise ValueError(
+            f"shapes {list(shapes)} have {total} positions, {name} has {positions}; both must come from "
+            "the same image size"
+        )
 
 
 def _check_value(value: Tensor, shapes: Shapes) -> None:
@@ -107,22 +127,27 @@ def _check_value(value: Tensor, shapes: Shapes) -> None:
 
 def _check_queries(value: Tensor, shapes: Shapes, images: Tensor | None, **named: Tensor) -> None:
     """``named`` is the one tensor that tells the number of queries."""
-    (name, tensor), = named.items()
+    ((name, tensor),) = named.items()
     lead = ("B", "Q") if images is None else ("T",)
     form = f"({', '.join(lead)}, M, L, P, 2)"
     if tensor.dim() != len(lead) + 4 or tensor.shape[-1] != 2:
         raise ValueError(f"{name} must be {form}, got {tuple(tensor.shape)}")
     if tensor.shape[-4] != value.shape[2] or tensor.shape[-3] != len(shapes):
-        raise ValueError(f"{name} must be {form} with the M = {value.shape[2]} heads of value and the "
-                         f"L = {len(shapes)} levels of shapes, got {tuple(tensor.shape)}")
+        raise ValueError(
+            f"{name} must be {form} with the M = {value.shape[2]} heads of value and the "
+            f"L = {len(shapes)} levels of shapes, got {tuple(tensor.shape)}"
+        )
     _check_kind(name, tensor, value)
     if images is None:
         if tensor.shape[0] != value.shape[0]:
-            raise ValueError(f"{name} {tuple(tensor.shape)} is of {tensor.shape[0]} images, value "
-                             f"{tuple(value.shape)} of {value.shape[0]}")
+            raise ValueError(
+                f"{name} {tuple(tensor.shape)} is of {tensor.shape[0]} images, value "
+                f"{tuple(value.shape)} of {value.shape[0]}"
+            )
     elif images.shape != tensor.shape[:1]:
-        raise ValueError(f"images must be ({tensor.shape[0]},) like {name} {tuple(tensor.shape)}, got "
-                         f"{tuple(images.shape)}")
+        raise ValueError(
+            f"images must be ({tensor.shape[0]},) like {name} {tuple(tensor.shape)}, got {tuple(images.shape)}"
+        )
     elif images.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"images must be int32 or int64, got {images.dtype}")
     elif images.device != value.device:
@@ -131,8 +156,12 @@ def _check_queries(value: Tensor, shapes: Shapes, images: Tensor | None, **named
 
 def _check_reference(points: Tensor, offsets: Tensor, images: Tensor | None, value: Tensor) -> None:
     shape, wanted = tuple(points.shape), (*offsets.shape[:-4], offsets.shape[-3], 2)
-    fits = (len(shape) == len(wanted) and shape[-1] in (2, 4) and shape[-2] in (1, wanted[-2])
-            and (shape[:-2] == wanted[:-2] or (images is None and shape[:-2] == (1, wanted[1]))))
+    fits = (
+        len(shape) == len(wanted)
+        and shape[-1] in (2, 4)
+        and shape[-2] in (1, wanted[-2])
+        and (shape[:-2] == wanted[:-2] or (images is None and shape[:-2] == (1, wanted[1])))
+    )
     if not fits:
         form = "(B or 1, Q, L or 1, 2 or 4)" if images is None else "(T, L or 1, 2 or 4)"
         raise ValueError(f"reference_points must be {form}, got {shape} for offsets {tuple(offsets.shape)}")

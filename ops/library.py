@@ -68,8 +68,11 @@ def compiled(value: Tensor, levels: int) -> bool:
     if device in MISSING:
         if device not in _warned and not torch.compiler.is_compiling():
             _warned.add(device)
-            warnings.warn(f"deformable attention on {device} runs in plain PyTorch, several times slower than "
-                          f"compiled: {MISSING[device]}; {build.CURE}", stacklevel=4)
+            warnings.warn(
+                f"deformable attention on {device} runs in plain PyTorch, several times slower than "
+                f"compiled: {MISSING[device]}; {build.CURE}",
+                stacklevel=4,
+            )
         return False
     if device == "cuda":
         return value.dtype in CUDA_TYPES and levels <= CUDA_LEVELS and _new_enough(value.device)

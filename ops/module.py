@@ -25,13 +25,16 @@ class MSDeformAttn(nn.Module):
         ValueError: the value width is not divisible by the number of heads.
     """
 
-    def __init__(self, d_model: int = 256, n_levels: int = 4, n_heads: int = 8, n_points: int = 4,
-                 ratio: float = 1.0) -> None:
+    def __init__(
+        self, d_model: int = 256, n_levels: int = 4, n_heads: int = 8, n_points: int = 4, ratio: float = 1.0
+    ) -> None:
         super().__init__()
         width = int(d_model * ratio)
         if width % n_heads:
-            raise ValueError(f"{width} value channels ({d_model} x ratio {ratio}) cannot be split over {n_heads} "
-                             "heads; change the number of heads or the ratio")
+            raise ValueError(
+                f"{width} value channels ({d_model} x ratio {ratio}) cannot be split over {n_heads} "
+                "heads; change the number of heads or the ratio"
+            )
         self.n_levels, self.n_heads, self.n_points = n_levels, n_heads, n_points
         self.sampling_offsets = nn.Linear(d_model, n_heads * n_levels * n_points * 2)
         self.attention_weights = nn.Linear(d_model, n_heads * n_levels * n_points)
@@ -48,14 +51,20 @@ class MSDeformAttn(nn.Module):
         star = (direction[:, None, None] * steps).repeat(1, self.n_levels, 1, 1)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(star.flatten())
-        for weight in (self.sampling_offsets.weight, self.attention_weights.weight, self.attention_weights.bias,
-                       self.value_proj.bias, self.output_proj.bias):
+        for weight in (
+            self.sampling_offsets.weight,
+            self.attention_weights.weight,
+            self.attention_weights.bias,
+            self.value_proj.bias,
+            self.output_proj.bias,
+        ):
             nn.init.zeros_(weight)
         nn.init.xavier_uniform_(self.value_proj.weight)
         nn.init.xavier_uniform_(self.output_proj.weight)
 
-    def forward(self, query: Tensor, reference_points: Tensor, feat: Tensor, shapes: Shapes,
-                padding_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, query: Tensor, reference_points: Tensor, feat: Tensor, shapes: Shapes, padding_mask: Tensor | None = None
+    ) -> Tensor:
         """
         Args:
             query: (B, Q, C).
@@ -79,7 +88,10 @@ class MSDeformAttn(nn.Module):
         batch, queries = query.shape[:2]
         layout = (batch, queries, self.n_heads, self.n_levels, self.n_points, 2)
         out = deformable_attention(
-            value.unflatten(-1, (self.n_heads, -1)), shapes, reference_points,
+            value.unflatten(-1, (self.n_heads, -1)),
+            shapes,
+            reference_points,
             self.sampling_offsets(query).view(layout),
-            self.attention_weights(query).view(batch, queries, self.n_heads, -1))
+            self.attention_weights(query).view(batch, queries, self.n_heads, -1),
+        )
         return self.output_proj(out)

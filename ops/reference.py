@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample(value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor,
-           images: Tensor | None = None) -> Tensor:
+def sample(
+    value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor, images: Tensor | None = None
+) -> Tensor:
     """Weighted sum of bilinear samples, zero outside; a coordinate that is not a number reads nothing.
 
     Args:

@@ -49,8 +49,13 @@ def _gradient(ctx, grad):
 def _reference_gradient(reference: Tensor, grad_points: Tensor, shapes) -> Tensor:
     """A reference point moves the samples of all heads and points by its level's size in pixels."""
     moved = grad_points.to(reference.dtype).sum(dim=(1, 3))  # (T, L, 2)
-    moved = torch.stack([torch.stack([moved[:, i, 0] * w, moved[:, i, 1] * h], dim=-1)
-                         for i, (h, w) in enumerate(zip(shapes[::2], shapes[1::2], strict=True))], dim=1)
+    moved = torch.stack(
+        [
+            torch.stack([moved[:, i, 0] * w, moved[:, i, 1] * h], dim=-1)
+            for i, (h, w) in enumerate(zip(shapes[::2], shapes[1::2], strict=True))
+        ],
+        dim=1,
+    )
     if reference.shape[1] == 1:
         moved = moved.sum(dim=1, keepdim=True)
     rows = reference.shape[0]
@@ -58,8 +63,9 @@ def _reference_gradient(reference: Tensor, grad_points: Tensor, shapes) -> Tenso
 
 
 def _refuse(ctx, *grads):
-    raise RuntimeError("deformable attention has no second derivative; compute it within token_pruning_ops.plain() if "
-                       "you need one")
+    raise RuntimeError(
+        "deformable attention has no second derivative; compute it within token_pruning_ops.plain() if you need one"
+    )
 
 
 torch.library.register_autograd(NAME, _gradient, setup_context=_keep)

@@ -8,8 +8,12 @@ import torch
 from token_pruning_ops import library, plain
 
 SHAPES = [(6, 8), (3, 4), (1, 1)]
-PATHS = ["cpu compiled", "cpu plain", pytest.param("cuda compiled", marks=pytest.mark.cuda),
-         pytest.param("cuda plain", marks=pytest.mark.cuda)]
+PATHS = [
+    "cpu compiled",
+    "cpu plain",
+    pytest.param("cuda compiled", marks=pytest.mark.cuda),
+    pytest.param("cuda plain", marks=pytest.mark.cuda),
+]
 
 
 @contextmanager
@@ -43,8 +47,11 @@ def raw_inputs(batch=2, queries=5, heads=3, dim=4, points=2, dtype=torch.float32
     value, _, _ = inputs(batch, queries, heads, dim, points, dtype, device=device)
     torch.manual_seed(0)
     of = (queries, heads, len(SHAPES))
-    tensors = (torch.rand(reference[0], queries, reference[1], 2), 2 * torch.randn(batch, *of, points, 2),
-               torch.randn(batch, *of[:2], of[2] * points))
+    tensors = (
+        torch.rand(reference[0], queries, reference[1], 2),
+        2 * torch.randn(batch, *of, points, 2),
+        torch.randn(batch, *of[:2], of[2] * points),
+    )
     return [value, *(t.to(device, dtype) for t in tensors)]
 
 

@@ -30,14 +30,20 @@ def _all() -> dict[str, dict]:
 
 def of_kind(kind: str) -> list:
     """Parameters for ``pytest.mark.parametrize``: the content of each file of this kind, named by its path."""
-    return [pytest.param(content, id=name) for name, content in _all().items()
-            if isinstance(content, dict) and content.get("kind") == kind]
+    return [
+        pytest.param(content, id=name)
+        for name, content in _all().items()
+        if isinstance(content, dict) and content.get("kind") == kind
+    ]
 
 
 def of_method(method: str) -> list:
     """The same for files that name a ``method`` instead of a kind."""
-    return [pytest.param(content, id=name) for name, content in _all().items()
-            if isinstance(content, dict) and content.get("method") == method and "kind" not in content]
+    return [
+        pytest.param(content, id=name)
+        for name, content in _all().items()
+        if isinstance(content, dict) and content.get("method") == method and "kind" not in content
+    ]
 
 
 def close(actual: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-4) -> None:

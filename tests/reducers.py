@@ -9,26 +9,54 @@ DIM, DEPTH = 24, 4
 ALL = sorted(METHODS)
 # Every method as it is by default, and the options that change what a forward does.
 OPTIONS = dict(
-    SViT=[dict(mode="threshold"), dict(mode="ratio"), dict(mode="sample", seed=3), dict(ratio_scale=0.7),
-          dict(inherit=True), dict(inherit=True, mode="ratio"), dict(preserve=False), dict(selectors=[0, 0, 1]),
-          dict(selectors=[0, 0, 1], reuse=False), dict(ratio_loss="image"), dict(gate="dynamicvit"),
-          dict(gate="dynamicvit", inherit=True), dict(class_tokens="score")],
-    PPT=[dict(threshold=0.0), dict(threshold=1.0), dict(relative=True, threshold=2.0), dict(r=0.2), dict(order="map"),
-         dict(proportional=False), dict(r=[0, 6]),
-         dict(blocks=[0, 2]), dict(protect="class")],
+    SViT=[
+        dict(mode="threshold"),
+        dict(mode="ratio"),
+        dict(mode="sample", seed=3),
+        dict(ratio_scale=0.7),
+        dict(inherit=True),
+        dict(inherit=True, mode="ratio"),
+        dict(preserve=False),
+        dict(selectors=[0, 0, 1]),
+        dict(selectors=[0, 0, 1], reuse=False),
+        dict(ratio_loss="image"),
+        dict(gate="dynamicvit"),
+        dict(gate="dynamicvit", inherit=True),
+        dict(class_tokens="score"),
+    ],
+    PPT=[
+        dict(threshold=0.0),
+        dict(threshold=1.0),
+        dict(relative=True, threshold=2.0),
+        dict(r=0.2),
+        dict(order="map"),
+        dict(proportional=False),
+        dict(r=[0, 6]),
+        dict(blocks=[0, 2]),
+        dict(protect="class"),
+    ],
     ToMe=[dict(order="map"), dict(proportional=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
     EViT=[dict(fuse=False), dict(blocks=[0, 2])],
     EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
     ATS=[dict(blocks=[0, 1, 2, 3])],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
-    Cropr=[dict(fusion=False), dict(sites=[1], fusion=False), dict(pre_norm=True, v_proj=True, mlp_ratio=None),
-           dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True), dict(ranking="inverted"),
-           dict(ranking="random")],
-    Random=[])
+    Cropr=[
+        dict(fusion=False),
+        dict(sites=[1], fusion=False),
+        dict(pre_norm=True, v_proj=True, mlp_ratio=None),
+        dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True),
+        dict(ranking="inverted"),
+        dict(ranking="random"),
+    ],
+    Random=[],
+)
 VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
-VARIANTS += [pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
-             for name in ALL for kwargs in OPTIONS[name]]
+VARIANTS += [
+    pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
+    for name in ALL
+    for kwargs in OPTIONS[name]
+]
 KEEP_ALL = {name: dict(r=0) if METHODS[name].dial[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
 KEEP_ALL["DToP"] = dict(threshold=None)
 KEEP_ALL["SViT"] = dict(keep_ratio=1.0, mode="ratio")
@@ -38,8 +66,11 @@ BETWEEN = 3.5e-3
 
 def reduced(reducer, keep=0.5, grid=24):
     """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its dial is."""
-    cut = dict(r=max(int((1 - keep) * grid / DEPTH), 1)) if METHODS[reducer["type"]].dial[0] == "r" else \
-        dict(keep_ratio=keep)
+    cut = (
+        dict(r=max(int((1 - keep) * grid / DEPTH), 1))
+        if METHODS[reducer["type"]].dial[0] == "r"
+        else dict(keep_ratio=keep)
+    )
     if reducer["type"] == "DToP":  # a share is no dial of it, and it needs somebody to judge
         cut = dict(threshold=0.6, keep_per_class=1, judge=judge)
     if reducer["type"] == "Cropr":  # it learns from labels

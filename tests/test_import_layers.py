@@ -25,8 +25,11 @@ ALLOWED = {
 }
 # Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops measures
 # MMCV; data checks read headers of images, and results are written in COCO's encoding.
-ALLOWED_IN_FUNCTIONS = {"token_pruning/analysis": {"PIL", "matplotlib"}, "ops": {"mmcv"},
-                        "mmcv_custom": {"PIL", "pycocotools"}}
+ALLOWED_IN_FUNCTIONS = {
+    "token_pruning/analysis": {"PIL", "matplotlib"},
+    "ops": {"mmcv"},
+    "mmcv_custom": {"PIL", "pycocotools"},
+}
 # What each room of mmcv_custom may import of the others; "" is the package itself, which custom_imports of a config
 # loads.
 BASE = {"errors", "files", "results"}
@@ -136,7 +139,7 @@ def below(name, table):
 def rooms_of(name, module, level, names):
     """The rooms of mmcv_custom that an import in the file `name` reaches; "" where it names none."""
     folders = list(Path(name).parts[:-1])
-    path = folders[:len(folders) - level + 1] if level else []
+    path = folders[: len(folders) - level + 1] if level else []
     path += module.split(".") if module else []
     if path[:1] != ["mmcv_custom"]:
         return set()
@@ -156,7 +159,8 @@ def room_violations(name, module, level, line, in_function, names):
                 yield f"{name}:{line}: {'/'.join(parts[:-1])} may import mmcv_custom.{room} inside functions only"
             continue
         yield f"{name}:{line}: {'/'.join(parts[:2]) if inside else parts[0]} must not import " + (
-            f"mmcv_custom.{room}" if room else "mmcv_custom itself but the room that has what it needs")
+            f"mmcv_custom.{room}" if room else "mmcv_custom itself but the room that has what it needs"
+        )
 
 
 def violations(root):
@@ -230,18 +234,34 @@ print(*sys.modules, sep="\\n")
 
 
 def test_a_config_loads_no_compiled_operator_and_nothing_that_predicts_or_measures():
-    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()
-    unwanted = ("token_pruning_ops", "ops", "mmcv._ext", "mmcv.ops", "matplotlib", *(
-        f"mmcv_custom.{room}" for room in ROOMS.keys() - TRAINING - {""}))
+    unwanted = (
+        "token_pruning_ops",
+        "ops",
+        "mmcv._ext",
+        "mmcv.ops",
+        "matplotlib",
+        *(f"mmcv_custom.{room}" for room in ROOMS.keys() - TRAINING - {""}),
+    )
     assert not [name for name in loaded if name in unwanted or name.startswith(tuple(f"{one}." for one in unwanted))]
 
 
 def test_the_operators_have_one_name():
-    done = subprocess.run([sys.executable, "-c", "import ops"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import ops"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.stderr.strip().splitlines()[-1].startswith("ImportError: this package is imported as token_pruning_ops")
 
 
@@ -252,36 +272,72 @@ def test_no_folder_of_tests_is_a_package():
 
 BAD = {
     "module level": ("token_pruning/a.py", "import mmcv", "token_pruning must not import mmcv"),
-    "from a submodule": ("ops/a.py", "from token_pruning.tokens import x",
-                         "token_pruning_ops must not import token_pruning"),
-    "inside a function": ("token_pruning/a.py", "def f():\n    import token_pruning_ops",
-                          "token_pruning must not import token_pruning_ops"),
-    "by name": ("ops/a.py", "import importlib\nimportlib.import_module('numpy')",
-                "token_pruning_ops must not import numpy"),
+    "from a submodule": (
+        "ops/a.py",
+        "from token_pruning.tokens import x",
+        "token_pruning_ops must not import token_pruning",
+    ),
+    "inside a function": (
+        "token_pruning/a.py",
+        "def f():\n    import token_pruning_ops",
+        "token_pruning must not import token_pruning_ops",
+    ),
+    "by name": (
+        "ops/a.py",
+        "import importlib\nimportlib.import_module('numpy')",
+        "token_pruning_ops must not import numpy",
+    ),
     "sideways": ("mmdet_custom/a.py", "import mmseg_custom", "mmdet_custom must not import mmseg_custom"),
     "upwards": ("mmcv_custom/a.py", "import mmdet_custom", "mmcv_custom must not import mmdet_custom"),
     "a tool": ("mmdet_custom/a.py", "from tools.train import main", "mmdet_custom must not import tools"),
     "a root script": ("mmcv_custom/a.py", "import speed_test", "mmcv_custom must not import speed_test"),
-    "relative, out": ("token_pruning/methods/a.py", "from ...token_pruning_ops import x",
-                      "a relative import leaves token_pruning"),
+    "relative, out": (
+        "token_pruning/methods/a.py",
+        "from ...token_pruning_ops import x",
+        "a relative import leaves token_pruning",
+    ),
     "drawing": ("token_pruning/analysis/a.py", "import PIL", "token_pruning may import PIL inside functions only"),
     "drawing elsewhere": ("token_pruning/plot.py", "def f():\n    import PIL", "token_pruning must not import PIL"),
-    "operators": ("mmcv_custom/models/a.py", "import token_pruning_ops",
-                  "mmcv_custom must not import token_pruning_ops"),
-    "room": ("mmcv_custom/engine/a.py", "from ..benchmark.timing import now",
-             "mmcv_custom/engine must not import mmcv_custom.benchmark"),
-    "room, in a function": ("mmcv_custom/models/a.py", "def f():\n    from .. import inference",
-                            "mmcv_custom/models must not import mmcv_custom.inference"),
-    "room, by its full name": ("mmcv_custom/data/checks/a.py", "import mmcv_custom.cli.launch",
-                               "mmcv_custom/data must not import mmcv_custom.cli"),
-    "room of a hook": ("mmcv_custom/engine/hooks/a.py", "from ...inference import Predictor",
-                       "mmcv_custom/engine/hooks may import mmcv_custom.inference inside functions only"),
-    "room of the package": ("mmcv_custom/__init__.py", "from .cli import launch",
-                            "mmcv_custom/__init__.py must not import mmcv_custom.cli"),
-    "room round the back": ("mmcv_custom/data/a.py", "from mmcv_custom import Predictor",
-                            "mmcv_custom/data must not import mmcv_custom itself but the room that has what it needs"),
-    "room, from an adapter": ("mmdet_custom/a.py", "from mmcv_custom.inference import Predictor",
-                              "mmdet_custom must not import mmcv_custom.inference"),
+    "operators": (
+        "mmcv_custom/models/a.py",
+        "import token_pruning_ops",
+        "mmcv_custom must not import token_pruning_ops",
+    ),
+    "room": (
+        "mmcv_custom/engine/a.py",
+        "from ..benchmark.timing import now",
+        "mmcv_custom/engine must not import mmcv_custom.benchmark",
+    ),
+    "room, in a function": (
+        "mmcv_custom/models/a.py",
+        "def f():\n    from .. import inference",
+        "mmcv_custom/models must not import mmcv_custom.inference",
+    ),
+    "room, by its full name": (
+        "mmcv_custom/data/checks/a.py",
+        "import mmcv_custom.cli.launch",
+        "mmcv_custom/data must not import mmcv_custom.cli",
+    ),
+    "room of a hook": (
+        "mmcv_custom/engine/hooks/a.py",
+        "from ...inference import Predictor",
+        "mmcv_custom/engine/hooks may import mmcv_custom.inference inside functions only",
+    ),
+    "room of the package": (
+        "mmcv_custom/__init__.py",
+        "from .cli import launch",
+        "mmcv_custom/__init__.py must not import mmcv_custom.cli",
+    ),
+    "room round the back": (
+        "mmcv_custom/data/a.py",
+        "from mmcv_custom import Predictor",
+        "mmcv_custom/data must not import mmcv_custom itself but the room that has what it needs",
+    ),
+    "room, from an adapter": (
+        "mmdet_custom/a.py",
+        "from mmcv_custom.inference import Predictor",
+        "mmdet_custom must not import mmcv_custom.inference",
+    ),
     "config": ("configs/deit/a.py", "import torch", "a config must not import torch"),
     "insert": ("tools/a.py", "import sys\nsys.path.insert(0, '.')", "edits sys.path"),
     "assignment": ("tests/a.py", "import sys\nsys.path = []", "edits sys.path"),
@@ -295,8 +351,10 @@ GOOD = {
     "build script": ("ops/setup.py", "from setuptools import setup"),
     "adapter": ("mmdet_custom/a.py", "import mmdet, token_pruning_ops, token_pruning, mmcv_custom"),
     "room": ("mmcv_custom/inference/a.py", "from ..cli.launch import run\nfrom ..errors import x\nfrom .b import y"),
-    "room of a hook": ("mmcv_custom/engine/hooks/a.py",
-                       "from ..utils import x\ndef f():\n    from ... import inference"),
+    "room of a hook": (
+        "mmcv_custom/engine/hooks/a.py",
+        "from ..utils import x\ndef f():\n    from ... import inference",
+    ),
     "room for types": ("mmcv_custom/engine/hooks/a.py", "if TYPE_CHECKING:\n    from ...benchmark.flops import Count"),
     "rooms of an adapter": ("mmdet_custom/a.py", "from mmcv_custom import load_into\nfrom mmcv_custom.errors import x"),
     "tool": ("tools/a.py", "import sys, mmdet_custom, mmseg_custom\nprint(sys.path)"),

@@ -11,6 +11,31 @@ from .reducer import METHODS, Decision, Reducer, build_reducer, register
 from .tokens import TokenSet
 from .vit import PlainViT
 
-__all__ = ["ATS", "METHODS", "PPT", "Cropr", "DToP", "Decision", "DynamicViT", "EViT", "EvoViT", "PassTrace",
-           "PlainViT", "Random", "Reducer", "SViT", "StackForward", "ToMe", "TokenSet", "Trace", "apply",
-           "build_reducer", "collect_losses", "count_flops", "ratio_loss", "register", "remove", "run_block"]
+__all__ = [
+    "ATS",
+    "METHODS",
+    "PPT",
+    "Cropr",
+    "DToP",
+    "Decision",
+    "DynamicViT",
+    "EViT",
+    "EvoViT",
+    "PassTrace",
+    "PlainViT",
+    "Random",
+    "Reducer",
+    "SViT",
+    "StackForward",
+    "ToMe",
+    "TokenSet",
+    "Trace",
+    "apply",
+    "build_reducer",
+    "collect_losses",
+    "count_flops",
+    "ratio_loss",
+    "register",
+    "remove",
+    "run_block",
+]

@@ -28,8 +28,9 @@ OUTPUTS = ("map", "kept")
 RUNNABLE = (Attention, EvaAttention, AttentionRope)
 
 
-def apply(model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact",
-          output: str = "map") -> VisionTransformer | Eva:
+def apply(
+    model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map"
+) -> VisionTransformer | Eva:
     """Run the blocks of ``model`` under ``reducer`` from now on; one that it has already is replaced.
 
     Args:
@@ -77,8 +78,9 @@ def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
     return model
 
 
-def _forward_features(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None,
-                      is_causal: bool = False) -> Tensor:
+def _forward_features(
+    model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
     """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C), or the kept tokens
     of it."""
     if attn_mask is not None or is_causal:
@@ -90,34 +92,49 @@ def _forward_features(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tens
         rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
     else:
         x = model.patch_drop(x)
-    stack = StackForward(model.blocks, model.reducer, model.norm_pre(x), grid, model.num_prefix_tokens,
-                         checkpointing=model.grad_checkpointing and model.training, execution=model.execution,
-                         rope=rope)
+    stack = StackForward(
+        model.blocks,
+        model.reducer,
+        model.norm_pre(x),
+        grid,
+        model.num_prefix_tokens,
+        checkpointing=model.grad_checkpointing and model.training,
+        execution=model.execution,
+        rope=rope,
+    )
     stack.run(0, len(model.blocks) - 1)
     home = stack.finish(with_prefix=True)
     return model.norm(home if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
 
 
 def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
-    raise NotImplementedError("forward_intermediates would run the blocks without the reducer; use "
-                              "token_pruning.StackForward and its map(), or token_pruning.remove(model) first")
+    raise NotImplementedError(
+        "forward_intermediates would run the blocks without the reducer; use "
+        "token_pruning.StackForward and its map(), or token_pruning.remove(model) first"
+    )
 
 
 def _check(model: object) -> None:
     kind, name = type(model), type(model).__name__
     host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
     if host is None or kind.forward_features is not host.forward_features:
-        raise TypeError(f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "
-                        "cannot be given a reducer; hosts of other kinds use token_pruning.StackForward")
+        raise TypeError(
+            f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "
+            "cannot be given a reducer; hosts of other kinds use token_pruning.StackForward"
+        )
     for i, block in enumerate(model.blocks):
         if not isinstance(block, (Block, EvaBlock)) or not isinstance(block.attn, RUNNABLE):
             found = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
-            raise TypeError(f"block {i} of {name} is a {found}, and only timm's Block and EvaBlock with their own "
-                            "attention can be run on a subset of the tokens")
+            raise TypeError(
+                f"block {i} of {name} is a {found}, and only timm's Block and EvaBlock with their own "
+                "attention can be run on a subset of the tokens"
+            )
         if getattr(block.attn, "num_kv_groups", 1) > 1:
             raise TypeError(f"block {i} of {name} has fewer heads of keys than of queries, which the core cannot run")
     if getattr(model, "rope_mixed", False):
         raise TypeError(f"{name} has rotary positions of its own in every block, which the core cannot run")
     if getattr(model.patch_drop, "prob", 0):
-        raise TypeError(f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
-                        "create it with patch_drop_rate=0")
+        raise TypeError(
+            f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
+            "create it with patch_drop_rate=0"
+        )

@@ -69,8 +69,14 @@ def rope_with_prefix(rope: Tensor, prefix: int) -> Tensor:
     return torch.cat([still, rope])
 
 
-def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | None = None,
-                   proportional: bool = False, rope: Tensor | None = None) -> tuple[Tensor, QKV]:
+def self_attention(
+    attn: nn.Module,
+    x: Tensor,
+    tokens: TokenSet,
+    keys: Tensor | None = None,
+    proportional: bool = False,
+    rope: Tensor | None = None,
+) -> tuple[Tensor, QKV]:
     """A timm attention module on packed tokens.
 
     Args:
@@ -94,8 +100,10 @@ def self_attention(attn: nn.Module, x: Tensor, tokens: TokenSet, keys: Tensor | 
     dropout = attn.attn_drop.p if attn.training else 0.0
     if isinstance(attn, WindowAttention):
         if not tokens.is_full or tokens.prefix or keys is not None:
-            raise ValueError("a window-attention block needs all tokens of the grid and no prefix tokens; "
-                             "list only global-attention blocks in the reducer's `blocks`")
+            raise ValueError(
+                "a window-attention block needs all tokens of the grid and no prefix tokens; "
+                "list only global-attention blocks in the reducer's `blocks`"
+            )
         out = _window_attention(qkv, tokens, attn.window_size, dropout)
     elif keys is not None and keys.is_floating_point():
         out = soft_attention(qkv, tokens, keys, dropout)
@@ -113,8 +121,9 @@ def log_size(tokens: TokenSet) -> Tensor | None:
     return None if tokens.size is None else tokens.size.log()
 
 
-def packed_attention(qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0,
-                     bias: Tensor | None = None) -> Tensor:
+def packed_attention(
+    qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0, bias: Tensor | None = None
+) -> Tensor:
     """Attention (T, H, D) inside each image, nothing padded to the longest; ``bias`` (T,) is added to keys' logits.
 
     Images of equally many tokens (one image, too) are one fused call. Else in 16 bit on CUDA one variable-length flash

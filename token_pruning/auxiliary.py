@@ -39,8 +39,10 @@ class Answer:
         """
         rows, columns = self.grid
         if self.queries != rows * columns:
-            raise ValueError(f"labels of a grid of {rows} x {columns} need as many queries, and the auxiliary heads "
-                             f"have {self.queries}: set num_queries={rows * columns}, or train on crops that fit")
+            raise ValueError(
+                f"labels of a grid of {rows} x {columns} need as many queries, and the auxiliary heads "
+                f"have {self.queries}: set num_queries={rows * columns}, or train on crops that fit"
+            )
         values = values.flatten(1, 2)
         return values if self.asked is None else values[:, self.asked]
 
@@ -51,8 +53,9 @@ class Answer:
             ValueError: the head has several queries.
         """
         if self.queries != 1:
-            raise ValueError(f"the auxiliary heads have {self.queries} queries and an image has one label: set "
-                             "num_queries=1")
+            raise ValueError(
+                f"the auxiliary heads have {self.queries} queries and an image has one label: set num_queries=1"
+            )
         return self.logits[:, 0]
 
 
@@ -61,9 +64,11 @@ Criterion = Callable[[Answer], Tensor]
 
 def image_labels(loss: Callable[[Tensor], Tensor], classes: int) -> Criterion:
     """A label an image: ``loss`` is the main head's own, a function of logits (B, K)."""
+
     def criterion(answer: Answer) -> Tensor:
         check_classes(answer, classes)
         return loss(answer.of_image())
+
     return criterion
 
 
@@ -75,14 +80,17 @@ def token_labels(labels: Tensor, classes: int, ignore: int = 255) -> Criterion:
         classes: K.
         ignore: the label that is no class.
     """
+
     def criterion(answer: Answer) -> Tensor:
         check_classes(answer, classes)
         rows, columns = answer.grid
         wanted = F.pad(labels, (0, columns - labels.shape[2], 0, rows - labels.shape[1]), value=ignore)
         wanted = answer.pick(wanted)
-        loss = F.cross_entropy(answer.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore,
-                               reduction="sum")
+        loss = F.cross_entropy(
+            answer.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore, reduction="sum"
+        )
         return loss / (wanted != ignore).sum().clamp(min=1)
+
     return criterion
 
 
@@ -93,6 +101,7 @@ def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
         labels: 0 or 1, (B, K) of the images, or (B, H, W, K) of the tokens.
         known: (B, H, W) bool, of which tokens the labels are known; None for all.
     """
+
     def criterion(answer: Answer) -> Tensor:
         check_classes(answer, labels.shape[-1])
         logits, wanted = (answer.of_image(), labels) if labels.dim() == 2 else (answer.logits, answer.pick(labels))
@@ -101,11 +110,14 @@ def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
             return loss.mean()
         weights = answer.pick(known).float()
         return (loss * weights).sum() / weights.sum().clamp(min=1)
+
     return criterion
 
 
 def check_classes(answer: Answer, classes: int) -> None:
     """Raises ValueError if the head knows another number of classes than the labels."""
     if answer.logits.shape[-1] != classes:
-        raise ValueError(f"the auxiliary heads know {answer.logits.shape[-1]} classes and the labels {classes}: set "
-                         f"the reducer's num_classes={classes}")
+        raise ValueError(
+            f"the auxiliary heads know {answer.logits.shape[-1]} classes and the labels {classes}: set "
+            f"the reducer's num_classes={classes}"
+        )

@@ -17,8 +17,15 @@ from .tokens import TokenSet
 Between = Callable[[TokenSet, QKV], TokenSet]
 
 
-def run_block(block: nn.Module, tokens: TokenSet, keys: Tensor | None = None, between: Between | None = None,
-              proportional: bool = False, rope: Tensor | None = None, steady: bool = False) -> TokenSet:
+def run_block(
+    block: nn.Module,
+    tokens: TokenSet,
+    keys: Tensor | None = None,
+    between: Between | None = None,
+    proportional: bool = False,
+    rope: Tensor | None = None,
+    steady: bool = False,
+) -> TokenSet:
     """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2; or its
     ``EvaBlock``) on a token set.
 

@@ -21,8 +21,12 @@ class WeightCache:
 
     def get(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` makes of ``weights``; made anew where gradients need it or a graph must own what it reads."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(w.is_inference() for w in weights) or (
-                weights[0].is_cuda and torch.cuda.is_current_stream_capturing()):
+        if (
+            torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or any(w.is_inference() for w in weights)
+            or (weights[0].is_cuda and torch.cuda.is_current_stream_capturing())
+        ):
             return make()
         key = (key, *((w.device, w.dtype, w.data_ptr(), w._version) for w in weights))
         if key not in self._kept:

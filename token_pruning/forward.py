@@ -42,9 +42,18 @@ class StackForward:
         rope: (N, 2D) rotary positions of all places, see ``attention.rotate``, or None.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], reducer: Reducer | None, x: Tensor, grid: tuple[int, int],
-                 prefix: int = 0, checkpointing: bool = False, execution: str = "exact",
-                 judge: Callable | None = None, rope: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        reducer: Reducer | None,
+        x: Tensor,
+        grid: tuple[int, int],
+        prefix: int = 0,
+        checkpointing: bool = False,
+        execution: str = "exact",
+        judge: Callable | None = None,
+        rope: Tensor | None = None,
+    ) -> None:
         self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
         self.tokens = TokenSet.full(x, grid, prefix)
         self.memory = reducer.start(self.tokens, judge) if reducer else None
@@ -80,8 +89,10 @@ class StackForward:
         if decision.counts is not None or self.execution == "exact" or self.reducer.training:
             return self.tokens.select(decision.keep, decision.counts)
         if decision.score is None:
-            raise ValueError(f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "
-                             "matters, which execution='capacity' needs; use execution='exact'")
+            raise ValueError(
+                f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "
+                "matters, which execution='capacity' needs; use execution='exact'"
+            )
         everything = len(self.tokens.x)
         capacity = math.ceil(self.reducer.capacity(i) * everything / STEP) * STEP
         return self.tokens.select_at_most(decision.keep, min(capacity, everything), decision.score)
@@ -93,28 +104,31 @@ class StackForward:
     def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
         between = None
         if self.reducer:
+
             def between(tokens, qkv):
                 left = self.reducer.after_attention(i, tokens, qkv, self.memory)
                 for trace in self.traces if left is not tokens else ():
                     trace.record_left(i, left)
                 return left
+
         proportional = self.reducer is not None and self.reducer.proportional
         steady = self.reducer is not None and i in self.reducer.steady_blocks
 
         def run(x):
             return run_block(self.blocks[i], tokens.with_x(x), keys, between, proportional, self.rope, steady)
+
         # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 
     def map(self, with_prefix: bool = False) -> Tensor:
         """The map (B, H * W, C) as it stands now; ``with_prefix``, the prefix tokens before it (B, N, C)."""
         home = self.reducer.restore(self.tokens, self.memory) if self.reducer else self.tokens.restore()
-        return home if with_prefix else home[:, self.tokens.prefix:]
+        return home if with_prefix else home[:, self.tokens.prefix :]
 
     def update(self, grid: Tensor) -> None:
         """Go on with a new map ``grid`` (B, H * W, C); the tokens that are in work stay the same."""
         if self.tokens.prefix:
-            grid = torch.cat([self.map(with_prefix=True)[:, :self.tokens.prefix], grid], dim=1)
+            grid = torch.cat([self.map(with_prefix=True)[:, : self.tokens.prefix], grid], dim=1)
         self.tokens = self.tokens.refresh(grid)
 
     def finish(self, with_prefix: bool = False) -> Tensor:

@@ -71,8 +71,11 @@ def active_criterion() -> Criterion | None:
 def report_losses(losses: dict[str, Tensor]) -> None:
     """Hand ``losses`` to every open ``collect_losses``; warns if there is none, since then they train nothing."""
     if not _collectors.get() and any("loss" in name for name in losses):
-        warnings.warn("the reducer's losses were not collected and train nothing; use a detector with ReducerLosses "
-                      "(PrunedMaskRCNN ...) or `with collect_losses()`", stacklevel=3)
+        warnings.warn(
+            "the reducer's losses were not collected and train nothing; use a detector with ReducerLosses "
+            "(PrunedMaskRCNN ...) or `with collect_losses()`",
+            stacklevel=3,
+        )
     for found in _collectors.get():
         for name, value in losses.items():
             found[name] = found[name] + value if name in found and "loss" in name else value

@@ -96,7 +96,8 @@ class Reducer(nn.Module):
         if self.needs_class_token and not class_token:
             raise ValueError(
                 f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give the "
-                "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)")
+                "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)"
+            )
 
     def start(self, tokens: TokenSet, judge: Callable | None = None) -> Any:
         """Fresh memory for one forward that begins with ``tokens``. ``judge``: a function that the host hands over for
@@ -139,8 +140,10 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
         ValueError: unknown method, an argument that the method does not have, or a Reducer made for another host.
     """
     if isinstance(cfg, Reducer) and (cfg.embed_dim, cfg.depth) != (embed_dim, depth):
-        raise ValueError(f"this {type(cfg).__name__} is for {cfg.depth} blocks of {cfg.embed_dim} channels and the "
-                         f"model has {depth} of {embed_dim}")
+        raise ValueError(
+            f"this {type(cfg).__name__} is for {cfg.depth} blocks of {cfg.embed_dim} channels and the "
+            f"model has {depth} of {embed_dim}"
+        )
     if cfg is None or isinstance(cfg, Reducer):
         return cfg
     args = dict(cfg)

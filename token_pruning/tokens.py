@@ -60,7 +60,8 @@ class TokenSet:
         if positions != prefix + grid[0] * grid[1]:
             raise ValueError(
                 f"{positions} tokens do not fit a grid of {grid[0]} x {grid[1]} with {prefix} prefix tokens; "
-                "pass the grid that the patch embedding gave")
+                "pass the grid that the patch embedding gave"
+            )
         return cls(x.reshape(-1, channels), x, None, (positions,) * batch, tuple(grid), prefix)
 
     @property
@@ -82,8 +83,10 @@ class TokenSet:
             ValueError: images have different numbers of tokens.
         """
         if self.counts is None or len(set(self.counts)) > 1:
-            raise ValueError("this needs the same number of tokens in every image, and they have "
-                             f"{'any' if self.counts is None else self.counts}")
+            raise ValueError(
+                "this needs the same number of tokens in every image, and they have "
+                f"{'any' if self.counts is None else self.counts}"
+            )
         return values.unflatten(0, (self.batch, -1))
 
     def select(self, keep: Tensor, counts: tuple[int, ...] | None = None) -> TokenSet:
@@ -117,11 +120,11 @@ class TokenSet:
             return replace(kept, x=self.x[rows], home=self.restore(), waiting=(), index=self._index()[rows])
         order, number = torch.cat([rows, others]), len(rows)
         x, index = self.x[order], order if self.is_full else self.index[order]
-        return replace(kept, x=x[:number], index=index[:number],
-                       waiting=(*self.waiting, (index[number:], x[number:])))
+        return replace(kept, x=x[:number], index=index[:number], waiting=(*self.waiting, (index[number:], x[number:])))
 
-    def group(self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor,
-              targets: Tensor) -> TokenSet:
+    def group(
+        self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor, targets: Tensor
+    ) -> TokenSet:
         """The tokens ``rows`` (T',) with the values ``x`` (T', C); others stand behind them from now on.
 
         Args:
@@ -134,16 +137,24 @@ class TokenSet:
         index = self._index()
         owner = torch.arange(self.batch * self.positions, device=index.device)
         owner = owner.index_copy(0, index[sources], index[targets])
-        return replace(self, x=x, index=index[rows], counts=counts, size=size,
-                       owner=owner if self.owner is None else owner[self.owner])
+        return replace(
+            self,
+            x=x,
+            index=index[rows],
+            counts=counts,
+            size=size,
+            owner=owner if self.owner is None else owner[self.owner],
+        )
 
-    def merge(self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor,
-              joins: Tensor | None = None) -> TokenSet:
+    def merge(
+        self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor, joins: Tensor | None = None
+    ) -> TokenSet:
         """``group`` with averages: each token of ``rows`` becomes the mean, weighted by size, of itself and the sources
         that join it. ``joins`` (S,) bool: the other sources rest in the map; None if all join."""
         size = self.sizes()
         place = torch.zeros_like(size, dtype=torch.int64).index_copy(
-            0, rows, torch.arange(len(rows), device=rows.device))[targets]  # of each target among the rows
+            0, rows, torch.arange(len(rows), device=rows.device)
+        )[targets]  # of each target among the rows
         given, settled = size[sources], self
         if joins is not None:
             given = given * joins
@@ -174,8 +185,10 @@ class TokenSet:
         """
         everything = self.batch * self.positions
         if not self.is_full or capacity > everything:
-            raise ValueError(f"a capacity of {capacity} tokens needs a full set of at least as many, and this one "
-                             f"{'is not full' if not self.is_full else f'has {everything}'}")
+            raise ValueError(
+                f"a capacity of {capacity} tokens needs a full set of at least as many, and this one "
+                f"{'is not full' if not self.is_full else f'has {everything}'}"
+            )
         # Kept tokens stay above dropped ones, however low they score.
         lowest = torch.finfo(score.dtype).min
         best = score.clamp(min=lowest).masked_fill(~keep, -torch.inf).topk(capacity).indices
@@ -251,7 +264,7 @@ class TokenSet:
         """Per-token ``values`` (T, ...) of the prefix tokens and of the grid tokens, each image after image."""
         if self.is_full:
             of_image = values.unflatten(0, (self.batch, self.positions))
-            return of_image[:, :self.prefix].flatten(0, 1), of_image[:, self.prefix:].flatten(0, 1)
+            return of_image[:, : self.prefix].flatten(0, 1), of_image[:, self.prefix :].flatten(0, 1)
         prefix = self.is_prefix()
         return values[prefix], values[~prefix]
 

@@ -50,21 +50,38 @@ class PlainViT(nn.Module):
             unknown family or reducer.
     """
 
-    def __init__(self, img_size: Sequence[int] | int = 224, patch_size: int = 16, in_channels: int = 3,
-                 embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float | None = None,
-                 qkv_bias: bool = True, drop_rate: float = 0.0, drop_path_rate: float = 0.0, layer_scale: bool = False,
-                 window_attn: Sequence[bool] | None = None, window_size: Sequence[int | None] | int = 14,
-                 class_token: bool = False, norm_eps: float = 1e-6, with_cp: bool = False,
-                 reducer: dict | Reducer | None = None, execution: str = "exact", family: str = "vit",
-                 rope_grid: int = 16) -> None:
+    def __init__(
+        self,
+        img_size: Sequence[int] | int = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float | None = None,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale: bool = False,
+        window_attn: Sequence[bool] | None = None,
+        window_size: Sequence[int | None] | int = 14,
+        class_token: bool = False,
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+        reducer: dict | Reducer | None = None,
+        execution: str = "exact",
+        family: str = "vit",
+        rope_grid: int = 16,
+    ) -> None:
         super().__init__()
         check_execution(execution)
         self.execution = execution
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if len(sides) != 2 or min(sides) < patch_size:
-            raise ValueError(f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or "
-                             "more")
+            raise ValueError(
+                f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or more"
+            )
         self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
@@ -75,30 +92,53 @@ class PlainViT(nn.Module):
         windows = _windows(depth, window_attn, window_size)
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # also on meta
         if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
-            raise ValueError(f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
-                             f"{', '.join(map(repr, EVA02))}")
-        options = dict(qkv_bias=qkv_bias, proj_drop=drop_rate, init_values=1.0 if layer_scale else None,
-                       norm_layer=partial(nn.LayerNorm, eps=norm_eps))
+            raise ValueError(
+                f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
+                f"{', '.join(map(repr, EVA02))}"
+            )
+        options = dict(
+            qkv_bias=qkv_bias,
+            proj_drop=drop_rate,
+            init_values=1.0 if layer_scale else None,
+            norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+        )
         if family == "vit":
             self.rope = None
             self.blocks = nn.ModuleList(
-                Block(embed_dim, num_heads, mlp_ratio or 4.0, drop_path=rate,
-                      attn_layer=WindowAttention if size else Attention, **options)
-                for rate, size in zip(rates, windows, strict=True))
+                Block(
+                    embed_dim,
+                    num_heads,
+                    mlp_ratio or 4.0,
+                    drop_path=rate,
+                    attn_layer=WindowAttention if size else Attention,
+                    **options,
+                )
+                for rate, size in zip(rates, windows, strict=True)
+            )
         else:
             self.rope = RotaryEmbeddingCat(embed_dim // num_heads, in_pixels=False, ref_feat_shape=(rope_grid,) * 2)
             self.blocks = nn.ModuleList(
-                EvaBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio or 8 / 3, drop_path=rate, swiglu_mlp=True, **options,
-                         **EVA02[family])
-                for rate in rates)
+                EvaBlock(
+                    embed_dim,
+                    num_heads,
+                    mlp_ratio=mlp_ratio or 8 / 3,
+                    drop_path=rate,
+                    swiglu_mlp=True,
+                    **options,
+                    **EVA02[family],
+                )
+                for rate in rates
+            )
         for block, size in zip(self.blocks, windows, strict=True):
             if size:
                 block.attn.window_size = size
         self.reducer = build_reducer(reducer, embed_dim, depth)
         clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
         if clash:
-            raise ValueError(f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
-                             "list only global-attention blocks in the reducer's `blocks`")
+            raise ValueError(
+                f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
+                "list only global-attention blocks in the reducer's `blocks`"
+            )
         if self.reducer:
             self.reducer.check_host(class_token)
         # A start from scratch, as timm's; published files overwrite it.
@@ -117,14 +157,24 @@ class PlainViT(nn.Module):
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         if 0 in grid:
-            raise ValueError(f"a picture of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
-                             "leave empty pictures out")
+            raise ValueError(
+                f"a picture of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
+                "leave empty pictures out"
+            )
         x = self.patch_embed(image) + self.positions(grid)
         if self.cls_token is not None:
             x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
-        return StackForward(self.blocks, self.reducer, self.pos_drop(x), grid, prefix=int(self.cls_token is not None),
-                            checkpointing=self.with_cp and self.training, execution=self.execution,
-                            judge=judge, rope=self.rotary_positions(grid))
+        return StackForward(
+            self.blocks,
+            self.reducer,
+            self.pos_drop(x),
+            grid,
+            prefix=int(self.cls_token is not None),
+            checkpointing=self.with_cp and self.training,
+            execution=self.execution,
+            judge=judge,
+            rope=self.rotary_positions(grid),
+        )
 
     def train(self, mode: bool = True) -> PlainViT:
         self._tables.clear()
@@ -132,16 +182,18 @@ class PlainViT(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(1, H * W, C) position table of a grid; in evaluation made once per size."""
-        return self._tables.get(grid, [self.pos_embed],
-                                lambda: resize_positions(self.pos_embed[:, 1:], self.table_grid, grid))
+        return self._tables.get(
+            grid, [self.pos_embed], lambda: resize_positions(self.pos_embed[:, 1:], self.table_grid, grid)
+        )
 
     def rotary_positions(self, grid: tuple[int, int]) -> Tensor | None:
         """(N, 2D) angles of all positions of a grid, the class token's included; None where the family has none."""
         if self.rope is None:
             return None
         prefix = int(self.cls_token is not None)
-        return self._tables.get(("rope", grid), [self.rope.bands],
-                                lambda: rope_with_prefix(self.rope.get_embed(grid), prefix))
+        return self._tables.get(
+            ("rope", grid), [self.rope.bands], lambda: rope_with_prefix(self.rope.get_embed(grid), prefix)
+        )
 
 
 def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:

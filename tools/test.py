@@ -12,9 +12,11 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.results import write_json
 
 # Evaluator: the argument that says what it computes, and what it can.
-METRICS = {"CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
-           "IoUMetric": ("iou_metrics", ("mIoU", "mDice", "mFscore")),
-           "Accuracy": ("topk", ("top1", "top2", "top3", "top5", "top10"))}
+METRICS = {
+    "CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
+    "IoUMetric": ("iou_metrics", ("mIoU", "mDice", "mFscore")),
+    "Accuracy": ("topk", ("top1", "top2", "top3", "top5", "top10")),
+}
 DUMPS = {"mmdet": "DumpDetResults", "mmseg": "DumpSegResults"}
 
 
@@ -25,12 +27,20 @@ def parse_args():
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, mIoU, top1")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
-    parser.add_argument("--tta", action="store_true",
-                        help="test-time augmentation: the mean over the views of the config's tta_pipeline")
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: the mean over the views of the config's tta_pipeline",
+    )
     parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
     parser.add_argument("--show-dir", metavar="DIR", help="write the pictures with their predictions here")
-    parser.add_argument("--show-score-thr", type=float, default=0.3, metavar="S",
-                        help="draw detections from this score on (default: 0.3)")
+    parser.add_argument(
+        "--show-score-thr",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="draw detections from this score on (default: 0.3)",
+    )
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
     parser.add_argument("--channels-last", action="store_true", help="convolutions with channels last in memory")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
@@ -53,8 +63,9 @@ def set_metrics(cfg, metrics):
     for evaluator, argument, known in chosen:
         unknown = [m for m in metrics if m not in known]
         if unknown:
-            raise ConfigError(f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from "
-                              f"{', '.join(known)}")
+            raise ConfigError(
+                f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from {', '.join(known)}"
+            )
         evaluator[argument] = [int(m[3:]) for m in metrics] if argument == "topk" else list(metrics)
 
 
@@ -65,9 +76,11 @@ def evaluators(cfg):
 def augment(cfg):
     """Have ``cfg`` test each picture in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
     if not cfg.get("tta_model") or not cfg.get("tta_pipeline"):
-        raise ConfigError("--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "
-                          "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet joins boxes, no "
-                          "masks)")
+        raise ConfigError(
+            "--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "
+            "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet joins boxes, no "
+            "masks)"
+        )
     for dataset in leaves(cfg.test_dataloader.dataset):
         dataset["pipeline"] = with_labels(cfg.tta_pipeline, dataset.get("pipeline") or [])
     cfg.model = dict(cfg.tta_model, module=cfg.model)

@@ -12,12 +12,18 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("--resume", nargs="?", const="auto", metavar="CHECKPOINT",
-                        help="continue a run: from CHECKPOINT, or from the latest in the work dir, if there is one")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="continue a run: from CHECKPOINT, or from the latest in the work dir, if there is one",
+    )
     parser.add_argument("--load-from", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
-    parser.add_argument("--auto-scale-lr", action="store_true",
-                        help="scale the learning rate by the total batch over the recipe's")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate by the total batch over the recipe's"
+    )
     add_common_options(parser)
     args = parser.parse_args()
     if args.load_from and args.resume not in (None, "auto"):

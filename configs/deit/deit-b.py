@@ -1,4 +1,4 @@
 # Dense; evaluates the published DeiT-B, and trains it from scratch on 4 GPUs x 256 pictures.
-_base_ = './deit-s.py'
+_base_ = "./deit-s.py"
 
-model = dict(backbone=dict(model_name='deit_base_patch16_224'))
+model = dict(backbone=dict(model_name="deit_base_patch16_224"))

@@ -1,9 +1,10 @@
 # Chance selects, at the ratios of SViT.
-_base_ = './deit-s_ftune.py'
+_base_ = "./deit-s_ftune.py"
 
 model = dict(
     backbone=dict(
         reducer=dict(
-            type='Random',
-            blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
-            keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3)))
+            type="Random", blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11], keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3
+        )
+    )
+)

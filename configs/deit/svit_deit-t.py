@@ -1,4 +1,4 @@
-_base_ = './svit_deit-s.py'
+_base_ = "./svit_deit-s.py"
 
-model = dict(backbone=dict(model_name='deit_tiny_patch16_224'))
-load_from = 'pretrained/deit_tiny_patch16_224-a1311bcf.pth'
+model = dict(backbone=dict(model_name="deit_tiny_patch16_224"))
+load_from = "pretrained/deit_tiny_patch16_224-a1311bcf.pth"

@@ -1,4 +1,4 @@
 # ToMe off the shelf: published weights, no training.
-_base_ = './deit-s.py'
+_base_ = "./deit-s.py"
 
-model = dict(backbone=dict(reducer=dict(type='ToMe', r=13)))
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=13)))

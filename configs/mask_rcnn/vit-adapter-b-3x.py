@@ -1,5 +1,5 @@
 # 8 GPUs x 2 pictures.
-_base_ = './vit-adapter-t-3x.py'
+_base_ = "./vit-adapter-t-3x.py"
 
 model = dict(
     backbone=dict(
@@ -8,6 +8,8 @@ model = dict(
         drop_path_rate=0.2,
         deform_num_heads=12,
         deform_ratio=0.5,
-        init_cfg=dict(checkpoint='pretrained/deit_base_patch16_224-b5f2ef4d.pth')),
-    neck=dict(in_channels=[768, 768, 768, 768]))
+        init_cfg=dict(checkpoint="pretrained/deit_base_patch16_224-b5f2ef4d.pth"),
+    ),
+    neck=dict(in_channels=[768, 768, 768, 768]),
+)
 train_dataloader = dict(batch_size=2)

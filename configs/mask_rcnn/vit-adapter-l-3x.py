@@ -1,5 +1,5 @@
 # 16 GPUs x 1 picture; AugReg's ViT-L/16 (timm vit_large_patch16_224.augreg_in21k, saved as a state dict) to start from.
-_base_ = './vit-adapter-t-3x.py'
+_base_ = "./vit-adapter-t-3x.py"
 
 model = dict(
     backbone=dict(
@@ -11,6 +11,8 @@ model = dict(
         deform_num_heads=16,
         deform_ratio=0.5,
         with_cp=True,
-        init_cfg=dict(checkpoint='pretrained/vit_large_patch16_224.augreg_in21k.pth')),
-    neck=dict(in_channels=[1024, 1024, 1024, 1024]))
+        init_cfg=dict(checkpoint="pretrained/vit_large_patch16_224.augreg_in21k.pth"),
+    ),
+    neck=dict(in_channels=[1024, 1024, 1024, 1024]),
+)
 train_dataloader = dict(batch_size=1)

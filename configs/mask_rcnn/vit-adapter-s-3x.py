@@ -1,11 +1,13 @@
 # 8 GPUs x 2 pictures.
-_base_ = './vit-adapter-t-3x.py'
+_base_ = "./vit-adapter-t-3x.py"
 
 model = dict(
     backbone=dict(
         embed_dim=384,
         num_heads=6,
         drop_path_rate=0.2,
-        init_cfg=dict(checkpoint='pretrained/deit_small_patch16_224-cd65a155.pth')),
-    neck=dict(in_channels=[384, 384, 384, 384]))
+        init_cfg=dict(checkpoint="pretrained/deit_small_patch16_224-cd65a155.pth"),
+    ),
+    neck=dict(in_channels=[384, 384, 384, 384]),
+)
 train_dataloader = dict(batch_size=2)

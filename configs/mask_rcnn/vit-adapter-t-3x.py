@@ -1,11 +1,12 @@
 # 4 GPUs x 4 pictures.
 _base_ = [
-    '../_base_/models/mask_rcnn_vit_adapter.py',
-    '../_base_/datasets/coco_multiscale_crop.py',
-    '../_base_/schedules/recipe_adapter.py',
-    '../_base_/runtimes/runtime.py',
+    "../_base_/models/mask_rcnn_vit_adapter.py",
+    "../_base_/datasets/coco_multiscale_crop.py",
+    "../_base_/schedules/recipe_adapter.py",
+    "../_base_/runtimes/runtime.py",
 ]
 
 model = dict(
-    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrained/deit_tiny_patch16_224-a1311bcf.pth')))
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="pretrained/deit_tiny_patch16_224-a1311bcf.pth"))
+)
 train_dataloader = dict(batch_size=4)

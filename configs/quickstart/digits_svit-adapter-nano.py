@@ -1,14 +1,16 @@
 # Fine-tunes the pruned nano detector from the dense one.
-_base_ = './digits_vit-adapter-nano.py'
+_base_ = "./digits_vit-adapter-nano.py"
 
 model = dict(
     backbone=dict(
         norm_eps=1e-5,
-        reducer=dict(type='SViT', blocks=[2, 3, 4, 5], keep_ratio=[0.7, 0.6, 0.5, 0.4], ratio_loss_weight=4.0)))
-load_from = 'work_dirs/digits_vit-adapter-nano/epoch_5.pth'
+        reducer=dict(type="SViT", blocks=[2, 3, 4, 5], keep_ratio=[0.7, 0.6, 0.5, 0.4], ratio_loss_weight=4.0),
+    )
+)
+load_from = "work_dirs/digits_vit-adapter-nano/epoch_5.pth"
 optim_wrapper = dict(optimizer=dict(lr=1.5e-4), paramwise_cfg=dict(custom_keys=dict(reducer=dict(lr_mult=6.0))))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=10),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=1, eta_min=1e-5, convert_to_iter_based=True),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=10),
+    dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=1, eta_min=1e-5, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=1, val_interval=1)

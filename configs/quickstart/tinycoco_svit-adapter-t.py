@@ -1,9 +1,9 @@
 # The published svit-adapter-t recipe on any small folder in COCO's layout at data/tinycoco, pictures below images/.
-_base_ = '../mask_rcnn/svit-adapter-t-0.5x-ftune.py'
+_base_ = "../mask_rcnn/svit-adapter-t-0.5x-ftune.py"
 
-_root = 'data/tinycoco/'
-train_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img='images/train2017/')))
-val_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img='images/val2017/')))
-test_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img='images/val2017/')))
-val_evaluator = dict(ann_file=_root + 'annotations/instances_val2017.json')
-test_evaluator = dict(ann_file=_root + 'annotations/instances_val2017.json')
+_root = "data/tinycoco/"
+train_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img="images/train2017/")))
+val_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img="images/val2017/")))
+test_dataloader = dict(dataset=dict(data_root=_root, data_prefix=dict(img="images/val2017/")))
+val_evaluator = dict(ann_file=_root + "annotations/instances_val2017.json")
+test_evaluator = dict(ann_file=_root + "annotations/instances_val2017.json")

@@ -1,10 +1,11 @@
 # 4 GPUs x 4 pictures.
 _base_ = [
-    '../_base_/models/upernet_vit_adapter.py',
-    '../_base_/datasets/ade20k.py',
-    '../_base_/schedules/recipe_ade20k_160k.py',
-    '../_base_/runtimes/runtime_by_iteration.py',
+    "../_base_/models/upernet_vit_adapter.py",
+    "../_base_/datasets/ade20k.py",
+    "../_base_/schedules/recipe_ade20k_160k.py",
+    "../_base_/runtimes/runtime_by_iteration.py",
 ]
 
 model = dict(
-    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrained/deit_tiny_patch16_224-a1311bcf.pth')))
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="pretrained/deit_tiny_patch16_224-a1311bcf.pth"))
+)

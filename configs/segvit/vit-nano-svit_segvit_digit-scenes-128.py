@@ -1,5 +1,6 @@
 # Fine-tunes from the dense one; selectors choose the tokens of the blocks after the first stage.
-_base_ = './vit-nano_segvit_digit-scenes-128_ftune.py'
+_base_ = "./vit-nano_segvit_digit-scenes-128_ftune.py"
 
 model = dict(
-    backbone=dict(reducer=dict(type='SViT', blocks=[3, 4, 5], keep_ratio=[0.5, 0.45, 0.45], ratio_loss_weight=4.0)))
+    backbone=dict(reducer=dict(type="SViT", blocks=[3, 4, 5], keep_ratio=[0.5, 0.45, 0.45], ratio_loss_weight=4.0))
+)

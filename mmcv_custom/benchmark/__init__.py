@@ -5,5 +5,17 @@ from .case import PARTS, PRECISIONS, Case, Loaded, Setting
 from .report import notes, table, write_csv
 from .session import Subject, counted, measure
 
-__all__ = ["PARTS", "PRECISIONS", "Case", "Loaded", "Setting", "Subject", "check_device", "counted", "measure",
-           "notes", "table", "write_csv"]
+__all__ = [
+    "PARTS",
+    "PRECISIONS",
+    "Case",
+    "Loaded",
+    "Setting",
+    "Subject",
+    "check_device",
+    "counted",
+    "measure",
+    "notes",
+    "table",
+    "write_csv",
+]

@@ -78,14 +78,15 @@ class Loaded:
         self.cfg, self.kept = _configured(case)
         self.model = build_model(self.cfg, case.checkpoint) if case.checkpoint else _fresh(self.cfg)
         if not hasattr(self.model.backbone, "execution"):
-            raise ConfigError(f"{case.config} has a {type(self.model.backbone).__name__}; only ViT backbones of this "
-                              "project are measured here (TimmViT, PlainViTBackbone, ViTAdapter)")
+            raise ConfigError(
+                f"{case.config} has a {type(self.model.backbone).__name__}; only ViT backbones of this "
+                "project are measured here (TimmViT, PlainViTBackbone, ViTAdapter)"
+            )
         self.model.to(self.device).train(setting.part == "train-step")
         if setting.precision != "fp32":
             single_where_needed(self.model)
         self.shape = case.shape or usual_shape(self.model)
-        data = batches(self.cfg, setting.repeats, case.batch, setting.images, self.shape,
-                       annotated=self.model.training)
+        data = batches(self.cfg, setting.repeats, case.batch, setting.images, self.shape, annotated=self.model.training)
         self.data = [self._preprocessed(batch) for batch in data]
         if setting.part == "net" and case.checkpoint is None and hasattr(self.model, "roi_head"):
             self._lower_threshold()
@@ -93,8 +94,10 @@ class Loaded:
     def _preprocessed(self, batch: dict) -> dict:
         sizes = {tuple(image.shape[-2:]) for image in batch["inputs"]}
         if len(sizes) > 1 and not self.model.training and hasattr(self.model, "decode_head"):
-            raise DataError(f"pictures of {len(sizes)} sizes make no batch for a segmentor in testing; "
-                            "use a batch of 1, or pictures of one size")
+            raise DataError(
+                f"pictures of {len(sizes)} sizes make no batch for a segmentor in testing; "
+                "use a batch of 1, or pictures of one size"
+            )
         data = self.model.data_preprocessor(batch, self.model.training)
         check_shape(self.model, tuple(data["inputs"].shape[-2:]))
         return data
@@ -129,8 +132,9 @@ def _configured(case: Case) -> tuple[Config, str]:
     reducer = cfg.model.backbone.get("reducer")
     if reducer is None:
         if case.dial is not None:
-            raise ConfigError(f"config {case.config} has no reducer whose {case.dial[0]} could be set: give a pruned "
-                              "one")
+            raise ConfigError(
+                f"config {case.config} has no reducer whose {case.dial[0]} could be set: give a pruned one"
+            )
         return cfg, "dense"
     known = inspect.signature(find_method(reducer.type)).parameters
     if case.dial is not None:
@@ -165,6 +169,8 @@ def _fresh(cfg: Config) -> nn.Module:
 def _set(reducer: dict, known: dict, key: str, value: float) -> None:
     if key not in known:
         name, dial = reducer["type"], find_method(reducer["type"]).dial[0]
-        raise ConfigError(f"reducer {name} has no {key} to set; set its {dial} in a config "
-                          "(tools/analysis_tools/calibrate.py finds the one for a wanted cost)")
+        raise ConfigError(
+            f"reducer {name} has no {key} to set; set its {dial} in a config "
+            "(tools/analysis_tools/calibrate.py finds the one for a wanted cost)"
+        )
     reducer[key] = value

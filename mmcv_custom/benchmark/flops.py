@@ -47,8 +47,12 @@ class Count:
 def count(forward: Callable[[], object], model: nn.Module) -> Count:
     """Run and count ``forward``, which calls ``model`` (a detector, segmentor, classifier, or its backbone alone)."""
     backbone = getattr(model, "backbone", model)
-    with torch.no_grad(), Trace() as trace, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter, \
-            _metered(backbone.reducer, counter) as decided:
+    with (
+        torch.no_grad(),
+        Trace() as trace,
+        FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
+        _metered(backbone.reducer, counter) as decided,
+    ):
         forward()
     root = type(model).__name__ + (".backbone" if backbone is not model else "")
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
@@ -95,6 +99,7 @@ def _metered(reducer: Reducer | None, counter: FlopCounterMode) -> Iterator[list
             result = moment(*args, **kwargs)
             found.append(counter.get_total_flops() - before)
             return result
+
         return run
 
     with wrapped_moments(reducer, metered):

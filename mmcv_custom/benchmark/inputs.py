@@ -19,8 +19,14 @@ from ..errors import DataError
 DETECTION = (800, 1344)  # pixels: what COCO's pictures mostly become
 
 
-def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
-            shape: tuple[int, int] = DETECTION, annotated: bool = False) -> list[dict]:
+def batches(
+    cfg: Config,
+    number: int,
+    size: int = 1,
+    folder: str | None = None,
+    shape: tuple[int, int] = DETECTION,
+    annotated: bool = False,
+) -> list[dict]:
     """Up to ``number`` batches of ``size`` pictures, as a data loader of the config's task hands them on.
 
     Args:
@@ -43,7 +49,7 @@ def batches(cfg: Config, number: int, size: int = 1, folder: str | None = None,
     boxes = [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)]
     pack = Compose(boxes * (annotated and pack["type"] == "PackDetInputs") + [pack])
     found = [pack(result) for result in found]
-    return [pseudo_collate(found[i:i + size]) for i in range(0, len(found) - size + 1, size)]
+    return [pseudo_collate(found[i : i + size]) for i in range(0, len(found) - size + 1, size)]
 
 
 def usual_shape(model: nn.Module) -> tuple[int, int]:
@@ -58,9 +64,11 @@ def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
     """Raise DataError when ``model`` takes pictures of one size only and ``shape`` (h, w) is another."""
     embed = model.backbone.patch_embed
     if embed.strict_img_size and tuple(shape) != tuple(embed.img_size):
-        raise DataError(f"pictures of {shape[0]} x {shape[1]} pixels do not fit a {type(model.backbone).__name__} made "
-                        f"for {embed.img_size[0]} x {embed.img_size[1]}: give --shape {embed.img_size[0]} "
-                        f"{embed.img_size[1]} or none; pictures of a folder have to be resized by the test pipeline")
+        raise DataError(
+            f"pictures of {shape[0]} x {shape[1]} pixels do not fit a {type(model.backbone).__name__} made "
+            f"for {embed.img_size[0]} x {embed.img_size[1]}: give --shape {embed.img_size[0]} "
+            f"{embed.img_size[1]} or none; pictures of a folder have to be resized by the test pipeline"
+        )
 
 
 def _files(folder: str, number: int, least: int) -> list[Path]:
@@ -68,15 +76,23 @@ def _files(folder: str, number: int, least: int) -> list[Path]:
         raise DataError(f"--images {folder} is not a folder: give one that holds pictures")
     files = pictures_in(Path(folder))
     if len(files) < least:
-        raise DataError(f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
-                        f"of {least}: give another folder or a smaller batch")
+        raise DataError(
+            f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
+            f"of {least}: give another folder or a smaller batch"
+        )
     return files[:number]
 
 
 def _painted(height: int, width: int, seed: int) -> dict:
     """What a test pipeline holds before its last step."""
-    return dict(img=scene(height, width, seed), img_path=f"painted {seed}", img_id=seed, ori_shape=(height, width),
-                img_shape=(height, width), scale_factor=(1.0, 1.0))
+    return dict(
+        img=scene(height, width, seed),
+        img_path=f"painted {seed}",
+        img_id=seed,
+        ori_shape=(height, width),
+        img_shape=(height, width),
+        scale_factor=(1.0, 1.0),
+    )
 
 
 def _labels(pack: str, height: int, width: int) -> dict:
@@ -91,6 +107,12 @@ def _labels(pack: str, height: int, width: int) -> dict:
 def _instances(height: int, width: int) -> list[dict]:
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return [dict(bbox=box.tolist(), bbox_label=0, ignore_flag=0,
-                 mask=[((box[:2] + box[2:]) / 2 + circle * (box[2:] - box[:2]) / 2).ravel().tolist()])
-            for box in objects(height, width)]
+    return [
+        dict(
+            bbox=box.tolist(),
+            bbox_label=0,
+            ignore_flag=0,
+            mask=[((box[:2] + box[2:]) / 2 + circle * (box[2:] - box[:2]) / 2).ravel().tolist()],
+        )
+        for box in objects(height, width)
+    ]

@@ -52,12 +52,21 @@ class Subject(Loaded):
         ms = statistics.median(total)
         shape = self.setting.images is None and list(self.shape)
         found = dict(
-            model=Path(self.case.config).stem, config=self.case.config, checkpoint=self.case.checkpoint,
-            weights="random" if self.case.checkpoint is None else "trained", keep=self.kept,
-            dial=self.case.dial and self.case.dial[0], dial_value=self.case.dial and self.case.dial[1],
-            batch=self.case.batch, shape=shape or None, **asdict(self.setting),
-            pictures=len(self.data) * self.case.batch, ms_median=ms, ms_quartiles=quartiles(total),
-            ms_per_picture=ms / self.case.batch)
+            model=Path(self.case.config).stem,
+            config=self.case.config,
+            checkpoint=self.case.checkpoint,
+            weights="random" if self.case.checkpoint is None else "trained",
+            keep=self.kept,
+            dial=self.case.dial and self.case.dial[0],
+            dial_value=self.case.dial and self.case.dial[1],
+            batch=self.case.batch,
+            shape=shape or None,
+            **asdict(self.setting),
+            pictures=len(self.data) * self.case.batch,
+            ms_median=ms,
+            ms_quartiles=quartiles(total),
+            ms_per_picture=ms / self.case.batch,
+        )
         for name, other in others.items():
             found |= speedup(other, [t / self.case.batch for t in total], name)
         names = ("ms_backbone", "ms_neck", "ms_heads")
@@ -85,8 +94,13 @@ def measure(cases: list[Case], setting: Setting) -> list[dict]:
     """One row per case, in their order; all run once in every turn. Each is compared with the first, and a pruned one
     with the last dense one before it; ``flops_ratio`` is to that one, without one to the first."""
     subjects = [Subject(case, setting) for case in cases]
-    times = in_turns([s.step for s in subjects], torch.device(setting.device), setting.repeats, setting.warmup,
-                     [s.laps for s in subjects])
+    times = in_turns(
+        [s.step for s in subjects],
+        torch.device(setting.device),
+        setting.repeats,
+        setting.warmup,
+        [s.laps for s in subjects],
+    )
     rows, others, whole = [], {}, None
     for subject, own in zip(subjects, times, strict=True):
         per_picture = [turn[0] / subject.case.batch for turn in own]
@@ -108,10 +122,15 @@ def counted(counts: list[Count], backbone: nn.Module) -> dict[str, object]:
     fraction = torch.cat([c.kept for c in counts]).mean(0).tolist()
     pruned = backbone.reducer.pruned_blocks if backbone.reducer else []
     return dict(
-        gflops=statistics.mean(per_picture), gflops_std=statistics.pstdev(per_picture),
+        gflops=statistics.mean(per_picture),
+        gflops_std=statistics.pstdev(per_picture),
         block_gmacs=statistics.mean(c.parts["blocks"] / len(c.tokens) for c in counts) / 2e9,
-        positions=positions, tokens_by_block=tokens.tolist(), keep_by_block=fraction, pruned_blocks=pruned,
-        keep_ratio=statistics.mean(fraction[i] for i in pruned) if pruned else 1.0)
+        positions=positions,
+        tokens_by_block=tokens.tolist(),
+        keep_by_block=fraction,
+        pruned_blocks=pruned,
+        keep_ratio=statistics.mean(fraction[i] for i in pruned) if pruned else 1.0,
+    )
 
 
 def _optimizer(model: nn.Module, cfg: dict) -> OptimWrapper:

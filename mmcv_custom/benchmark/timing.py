@@ -26,6 +26,7 @@ class Clock:
 
     def watch(self, call: Callable, sign: int = 1) -> Callable:
         """``call`` on the clock, or with ``sign`` -1 off it."""
+
         @wraps(call)
         def timed(*args, **kwargs):
             outer = self.depth == 0 or sign < 0  # a call within a call is counted once
@@ -37,6 +38,7 @@ class Clock:
                 self.depth -= sign > 0
                 if outer:
                     self.seconds += sign * (now(self.device) - start)
+
         return timed
 
     def shares(self, step: Callable[[int], object], repeats: int, warmup: int) -> tuple[list[float], list[float]]:
@@ -109,8 +111,9 @@ def back_to_back(call: Callable[[], object], device: torch.device, times: int) -
     return start.elapsed_time(end) / times
 
 
-def compare(calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int,
-            times: int = 20) -> dict[str, object]:
+def compare(
+    calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, times: int = 20
+) -> dict[str, object]:
     """Fields of a result row: ``ms`` of the first call, and of each other its ``ms_NAME`` and the ``speedup`` of the
     first. All are measured ``back_to_back`` once in each of the rounds, and once before to warm up."""
     found = {name: [] for name in calls}
@@ -126,8 +129,13 @@ def compare(calls: Mapping[str, Callable[[], object]], device: torch.device, rou
     return fields
 
 
-def in_turns(steps: Sequence[Callable[[int], object]], device: torch.device, repeats: int, warmup: int,
-             laps: Sequence[Laps | None]) -> list[list[list[float]]]:
+def in_turns(
+    steps: Sequence[Callable[[int], object]],
+    device: torch.device,
+    repeats: int,
+    warmup: int,
+    laps: Sequence[Laps | None],
+) -> list[list[list[float]]]:
     """The ``milliseconds`` of every step in every turn (A B A B ...), those of the warm-up left out.
 
     Args:

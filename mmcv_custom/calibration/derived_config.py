@@ -28,8 +28,13 @@ def write_leaf(target: str, base: str, comments: list[str], name: str, value: fl
     path = Path(target)
     relative = Path(os.path.relpath(Path(base).resolve(), path.parent.resolve())).as_posix()
     relative = relative if relative.startswith(".") else f"./{relative}"
-    lines = [line for comment in comments for line in textwrap.wrap(
-        comment, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)]
+    lines = [
+        line
+        for comment in comments
+        for line in textwrap.wrap(
+            comment, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+        )
+    ]
     lines += [f"_base_ = {relative!r}", "", *_setting(name, value)]
     write_file(path, "\n".join(lines) + "\n")
 
@@ -38,6 +43,7 @@ def _setting(name: str, value: float | list[float]) -> list[str]:
     line = f"model = dict(backbone=dict(reducer=dict({name}={value!r})))"
     if len(line) <= WIDTH:
         return [line]
-    entries = textwrap.wrap(", ".join(map(repr, value)) + "])))", WIDTH, initial_indent=" " * 16,
-                            subsequent_indent=" " * 16)
+    entries = textwrap.wrap(
+        ", ".join(map(repr, value)) + "])))", WIDTH, initial_indent=" " * 16, subsequent_indent=" " * 16
+    )
     return ["model = dict(", "    backbone=dict(", "        reducer=dict(", f"            {name}=[", *entries]

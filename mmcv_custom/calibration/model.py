@@ -53,8 +53,11 @@ class Calibration(Loaded):
         counts = self.count()
         found = counted(counts, self.model.backbone)
         kept = torch.cat([c.kept for c in counts])[:, found["pruned_blocks"]].mean(1)
-        return found | dict(flops_ratio=found["gflops"] / self.dense["gflops"], gmacs=found["gflops"] / 2,
-                            keep_ratio_std=kept.std(correction=0).item())
+        return found | dict(
+            flops_ratio=found["gflops"] / self.dense["gflops"],
+            gmacs=found["gflops"] / 2,
+            keep_ratio_std=kept.std(correction=0).item(),
+        )
 
     def times(self, repeats: int) -> dict[str, object]:
         """Milliseconds of a batch, and how many times faster than the dense model it is; both run in every turn."""
@@ -65,12 +68,17 @@ class Calibration(Loaded):
                 self.model.backbone.reducer = reducer
                 with torch.no_grad():
                     return self.forward(turn)
+
             return run
 
         turns = in_turns([step(None), step(reducer)], self.device, repeats, self.setting.warmup, [None, None])
-        dense, own = ([total for total, in times] for times in turns)
-        return dict(ms_median=statistics.median(own), ms_quartiles=quartiles(own),
-                    ms_dense_median=statistics.median(dense), **speedup(dense, own, "dense"))
+        dense, own = ([total for (total,) in times] for times in turns)
+        return dict(
+            ms_median=statistics.median(own),
+            ms_quartiles=quartiles(own),
+            ms_dense_median=statistics.median(dense),
+            **speedup(dense, own, "dense"),
+        )
 
     @torch.no_grad()
     def pool_share(self) -> dict[str, float]:

@@ -33,8 +33,15 @@ class Found:
     costs: dict[float, float]
 
 
-def bisect(cost: Callable[[float], float], low: float, high: float, between: Callable[[float, float], float | None],
-           wanted: float, tolerance: float, steps: int = 40) -> Found:
+def bisect(
+    cost: Callable[[float], float],
+    low: float,
+    high: float,
+    between: Callable[[float, float], float | None],
+    wanted: float,
+    tolerance: float,
+    steps: int = 40,
+) -> Found:
     """Halve [low, high] until a cost is within ``tolerance`` of ``wanted``, no position is left, or ``steps`` are done.
 
     Args:

@@ -77,14 +77,17 @@ def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
     if name not in known:
         raise ConfigError(f"reducer {reducer['type']} has no {name} to turn; its dial is {method.dial[0]}")
     if name == "threshold" and hasattr(method, "decide"):
-        raise ConfigError(f"the threshold does not change the cost of {reducer['type']}, only what becomes of tokens: "
-                          "give --pool-share")
+        raise ConfigError(
+            f"the threshold does not change the cost of {reducer['type']}, only what becomes of tokens: "
+            "give --pool-share"
+        )
     if name not in ranges:
-        raise ConfigError(f"{name} of {reducer['type']} sets no cost that could be searched for; turn "
-                          f"{method.dial[0]}")
+        raise ConfigError(f"{name} of {reducer['type']} sets no cost that could be searched for; turn {method.dial[0]}")
     if name == "keep_ratio" and reducer.get("r") is not None:
-        raise ConfigError(f"the config says by r how many tokens {reducer['type']} takes, and keep_ratio would say it "
-                          "again: set model.backbone.reducer.r=None and a keep_ratio")
+        raise ConfigError(
+            f"the config says by r how many tokens {reducer['type']} takes, and keep_ratio would say it "
+            "again: set model.backbone.reducer.r=None and a keep_ratio"
+        )
     low, high = ranges[name]
     given = reducer.get(name, known[name].default)
     given = high if given is None else given
@@ -110,7 +113,9 @@ def threshold_dial(reducer: Mapping, grid: int) -> Dial:
         ConfigError: the method makes no such decision.
     """
     if not hasattr(find_method(reducer["type"]), "decide"):
-        raise ConfigError(f"reducer {reducer['type']} does not decide between pruning and pooling, so it has no "
-                          "threshold for --pool-share: that is PPT's")
+        raise ConfigError(
+            f"reducer {reducer['type']} does not decide between pruning and pooling, so it has no "
+            "threshold for --pool-share: that is PPT's"
+        )
     least, most = THRESHOLDS
     return Dial("threshold", least, most * grid**2 if reducer.get("relative") else most, logarithmic=True)

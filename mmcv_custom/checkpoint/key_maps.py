@@ -89,12 +89,13 @@ def unwrap(checkpoint):
     if isinstance(source, dict):
         tensors = {str(k): v for k, v in source.items() if hasattr(v, "shape") and hasattr(v, "dtype")}
     if not tensors:
-        raise ValueError("holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or "
-                         "'teacher'")
+        raise ValueError(
+            "holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or 'teacher'"
+        )
     # Versions of modules, which PyTorch consults to upgrade weights of older layers, and grids of position tables.
     notes = getattr(source, "_metadata", None)
     if all(k.startswith("module.") for k in tensors):
-        tensors = {k[len("module."):]: v for k, v in tensors.items()}
+        tensors = {k[len("module.") :]: v for k, v in tensors.items()}
         notes = notes and OrderedDict((k.removeprefix("module").removeprefix("."), v) for k, v in notes.items())
     state = OrderedDict(tensors)
     state._metadata = notes
@@ -146,7 +147,7 @@ def _evo_joined(state):
     out = OrderedDict(state)
     for old in [k for k in state if _EVO_QK.search(k)]:
         block, kind = _EVO_QK.search(old).groups()
-        before = old[:_EVO_QK.search(old).start()]
+        before = old[: _EVO_QK.search(old).start()]
         parts = [out.pop(old), out.pop(f"{before}vs.{block}.v.{kind}")]
         out[f"{before}blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
     return out
@@ -212,12 +213,14 @@ def to_mmseg(state):
         if not name.startswith(prefix):
             out[name] = value
             continue
-        own, = _renamed({name[len(prefix):]: value}, _TO_MMSEG)
+        (own,) = _renamed({name[len(prefix) :]: value}, _TO_MMSEG)
         if not _IN_MMSEG.match(own):
             raise ValueError(f"has {name}, and mmsegmentation's ViT has nothing of that kind")
         if own == "pos_embed" and class_rows(value.shape[1], noted_grid(state)) == 0:
-            raise ValueError(f"has a position table of {value.shape[1]} rows, none of which is a class token's, and "
-                             "mmsegmentation's ViT has one more")
+            raise ValueError(
+                f"has a position table of {value.shape[1]} rows, none of which is a class token's, and "
+                "mmsegmentation's ViT has one more"
+            )
         out[prefix + own] = value
     return out
 
@@ -239,7 +242,7 @@ def align_prefix(state, names, prefix="backbone."):
     if wanted and not given and not set(state) & set(names):
         return OrderedDict((prefix + k, v) for k, v in state.items()), True
     if given and not wanted and not set(state) & set(names):
-        return OrderedDict((k[len(prefix):], v) for k, v in state.items() if k.startswith(prefix)), False
+        return OrderedDict((k[len(prefix) :], v) for k, v in state.items() if k.startswith(prefix)), False
     return state, False
 
 

@@ -73,8 +73,10 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
     report = LoadReport(schema=key_maps.describe(given))
     state = key_maps.fit_linear_segmentor(key_maps.from_published(given), own)
     state, backbone_only = key_maps.align_prefix(state, own)
-    backbone_only = backbone_only or not any(k.startswith("backbone.") for k in own) or all(
-        k.startswith("backbone.") or key_maps.is_training_part(k) and k not in own for k in state
+    backbone_only = (
+        backbone_only
+        or not any(k.startswith("backbone.") for k in own)
+        or all(k.startswith("backbone.") or key_maps.is_training_part(k) and k not in own for k in state)
     )
     fitting = OrderedDict()
     for name, value in state.items():
@@ -108,9 +110,7 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
             )
     result = model.load_state_dict(fitting, strict=False)
     # Layers with an upgrade rule of their own may take other names than theirs: PyTorch's answer is the truth.
-    report.missing = [
-        n for n in result.missing_keys if not n.endswith("num_batches_tracked") and n not in differing
-    ]
+    report.missing = [n for n in result.missing_keys if not n.endswith("num_batches_tracked") and n not in differing]
     report.unexpected = list(result.unexpected_keys)
     counted = [n for n in own if not n.endswith("num_batches_tracked")]
     report.total = len(counted)
@@ -149,7 +149,7 @@ def _grouped(names):
         depth = 2 + (parts[:2] == ["backbone", "reducer"])
         if parts[0] != "backbone" and parts[0] in ("reducer", "blocks", "spm", "interactions", "up"):
             depth = 1 + (parts[0] == "reducer")
-        groups[".".join(parts[:min(depth, max(1, len(parts) - 1))])].append(name)
+        groups[".".join(parts[: min(depth, max(1, len(parts) - 1))])].append(name)
     return groups
 
 

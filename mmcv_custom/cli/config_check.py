@@ -123,12 +123,14 @@ def _names_used(text):
     lines = [line for line in (text or "").splitlines() if not line.endswith(".py")]
     try:
         tokens = [
-            t for t in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline)
+            t
+            for t in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline)
             if t.type not in (tokenize.COMMENT, tokenize.NL)
         ]
     except (tokenize.TokenError, IndentationError):
         return set()
     return {
-        name.string for name, after in zip(tokens, tokens[1:], strict=False)
+        name.string
+        for name, after in zip(tokens, tokens[1:], strict=False)
         if name.type == tokenize.NAME and after.string != "="
     }

@@ -34,10 +34,20 @@ class _CfgOptions(DictAction):
 def add_common_options(parser):
     """Add the options that training and testing have to an argparse parser."""
     parser.add_argument("--work-dir", help="where logs and checkpoints go (default: ./work_dirs/<config's name>)")
-    parser.add_argument("--cfg-options", nargs="+", action=_CfgOptions, default={}, metavar="KEY=VALUE",
-                        help="override config values, e.g. train_dataloader.batch_size=2 model.backbone.depth=6")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none",
-                        help="what started the processes (default: none, a single one)")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=_CfgOptions,
+        default={},
+        metavar="KEY=VALUE",
+        help="override config values, e.g. train_dataloader.batch_size=2 model.backbone.depth=6",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started the processes (default: none, a single one)",
+    )
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
 
 
@@ -162,5 +172,8 @@ def _while_building(error):
 def _by_the_core(error):
     """Whether the core itself raised a ValueError: a reducer that does not fit the pictures, found in a forward."""
     raised = traceback.extract_tb(error.__traceback__)[-1]
-    return isinstance(error, ValueError) and raised.line.startswith("raise ValueError(") and \
-        raised.filename.startswith(os.path.join(os.path.dirname(token_pruning.__file__), ""))
+    return (
+        isinstance(error, ValueError)
+        and raised.line.startswith("raise ValueError(")
+        and raised.filename.startswith(os.path.join(os.path.dirname(token_pruning.__file__), ""))
+    )

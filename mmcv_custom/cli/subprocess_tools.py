@@ -30,13 +30,26 @@ def train(config, folder, seed, epochs=None, start=None, options=()):
     """
     epochs = epochs or Config.fromfile(config).train_cfg.get("max_epochs")
     if not epochs:
-        raise ConfigError(f"{config} trains by iterations: what trains several models here counts epochs, so give a "
-                          "config with train_cfg.max_epochs")
+        raise ConfigError(
+            f"{config} trains by iterations: what trains several models here counts epochs, so give a "
+            "config with train_cfg.max_epochs"
+        )
     done = Path(folder) / f"epoch_{epochs}.pth"
     if not done.exists():
         load = ["--load-from", start] if start else []
-        call(ROOT / "tools/train.py", config, "--work-dir", folder, "--resume", *load, "--cfg-options",
-             f"train_cfg.max_epochs={epochs}", "train_cfg.val_begin=1000", f"randomness.seed={seed}", *options)
+        call(
+            ROOT / "tools/train.py",
+            config,
+            "--work-dir",
+            folder,
+            "--resume",
+            *load,
+            "--cfg-options",
+            f"train_cfg.max_epochs={epochs}",
+            "train_cfg.val_begin=1000",
+            f"randomness.seed={seed}",
+            *options,
+        )
     return done
 
 
@@ -50,6 +63,8 @@ def settle(folder, what, configs, **settings):
     settings["configs"] = {name: Config.fromfile(path).pretty_text for name, path in configs.items()}
     known = folder / "settings.json"
     if known.exists() and json.loads(known.read_text()) != settings:
-        raise ConfigError(f"{folder} holds {what} with other settings or of another version: delete it, or choose "
-                          "another with --work-dir")
+        raise ConfigError(
+            f"{folder} holds {what} with other settings or of another version: delete it, or choose "
+            "another with --work-dir"
+        )
     write_json(known, settings)

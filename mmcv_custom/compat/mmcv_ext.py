@@ -29,8 +29,16 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     return torch.ops.torchvision.nms(boxes, scores.to(boxes.dtype), iou_threshold)
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
-            method: int, offset: int) -> Tensor:
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
     """Soft-NMS (Bodla et al., 2017): decay the scores of boxes that overlap a better one instead of dropping them.
 
     Args:
@@ -54,16 +62,29 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
         inter = (high - low + offset).clamp(min=0).prod(1)
         iou = inter / (area[best] + area - inter)
         over = iou >= iou_threshold
-        factor = {"naive": (~over).to(left), "linear": torch.where(over, 1 - iou, 1.0),
-                  "gaussian": (-iou**2 / sigma).exp()}[SOFT_NMS_METHODS[method]]
+        factor = {
+            "naive": (~over).to(left),
+            "linear": torch.where(over, 1 - iou, 1.0),
+            "gaussian": (-(iou**2) / sigma).exp(),
+        }[SOFT_NMS_METHODS[method]]
         left = torch.where(alive, left * factor, left)
         alive &= left >= min_score
     return torch.tensor(kept, dtype=torch.int64)
 
 
-def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
-                      aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
-                      pool_mode: int, aligned: bool) -> None:
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     """Fill ``output`` (R, C, ph, pw) with averages over the bins of ``rois`` (R, 5) on ``input`` (B, C, h, w).
 
     Raises:
@@ -72,18 +93,40 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
     if pool_mode == 0:
         raise NotImplementedError(_missing("roi_align with pool_mode='max'"))
     maps = _at_least_single(input).contiguous()
-    output.copy_(torch.ops.torchvision.roi_align(
-        maps, rois.to(maps.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned))
+    output.copy_(
+        torch.ops.torchvision.roi_align(
+            maps, rois.to(maps.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+        )
+    )
 
 
-def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
-                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
-                       pool_mode: int, aligned: bool) -> None:
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     """Fill ``grad_input`` (B, C, h, w) from ``grad_output`` (R, C, ph, pw)."""
     grad_output = _at_least_single(grad_output)
-    grad_input.copy_(torch.ops.torchvision._roi_align_backward(
-        grad_output, rois.to(grad_output.dtype), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
-        sampling_ratio, aligned))
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output,
+            rois.to(grad_output.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )
+    )
 
 
 def _at_least_single(t: Tensor) -> Tensor:
@@ -92,8 +135,10 @@ def _at_least_single(t: Tensor) -> Tensor:
 
 
 def _missing(operator: str) -> str:
-    return (f"{operator} needs MMCV's compiled operators, and this onedl-mmcv has none: install it with "
-            "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`")
+    return (
+        f"{operator} needs MMCV's compiled operators, and this onedl-mmcv has none: install it with "
+        "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`"
+    )
 
 
 class _StandIn(types.ModuleType):
@@ -105,6 +150,7 @@ class _StandIn(types.ModuleType):
 
         def unavailable(*args, **kwargs):
             raise NotImplementedError(_missing(name))
+
         return unavailable
 
 

@@ -36,6 +36,7 @@ class _Finder:
             def load_and_switch_off(module):
                 load(module)
                 module.WITH_MULTIMODAL = False
+
             spec.loader.exec_module = load_and_switch_off
         return spec
 

@@ -17,12 +17,16 @@ def pipeline_steps(cfg: Config) -> list[dict]:
     try:
         pipeline = cfg.test_dataloader.dataset.pipeline
     except AttributeError:
-        raise ConfigError(f"config {cfg.filename} has no test_dataloader.dataset.pipeline: nothing says how a picture "
-                          "becomes an input") from None
+        raise ConfigError(
+            f"config {cfg.filename} has no test_dataloader.dataset.pipeline: nothing says how a picture "
+            "becomes an input"
+        ) from None
     steps = [step for step in pipeline if "Annotations" not in step["type"]]
     if not steps:
-        raise ConfigError(f"config {cfg.filename} has an empty test_dataloader.dataset.pipeline: nothing says how a "
-                          "picture becomes an input")
+        raise ConfigError(
+            f"config {cfg.filename} has an empty test_dataloader.dataset.pipeline: nothing says how a "
+            "picture becomes an input"
+        )
     return steps
 
 
@@ -53,5 +57,6 @@ def check_picture(path: str) -> None:
         with Image.open(path) as picture:
             picture.load()
     except Exception as error:  # each decoder has its own
-        raise DataError(f"{path} is no picture that can be read ({' '.join(str(error).split())}): save it again or "
-                        "take it out") from None
+        raise DataError(
+            f"{path} is no picture that can be read ({' '.join(str(error).split())}): save it again or take it out"
+        ) from None

@@ -86,8 +86,9 @@ def graph_backbone(model: nn.Module) -> None:
 
 
 # In the order in which they are done.
-STEPS = dict(fuse_conv_bn=fuse_conv_bn, channels_last=channels_last, compile=compile_backbone,
-             cuda_graph=graph_backbone)
+STEPS = dict(
+    fuse_conv_bn=fuse_conv_bn, channels_last=channels_last, compile=compile_backbone, cuda_graph=graph_backbone
+)
 
 
 def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
@@ -139,13 +140,21 @@ class PerSize:
         device = image.device.type
         reducer = vars(self.backbone.reducer) if self.backbone.reducer else {}
         settings = tuple((k, v) for k, v in reducer.items() if isinstance(v, (str, int, float)))
-        key = (tuple(image.shape), image.dtype, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device),
-               self.backbone.execution, settings)
+        key = (
+            tuple(image.shape),
+            image.dtype,
+            torch.is_autocast_enabled(device),
+            torch.get_autocast_dtype(device),
+            self.backbone.execution,
+            settings,
+        )
         if key not in self.ready:
             if len(self.ready) == MAX_SIZES:
-                warnings.warn(f"the backbone is compiled or captured for {MAX_SIZES} sizes of pictures, further ones "
-                              "run as usual; pad pictures to fewer sizes (pad_size_divisor of the data preprocessor)",
-                              stacklevel=2)
+                warnings.warn(
+                    f"the backbone is compiled or captured for {MAX_SIZES} sizes of pictures, further ones "
+                    "run as usual; pad pictures to fewer sizes (pad_size_divisor of the data preprocessor)",
+                    stacklevel=2,
+                )
                 return self.forward(image)
             self.ready[key] = self.prepare(self.forward, image)
         return self.ready[key](image)
@@ -181,11 +190,15 @@ def _check_shapes(model: nn.Module, option: str) -> None:
     _check_backbone(model, option)
     reducer = model.backbone.reducer
     if reducer is not None and not reducer.fixed_shapes:
-        raise ConfigError(f"--{option} needs tensors of fixed shapes, and {type(reducer).__name__} keeps as many "
-                          "tokens as an image needs; leave it out, or choose another method")
+        raise ConfigError(
+            f"--{option} needs tensors of fixed shapes, and {type(reducer).__name__} keeps as many "
+            "tokens as an image needs; leave it out, or choose another method"
+        )
 
 
 def _check_backbone(model: nn.Module, option: str) -> None:
     if not hasattr(getattr(model, "backbone", None), "execution"):
-        raise ConfigError(f"--{option} is for models with a ViT backbone of this project; {type(model).__name__} "
-                          f"has {type(getattr(model, 'backbone', None)).__name__}")
+        raise ConfigError(
+            f"--{option} is for models with a ViT backbone of this project; {type(model).__name__} "
+            f"has {type(getattr(model, 'backbone', None)).__name__}"
+        )

@@ -171,8 +171,10 @@ class _DeletingLast:
 
 def _check_resumable(filename, checkpoint):
     meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
-    if not isinstance(meta, dict) or not {"epoch", "iter"} <= set(meta) or not {"optimizer", "message_hub"} <= set(
-        checkpoint
+    if (
+        not isinstance(meta, dict)
+        or not {"epoch", "iter"} <= set(meta)
+        or not {"optimizer", "message_hub"} <= set(checkpoint)
     ):
         raise CheckpointError(
             f"{filename} holds weights only (no optimizer state, no epoch): use --load-from instead of --resume"

@@ -31,15 +31,25 @@ def demo_parser(description: str, input_name: str, input_help: str, out: str, op
     parser.add_argument("checkpoint", help="its weights; none: random ones")
     parser.add_argument("--out", default=out, help=f"where to (default: {out})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
-    parser.add_argument("--score-thr", type=float, default=0.3, metavar="S",
-                        help="draw detections from this score on (default: 0.3)")
-    parser.add_argument("--palette", default="safe", choices=["safe", *PALETTES, "random"],
-                        help="colours of the classes (default: safe, which colour-blind readers can tell apart)")
-    parser.add_argument("--ratio", type=float, metavar="X",
-                        help="turn the method's own dial: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
-                        "of each block, or a share below 1), of DToP the threshold")
-    parser.add_argument("--mode", choices=["target", "threshold", "ratio", "sample"],
-                        help="of SViT: how probabilities become a choice")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, metavar="S", help="draw detections from this score on (default: 0.3)"
+    )
+    parser.add_argument(
+        "--palette",
+        default="safe",
+        choices=["safe", *PALETTES, "random"],
+        help="colours of the classes (default: safe, which colour-blind readers can tell apart)",
+    )
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        metavar="X",
+        help="turn the method's own dial: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
+        "of each block, or a share below 1), of DToP the threshold",
+    )
+    parser.add_argument(
+        "--mode", choices=["target", "threshold", "ratio", "sample"], help="of SViT: how probabilities become a choice"
+    )
     return parser
 
 
@@ -151,8 +161,16 @@ def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | Non
 
 def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out: list[str]) -> None:
     """The JSON of a demo: which model, what it found and computed in each picture, which ones it could not read."""
-    write_json(path, dict(config=predictor.cfg.filename, notes=predictor.notes, reducer=predictor.given, results=found,
-                          left_out=left_out))
+    write_json(
+        path,
+        dict(
+            config=predictor.cfg.filename,
+            notes=predictor.notes,
+            reducer=predictor.given,
+            results=found,
+            left_out=left_out,
+        ),
+    )
 
 
 def end(left_out: list[str]) -> None:

@@ -41,33 +41,47 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
         return f"<figure><img src='{link}/{file}' alt=''><figcaption>{caption}</figcaption></figure>"
 
     found = result.draw(palette)
-    top = [figure("found.jpg", found, "found"),
-           figure("depth_map.png", tokens.depth_map(), f"how many of the {len(tokens.blocks)} blocks computed each "
-                  "token: dark blue none, yellow all")]
+    top = [
+        figure("found.jpg", found, "found"),
+        figure(
+            "depth_map.png",
+            tokens.depth_map(),
+            f"how many of the {len(tokens.blocks)} blocks computed each token: dark blue none, yellow all",
+        ),
+    ]
     if tokens.exits():
         legend = "".join(_key(words, swatch) for words, swatch in tokens.legend() if words.startswith("left"))
         top.append(figure("exits.jpg", tokens.exit_map(), f"after which block tokens left for good {legend}"))
     ratios, shares = tokens.keep_ratio(), tokens.shares()
-    blocks = [figure(f"block_{block:02d}.jpg", tokens.overlay(block), f"block {block}: {ratio:.1%}")
-              for block, ratio in zip(tokens.blocks, ratios, strict=True)]
+    blocks = [
+        figure(f"block_{block:02d}.jpg", tokens.overlay(block), f"block {block}: {ratio:.1%}")
+        for block, ratio in zip(tokens.blocks, ratios, strict=True)
+    ]
     save_picture(tokens.chart(), target / "chart.png")
     save_picture(tokens.contact_sheet(found, name), target / "sheet.jpg")
     bars = "".join(_bar(*row) for row in zip(tokens.blocks, shares.tolist(), strict=True))
     present = [state for state in range(len(STATES)) if shares[:, state].any()]
     keys = "".join(_key(STATES[state], COLOURS[state]) for state in present)
-    return (f"<h2>{html.escape(name)}</h2><div class='top'>{''.join(top)}</div>"
-            f"<p>Mean over the blocks: {sum(ratios) / len(ratios):.1%} of the tokens computed "
-            f"(<a href='{link}/sheet.jpg'>all on one sheet</a>).</p>"
-            f"<div class='bars'>{bars}</div><p class='small'>{keys}</p><div class='blocks'>{''.join(blocks)}</div>")
+    return (
+        f"<h2>{html.escape(name)}</h2><div class='top'>{''.join(top)}</div>"
+        f"<p>Mean over the blocks: {sum(ratios) / len(ratios):.1%} of the tokens computed "
+        f"(<a href='{link}/sheet.jpg'>all on one sheet</a>).</p>"
+        f"<div class='bars'>{bars}</div><p class='small'>{keys}</p><div class='blocks'>{''.join(blocks)}</div>"
+    )
 
 
 def page(title: str, facts: Sequence[str], sections: Sequence[str]) -> str:
     """The whole page; ``facts`` are sentences above the pictures."""
     told = "".join(f"<p class='small'>{html.escape(fact)}</p>" for fact in facts)
-    head = (f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-            f"<title>{html.escape(title)}</title><style>{STYLE}</style>")
-    return (f"<!doctype html>\n<html lang='en'>{head}\n<h1>{html.escape(title)}</h1>{told}<p>{HOW}</p>\n"
-            + "\n".join(sections) + "\n</html>\n")
+    head = (
+        f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
+    )
+    return (
+        f"<!doctype html>\n<html lang='en'>{head}\n<h1>{html.escape(title)}</h1>{told}<p>{HOW}</p>\n"
+        + "\n".join(sections)
+        + "\n</html>\n"
+    )
 
 
 def _key(words: str, swatch: tuple[int, int, int]) -> str:
@@ -75,6 +89,8 @@ def _key(words: str, swatch: tuple[int, int, int]) -> str:
 
 
 def _bar(block: int, shares: Sequence[float]) -> str:
-    parts = "".join(f"<div style='width:{share:.2%};background:rgb{COLOURS[state]}' "
-                    f"title='{STATES[state]}: {share:.1%}'></div>" for state, share in enumerate(shares))
+    parts = "".join(
+        f"<div style='width:{share:.2%};background:rgb{COLOURS[state]}' title='{STATES[state]}: {share:.1%}'></div>"
+        for state, share in enumerate(shares)
+    )
     return f"<span>block {block}</span><div class='bar'>{parts}</div><span>{shares[0]:.0%}</span>"

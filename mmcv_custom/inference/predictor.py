@@ -54,8 +54,15 @@ class Predictor:
         ConfigError, CheckpointError: config, device or weights cannot be used.
     """
 
-    def __init__(self, config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str = "cpu",
-                 batch: int = 1, options: dict | None = None) -> None:
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        batch: int = 1,
+        options: dict | None = None,
+    ) -> None:
         if batch < 1:
             raise ConfigError(f"a batch of {batch} pictures: it must be 1 or more")
         self.cfg = with_options(config, options) if isinstance(config, Config) else read_config(str(config), options)
@@ -64,8 +71,9 @@ class Predictor:
         if "Load" not in load["type"]:
             raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads a picture")
         if "backbone" not in (self.cfg.get("model") or {}):
-            raise ConfigError(f"config {self.cfg.filename} has no model.backbone: give one of a detector, segmentor or "
-                              "classifier")
+            raise ConfigError(
+                f"config {self.cfg.filename} has no model.backbone: give one of a detector, segmentor or classifier"
+            )
         weights = None if checkpoint is None else read_checkpoint(checkpoint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -79,8 +87,9 @@ class Predictor:
             self.report = load_into(self.model, weights, logger="silent", source=str(checkpoint))
             fresh = [name for name in self.report.missing if ".reducer." in name]
             if fresh:
-                self.notes.append(f"{checkpoint} has no weights for the {self.method} that decides about tokens: it "
-                                  "decides at random")
+                self.notes.append(
+                    f"{checkpoint} has no weights for the {self.method} that decides about tokens: it decides at random"
+                )
         self.classes = class_names(self.cfg, weights)
         for sentence in self.notes:
             warnings.warn(sentence, stacklevel=2)
@@ -93,8 +102,11 @@ class Predictor:
             DataError: a picture that is missing or broken, a folder without pictures, a size that the model cannot
                 take.
         """
-        single = isinstance(pictures, np.ndarray) or hasattr(pictures, "convert") or (
-            isinstance(pictures, (str, Path)) and not Path(pictures).is_dir())
+        single = (
+            isinstance(pictures, np.ndarray)
+            or hasattr(pictures, "convert")
+            or (isinstance(pictures, (str, Path)) and not Path(pictures).is_dir())
+        )
         found = list(self.stream([pictures] if single else pictures))
         return found[0] if single else found
 
@@ -154,8 +166,9 @@ class Predictor:
             ConfigError: an argument that it does not have, or a value outside its range.
         """
         if self.given is None:
-            raise ConfigError(f"{self.cfg.filename} has no reducer whose {', '.join(arguments)} could be set: give a "
-                              "pruned config")
+            raise ConfigError(
+                f"{self.cfg.filename} has no reducer whose {', '.join(arguments)} could be set: give a pruned config"
+            )
         if arguments.get("keep_ratio") is not None and "r" in self.given:  # one of the two says how many
             arguments = dict(arguments, r=None)
         try:
@@ -188,18 +201,23 @@ class Predictor:
         else:
             array = np.asarray(_as_read(picture) if hasattr(picture, "convert") else picture)
             if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
-                raise DataError(f"an array of shape {array.shape} and type {array.dtype} is no picture: give (height, "
-                                "width, 3) of uint8, red first")
+                raise DataError(
+                    f"an array of shape {array.shape} and type {array.dtype} is no picture: give (height, "
+                    "width, 3) of uint8, red first"
+                )
             size = array.shape[:2]
-            loaded = dict(img=np.ascontiguousarray(array[..., ::-1]), img_path="array", img_id=0, img_shape=size,
-                          ori_shape=size)
+            loaded = dict(
+                img=np.ascontiguousarray(array[..., ::-1]), img_path="array", img_id=0, img_shape=size, ori_shape=size
+            )
         image = np.ascontiguousarray(loaded["img"][..., ::-1]).astype(np.uint8)
         packed = self._rest(loaded)
         size, wanted = tuple(packed["inputs"].shape[-2:]), self.input_size()
         if wanted and size != wanted:
-            raise DataError(f"{path or 'an array'} is {size[0]} x {size[1]} pixels after the test pipeline and the "
-                            f"{type(self.model.backbone).__name__} takes {wanted[0]} x {wanted[1]} only: give pictures "
-                            "of that size")
+            raise DataError(
+                f"{path or 'an array'} is {size[0]} x {size[1]} pixels after the test pipeline and the "
+                f"{type(self.model.backbone).__name__} takes {wanted[0]} x {wanted[1]} only: give pictures "
+                "of that size"
+            )
         return image, path, packed
 
     def _results(self, held: list[tuple]) -> Iterator[Result]:
@@ -214,12 +232,16 @@ class Predictor:
             samples = self.model(**data, mode="predict")
         size = tuple(data["inputs"].shape[-2:])
         for i, ((image, path, packed), sample) in enumerate(zip(same, samples, strict=True)):
-            yield result_of(image=image, path=path, classes=self.classes, sample=sample.cpu(),
-                            tokens=token_view(self.model, packed["inputs"], [one.of(i) for one in trace.passes], size))
+            yield result_of(
+                image=image,
+                path=path,
+                classes=self.classes,
+                sample=sample.cpu(),
+                tokens=token_view(self.model, packed["inputs"], [one.of(i) for one in trace.passes], size),
+            )
 
 
-def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace],
-               size: tuple[int, int]) -> TokenView | None:
+def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: tuple[int, int]) -> TokenView | None:
     """What became of the tokens of one picture.
 
     Args:
@@ -245,8 +267,9 @@ def result_of(**common) -> Result:
     if "pred_instances" in sample:
         found = sample.pred_instances
         masks = found.masks.numpy().astype(bool) if "masks" in found else None
-        return Detection(**common, boxes=found.bboxes.numpy(), scores=found.scores.numpy(),
-                         labels=found.labels.numpy(), masks=masks)
+        return Detection(
+            **common, boxes=found.bboxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy(), masks=masks
+        )
     if "pred_sem_seg" in sample:
         return Segmentation(**common, map=sample.pred_sem_seg.data[0].numpy())
     return Classification(**common, scores=sample.pred_score.numpy())
@@ -261,8 +284,10 @@ def _as_read(picture):
     from PIL import ImageOps
 
     if picture.mode[0] in "IF":
-        raise DataError(f"a PIL image of mode {picture.mode} has more than 8 bits a channel: give its file, or an "
-                        "array (height, width, 3) of uint8")
+        raise DataError(
+            f"a PIL image of mode {picture.mode} has more than 8 bits a channel: give its file, or an "
+            "array (height, width, 3) of uint8"
+        )
     return ImageOps.exif_transpose(picture).convert("RGB")
 
 
@@ -279,6 +304,8 @@ def folder_of(path: str | Path) -> list[Path]:
 def window_corners(size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]) -> list[tuple[int, int]]:
     """(y, x) of the windows that mmseg slides over an input of ``size`` (h, w), in its order: row by row, the last of
     each moved back to end where the input ends."""
-    ys, xs = ([max(min(step * shift, side - window), 0) for step in range(-(-max(side - window, 0) // shift) + 1)]
-              for side, window, shift in zip(size, crop, stride, strict=True))
+    ys, xs = (
+        [max(min(step * shift, side - window), 0) for step in range(-(-max(side - window, 0) // shift) + 1)]
+        for side, window, shift in zip(size, crop, stride, strict=True)
+    )
     return [(y, x) for y in ys for x in xs]

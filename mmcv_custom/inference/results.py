@@ -28,11 +28,11 @@ COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 @dataclass(frozen=True)
 class Result(ABC):
     """Attributes:
-        image: (h, w, 3) uint8 RGB, the picture as it was given.
-        path: its file; None of an array.
-        classes: K names.
-        tokens: which tokens the forward computed, as numbers and pictures; None of a backbone that records nothing.
-        sample: the toolbox's own result (DetDataSample, SegDataSample, DataSample).
+    image: (h, w, 3) uint8 RGB, the picture as it was given.
+    path: its file; None of an array.
+    classes: K names.
+    tokens: which tokens the forward computed, as numbers and pictures; None of a backbone that records nothing.
+    sample: the toolbox's own result (DetDataSample, SegDataSample, DataSample).
     """
 
     image: np.ndarray
@@ -78,8 +78,13 @@ class Result(ABC):
 
     def to_dict(self) -> dict:
         """The numbers, for JSON; ``tokens`` among them."""
-        return dict(picture=self.path, size=list(self.image.shape[:2]), task=self.task, **self._found(),
-                    tokens=self.tokens and self.tokens.to_dict())
+        return dict(
+            picture=self.path,
+            size=list(self.image.shape[:2]),
+            task=self.task,
+            **self._found(),
+            tokens=self.tokens and self.tokens.to_dict(),
+        )
 
     @abstractmethod
     def _found(self) -> dict:
@@ -96,10 +101,10 @@ class Result(ABC):
 @dataclass(frozen=True)
 class Detection(Result):
     """Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels; by falling score.
-        scores: (n,) float32.
-        labels: (n,) int64.
-        masks: (n, h, w) bool, or None of a detector without masks.
+    boxes: (n, 4) float32, x1, y1, x2, y2 in pixels; by falling score.
+    scores: (n,) float32.
+    labels: (n,) int64.
+    masks: (n, h, w) bool, or None of a detector without masks.
     """
 
     boxes: np.ndarray
@@ -126,20 +131,30 @@ class Detection(Result):
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         found = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            entry = dict(image_id=image_id, category_id=self._category(int(self.labels[i]), category_ids),
-                         bbox=[x1, y1, x2 - x1, y2 - y1], score=float(self.scores[i]))
+            entry = dict(
+                image_id=image_id,
+                category_id=self._category(int(self.labels[i]), category_ids),
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                score=float(self.scores[i]),
+            )
             found.append(entry if self.masks is None else entry | dict(segmentation=_run_lengths(self.masks[i])))
         return found
 
     def _found(self) -> dict:
-        return dict(objects=[dict(name=name, label=int(label), score=float(score), box=box) for name, label, score, box
-                             in zip(self.names, self.labels, self.scores, self.boxes.tolist(), strict=True)])
+        return dict(
+            objects=[
+                dict(name=name, label=int(label), score=float(score), box=box)
+                for name, label, score, box in zip(
+                    self.names, self.labels, self.scores, self.boxes.tolist(), strict=True
+                )
+            ]
+        )
 
 
 @dataclass(frozen=True)
 class Segmentation(Result):
     """Attributes:
-        map: (h, w) int64, the class of every pixel.
+    map: (h, w) int64, the class of every pixel.
     """
 
     map: np.ndarray
@@ -156,8 +171,14 @@ class Segmentation(Result):
         return visualize.segmentation(self.image, self.map, self.name, palette, legend)
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
-        return [dict(image_id=image_id, category_id=self._category(int(label), category_ids),
-                     segmentation=_run_lengths(self.map == label)) for label in np.unique(self.map)]
+        return [
+            dict(
+                image_id=image_id,
+                category_id=self._category(int(label), category_ids),
+                segmentation=_run_lengths(self.map == label),
+            )
+            for label in np.unique(self.map)
+        ]
 
     def _found(self) -> dict:
         return dict(shares=self.shares())
@@ -166,7 +187,7 @@ class Segmentation(Result):
 @dataclass(frozen=True)
 class Classification(Result):
     """Attributes:
-        scores: (K,) float32, sum to 1.
+    scores: (K,) float32, sum to 1.
     """
 
     scores: np.ndarray
@@ -186,8 +207,12 @@ class Classification(Result):
         return visualize.classification(self.image, self.top())
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
-        return [dict(image_id=image_id, category_id=self._category(int(label), category_ids),
-                     score=float(self.scores[label])) for label in self.labels[:5]]
+        return [
+            dict(
+                image_id=image_id, category_id=self._category(int(label), category_ids), score=float(self.scores[label])
+            )
+            for label in self.labels[:5]
+        ]
 
     def _found(self) -> dict:
         return dict(top=[dict(name=name, score=score) for name, score in self.top()])

@@ -35,9 +35,9 @@ class Window:
 @dataclass(frozen=True)
 class TokenView:
     """Attributes:
-        picture: (h, w, 3) uint8 RGB, what the network was given, without padding.
-        windows: in the order of their forwards; where they overlap, pictures show the later one.
-        patch: side of a token in pixels.
+    picture: (h, w, 3) uint8 RGB, what the network was given, without padding.
+    windows: in the order of their forwards; where they overlap, pictures show the later one.
+    patch: side of a token in pixels.
     """
 
     picture: np.ndarray
@@ -61,13 +61,19 @@ class TokenView:
     def overlay(self, block: int):
         """PIL image: what one block computed, skipped and held merged; see ``token_pruning.analysis.plot.overlay``."""
         row = self.blocks.index(block)
-        return self._paint(lambda picture, window, patch: plot.overlay(
-            picture, window.states[row], patch, plot.token_groups(window.trace, block)))
+        return self._paint(
+            lambda picture, window, patch: plot.overlay(
+                picture, window.states[row], patch, plot.token_groups(window.trace, block)
+            )
+        )
 
     def depth_map(self):
         """PIL image: how many blocks computed each token, dark blue none, yellow all."""
-        return self._paint(lambda picture, window, patch: plot.depth_map(
-            picture, plot.token_depth(window.trace), len(self.blocks), patch))
+        return self._paint(
+            lambda picture, window, patch: plot.depth_map(
+                picture, plot.token_depth(window.trace), len(self.blocks), patch
+            )
+        )
 
     def exits(self) -> dict[int, float] | None:
         """Block -> share of the tokens that left for good after it; None for traces in which tokens come back, are
@@ -81,8 +87,9 @@ class TokenView:
     def exit_map(self):
         """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
         order = list(self.exits() or ())
-        return self._paint(lambda picture, window, patch: plot.exit_map(
-            picture, window.trace.last_use()[0].numpy(), order, patch))
+        return self._paint(
+            lambda picture, window, patch: plot.exit_map(picture, window.trace.last_use()[0].numpy(), order, patch)
+        )
 
     def chart(self, size: tuple[int, int] = (600, 360)):
         """PIL image: the states of the tokens by block, one bar each."""
@@ -94,8 +101,10 @@ class TokenView:
 
         ratios, exits = self.keep_ratio(), self.exits()
         view = self._paint(lambda picture, window, patch: picture)
-        cells = [("found", view if found is None else found),
-                 ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks)))]
+        cells = [
+            ("found", view if found is None else found),
+            ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks))),
+        ]
         if exits:
             cells.append(("where tokens left", self.exit_map()))
         height = max(240, round(600 * view.height / view.width))
@@ -103,32 +112,46 @@ class TokenView:
         columns = 4 if exits or len(self.blocks) > 6 else 3
         while len(cells) % columns:
             cells.append(("", Image.new("RGB", view.size, sheet.PAPER)))
-        cells += [(f"block {block}: {ratio:.1%} computed", self.overlay(block))
-                  for block, ratio in zip(self.blocks, ratios, strict=True)]
+        cells += [
+            (f"block {block}: {ratio:.1%} computed", self.overlay(block))
+            for block, ratio in zip(self.blocks, ratios, strict=True)
+        ]
         return sheet.contact_sheet(cells, self.legend(), columns, title)
 
     def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
         """Words and colours for what the pictures of this trace show."""
         exits = self.exits() or {}
         present = self.shares().any(axis=0)
-        words = [f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
-                 f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)", *plot.STATES[plot.LATER:]]
+        words = [
+            f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
+            f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)",
+            *plot.STATES[plot.LATER :],
+        ]
         found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
-        return found + [(f"left after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
-                        for number, (block, share) in enumerate(exits.items())]
+        return found + [
+            (f"left after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
+            for number, (block, share) in enumerate(exits.items())
+        ]
 
     def to_dict(self) -> dict:
         """The numbers, for JSON."""
         traces = [window.trace for window in self.windows]
         found = dict(
-            blocks=self.blocks, keep_by_block=self.keep_ratio(), keep_ratio=float(np.mean(self.keep_ratio())),
+            blocks=self.blocks,
+            keep_by_block=self.keep_ratio(),
+            keep_ratio=float(np.mean(self.keep_ratio())),
             shares_by_block=dict(zip(plot.STATES, self.shares().T.tolist(), strict=True)),
             windows=[dict(y=w.y, x=w.x, grid=list(w.trace.grid), prefix=w.trace.prefix) for w in self.windows],
-            patch=self.patch, input=list(self.picture.shape[:2]))
+            patch=self.patch,
+            input=list(self.picture.shape[:2]),
+        )
         if any(trace.left for trace in traces):
-            found["left_for_mlp"] = {block: float(np.mean([
-                t.left[block][0, t.prefix:].float().mean().item() for t in traces if block in t.left]))
-                for block in sorted({b for t in traces for b in t.left})}
+            found["left_for_mlp"] = {
+                block: float(
+                    np.mean([t.left[block][0, t.prefix :].float().mean().item() for t in traces if block in t.left])
+                )
+                for block in sorted({b for t in traces for b in t.left})
+            }
         return found | (dict(left_after=self.exits()) if self.exits() else {})
 
     def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]):
@@ -142,6 +165,6 @@ class TokenView:
         for window in self.windows:
             y, x = window.y * times, window.x * times
             high, wide = (side * self.patch * times for side in window.trace.grid)
-            seen = canvas[y:y + high, x:x + wide]
-            out[y:y + high, x:x + wide] = paint(seen, window, self.patch * times)
+            seen = canvas[y : y + high, x : x + wide]
+            out[y : y + high, x : x + wide] = paint(seen, window, self.patch * times)
         return Image.fromarray(out)

@@ -16,8 +16,15 @@ LEAST = 640  # pixels: the longer side of a picture is enlarged to about this
 NAMED = 0.01  # share of the pixels from which on a region gets its name written on
 
 
-def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, names: Sequence[str],
-               masks: np.ndarray | None, palette: Sequence | None = None):
+def detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    masks: np.ndarray | None,
+    palette: Sequence | None = None,
+):
     """Masks, boxes, names and scores. The best object is drawn last, over the others."""
     from PIL import Image, ImageDraw
 
@@ -30,8 +37,8 @@ def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels:
         if not masks[i].any():
             continue
         (y1, y2), (x1, x2) = (np.flatnonzero(masks[i].any(axis))[[0, -1]] for axis in (1, 0))
-        mask = masks[i][y1:y2 + 1, x1:x2 + 1].repeat(times, 0).repeat(times, 1)
-        part = out[y1 * times:(y2 + 1) * times, x1 * times:(x2 + 1) * times]
+        mask = masks[i][y1 : y2 + 1, x1 : x2 + 1].repeat(times, 0).repeat(times, 1)
+        part = out[y1 * times : (y2 + 1) * times, x1 * times : (x2 + 1) * times]
         inside = _shrunk(mask, max(1, size // 10))
         paint = np.array(_colour(labels[i], palette), np.float32)
         part[inside] = 0.55 * part[inside] + 0.45 * paint
@@ -48,8 +55,13 @@ def detections(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels:
     return picture
 
 
-def segmentation(image: np.ndarray, labels: np.ndarray, name: Callable[[int], str], palette: Sequence | None = None,
-                 legend: bool = True):
+def segmentation(
+    image: np.ndarray,
+    labels: np.ndarray,
+    name: Callable[[int], str],
+    palette: Sequence | None = None,
+    legend: bool = True,
+):
     """Every pixel (h, w) tinted by its class, lines between classes, names on the larger regions, and a ``legend``
     below, whose height depends on what is there."""
     from PIL import Image, ImageDraw
@@ -127,7 +139,7 @@ def _shrunk(mask: np.ndarray, pixels: int) -> np.ndarray:
     h, w = mask.shape
     inside = mask.copy()
     for shift in range(2 * pixels + 1):
-        inside &= padded[shift:shift + h, pixels:pixels + w] & padded[pixels:pixels + h, shift:shift + w]
+        inside &= padded[shift : shift + h, pixels : pixels + w] & padded[pixels : pixels + h, shift : shift + w]
     return inside
 
 
@@ -145,8 +157,16 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
         core = smaller
 
 
-def _label(pen, within: tuple[int, int], x: float, y: float, text: str, size: int, fill: tuple[int, int, int],
-           taken: list[tuple]) -> None:
+def _label(
+    pen,
+    within: tuple[int, int],
+    x: float,
+    y: float,
+    text: str,
+    size: int,
+    fill: tuple[int, int, int],
+    taken: list[tuple],
+) -> None:
     """A name on a plate of its colour near (x, y), inside the picture, and moved down where others are."""
     width, height = font(size).getlength(text) + 6, size + 4
     x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))

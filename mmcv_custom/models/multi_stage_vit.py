@@ -29,8 +29,10 @@ class StageEnds(HostViT):
         self.out_indices = [self.depth - 1] if out_indices is None else list(out_indices)
         ascending = sorted({*self.out_indices} & {*range(self.depth)})
         if ascending != self.out_indices or self.depth - 1 not in ascending:
-            raise ValueError(f"out_indices {self.out_indices}: list blocks from 0 to {self.depth - 1}, ascending, the "
-                             "last one included (a smaller depth leaves blocks out)")
+            raise ValueError(
+                f"out_indices {self.out_indices}: list blocks from 0 to {self.depth - 1}, ascending, the "
+                "last one included (a smaller depth leaves blocks out)"
+            )
         self.strides = [self.patch_embed.patch_size[0]] * len(self.out_indices)
 
 

@@ -28,8 +28,10 @@ class ReducerLosses:
             reducer = getattr(self.backbone, "reducer", None)
             self.requires_grad_(False)
             if reducer is None or not list(reducer.requires_grad_(True).parameters()):
-                raise ConfigError("frozen=True leaves only the reducer to learn, and the backbone's has no weights: "
-                                  "give it one that has (Cropr, SViT, DynamicViT), or frozen=False")
+                raise ConfigError(
+                    "frozen=True leaves only the reducer to learn, and the backbone's has no weights: "
+                    "give it one that has (Cropr, SViT, DynamicViT), or frozen=False"
+                )
 
     def train(self, mode: bool = True):
         super().train(mode)

@@ -57,7 +57,7 @@ class HostViT(PlainViT, BaseModule):
         Contiguous unless channels are to be last: maps made of token sequences have them last, convolutions of a neck
         would pass that on, and MMCV's RoIAlign on CPU reads any other layout as if it were contiguous, without a word.
         """
-        maps = [m[..., :-(-size[0] // s), :-(-size[1] // s)] for m, s in zip(maps, self.strides, strict=True)]
+        maps = [m[..., : -(-size[0] // s), : -(-size[1] // s)] for m, s in zip(maps, self.strides, strict=True)]
         return maps if self.channels_last else [m.contiguous() for m in maps]
 
     def init_weights(self) -> None:
@@ -65,6 +65,8 @@ class HostViT(PlainViT, BaseModule):
         if self.init_cfg is None:
             return
         if self.init_cfg.get("type") != "Pretrained" or "checkpoint" not in self.init_cfg:
-            raise ValueError(f"init_cfg {dict(self.init_cfg)} of a ViT backbone must be None or "
-                             "dict(type='Pretrained', checkpoint=FILE)")
+            raise ValueError(
+                f"init_cfg {dict(self.init_cfg)} of a ViT backbone must be None or "
+                "dict(type='Pretrained', checkpoint=FILE)"
+            )
         load_into(self, self.init_cfg["checkpoint"], logger=MMLogger.get_current_instance())

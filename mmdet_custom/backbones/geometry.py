@@ -14,10 +14,10 @@ from torch import Tensor
 
 class Geometry(NamedTuple):
     """Attributes:
-        injector_points: (1, N, 1, 2), centres of the stride-16 cells as (x, y) in [0, 1].
-        injector_shapes: (h, w) of the strides 8, 16, 32, into which the injector looks.
-        extractor_points: (1, 21 N / 4, 1, 2), centres of the cells of strides 8, 16, 32.
-        extractor_shapes: (h, w) of stride 16, into which the extractor looks.
+    injector_points: (1, N, 1, 2), centres of the stride-16 cells as (x, y) in [0, 1].
+    injector_shapes: (h, w) of the strides 8, 16, 32, into which the injector looks.
+    extractor_points: (1, 21 N / 4, 1, 2), centres of the cells of strides 8, 16, 32.
+    extractor_shapes: (h, w) of stride 16, into which the extractor looks.
     """
 
     injector_points: Tensor

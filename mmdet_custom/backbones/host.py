@@ -17,5 +17,6 @@ class DetectionViT(HostViT):
     def __init__(self, **host) -> None:
         super().__init__(**host)
         if self.patch_embed.patch_size != (16, 16):
-            raise ValueError(f"patch_size is {self.patch_embed.patch_size[0]}, but output strides {self.strides} need "
-                             "16")
+            raise ValueError(
+                f"patch_size is {self.patch_embed.patch_size[0]}, but output strides {self.strides} need 16"
+            )

@@ -56,15 +56,24 @@ class Injector(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, geometry: Geometry) -> Tensor:
         """x (B, N, C) with c (B, 21 N / 4, C) looked at -> (B, N, C)."""
-        return x + self.gamma * self.attn(self.query_norm(x), geometry.injector_points, self.feat_norm(c),
-                                          geometry.injector_shapes)
+        return x + self.gamma * self.attn(
+            self.query_norm(x), geometry.injector_points, self.feat_norm(c), geometry.injector_shapes
+        )
 
 
 class Extractor(nn.Module):
     """The spatial prior looks into the ViT tokens, then an FFN (unless ``with_cffn`` is off)."""
 
-    def __init__(self, dim: int, heads: int, points: int, ratio: float, with_cffn: bool = True,
-                 cffn_ratio: float = 0.25, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        points: int,
+        ratio: float,
+        with_cffn: bool = True,
+        cffn_ratio: float = 0.25,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.query_norm = nn.LayerNorm(dim, eps=EPS)
         self.feat_norm = nn.LayerNorm(dim, eps=EPS)
@@ -86,14 +95,16 @@ class Extractor(nn.Module):
 class Interaction(nn.Module):
     """The adapter's part of one interaction; between injector and extractor the host runs its ViT blocks."""
 
-    def __init__(self, dim: int, heads: int, points: int, ratio: float, init_values: float, extra: int,
-                 **extractor) -> None:
+    def __init__(
+        self, dim: int, heads: int, points: int, ratio: float, init_values: float, extra: int, **extractor
+    ) -> None:
         super().__init__()
         self.injector = Injector(dim, heads, points, ratio, init_values)
         self.extractor = Extractor(dim, heads, points, ratio, **extractor)
         if extra:
             self.extra_extractors = nn.ModuleList(
-                Extractor(dim, heads, points, ratio, **extractor) for _ in range(extra))
+                Extractor(dim, heads, points, ratio, **extractor) for _ in range(extra)
+            )
 
     def extract(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
         """The extractor, and those extra ones that the last interaction has."""

@@ -11,20 +11,24 @@ from torch import Tensor, nn
 
 class SpatialPriorModule(nn.Module):
     """Args:
-        inplanes: channels of the stem; 64 in T and S.
-        embed_dim: C of the ViT.
-        norm_cfg: of the convolutions.
+    inplanes: channels of the stem; 64 in T and S.
+    embed_dim: C of the ViT.
+    norm_cfg: of the convolutions.
     """
 
     def __init__(self, inplanes: int, embed_dim: int, norm_cfg: dict) -> None:
         super().__init__()
 
         def conv(ins: int, outs: int, stride: int) -> list[nn.Module]:
-            return [nn.Conv2d(ins, outs, 3, stride, 1, bias=False), build_norm_layer(norm_cfg, outs)[1],
-                    nn.ReLU(inplace=True)]
+            return [
+                nn.Conv2d(ins, outs, 3, stride, 1, bias=False),
+                build_norm_layer(norm_cfg, outs)[1],
+                nn.ReLU(inplace=True),
+            ]
 
-        self.stem = nn.Sequential(*conv(3, inplanes, 2), *conv(inplanes, inplanes, 1), *conv(inplanes, inplanes, 1),
-                                  nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            *conv(3, inplanes, 2), *conv(inplanes, inplanes, 1), *conv(inplanes, inplanes, 1), nn.MaxPool2d(3, 2, 1)
+        )
         self.conv2 = nn.Sequential(*conv(inplanes, 2 * inplanes, 2))
         self.conv3 = nn.Sequential(*conv(2 * inplanes, 4 * inplanes, 2))
         self.conv4 = nn.Sequential(*conv(4 * inplanes, 4 * inplanes, 2))

@@ -44,26 +44,48 @@ class ViTAdapter(DetectionViT):
         ValueError: interactions that do not cover the blocks.
     """
 
-    def __init__(self, interaction_indexes: Sequence[Sequence[int]] = ((0, 2), (3, 5), (6, 8), (9, 11)),
-                 conv_inplane: int = 64, n_points: int = 4, deform_num_heads: int = 6, deform_ratio: float = 1.0,
-                 init_values: float = 0.0, with_cffn: bool = True, cffn_ratio: float = 0.25,
-                 add_vit_feature: bool = True, use_extra_extractor: bool = True, norm_cfg: dict | None = None,
-                 drop_path_rate: float = 0.0, **trunk) -> None:
+    def __init__(
+        self,
+        interaction_indexes: Sequence[Sequence[int]] = ((0, 2), (3, 5), (6, 8), (9, 11)),
+        conv_inplane: int = 64,
+        n_points: int = 4,
+        deform_num_heads: int = 6,
+        deform_ratio: float = 1.0,
+        init_values: float = 0.0,
+        with_cffn: bool = True,
+        cffn_ratio: float = 0.25,
+        add_vit_feature: bool = True,
+        use_extra_extractor: bool = True,
+        norm_cfg: dict | None = None,
+        drop_path_rate: float = 0.0,
+        **trunk,
+    ) -> None:
         super().__init__(drop_path_rate=drop_path_rate, **trunk)
         covered = [i for first, last in interaction_indexes for i in range(first, last + 1)]
         if covered != list(range(self.depth)):
-            raise ValueError(f"interaction_indexes {list(interaction_indexes)} must cover the blocks 0 to "
-                             f"{self.depth - 1} in order, each as [first, last]")
+            raise ValueError(
+                f"interaction_indexes {list(interaction_indexes)} must cover the blocks 0 to "
+                f"{self.depth - 1} in order, each as [first, last]"
+            )
         norm_cfg, dim = norm_cfg or dict(type="BN"), self.embed_dim
         self.interaction_indexes, self.add_vit_feature = interaction_indexes, add_vit_feature
         self.level_embed = nn.Parameter(torch.zeros(3, dim))
         self.spm = SpatialPriorModule(conv_inplane, dim, norm_cfg)
         last = len(interaction_indexes) - 1
         self.interactions = nn.ModuleList(
-            Interaction(dim, deform_num_heads, n_points, deform_ratio, init_values,
-                        extra=2 if use_extra_extractor and k == last else 0, with_cffn=with_cffn,
-                        cffn_ratio=cffn_ratio, drop_path=drop_path_rate)
-            for k in range(len(interaction_indexes)))
+            Interaction(
+                dim,
+                deform_num_heads,
+                n_points,
+                deform_ratio,
+                init_values,
+                extra=2 if use_extra_extractor and k == last else 0,
+                with_cffn=with_cffn,
+                cffn_ratio=cffn_ratio,
+                drop_path=drop_path_rate,
+            )
+            for k in range(len(interaction_indexes))
+        )
         self.up = nn.ConvTranspose2d(dim, dim, 2, 2)
         self.norm1, self.norm2, self.norm3, self.norm4 = (build_norm_layer(norm_cfg, dim)[1] for _ in range(4))
         self._init_adapter()
@@ -100,8 +122,10 @@ class ViTAdapter(DetectionViT):
 
     def _outputs(self, c1: Tensor, c: Tensor, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
         # Sums of maps in two layouts take several times as long, and so does an interpolation with channels last.
-        c2, c3, c4 = (self.lay_out(part.transpose(1, 2).unflatten(2, shape))
-                      for part, shape in zip(c.split([h * w for h, w in shapes], dim=1), shapes, strict=True))
+        c2, c3, c4 = (
+            self.lay_out(part.transpose(1, 2).unflatten(2, shape))
+            for part, shape in zip(c.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
+        )
         maps = [self.up(c2) + c1, c2, c3, c4]
         if self.add_vit_feature:
             x = x.transpose(1, 2).unflatten(2, shapes[1]).contiguous()

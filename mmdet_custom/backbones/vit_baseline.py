@@ -27,12 +27,14 @@ class ViTBaseline(DetectionViT):
         super().__init__(**trunk)
         self.out_indices = list(out_indices)
         if len(out_indices) not in (1, 4) or sorted({*out_indices} & {*range(self.depth)}) != self.out_indices:
-            raise ValueError(f"out_indices {self.out_indices}: give one or four of the blocks 0 to {self.depth - 1}, "
-                             "ascending")
+            raise ValueError(
+                f"out_indices {self.out_indices}: give one or four of the blocks 0 to {self.depth - 1}, ascending"
+            )
         dim = self.embed_dim
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim, eps=1e-6) for _ in range(4))
-        self.up1 = nn.Sequential(nn.ConvTranspose2d(dim, dim, 2, 2), nn.GroupNorm(32, dim), nn.GELU(),
-                                 nn.ConvTranspose2d(dim, dim, 2, 2))
+        self.up1 = nn.Sequential(
+            nn.ConvTranspose2d(dim, dim, 2, 2), nn.GroupNorm(32, dim), nn.GELU(), nn.ConvTranspose2d(dim, dim, 2, 2)
+        )
         self.up2 = nn.ConvTranspose2d(dim, dim, 2, 2)
         self.up3 = nn.Identity()
         self.up4 = nn.MaxPool2d(2, 2)
@@ -47,6 +49,10 @@ class ViTBaseline(DetectionViT):
             maps.append(stack.map())
             first = last + 1
         stack.finish()
-        levels = zip(maps * (4 // len(maps)), (self.norm1, self.norm2, self.norm3, self.norm4),
-                     (self.up1, self.up2, self.up3, self.up4), strict=True)
+        levels = zip(
+            maps * (4 // len(maps)),
+            (self.norm1, self.norm2, self.norm3, self.norm4),
+            (self.up1, self.up2, self.up3, self.up4),
+            strict=True,
+        )
         return self.crop([up(norm(m).transpose(1, 2).unflatten(2, stack.tokens.grid)) for m, norm, up in levels], size)

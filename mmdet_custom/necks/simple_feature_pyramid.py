@@ -34,18 +34,27 @@ class SimpleFeaturePyramid(BaseModule):
     def __init__(self, in_channels: int, out_channels: int = 256, norm_cfg: dict | None = None) -> None:
         super().__init__()
         half, quarter = in_channels // 2, in_channels // 4
-        self.resize = nn.ModuleList([
-            nn.Sequential(nn.ConvTranspose2d(in_channels, half, 2, 2), LayerNorm2d(half), nn.GELU(),
-                          nn.ConvTranspose2d(half, quarter, 2, 2)),
-            nn.ConvTranspose2d(in_channels, half, 2, 2),
-            nn.Identity(),
-            nn.MaxPool2d(2, 2, ceil_mode=True),  # a grid of odd sides loses no place
-        ])
+        self.resize = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.ConvTranspose2d(in_channels, half, 2, 2),
+                    LayerNorm2d(half),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(half, quarter, 2, 2),
+                ),
+                nn.ConvTranspose2d(in_channels, half, 2, 2),
+                nn.Identity(),
+                nn.MaxPool2d(2, 2, ceil_mode=True),  # a grid of odd sides loses no place
+            ]
+        )
         made = dict(norm_cfg=norm_cfg or dict(type="LN2d", eps=1e-6), act_cfg=None, bias=False)
         self.out = nn.ModuleList(
-            nn.Sequential(ConvModule(channels, out_channels, 1, **made),
-                          ConvModule(out_channels, out_channels, 3, padding=1, **made))
-            for channels in (quarter, half, in_channels, in_channels))
+            nn.Sequential(
+                ConvModule(channels, out_channels, 1, **made),
+                ConvModule(out_channels, out_channels, 3, padding=1, **made),
+            )
+            for channels in (quarter, half, in_channels, in_channels)
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """One map (B, C, H, W) -> the strides 4, 8, 16, 32, 64.
@@ -54,8 +63,10 @@ class SimpleFeaturePyramid(BaseModule):
             ValueError: several maps.
         """
         if len(maps) != 1:
-            raise ValueError(f"SimpleFeaturePyramid got {len(maps)} maps: it is made of the last one, so leave the "
-                             "backbone's out_indices out")
+            raise ValueError(
+                f"SimpleFeaturePyramid got {len(maps)} maps: it is made of the last one, so leave the "
+                "backbone's out_indices out"
+            )
         # The norms leave channels last in memory, and MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
         levels = [out(resize(maps[0])).contiguous() for resize, out in zip(self.resize, self.out, strict=True)]
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]

@@ -7,5 +7,14 @@ from .segvit import SegViTHead
 from .stages import View, join
 from .token_head import TokenHead
 
-__all__ = ["ATMHead", "ATMHeadV2", "ATMSingleHeadV2", "LinearHead", "MLPHead", "SegViTHead", "TokenHead", "View",
-           "join"]
+__all__ = [
+    "ATMHead",
+    "ATMHeadV2",
+    "ATMSingleHeadV2",
+    "LinearHead",
+    "MLPHead",
+    "SegViTHead",
+    "TokenHead",
+    "View",
+    "join",
+]

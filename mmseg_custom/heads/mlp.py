@@ -44,10 +44,20 @@ class MLPHead(TokenHead):
 
     gives_scores = False
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, num_layers: int = 3, mlp_ratio: float = 2,
-                 in_index: int = -1, loss_decode: dict | None = None, **head) -> None:
-        super().__init__(in_channels, channels, num_classes, in_index,
-                         loss_decode or dict(type="CrossEntropyLoss"), **head)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        num_layers: int = 3,
+        mlp_ratio: float = 2,
+        in_index: int = -1,
+        loss_decode: dict | None = None,
+        **head,
+    ) -> None:
+        super().__init__(
+            in_channels, channels, num_classes, in_index, loss_decode or dict(type="CrossEntropyLoss"), **head
+        )
         self.layer = MLP([in_channels, *[int(channels * mlp_ratio)] * (num_layers - 1), num_classes])
         self.apply(init_linear)
 

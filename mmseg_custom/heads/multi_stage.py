@@ -49,11 +49,27 @@ class MultiStageHead(BaseDecodeHead):
     exchange = False  # whether queries attend to each other
     binary = True  # whether a query says present or absent, or which class it is
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, use_stages: int = 1, num_layers: int = 3,
-                 num_heads: int = 6, dropout: float = 0.1, loss_decode: dict | None = None,
-                 ignore_index: int = 255) -> None:
-        super().__init__(in_channels, channels, num_classes=num_classes, ignore_index=ignore_index, dropout_ratio=0,
-                         loss_decode=loss_decode or dict(type="ATMLoss"), init_cfg=None)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        use_stages: int = 1,
+        num_layers: int = 3,
+        num_heads: int = 6,
+        dropout: float = 0.1,
+        loss_decode: dict | None = None,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            channels,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            dropout_ratio=0,
+            loss_decode=loss_decode or dict(type="ATMLoss"),
+            init_cfg=None,
+        )
         del self.conv_seg
         self.use_stages = use_stages
         for i in range(1, use_stages + 1):  # 1 reads the deepest map
@@ -71,11 +87,14 @@ class MultiStageHead(BaseDecodeHead):
             ValueError: there are fewer maps than ``use_stages``.
         """
         if len(inputs) < self.use_stages:
-            raise ValueError(f"the head reads {self.use_stages} maps and gets {len(inputs)}; set the backbone's "
-                             "out_indices or use_stages")
-        maps = list(inputs)[:self.use_stages][::-1]
-        return self.walk([(getattr(self, f"decoder_{i}"), self._project(i, x), tuple(x.shape[2:]))
-                          for i, x in enumerate(maps, 1)])
+            raise ValueError(
+                f"the head reads {self.use_stages} maps and gets {len(inputs)}; set the backbone's "
+                "out_indices or use_stages"
+            )
+        maps = list(inputs)[: self.use_stages][::-1]
+        return self.walk(
+            [(getattr(self, f"decoder_{i}"), self._project(i, x), tuple(x.shape[2:])) for i, x in enumerate(maps, 1)]
+        )
 
     def walk(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
         """``stages``: decoder, tokens (B, N, C) and grid of each map, deepest first."""

@@ -26,7 +26,7 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 def to_pixels(maps: Tensor, covers: Sequence[int], size: Sequence[int]) -> Tensor:
     """Maps (B, K, H, W) resampled to the pixels that their grid ``covers``, and cut to the picture of ``size``: one
     whose sides are no multiples of the patch is not stretched."""
-    return resize(maps, covers)[..., :size[0], :size[1]]
+    return resize(maps, covers)[..., : size[0], : size[1]]
 
 
 def predicted_size(batch_img_metas: list[dict]) -> tuple[int, int]:

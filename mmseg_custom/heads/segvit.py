@@ -34,13 +34,23 @@ class SegViTHead(TokenHead):
         ValueError: ``channels`` cannot be split into the heads, or there is no layer.
     """
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, layers_per_decoder: int = 2,
-                 num_heads: int = 6, dropout: float = 0.1, in_index: int = -1, loss_decode: dict | None = None,
-                 **head) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        layers_per_decoder: int = 2,
+        num_heads: int = 6,
+        dropout: float = 0.1,
+        in_index: int = -1,
+        loss_decode: dict | None = None,
+        **head,
+    ) -> None:
         super().__init__(in_channels, channels, num_classes, in_index, loss_decode or dict(type="ATMLoss"), **head)
         if layers_per_decoder < 1:
-            raise ValueError(f"layers_per_decoder is {layers_per_decoder}; masks come from the last layer, so give 1 "
-                             "or more")
+            raise ValueError(
+                f"layers_per_decoder is {layers_per_decoder}; masks come from the last layer, so give 1 or more"
+            )
         self.input_proj = nn.Linear(in_channels, channels)
         self.proj_norm = nn.LayerNorm(channels)
         self.q = nn.Embedding(num_classes, channels)
@@ -58,5 +68,9 @@ class SegViTHead(TokenHead):
         return class_logits.softmax(-1)[..., 0] * logits.sigmoid()
 
     def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
-        return self.loss_decode(view.class_logits, view.map(view.canvas), targets,
-                                lambda masks: view.to_pixels(masks, targets.labels.shape[-2:]))
+        return self.loss_decode(
+            view.class_logits,
+            view.map(view.canvas),
+            targets,
+            lambda masks: view.to_pixels(masks, targets.labels.shape[-2:]),
+        )

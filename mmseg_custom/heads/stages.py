@@ -37,7 +37,7 @@ class View:
 
     def map(self, values: Tensor) -> Tensor:
         """Values (B, N, K) of all positions on the grid (B, K, H, W)."""
-        return values[:, self.prefix:].transpose(1, 2).unflatten(2, self.grid)
+        return values[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     def to_pixels(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Maps (., ., H, W) resampled to the picture's pixels, then to another ``size`` if that is asked for."""

@@ -36,10 +36,25 @@ class TokenHead(BaseDecodeHead):
 
     gives_scores = True
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, in_index: int, loss_decode: dict,
-                 ignore_index: int = 255) -> None:
-        super().__init__(in_channels, channels, num_classes=num_classes, in_index=in_index, loss_decode=loss_decode,
-                         ignore_index=ignore_index, dropout_ratio=0, init_cfg=None)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        in_index: int,
+        loss_decode: dict,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            channels,
+            num_classes=num_classes,
+            in_index=in_index,
+            loss_decode=loss_decode,
+            ignore_index=ignore_index,
+            dropout_ratio=0,
+            init_cfg=None,
+        )
         del self.conv_seg
 
     @abstractmethod

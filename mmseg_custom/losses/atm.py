@@ -32,17 +32,26 @@ class ATMLoss(nn.Module):
         ValueError: another word for ``ignored``.
     """
 
-    def __init__(self, cls_weight: float = 1.0, mask_weight: float = 20.0, dice_weight: float = 1.0,
-                 loss_weight: float = 1.0, ignored: str = "negative") -> None:
+    def __init__(
+        self,
+        cls_weight: float = 1.0,
+        mask_weight: float = 20.0,
+        dice_weight: float = 1.0,
+        loss_weight: float = 1.0,
+        ignored: str = "negative",
+    ) -> None:
         super().__init__()
         if ignored not in ("negative", "left_out"):
             raise ValueError(f"ignored is {ignored!r}; choose 'negative' or 'left_out'")
         self.ignored = ignored
-        self.weights = {name: loss_weight * weight for name, weight in
-                        dict(loss_ce=cls_weight, loss_mask=mask_weight, loss_dice=dice_weight).items()}
+        self.weights = {
+            name: loss_weight * weight
+            for name, weight in dict(loss_ce=cls_weight, loss_mask=mask_weight, loss_dice=dice_weight).items()
+        }
 
-    def forward(self, class_logits: Tensor, masks: Tensor, targets: Targets,
-                resize: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, class_logits: Tensor, masks: Tensor, targets: Targets, resize: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Args:
             class_logits: (B, K, 2) present and absent; or (B, K, K + 1), where query c should say c, or K if absent.
             masks: (B, K, H, W) logits on any grid.
@@ -58,8 +67,11 @@ class ATMLoss(nn.Module):
             masks = F.interpolate(masks, targets.labels.shape[-2:], mode="bilinear") if len(masks) else masks
         else:
             masks = resize(masks)
-        terms = dict(loss_ce=_presence(class_logits.float(), targets.present),
-                     loss_mask=0 * masks.sum(), loss_dice=0 * masks.sum())
+        terms = dict(
+            loss_ce=_presence(class_logits.float(), targets.present),
+            loss_mask=0 * masks.sum(),
+            loss_dice=0 * masks.sum(),
+        )
         if len(masks):
             ignore = targets.ignore_index if self.ignored == "left_out" else None
             focal, dice = mask_losses(masks[:, 0], targets.labels, image, wanted, ignore)
@@ -69,9 +81,11 @@ class ATMLoss(nn.Module):
 
 def _presence(logits: Tensor, present: Tensor) -> Tensor:
     absent = logits.shape[-1] - 1
-    here = torch.zeros_like(present, dtype=torch.int64) if absent == 1 else torch.arange(
-        present.shape[1], device=present.device).expand_as(present)
+    here = (
+        torch.zeros_like(present, dtype=torch.int64)
+        if absent == 1
+        else torch.arange(present.shape[1], device=present.device).expand_as(present)
+    )
     weight = logits.new_ones(absent + 1)
     weight[-1] = ABSENT
     return F.cross_entropy(logits.transpose(1, 2), torch.where(present, here, absent), weight)
-

@@ -20,8 +20,9 @@ BLOCK = {"cpu": 2**17}  # pixels at a time: what fits into a core's cache
 LARGE_BLOCK = 2**25  # elsewhere kernels are long, and memory is all that a block saves
 
 
-def mask_losses(logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor,
-                ignore: int | None = None) -> tuple[Tensor, Tensor]:
+def mask_losses(
+    logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Of each mask the mean over its pixels of the sigmoid focal loss (Lin et al., ICCV 2017, equation 5), and the dice
     loss with 1 added above and below.
 
@@ -43,8 +44,9 @@ class MaskLosses(Function):
     how wrong it is: the focal loss is w q^2 softplus(z), and its derivative w q^2 (2 (1 - q) softplus(z) + q)."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor,
-                ignore: int | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx, logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None
+    ) -> tuple[Tensor, Tensor]:
         focal, overlap, predicted, present, pixels = logits.new_empty(5, len(logits))
         for rows, inside, valid in _blocks(logits, labels, image, wanted, ignore):
             z, q, weight = _wrongness(logits[rows], inside)
@@ -64,8 +66,9 @@ class MaskLosses(Function):
     @once_differentiable
     def backward(ctx, focal: Tensor, dice: Tensor):
         logits, labels, image, wanted, pixels, overlap, total = ctx.saved_tensors
-        focal, everywhere, inside_only = ((t[:, None, None]) for t in (
-            focal / pixels, dice * (2 * overlap + 1) / total**2, dice * 2 / total))
+        focal, everywhere, inside_only = (
+            (t[:, None, None]) for t in (focal / pixels, dice * (2 * overlap + 1) / total**2, dice * 2 / total)
+        )
         gradient = torch.empty_like(logits)
         for rows, inside, valid in _blocks(logits, labels, image, wanted, ctx.ignore):
             z, q, weight = _wrongness(logits[rows], inside)
@@ -76,8 +79,9 @@ class MaskLosses(Function):
         return gradient, None, None, None, None
 
 
-def _blocks(logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor,
-            ignore: int | None) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+def _blocks(
+    logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None
+) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Rows of a block, its pixels that belong to their mask, and those that count (None: all)."""
     step = max(BLOCK.get(logits.device.type, LARGE_BLOCK) // max(logits.shape[1:].numel(), 1), 1)
     for first in range(0, len(logits), step):

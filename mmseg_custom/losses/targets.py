@@ -19,11 +19,11 @@ from mmcv_custom.errors import DataError
 @dataclass(frozen=True)
 class Targets:
     """Attributes:
-        labels: (B, h, w) int64.
-        ignore_index: the label that is no class.
-        present: (B, K) bool, which classes an image has.
-        pairs: (M, 2) image and class of each True in ``present``.
-        number: () M averaged over the processes of distributed training, at least 1.
+    labels: (B, h, w) int64.
+    ignore_index: the label that is no class.
+    present: (B, K) bool, which classes an image has.
+    pairs: (M, 2) image and class of each True in ``present``.
+    number: () M averaged over the processes of distributed training, at least 1.
     """
 
     labels: Tensor
@@ -38,8 +38,10 @@ class Targets:
         labels = labels.long()
         named = labels != ignore_index
         if (strange := labels[named & ((labels < 0) | (labels >= num_classes))]).numel():
-            raise DataError(f"label {strange[0].item()} is no class: labels go from 0 to {num_classes - 1}, and "
-                            f"{ignore_index} is ignored; check num_classes and reduce_zero_label")
+            raise DataError(
+                f"label {strange[0].item()} is no class: labels go from 0 to {num_classes - 1}, and "
+                f"{ignore_index} is ignored; check num_classes and reduce_zero_label"
+            )
         seen = torch.zeros(len(labels), num_classes + 1, dtype=torch.bool, device=labels.device)
         present = seen.scatter(1, labels.masked_fill(~named, num_classes).flatten(1), True)[:, :-1]
         pairs = present.nonzero()

@@ -50,22 +50,30 @@ class DToPSegmentor(PrunedEncoderDecoder):
         heads = self.heads
         wrong = next((type(head).__name__ for head in heads if not isinstance(head, TokenHead)), None)
         if wrong or not isinstance(self.backbone, StagedViT):
-            raise ConfigError(f"DToPSegmentor cannot use {wrong or type(self.backbone).__name__}: it needs a StagedViT "
-                              "and heads that look at tokens (SegViTHead, MLPHead)")
+            raise ConfigError(
+                f"DToPSegmentor cannot use {wrong or type(self.backbone).__name__}: it needs a StagedViT "
+                "and heads that look at tokens (SegViTHead, MLPHead)"
+            )
         ends, reducer = self.backbone.out_indices, self.backbone.reducer
         indices = [head.in_index + len(ends) * (head.in_index < 0) for head in heads]
         if sorted(indices) != list(range(len(ends))) or indices[-1] != len(ends) - 1:
-            raise ConfigError(f"the backbone has {len(ends)} stage ends (out_indices {ends}) and the heads have "
-                              f"in_index {indices}: give one auxiliary head for each but the last, in_index 0, 1, "
-                              "..., and the decode head for the last")
+            raise ConfigError(
+                f"the backbone has {len(ends)} stage ends (out_indices {ends}) and the heads have "
+                f"in_index {indices}: give one auxiliary head for each but the last, in_index 0, 1, "
+                "..., and the decode head for the last"
+            )
         read, classes = {head.in_channels for head in heads}, {head.num_classes for head in heads}
         if read != {self.backbone.embed_dim} or len(classes) > 1:
-            raise ConfigError(f"the heads have in_channels {sorted(read)} and num_classes {sorted(classes)}: all need "
-                              f"the backbone's embed_dim {self.backbone.embed_dim}, and the same classes")
+            raise ConfigError(
+                f"the heads have in_channels {sorted(read)} and num_classes {sorted(classes)}: all need "
+                f"the backbone's embed_dim {self.backbone.embed_dim}, and the same classes"
+            )
         lacking = sorted({*(reducer.stages if reducer and reducer.judged else ())} - {*ends[:-1]})
         if lacking:
-            raise ConfigError(f"the reducer's stages {lacking} have no auxiliary head: they must be among the "
-                              f"backbone's out_indices {ends}, the last excluded")
+            raise ConfigError(
+                f"the reducer's stages {lacking} have no auxiliary head: they must be among the "
+                f"backbone's out_indices {ends}, the last excluded"
+            )
 
     @property
     def heads(self) -> list[nn.Module]:
@@ -91,8 +99,9 @@ class DToPSegmentor(PrunedEncoderDecoder):
                 scores = join(scores, tokens, head.token_scores(tokens, logits, class_logits))
             stride = self.backbone.strides[0]
             covers = (tokens.grid[0] * stride, tokens.grid[1] * stride)
-            views[block] = View(join(canvas, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size,
-                                scores)
+            views[block] = View(
+                join(canvas, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size, scores
+            )
             return logits, class_logits
 
         def judge(block: int, tokens: TokenSet) -> Tensor:

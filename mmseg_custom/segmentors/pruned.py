@@ -37,8 +37,10 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
             raise ConfigError(f"test_cfg.mode is {mode!r}; choose 'whole' or 'slide'")
         pairs = all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in (crop, stride))
         if mode == "slide" and not (pairs and 0 < stride[0] <= crop[0] and 0 < stride[1] <= crop[1]):
-            raise ConfigError(f"test_cfg slides windows of crop_size {crop} by stride {stride}: give both as (height, "
-                              "width), the stride from 1 to the window's side")
+            raise ConfigError(
+                f"test_cfg slides windows of crop_size {crop} by stride {stride}: give both as (height, "
+                "width), the stride from 1 to the window's side"
+            )
 
     def init_weights(self) -> None:
         """mmengine's, but a whole model's ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` is loaded as every file

@@ -67,8 +67,10 @@ def test_there_are_configs():
     assert {f"{d}/{m}_deit-nano_{d}.py" for m in methods for d in ("cifar10", "digits")} <= names
     assert {f"deit-{s}.py" for s in "tsb"} | {f"ppt_deit-{s}_r50_ftune.py" for s in "tsb"} <= names
     assert all(any(name.startswith(f"{m}_deit-s") for name in names) for m in methods)
-    assert {f"cropr/imagenet/{m}_imagenet.py" for m in ("vit-l", "vit-l-cropr", "vit-l-cropr_no-fusion", "vit-b-cropr",
-                                                         "vit-l-cropr_3-sites", "deit-s-cropr")} <= names
+    assert {
+        f"cropr/imagenet/{m}_imagenet.py"
+        for m in ("vit-l", "vit-l-cropr", "vit-l-cropr_no-fusion", "vit-b-cropr", "vit-l-cropr_3-sites", "deit-s-cropr")
+    } <= names
     assert {f"cropr/cifar10/deit-nano-cropr{m}_cifar10.py" for m in ("", "_no-fusion", "_random")} <= names
 
 
@@ -107,7 +109,7 @@ def test_config(path, pictures, tmp_path):
     data = model.data_preprocessor(batch(cfg.test_dataloader, pictures), False)
     with torch.no_grad(), Trace() as trace:
         results = model.eval()(**data, mode="predict")
-    assert all(r.pred_score.shape == (cfg.model.backbone.num_classes, ) for r in results)
+    assert all(r.pred_score.shape == (cfg.model.backbone.num_classes,) for r in results)
     assert all(r.pred_score.sum() == pytest.approx(1, abs=1e-4) for r in results)
     used = trace.passes[0].keep_ratio()
     assert used.shape == (2, len(model.backbone.blocks))
@@ -130,7 +132,7 @@ def test_documented_config(text, tmp_path):
         assert model.backbone.distilled_training and model.distillation.kind == "hard"
     else:
         roots = {cfg[f"{split}_dataloader"].dataset.data_root for split in ("train", "val", "test")}
-        assert roots == {"data/pets/"} and model.backbone.head.out_features == 37 and cfg.test_evaluator.topk == (1, )
+        assert roots == {"data/pets/"} and model.backbone.head.out_features == 37 and cfg.test_evaluator.topk == (1,)
 
 
 def test_there_are_documented_configs():

@@ -21,8 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SHRUNK = 96  # pixels, the longer side of what models are stepped on
 SEGMENTATION = {"segmentation", "segvit", "setr"}
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
-DETECTION = [p for p in LEAVES if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"}
-             or "cropr/coco" in p.as_posix()]
+DETECTION = [
+    p
+    for p in LEAVES
+    if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"} or "cropr/coco" in p.as_posix()
+]
 
 
 def small_coco(folder, classes):
@@ -31,10 +34,13 @@ def small_coco(folder, classes):
     cv2.imwrite(str(folder / "a.png"), image)
     box = [30, 20, 60, 70]
     polygon = [30, 20, 90, 20, 90, 90, 30, 90]
-    record = dict(images=[dict(id=1, file_name="a.png", height=120, width=160)],
-                  categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
-                  annotations=[dict(id=1, image_id=1, category_id=len(classes), bbox=box, area=4200, iscrowd=0,
-                                    segmentation=[polygon])])
+    record = dict(
+        images=[dict(id=1, file_name="a.png", height=120, width=160)],
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
+        annotations=[
+            dict(id=1, image_id=1, category_id=len(classes), bbox=box, area=4200, iscrowd=0, segmentation=[polygon])
+        ],
+    )
     (folder / "a.json").write_text(json.dumps(record))
     return str(folder / "a.json")
 
@@ -77,8 +83,14 @@ def slim(cfg):
 
 def test_there_are_configs():
     names = {p.relative_to(ROOT / "configs").as_posix() for p in LEAVES}
-    published = ["vit-adapter-t-3x", "vit-adapter-s-3x", "vit-window_attn-adapter-t-3x", "vit-window_attn-adapter-s-3x",
-                 "svit-adapter-t-0.5x-ftune", "svit-adapter-s-0.33x-ftune"]
+    published = [
+        "vit-adapter-t-3x",
+        "vit-adapter-s-3x",
+        "vit-window_attn-adapter-t-3x",
+        "vit-window_attn-adapter-s-3x",
+        "svit-adapter-t-0.5x-ftune",
+        "svit-adapter-s-0.33x-ftune",
+    ]
     assert {f"mask_rcnn/{name}.py" for name in [*published, "cropr-adapter-t", "cropr-adapter-s"]} <= names
     pyramids = ["vit-b", "vit-b-window", "vit-b-cropr", "eva02-l", "eva02-l-cropr"]
     assert {f"cropr/coco/{name}_cascade-mask-rcnn_coco-1024.py" for name in pyramids} <= names
@@ -128,7 +140,7 @@ def test_config(path, tmp_path):
     model = MODELS.build(cfg.model)
     model.data_preprocessor.batch_augments = None  # which pad to the full size
     heads = cfg.model.roi_head.bbox_head
-    classes, = {head.num_classes for head in (heads if isinstance(heads, list) else [heads])}
+    (classes,) = {head.num_classes for head in (heads if isinstance(heads, list) else [heads])}
     metainfo = cfg.train_dataloader.dataset.get("metainfo")
     if metainfo is None:
         from mmdet.datasets import CocoDataset
@@ -154,7 +166,7 @@ def test_config(path, tmp_path):
 
     data = model.data_preprocessor(shrink(batch(cfg, cfg.test_dataloader, tmp_path, annotation)), False)
     with torch.no_grad(), Trace() as trace:
-        result, = model.eval()(**data, mode="predict")
+        (result,) = model.eval()(**data, mode="predict")
     assert {"bboxes", "scores", "labels", "masks"} <= set(result.pred_instances.keys())
     used = trace.passes[0].keep_ratio()
     assert used.shape == (1, cfg.model.backbone.depth)

@@ -24,8 +24,11 @@ from mmcv_custom.data.checks.coco import check_datasets
 from token_pruning import METHODS, Cropr, Trace
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
-LEAVES = sorted(path for folder in ("segmentation", "segvit", "setr", "cropr/ade20k", "cropr/camvid")
-                for path in FOLDER.glob(f"{folder}/*.py"))
+LEAVES = sorted(
+    path
+    for folder in ("segmentation", "segvit", "setr", "cropr/ade20k", "cropr/camvid")
+    for path in FOLDER.glob(f"{folder}/*.py")
+)
 
 
 def side_of(model):
@@ -42,9 +45,15 @@ def test_there_are_dense_and_pruned_configs_of_both_data_sets():
         model, head = name.split("_")
         assert {f"{model}{kind}_{head}_ade20k-512" for kind in ("", "-tome", "-ppt")} <= names
     assert {f"vit-nano{kind}_linear_camvid-352" for kind in ("", "-tome", "-ppt", "-random", "-svit")} <= names
-    segvit = ["b{}_segvit_ade20k-512", "l{}_segvit_ade20k-640", "l{}_segvit_coco-stuff10k-512",
-              "l{}_segvit_pascal-context59-480", "nano{}_segvit_camvid-352", "nano{}_segvit_digit-scenes-128",
-              "l{}_setr_ade20k-512"]
+    segvit = [
+        "b{}_segvit_ade20k-512",
+        "l{}_segvit_ade20k-640",
+        "l{}_segvit_coco-stuff10k-512",
+        "l{}_segvit_pascal-context59-480",
+        "nano{}_segvit_camvid-352",
+        "nano{}_segvit_digit-scenes-128",
+        "l{}_setr_ade20k-512",
+    ]
     assert {f"vit-{name.format(kind)}" for name in segvit for kind in ("", "-dtop")} <= names
 
 
@@ -62,12 +71,12 @@ def fit_cropr(reducer, crop, side):
     assert reducer.rates.left((crop // 16, crop // 16), 1)[-1] > 40
     if not reducer.supervised:
         return
-    assert reducer.num_queries == (crop // 16)**2
-    reducer.num_queries = (side // 16)**2
+    assert reducer.num_queries == (crop // 16) ** 2
+    reducer.num_queries = (side // 16) ** 2
     for router in reducer.routers:
         queries = router.cross_attn.queries
-        queries.data = queries.data[:, :reducer.num_queries]
-    reducer.ease(reducer.num_queries / (crop // 16)**2)
+        queries.data = queries.data[:, : reducer.num_queries]
+    reducer.ease(reducer.num_queries / (crop // 16) ** 2)
 
 
 def counts_from_one(spec):
@@ -175,9 +184,18 @@ def test_config(path, tmp_path):
     assert (used < 1).any() == (reducer is not None)
 
 
-NEW_LABELS = [path for path in LEAVES if path.stem in (
-    "vit-l_segvit_ade20k-640", "vit-l_segvit_coco-stuff10k-512", "vit-l_segvit_pascal-context59-480",
-    "vit-l_setr_ade20k-512", "vit-nano_segvit_digit-scenes-128")]
+NEW_LABELS = [
+    path
+    for path in LEAVES
+    if path.stem
+    in (
+        "vit-l_segvit_ade20k-640",
+        "vit-l_segvit_coco-stuff10k-512",
+        "vit-l_segvit_pascal-context59-480",
+        "vit-l_setr_ade20k-512",
+        "vit-nano_segvit_digit-scenes-128",
+    )
+]
 
 
 @pytest.mark.parametrize("path", NEW_LABELS, ids=lambda p: p.stem)
@@ -193,9 +211,13 @@ def test_crops_in_which_everything_is_ignored_train_without_harm(path, tmp_path)
     assert total.isfinite() and all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(labels=[1, 200]), "has label (199|200) and there are"),
-    (dict(size=(160, 120)), "is 160 x 120 and its picture 120 x 160")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(labels=[1, 200]), "has label (199|200) and there are"),
+        (dict(size=(160, 120)), "is 160 x 120 and its picture 120 x 160"),
+    ],
+)
 @pytest.mark.parametrize("path", NEW_LABELS, ids=lambda p: p.stem)
 def test_label_maps_that_do_not_fit_are_one_sentence(path, tmp_path, change, message):
     cfg = Config.fromfile(path)
@@ -247,6 +269,8 @@ def test_published_numbers(name):
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == iterations
     assert cfg.param_scheduler[0] == dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500)
     assert cfg.optim_wrapper == dict(
-        type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
-        paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))
+        type="OptimWrapper",
+        optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
+        paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),
+    )
     assert (cfg.train_dataloader.batch_size, cfg.val_dataloader.batch_size) == (4, 1)

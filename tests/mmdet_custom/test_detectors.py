@@ -15,9 +15,18 @@ from mmengine.structures import InstanceData
 
 from mmdet_custom import PrunedDetector, SeededSampler
 
-BACKBONE = dict(_delete_=True, type="ViTAdapter", img_size=64, embed_dim=24, depth=4, num_heads=3, conv_inplane=8,
-                interaction_indexes=[[0, 1], [2, 3]], deform_num_heads=3,
-                reducer=dict(type="SViT", blocks=[2, 3], keep_ratio=0.5))
+BACKBONE = dict(
+    _delete_=True,
+    type="ViTAdapter",
+    img_size=64,
+    embed_dim=24,
+    depth=4,
+    num_heads=3,
+    conv_inplane=8,
+    interaction_indexes=[[0, 1], [2, 3]],
+    deform_num_heads=3,
+    reducer=dict(type="SViT", blocks=[2, 3], keep_ratio=0.5),
+)
 
 
 def a_detector(base, kind):
@@ -29,15 +38,19 @@ def a_detector(base, kind):
     return MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize(("base", "kind"), [
-    ("mmdet::_base_/models/mask-rcnn_r50_fpn.py", "PrunedMaskRCNN"),
-    ("mmdet::_base_/models/faster-rcnn_r50_fpn.py", "PrunedFasterRCNN"),
-    ("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py", "PrunedCascadeRCNN"),
-])
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        ("mmdet::_base_/models/mask-rcnn_r50_fpn.py", "PrunedMaskRCNN"),
+        ("mmdet::_base_/models/faster-rcnn_r50_fpn.py", "PrunedFasterRCNN"),
+        ("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py", "PrunedCascadeRCNN"),
+    ],
+)
 def test_losses_and_logs(base, kind):
     model = a_detector(base, kind).train()
-    data = demo_mm_inputs(2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 0], num_classes=3, with_mask="ask" in kind or
-                          "Cascade" in kind)  # the second picture has no ground truth
+    data = demo_mm_inputs(
+        2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 0], num_classes=3, with_mask="ask" in kind or "Cascade" in kind
+    )  # the second picture has no ground truth
     losses = model(**model.data_preprocessor(data, True), mode="loss")
     assert losses["loss_ratio"] > 0 and {"keep_ratio.2", "keep_ratio.3"} <= set(losses)
     total, logged = model.parse_losses(losses)

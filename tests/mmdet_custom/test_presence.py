@@ -42,7 +42,7 @@ def pixels(one, row, col):
     y, x = row * PATCH, col * PATCH
     if "masks" in one:
         mask = one.masks.masks[0]
-        return float(mask[y:y + PATCH, x:x + PATCH].sum()), float(mask.sum())
+        return float(mask[y : y + PATCH, x : x + PATCH].sum()), float(mask.sum())
     x1, y1, x2, y2 = torch.as_tensor(getattr(one.bboxes, "tensor", one.bboxes))[0].tolist()
     wide, high = (max(min(b, c + PATCH) - max(a, c), 0) for a, b, c in ((x1, x2, x), (y1, y2, y)))
     return wide * high, (x2 - x1) * (y2 - y1)
@@ -58,14 +58,17 @@ def inside(one, row, col):
 def test_against_a_loop(with_masks, wrapped):
     rng = np.random.default_rng(0)
     sizes, grid = [(30, 41), (19, 50), (40, 56)], (5, 7)
-    samples = [sample(instances(size, n, rng, with_masks, wrapped), instances(size, m, rng, with_masks, wrapped))
-               for size, n, m in zip(sizes, (4, 0, 6), (1, 0, 0), strict=True)]
+    samples = [
+        sample(instances(size, n, rng, with_masks, wrapped), instances(size, m, rng, with_masks, wrapped))
+        for size, n, m in zip(sizes, (4, 0, 6), (1, 0, 0), strict=True)
+    ]
     labels, known = in_patches(samples, grid, CLASSES, PATCH, SHARE)
     assert labels.shape == (3, *grid, CLASSES) and known.shape == (3, *grid)
     for b, s in enumerate(samples):
         for row, col in np.ndindex(*grid):
-            seen = {int(i.labels) for i in (s.gt_instances[k] for k in range(len(s.gt_instances)))
-                    if inside(i, row, col)}
+            seen = {
+                int(i.labels) for i in (s.gt_instances[k] for k in range(len(s.gt_instances))) if inside(i, row, col)
+            }
             assert labels[b, row, col].nonzero().flatten().tolist() == sorted(seen)
             crowd = s.ignored_instances
             assert known[b, row, col] == (not any(inside(crowd[k], row, col) for k in range(len(crowd))))
@@ -73,7 +76,9 @@ def test_against_a_loop(with_masks, wrapped):
 
 
 def test_small_instances_are_somewhere_and_large_ones_not_where_they_hardly_are():
-    boxes = torch.tensor([[15., 15, 17, 17], [0, 0, 31.9, 32], [3, 40, 3, 60]])  # on a corner; nearly two by two; empty
+    boxes = torch.tensor(
+        [[15.0, 15, 17, 17], [0, 0, 31.9, 32], [3, 40, 3, 60]]
+    )  # on a corner; nearly two by two; empty
     true = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1, 2]))
     labels = in_patches([sample(true)], (4, 4), CLASSES)[0][0]
     assert labels[..., 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
@@ -84,15 +89,15 @@ def test_small_instances_are_somewhere_and_large_ones_not_where_they_hardly_are(
 
 
 def test_polygons_are_masks():
-    polygon = [np.array([0., 0, 16, 0, 16, 32, 0, 32])]
-    true = InstanceData(bboxes=torch.tensor([[0., 0, 32, 32]]), labels=torch.tensor([1]))
+    polygon = [np.array([0.0, 0, 16, 0, 16, 32, 0, 32])]
+    true = InstanceData(bboxes=torch.tensor([[0.0, 0, 32, 32]]), labels=torch.tensor([1]))
     true.masks = PolygonMasks([polygon], 32, 32)
     assert in_patches([sample(true)], (2, 2), CLASSES)[0][0, :, :, 1].tolist() == [[True, False], [True, False]]
 
 
 def test_an_ignored_box_without_a_mask_beside_masks():
     rng = np.random.default_rng(1)
-    crowd = InstanceData(bboxes=torch.tensor([[0., 0, 16, 16]]), labels=torch.tensor([0]))
+    crowd = InstanceData(bboxes=torch.tensor([[0.0, 0, 16, 16]]), labels=torch.tensor([0]))
     known = in_patches([sample(instances((32, 32), 2, rng), crowd)], (2, 2), CLASSES)[1]
     assert known[0].tolist() == [[False, True], [True, True]]
 
@@ -124,5 +129,6 @@ def test_heads_learn_what_their_queries_ask_for():
     torch.testing.assert_close(criterion(Answer(logits, (2, 3), 6)), bce(logits[known], labels[known].float()))
     asked = torch.tensor([4, 1])
     some = known[:, asked]
-    torch.testing.assert_close(criterion(Answer(logits[:, :2], (2, 3), 6, asked)),
-                               bce(logits[:, :2][some], labels[:, asked][some].float()))
+    torch.testing.assert_close(
+        criterion(Answer(logits[:, :2], (2, 3), 6, asked)), bce(logits[:, :2][some], labels[:, asked][some].float())
+    )

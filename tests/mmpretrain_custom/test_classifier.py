@@ -35,13 +35,16 @@ CRITERION = dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original")
 MIX = dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)])
 
 
-@pytest.mark.parametrize("loss, train_cfg", [
-    (None, None),
-    (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), None),
-    (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), MIX),
-    (dict(type="CrossEntropyLoss", use_soft=True), MIX),
-    (dict(type="CrossEntropyLoss", use_sigmoid=True), MIX),
-])
+@pytest.mark.parametrize(
+    "loss, train_cfg",
+    [
+        (None, None),
+        (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), None),
+        (dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"), MIX),
+        (dict(type="CrossEntropyLoss", use_soft=True), MIX),
+        (dict(type="CrossEntropyLoss", use_sigmoid=True), MIX),
+    ],
+)
 @pytest.mark.parametrize("reducer", [None, RANDOM, SVIT, CROPR])
 def test_losses_train_every_weight(reducer, loss, train_cfg):
     model = classifier(dict(reducer=reducer), loss=loss, train_cfg=train_cfg).train()
@@ -57,8 +60,9 @@ def test_auxiliary_heads_have_the_main_heads_loss():
     model = classifier(dict(reducer=CROPR), loss=CRITERION, train_cfg=MIX).train()
     data = model.data_preprocessor(batch(), True)
     seen, run = [], model.head.loss_module.forward
-    model.head.loss_module.forward = lambda scores, target, **kwargs: seen.append((scores, target)) or run(
-        scores, target, **kwargs)
+    model.head.loss_module.forward = lambda scores, target, **kwargs: (
+        seen.append((scores, target)) or run(scores, target, **kwargs)
+    )
     losses = model(**data, mode="loss")
     (_, aux0), (_, aux1), (_, main) = seen
     assert torch.equal(aux0, main) and torch.equal(aux1, main) and ((main > 0) & (main < 1)).any()
@@ -73,7 +77,8 @@ def test_only_the_reducer_learns_in_a_frozen_model():
     assert not losses["loss"].requires_grad
     model.parse_losses(losses)[0].backward()
     assert {n for n, p in model.named_parameters() if p.grad is not None} == {
-        f"backbone.reducer.{n}" for n, _ in reducer.named_parameters()}
+        f"backbone.reducer.{n}" for n, _ in reducer.named_parameters()
+    }
     assert not model.eval().backbone.reducer.training
     with pytest.raises(ConfigError, match="frozen=True leaves only the reducer to learn, and the backbone's has no"):
         classifier(dict(reducer=RANDOM), frozen=True)
@@ -97,7 +102,7 @@ def test_smoothed_and_mixed_targets_are_deits():
     sample = DataSample().set_gt_score(share * torch.eye(5)[a] + (1 - share) * torch.eye(5)[b])
     smooth = [0.9 * torch.eye(5)[i] + 0.1 / 5 for i in (a, b)]
     wanted = -((share * smooth[0] + (1 - share) * smooth[1]) * scores.log_softmax(1)).sum()
-    torch.testing.assert_close(model.head.loss((scores, ), [sample])["loss"], wanted)
+    torch.testing.assert_close(model.head.loss((scores,), [sample])["loss"], wanted)
 
 
 def test_predictions_are_what_mmpretrains_accuracy_reads():

@@ -29,8 +29,13 @@ def checkpoint(tmp_path):
 def classifier(distillation, name="deit_tiny_patch16_224", **backbone):
     init_default_scope("mmpretrain")
     torch.manual_seed(0)
-    return MODELS.build(dict(type="PrunedClassifier", distillation=distillation,
-                             backbone=dict(dict(type="TimmViT", model_name=name, **SIZES), **backbone))).train()
+    return MODELS.build(
+        dict(
+            type="PrunedClassifier",
+            distillation=distillation,
+            backbone=dict(dict(type="TimmViT", model_name=name, **SIZES), **backbone),
+        )
+    ).train()
 
 
 def data():
@@ -45,13 +50,16 @@ def teacher_scores(checkpoint, images):
         return teacher(images)
 
 
-@pytest.mark.parametrize("teacher", [TEACHER, dict(type="TimmViT", **TEACHER),
-                                     dict(type="PrunedClassifier", backbone=dict(type="TimmViT", **TEACHER))],
-                         ids=["timm", "network", "classifier"])
+@pytest.mark.parametrize(
+    "teacher",
+    [TEACHER, dict(type="TimmViT", **TEACHER), dict(type="PrunedClassifier", backbone=dict(type="TimmViT", **TEACHER))],
+    ids=["timm", "network", "classifier"],
+)
 def test_the_second_head_follows_the_teacher_and_the_first_the_labels(checkpoint, teacher):
     teacher = dict(teacher, checkpoint=checkpoint)
-    model = classifier(dict(type="DeiTDistillation", kind="hard", alpha=0.3, teacher=teacher),
-                       "deit_tiny_distilled_patch16_224")
+    model = classifier(
+        dict(type="DeiTDistillation", kind="hard", alpha=0.3, teacher=teacher), "deit_tiny_distilled_patch16_224"
+    )
     batch = data()
     first, second = model.backbone(batch["inputs"])
     losses = model(**batch, mode="loss")
@@ -86,8 +94,10 @@ def test_the_teacher_is_frozen_shared_and_not_saved(checkpoint):
 
 
 def test_dynamicvits_losses_are_its_formulas_on_the_tokens_that_the_last_block_kept(checkpoint):
-    model = classifier(dict(type="DynamicViTDistillation", teacher=dict(TEACHER, checkpoint=checkpoint)),
-                       reducer=dict(type="Random", blocks=[2, 3], keep_ratio=0.5))
+    model = classifier(
+        dict(type="DynamicViTDistillation", teacher=dict(TEACHER, checkpoint=checkpoint)),
+        reducer=dict(type="Random", blocks=[2, 3], keep_ratio=0.5),
+    )
     batch, found = data(), {}
     model.backbone.norm.register_forward_hook(lambda module, args, out: found.update(tokens=out.detach()))
     torch.manual_seed(3)
@@ -124,12 +134,15 @@ def test_a_model_that_only_predicts_needs_no_teachers_file():
         model.init_weights()
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(kind="none"), "choose 'soft' or 'hard', or distillation=None"),
-    (dict(alpha=1.5), r"alpha 1.5 must be in \[0, 1\]"),
-    (dict(tau=0), "tau 0 greater than 0"),
-    (dict(teacher=TEACHER), "names no checkpoint"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(kind="none"), "choose 'soft' or 'hard', or distillation=None"),
+        (dict(alpha=1.5), r"alpha 1.5 must be in \[0, 1\]"),
+        (dict(tau=0), "tau 0 greater than 0"),
+        (dict(teacher=TEACHER), "names no checkpoint"),
+    ],
+)
 def test_wrong_options_get_one_sentence(change, message):
     with pytest.raises((ValueError, ConfigError), match=message):
         classifier(dict(dict(type="DeiTDistillation", teacher=dict(TEACHER, checkpoint="a.pth")), **change))

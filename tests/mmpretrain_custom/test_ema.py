@@ -62,16 +62,29 @@ def run(work_dir, epochs=2, **options):
     loader = dict(dataset=Data(), batch_size=2, collate_fn=dict(type="default_collate"))
     ema, weights = EMAFromWeightsHook(momentum=MOMENTUM), Weights()
     runner = PruningRunner(
-        model=dict(type="PrunedClassifier", backbone=dict(
-            type="TimmViT", model_name="deit_tiny_patch16_224", reducer=dict(type="SViT", blocks=[1]), **SIZES)),
-        work_dir=str(work_dir), train_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)),
-        val_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)), val_cfg=dict(),
-        test_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)), test_cfg=dict(),
-        val_evaluator=dict(type="Accuracy"), test_evaluator=dict(type="Accuracy"),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs), optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
+        model=dict(
+            type="PrunedClassifier",
+            backbone=dict(
+                type="TimmViT", model_name="deit_tiny_patch16_224", reducer=dict(type="SViT", blocks=[1]), **SIZES
+            ),
+        ),
+        work_dir=str(work_dir),
+        train_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)),
+        val_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)),
+        val_cfg=dict(),
+        test_dataloader=dict(loader, sampler=dict(type="DefaultSampler", shuffle=False)),
+        test_cfg=dict(),
+        val_evaluator=dict(type="Accuracy"),
+        test_evaluator=dict(type="Accuracy"),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1), logger=None),
-        custom_hooks=[dict(type="SeedByIterHook"), ema, weights], randomness=dict(seed=0), default_scope="mmpretrain",
-        experiment_name=os.urandom(4).hex(), **options)
+        custom_hooks=[dict(type="SeedByIterHook"), ema, weights],
+        randomness=dict(seed=0),
+        default_scope="mmpretrain",
+        experiment_name=os.urandom(4).hex(),
+        **options,
+    )
     return runner, ema, weights
 
 

@@ -20,8 +20,15 @@ def network(**kwargs):
     return MODELS.build(dict(type="TimmViT", **dict(dict(model_name="deit_tiny_patch16_224"), **SIZES, **kwargs)))
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
-                                  "vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+        "deit3_small_patch16_224",
+        "vit_small_patch14_reg4_dinov2",
+    ],
+)
 def test_dense_is_timms_model_to_the_name_of_every_weight_but_run_and_traced_by_the_core(name):
     sizes = {k: v for k, v in SIZES.items()}
     plain = timm.create_model(name, **sizes).eval()
@@ -48,12 +55,15 @@ def test_a_reducer_prunes_and_a_copy_runs_its_own_weights():
         assert torch.equal(other(images), before) and not torch.allclose(own(images), before)
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(model_name="deit_smal_patch16_224"), "'deit_smal_patch16_224': did you mean .*deit_small_patch16_224"),
-    (dict(model_name="!"), "timm has no model '!': timm.list_models"),
-    (dict(reducer=dict(type="None")), "unknown reducer type 'None'"),
-    (dict(execution="fast"), "choose 'exact' or 'capacity'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(model_name="deit_smal_patch16_224"), "'deit_smal_patch16_224': did you mean .*deit_small_patch16_224"),
+        (dict(model_name="!"), "timm has no model '!': timm.list_models"),
+        (dict(reducer=dict(type="None")), "unknown reducer type 'None'"),
+        (dict(execution="fast"), "choose 'exact' or 'capacity'"),
+    ],
+)
 def test_wrong_arguments_get_one_sentence(change, message):
     with pytest.raises(ValueError, match=message):
         network(**change)

@@ -26,12 +26,19 @@ def a_segmentor(kind="StagedViT", backbone_from=None, **whole):
     backbone = dict(type=kind, img_size=SIZE, embed_dim=24, depth=3, num_heads=3, init_cfg=backbone_from)
     head = dict(type="SegViTHead", in_channels=24, channels=12, num_classes=K, num_heads=3)
     if kind == "StagedViT":
-        parts = dict(type="DToPSegmentor", auxiliary_head=[dict(head, in_index=i) for i in (0, 1)],
-                     decode_head=dict(head, in_index=2))
+        parts = dict(
+            type="DToPSegmentor",
+            auxiliary_head=[dict(head, in_index=i) for i in (0, 1)],
+            decode_head=dict(head, in_index=2),
+        )
         backbone["out_indices"] = [0, 1, 2]
     else:
-        parts = dict(type="PrunedEncoderDecoder", decode_head=dict(
-            type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=K))
+        parts = dict(
+            type="PrunedEncoderDecoder",
+            decode_head=dict(
+                type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=K
+            ),
+        )
     return MODELS.build(ConfigDict(backbone=backbone, test_cfg=dict(mode="whole"), **parts, **whole))
 
 
@@ -53,8 +60,9 @@ FILES = {
     "timm": lambda: a_timm_state(),
     "DeiT": lambda: dict(model=a_timm_state()),
     "AugReg of OpenMMLab": lambda: key_maps.to_mmseg(a_timm_state()),
-    "mmsegmentation's own": lambda: dict(state_dict=key_maps.to_mmseg({f"backbone.{k}": v for k, v in
-                                                                   a_timm_state().items()})),
+    "mmsegmentation's own": lambda: dict(
+        state_dict=key_maps.to_mmseg({f"backbone.{k}": v for k, v in a_timm_state().items()})
+    ),
     "iBOT": lambda: dict(student=an_ibot_network("module.", 2), teacher=an_ibot_network("", 1), epoch=3),
     "iBOT's teacher, distributed": lambda: dict(teacher=an_ibot_network("module.", 1)),
     "iBOT's backbone": lambda: dict(state_dict={k: v for k, v in a_timm_state().items() if "head" not in k}),
@@ -88,10 +96,16 @@ def test_a_released_dtop_fills_the_whole_segmentor():
     """Their class token is there without being used, and their loss has a buffer."""
     source, model = a_segmentor(), a_segmentor()
     state = OrderedDict((k, torch.randn_like(v)) for k, v in source.state_dict().items())
-    published = key_maps.to_mmseg(state) | {"backbone.cls_token": torch.zeros(1, 1, 24),
-                                        "decode_head.loss_decode.criterion.empty_weight": torch.ones(2)}
-    assert {"backbone.layers.2.ln2.bias", "backbone.layers.0.attn.attn.in_proj_weight",
-            "auxiliary_head.1.decoder.layers.0.multihead_attn.proj.weight", "decode_head.q.weight"} <= published.keys()
+    published = key_maps.to_mmseg(state) | {
+        "backbone.cls_token": torch.zeros(1, 1, 24),
+        "decode_head.loss_decode.criterion.empty_weight": torch.ones(2),
+    }
+    assert {
+        "backbone.layers.2.ln2.bias",
+        "backbone.layers.0.attn.attn.in_proj_weight",
+        "auxiliary_head.1.decoder.layers.0.multihead_attn.proj.weight",
+        "decode_head.q.weight",
+    } <= published.keys()
     report = load_into(model, dict(state_dict=published, meta=dict(epoch=1)))
     assert not report.missing and not report.mismatched and not report.resized
     assert report.unexpected == ["backbone.cls_token", "decode_head.loss_decode.criterion.empty_weight"]

@@ -28,11 +28,16 @@ MEAN = dict(MLP, loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True))
 CASCADE = dict(in_channels=24, channels=12, num_classes=K, num_heads=3, use_stages=3)
 LINEAR = dict(type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=K)
 KINDS = {
-    "SegViT": (STAGED, SEGVIT), "SegViT, DToP": (dict(STAGED, reducer=DTOP), SEGVIT),
-    "SegViT, left out": (STAGED, LEFT_OUT), "MLP": (STAGED, MLP), "MLP, DToP": (dict(STAGED, reducer=DTOP), MLP),
-    "MLP, mean": (STAGED, MEAN), "linear": (PLAIN, LINEAR),
+    "SegViT": (STAGED, SEGVIT),
+    "SegViT, DToP": (dict(STAGED, reducer=DTOP), SEGVIT),
+    "SegViT, left out": (STAGED, LEFT_OUT),
+    "MLP": (STAGED, MLP),
+    "MLP, DToP": (dict(STAGED, reducer=DTOP), MLP),
+    "MLP, mean": (STAGED, MEAN),
+    "linear": (PLAIN, LINEAR),
     "linear, SViT": (dict(PLAIN, reducer=dict(type="SViT", keep_ratio=0.5)), LINEAR),
-    **{name: (PLAIN, dict(CASCADE, type=name)) for name in ("ATMHead", "ATMHeadV2", "ATMSingleHeadV2")}}
+    **{name: (PLAIN, dict(CASCADE, type=name)) for name in ("ATMHead", "ATMHeadV2", "ATMSingleHeadV2")},
+}
 
 
 def a_segmentor(kind, **more):
@@ -40,8 +45,11 @@ def a_segmentor(kind, **more):
     torch.manual_seed(0)
     backbone, head = deepcopy(KINDS[kind])
     if backbone["type"] == "StagedViT":
-        parts = dict(type="DToPSegmentor", auxiliary_head=[dict(head, in_index=i) for i in (0, 1)],
-                     decode_head=dict(head, in_index=2))
+        parts = dict(
+            type="DToPSegmentor",
+            auxiliary_head=[dict(head, in_index=i) for i in (0, 1)],
+            decode_head=dict(head, in_index=2),
+        )
     else:
         parts = dict(type="PrunedEncoderDecoder", decode_head=head)
     model = MODELS.build(ConfigDict(backbone=backbone, **{"test_cfg": dict(mode="whole"), **parts, **more}))
@@ -112,21 +120,29 @@ def test_labels_outside_the_classes_are_one_sentence(kind, label):
 
 
 @pytest.mark.parametrize("kind", ["SegViT, DToP", "linear"])
-@pytest.mark.parametrize("test_cfg, sentence", [
-    (dict(mode="tile"), "test_cfg.mode is 'tile'; choose 'whole' or 'slide'"),
-    (dict(mode="slide"), "windows of crop_size None by stride None: give both as"),
-    (dict(mode="slide", crop_size=(32, 32)), "crop_size .32, 32. by stride None"),
-    (dict(mode="slide", crop_size=32, stride=16), "crop_size 32 by stride 16: give both as .height, width."),
-    (dict(mode="slide", crop_size=(32, 32), stride=(33, 32)), "by stride .33, 32.: .* from 1 to the window's side"),
-    (dict(mode="slide", crop_size=(32, 32), stride=(0, 32)), "by stride .0, 32.")])
+@pytest.mark.parametrize(
+    "test_cfg, sentence",
+    [
+        (dict(mode="tile"), "test_cfg.mode is 'tile'; choose 'whole' or 'slide'"),
+        (dict(mode="slide"), "windows of crop_size None by stride None: give both as"),
+        (dict(mode="slide", crop_size=(32, 32)), "crop_size .32, 32. by stride None"),
+        (dict(mode="slide", crop_size=32, stride=16), "crop_size 32 by stride 16: give both as .height, width."),
+        (dict(mode="slide", crop_size=(32, 32), stride=(33, 32)), "by stride .33, 32.: .* from 1 to the window's side"),
+        (dict(mode="slide", crop_size=(32, 32), stride=(0, 32)), "by stride .0, 32."),
+    ],
+)
 def test_windows_that_leave_pixels_out_are_one_sentence(kind, test_cfg, sentence):
     with pytest.raises(ConfigError, match=sentence):
         a_segmentor(kind, test_cfg=test_cfg)
 
 
-@pytest.mark.parametrize("change, sentence", [
-    (dict(num_classes=4), r"num_classes \[4, 5\]: .* the same classes"),
-    (dict(in_channels=32), r"in_channels \[24, 32\] .* the backbone's embed_dim 24")])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (dict(num_classes=4), r"num_classes \[4, 5\]: .* the same classes"),
+        (dict(in_channels=32), r"in_channels \[24, 32\] .* the backbone's embed_dim 24"),
+    ],
+)
 def test_heads_that_do_not_fit_each_other_or_the_backbone_are_one_sentence(change, sentence):
     with pytest.raises(ConfigError, match=sentence):
         a_segmentor("SegViT", decode_head=dict(SEGVIT, in_index=2, **change))

@@ -42,12 +42,16 @@ def test_labels_can_be_merged_and_what_is_left_is_checked(tmp_path):
         load(tmp_path / "b.png", a_map(2, 3), merge=[0, 1, 1], classes=2)
 
 
-@pytest.mark.parametrize("labels, more, message", [
-    (a_map(2, 3, 7), {}, "a.png has label 3, 7 and there are 3 classes, labels 0 to 2"),
-    (a_map(4), dict(reduce_zero_label=True), "a.png has label 3 "),
-    (a_map(0), dict(shape=(8, 6)), "a.png is 6 x 8 and its picture 8 x 6"),
-    (np.zeros((6, 8, 3), np.uint8), {}, "a.png is a colour picture"),
-    (None, {}, "a.png does not exist")])
+@pytest.mark.parametrize(
+    "labels, more, message",
+    [
+        (a_map(2, 3, 7), {}, "a.png has label 3, 7 and there are 3 classes, labels 0 to 2"),
+        (a_map(4), dict(reduce_zero_label=True), "a.png has label 3 "),
+        (a_map(0), dict(shape=(8, 6)), "a.png is 6 x 8 and its picture 8 x 6"),
+        (np.zeros((6, 8, 3), np.uint8), {}, "a.png is a colour picture"),
+        (None, {}, "a.png does not exist"),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence(tmp_path, labels, more, message):
     with pytest.raises(DataError, match=message):
         load(tmp_path / "a.png", labels, **more)
@@ -62,11 +66,15 @@ def test_a_broken_file_is_one_sentence(tmp_path):
 def test_dump_holds_the_label_maps_and_no_logits(tmp_path):
     dump = DumpSegResults(out_file_path=str(tmp_path / "a.pkl"))
     labels = torch.randint(0, 150, (1, 40, 50))
-    sample = dict(img_path="a.jpg", pred_sem_seg=dict(data=labels), gt_sem_seg=dict(data=labels),
-                  seg_logits=dict(data=torch.zeros(150, 40, 50)))
+    sample = dict(
+        img_path="a.jpg",
+        pred_sem_seg=dict(data=labels),
+        gt_sem_seg=dict(data=labels),
+        seg_logits=dict(data=torch.zeros(150, 40, 50)),
+    )
     dump.process({}, [sample])
     dump.evaluate(1)
-    found, = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    (found,) = pickle.loads((tmp_path / "a.pkl").read_bytes())
     assert set(found) == {"img_path", "pred_sem_seg"} and found["img_path"] == "a.jpg"
     assert found["pred_sem_seg"]["data"].dtype == torch.uint8
     assert torch.equal(found["pred_sem_seg"]["data"].long(), labels)

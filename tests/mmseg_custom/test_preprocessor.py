@@ -22,10 +22,17 @@ def test_smaller_ones_are_padded_in_training():
     assert SegPreprocessor(size=(16, 16))(a_batch((20, 20), (20, 20)), True)["inputs"].shape == (2, 3, 20, 20)
 
 
-@pytest.mark.parametrize("sizes, training, sentence", [
-    ([(16, 16), (20, 16)], True, r"sizes \[\(16, 16\), \(20, 16\)\], and not all fit into .* size \(16, 16\): crop"),
-    ([(16, 16), (8, 8)], False, r"sizes \[\(8, 8\), \(16, 16\)\]: test with batch_size=1, or resize"),
-])
+@pytest.mark.parametrize(
+    "sizes, training, sentence",
+    [
+        (
+            [(16, 16), (20, 16)],
+            True,
+            r"sizes \[\(16, 16\), \(20, 16\)\], and not all fit into .* size \(16, 16\): crop",
+        ),
+        ([(16, 16), (8, 8)], False, r"sizes \[\(8, 8\), \(16, 16\)\]: test with batch_size=1, or resize"),
+    ],
+)
 def test_what_has_no_common_size_is_one_sentence(sizes, training, sentence):
     with pytest.raises(DataError, match=sentence):
         SegPreprocessor(size=(16, 16))(a_batch(*sizes), training)

@@ -32,9 +32,13 @@ MLP = dict(type="MLPHead", in_channels=24, channels=12, num_classes=K)
 LINEAR = dict(type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=K)
 CASCADE = dict(type="ATMHeadV2", in_channels=24, channels=12, num_classes=K, num_heads=3, use_stages=2)
 KINDS = {
-    "segvit": (STAGED, SEGVIT), "segvit-dtop": (dict(STAGED, reducer=DTOP), SEGVIT),
-    "mlp": (STAGED, MLP), "mlp-dtop": (dict(STAGED, reducer=DTOP), MLP), "linear": (PLAIN, LINEAR),
-    "cascade": (dict(PLAIN, out_indices=[1, 2]), CASCADE)}
+    "segvit": (STAGED, SEGVIT),
+    "segvit-dtop": (dict(STAGED, reducer=DTOP), SEGVIT),
+    "mlp": (STAGED, MLP),
+    "mlp-dtop": (dict(STAGED, reducer=DTOP), MLP),
+    "linear": (PLAIN, LINEAR),
+    "cascade": (dict(PLAIN, out_indices=[1, 2]), CASCADE),
+}
 SIZES = [(64, 48), (13, 70), (1, 90), (70, 1), (5, 3), (1, 1)]
 
 
@@ -47,8 +51,12 @@ def a_model(kind, test_cfg=WHOLE, tta=BASE.tta_model):
         parts = dict(type="DToPSegmentor", decode_head=dict(head, in_index=1), auxiliary_head=dict(head, in_index=0))
     else:
         parts = dict(type="PrunedEncoderDecoder", decode_head=head)
-    module = dict(parts, backbone=backbone, test_cfg=test_cfg,
-                  data_preprocessor=dict(type="SegPreprocessor", mean=[127.5] * 3, std=[50.0] * 3))
+    module = dict(
+        parts,
+        backbone=backbone,
+        test_cfg=test_cfg,
+        data_preprocessor=dict(type="SegPreprocessor", mean=[127.5] * 3, std=[50.0] * 3),
+    )
     model = MODELS.build(ConfigDict(tta, module=module)).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -66,8 +74,9 @@ def views_of(*pictures):
     step.transforms = [part for part in step.transforms if "Annotations" not in part[0].type]
     init_default_scope("mmseg")
     pipeline = Compose([step])
-    return pseudo_collate([pipeline(dict(img=p, img_path="a", ori_shape=p.shape[:2], img_shape=p.shape[:2]))
-                           for p in pictures])
+    return pseudo_collate(
+        [pipeline(dict(img=p, img_path="a", ori_shape=p.shape[:2], img_shape=p.shape[:2])) for p in pictures]
+    )
 
 
 def by_hand(model, picture, softmax):
@@ -89,7 +98,7 @@ def by_hand(model, picture, softmax):
 @torch.no_grad()
 def test_it_is_the_mean_over_scales_and_flips(kind):
     model, picture = a_model(kind), a_picture(40, 56)  # whose sides all scales keep in proportion
-    found, = model.test_step(views_of(picture))
+    (found,) = model.test_step(views_of(picture))
     wanted = by_hand(model, picture, softmax=kind in ("mlp", "mlp-dtop", "linear"))
     torch.testing.assert_close(found.seg_logits.data, wanted, atol=1e-5, rtol=1e-4)
     assert torch.equal(found.pred_sem_seg.data, found.seg_logits.data.argmax(0, keepdim=True))
@@ -104,13 +113,13 @@ def test_pictures_of_any_size(kind, test_cfg):
     for size in SIZES:
         picture = a_picture(*size)
         with Trace() as trace:
-            found, = model.test_step(views_of(picture))
+            (found,) = model.test_step(views_of(picture))
         assert found.seg_logits.data.shape == (K, *size) and found.seg_logits.data.isfinite().all()
         assert found.pred_sem_seg.data.shape == (1, *size)
         if kind == "segvit-dtop" and size == (64, 48):
             assert min(one.keep_ratio()[0, 2] for one in trace.passes) < 1
         if min(size) > 1 and "dtop" not in kind:  # a picture and its mirror image have the same views
-            mirrored, = model.test_step(views_of(np.ascontiguousarray(picture[:, ::-1])))
+            (mirrored,) = model.test_step(views_of(np.ascontiguousarray(picture[:, ::-1])))
             torch.testing.assert_close(mirrored.seg_logits.data.flip(2), found.seg_logits.data, atol=2e-2, rtol=0)
 
 
@@ -120,10 +129,10 @@ def test_softmax_first_is_mmsegs(kind):
     ours, theirs = a_model(kind, tta=dict(type="MeanTTAModel", average="softmax")), a_model(kind)
     theirs = SegTTAModel(module=theirs.module)
     data = views_of(a_picture(40, 56))
-    a, = ours.test_step(deepcopy(data))
-    b, = theirs.test_step(data)
+    (a,) = ours.test_step(deepcopy(data))
+    (b,) = theirs.test_step(data)
     assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
-    scores, = a_model(kind).test_step(views_of(a_picture(40, 56)))
+    (scores,) = a_model(kind).test_step(views_of(a_picture(40, 56)))
     assert torch.equal(scores.seg_logits.data, a.seg_logits.data) == (kind != "segvit")
 
 
@@ -132,7 +141,7 @@ def test_a_batch_of_pictures_of_one_size():
     model, pictures = a_model("segvit-dtop"), [a_picture(40, 56, seed) for seed in range(3)]
     together = model.test_step(views_of(*pictures))
     for one, picture in zip(together, pictures, strict=True):
-        alone, = model.test_step(views_of(picture))
+        (alone,) = model.test_step(views_of(picture))
         torch.testing.assert_close(one.seg_logits.data, alone.seg_logits.data, atol=1e-5, rtol=1e-4)
 
 
@@ -141,7 +150,7 @@ def test_a_single_class_is_a_probability_that_is_compared_to_the_threshold():
     model = a_model("linear")
     head = MODELS.build(dict(LINEAR, num_classes=2, out_channels=1, threshold=0.4))
     model.module.decode_head, model.module.out_channels = head.eval(), 1
-    found, = model.test_step(views_of(a_picture(40, 56)))
+    (found,) = model.test_step(views_of(a_picture(40, 56)))
     scores = found.seg_logits.data
     assert scores.shape == (1, 40, 56) and 0 <= scores.min() and scores.max() <= 1
     assert torch.equal(found.pred_sem_seg.data, (scores > 0.4).long())

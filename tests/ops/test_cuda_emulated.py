@@ -20,18 +20,31 @@ SHAPES = [(6, 5), (1, 1), (3, 4)]
 TYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
 # Half a unit in the last place of what the kernels store, and a little for their sums in fp32.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
-TYPE_PAIRS = [(torch.float32, torch.float32), (torch.float16, torch.float16), (torch.float16, torch.float32),
-              (torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32)]
+TYPE_PAIRS = [
+    (torch.float32, torch.float32),
+    (torch.float16, torch.float16),
+    (torch.float16, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.bfloat16, torch.float32),
+]
 
 
 class Problem(ctypes.Structure):
     """struct Problem of msda.h."""
 
-    _fields_ = [*((name, ctypes.c_int64) for name in ("images", "positions", "heads", "channels", "levels",
-                                                      "points_per_level", "queries")),
-                ("shapes", ctypes.c_void_p), ("value_type", ctypes.c_int), ("point_type", ctypes.c_int),
-                *((name, ctypes.c_void_p) for name in ("value", "points", "weights", "reference")),
-                ("reference_rows", ctypes.c_int64), ("reference_levels", ctypes.c_int64), ("image", ctypes.c_void_p)]
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in ("images", "positions", "heads", "channels", "levels", "points_per_level", "queries")
+        ),
+        ("shapes", ctypes.c_void_p),
+        ("value_type", ctypes.c_int),
+        ("point_type", ctypes.c_int),
+        *((name, ctypes.c_void_p) for name in ("value", "points", "weights", "reference")),
+        ("reference_rows", ctypes.c_int64),
+        ("reference_levels", ctypes.c_int64),
+        ("image", ctypes.c_void_p),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +54,21 @@ def emulated(tmp_path_factory):
         pytest.skip("needs g++, to compile the CUDA kernels for the CPU")
     library = tmp_path_factory.mktemp("emulated") / "emulated.so"
     # No strict aliasing: like nvcc, which lets a kernel read eight numbers as four words.
-    subprocess.run([compiler, "-O1", "-std=c++17", "-fno-strict-aliasing", "-fPIC", "-shared",
-                    f"-I{Path(torch.__file__).parent / 'include'}", HERE / "emulated.cpp", "-o", library], check=True)
+    subprocess.run(
+        [
+            compiler,
+            "-O1",
+            "-std=c++17",
+            "-fno-strict-aliasing",
+            "-fPIC",
+            "-shared",
+            f"-I{Path(torch.__file__).parent / 'include'}",
+            HERE / "emulated.cpp",
+            "-o",
+            library,
+        ],
+        check=True,
+    )
     loaded = ctypes.CDLL(str(library))
 
     def call(name, *args):
@@ -60,7 +86,7 @@ def guarded(tensor, guard=float("nan"), shift=0):
     if tensor is None or not tensor.is_floating_point():
         return tensor
     buffer = tensor.new_full((tensor.numel() + 2048,), guard)
-    inner = buffer[1024 + shift:1024 + shift + tensor.numel()].view(tensor.shape)
+    inner = buffer[1024 + shift : 1024 + shift + tensor.numel()].view(tensor.shape)
     return inner.copy_(tensor)
 
 
@@ -72,12 +98,24 @@ def room(shape, dtype, fill=float("nan")):
 def assert_guards_are_whole(tensor):
     buffer = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
     start = tensor.storage_offset()
-    guards = torch.cat([buffer[:start], buffer[start + tensor.numel():]])
+    guards = torch.cat([buffer[:start], buffer[start + tensor.numel() :]])
     assert not guards.any() and guards.signbit().all()
 
 
-def inputs(type_pair=TYPE_PAIRS[0], shapes=SHAPES, fused=True, batch=2, queries=10, heads=2, dim=8, points=2, rows=1,
-           levels=1, images=None, seed=0):
+def inputs(
+    type_pair=TYPE_PAIRS[0],
+    shapes=SHAPES,
+    fused=True,
+    batch=2,
+    queries=10,
+    heads=2,
+    dim=8,
+    points=2,
+    rows=1,
+    levels=1,
+    images=None,
+    seed=0,
+):
     """A random case, with every sample at least 0.05 pixels off the pixel centres, where gradients jump.
 
     fused: reference points with offsets and logits, else locations and weights.
@@ -95,10 +133,14 @@ def inputs(type_pair=TYPE_PAIRS[0], shapes=SHAPES, fused=True, batch=2, queries=
         moved = (pixels + 0.5) / sizes
     weights = torch.randn(lead) * 2
     return SimpleNamespace(
-        shapes=shapes, reference=points_of_reference, images=images, points=moved.to(point_type),
+        shapes=shapes,
+        reference=points_of_reference,
+        images=images,
+        points=moved.to(point_type),
         value=torch.randn(batch, sum(h * w for h, w in shapes), heads, dim).to(value_type),
         weights=(weights if fused else weights.flatten(2).softmax(-1).view(lead)).to(point_type),
-        grad=torch.randn(queries, heads * dim).to(value_type))
+        grad=torch.randn(queries, heads * dim).to(value_type),
+    )
 
 
 def expected(case):
@@ -115,7 +157,7 @@ def expected(case):
     images = torch.arange(queries) // (queries // batch) if case.images is None else case.images
     out = torch.zeros(case.grad.shape, dtype=torch.float64)
     for image in range(batch):
-        found = reference.sample(value[image:image + 1], case.shapes, pixels[None], factors[None])[0]
+        found = reference.sample(value[image : image + 1], case.shapes, pixels[None], factors[None])[0]
         out = torch.where((images == image)[:, None], found, out)
     return out.detach(), *torch.autograd.grad(out, (value, points, weights), case.grad.double())
 
@@ -127,11 +169,17 @@ def run(call, case, bound=None, seed=0, shift=0):
     shapes = torch.tensor(case.shapes)
     queries, _, levels, points, _ = case.points.shape
     problem = Problem(
-        *case.value.shape, levels, points, queries, shapes.data_ptr(),
-        TYPES[case.value.dtype], TYPES[case.points.dtype],
+        *case.value.shape,
+        levels,
+        points,
+        queries,
+        shapes.data_ptr(),
+        TYPES[case.value.dtype],
+        TYPES[case.points.dtype],
         *(None if t is None else t.data_ptr() for t in (held.value, held.points, held.weights, held.reference)),
         *((1, 1) if case.reference is None else case.reference.shape[:2]),
-        None if case.images is None else case.images.data_ptr())
+        None if case.images is None else case.images.data_ptr(),
+    )
     out, to_points, to_weights = (room(t.shape, t.dtype) for t in (case.grad, case.points, case.weights))
 
     def start(name, *args):
@@ -153,8 +201,13 @@ def run(call, case, bound=None, seed=0, shift=0):
 
 def assert_close(got, wanted):
     for name, ours, theirs in zip(("out", "value", "points", "weights"), got, wanted, strict=True):
-        torch.testing.assert_close(ours.double(), theirs, rtol=ROUNDING[ours.dtype], atol=2e-5,
-                                   msg=lambda message, name=name: f"{name}: {message}")
+        torch.testing.assert_close(
+            ours.double(),
+            theirs,
+            rtol=ROUNDING[ours.dtype],
+            atol=2e-5,
+            msg=lambda message, name=name: f"{name}: {message}",
+        )
 
 
 @pytest.mark.parametrize("dim", [4, 16, 24, 32, 64, 96])
@@ -166,10 +219,18 @@ def test_equals_plain_pytorch(emulated, type_pair, fused, dim):
     assert_close(run(emulated, case), expected(case))
 
 
-@pytest.mark.parametrize("changes", [
-    dict(dim=4, points=25, queries=4), dict(dim=4, points=10, queries=4, shapes=[(5, 3)]),
-    dict(dim=40, points=7, rows=2), dict(dim=8, rows=5, levels=1), dict(dim=16, shapes=[(1, 1)], points=1, heads=1),
-    dict(dim=8, shapes=[(2, 3)] * 16, points=1)], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(dim=4, points=25, queries=4),
+        dict(dim=4, points=10, queries=4, shapes=[(5, 3)]),
+        dict(dim=40, points=7, rows=2),
+        dict(dim=8, rows=5, levels=1),
+        dict(dim=16, shapes=[(1, 1)], points=1, heads=1),
+        dict(dim=8, shapes=[(2, 3)] * 16, points=1),
+    ],
+    ids=str,
+)
 def test_unusual_shapes(emulated, changes):
     for fused in (True, False):
         case = inputs(fused=fused, **changes)
@@ -190,7 +251,7 @@ def test_value_that_is_not_aligned(emulated):
 @pytest.mark.parametrize("fused", [True, False], ids=["reference", "plain"])
 def test_images_in_any_order(emulated, fused):
     """A query of an image that does not exist gives zeros, whatever its logits."""
-    images = torch.tensor([2, 0, -1, 1, 1, 3, 0, 2, 2**31 - 1, 0, -2**31], dtype=torch.int32)
+    images = torch.tensor([2, 0, -1, 1, 1, 3, 0, 2, 2**31 - 1, 0, -(2**31)], dtype=torch.int32)
     case = inputs(fused=fused, batch=3, queries=11, images=images)
     wanted = expected(case)
     case.weights[5] = float("nan")
@@ -204,8 +265,26 @@ def test_images_in_any_order(emulated, fused):
 def test_edges(emulated, fused):
     """On borders and pixel centres, outside, nowhere. All numbers are exact, so even gradients at the kinks agree."""
     nan, inf = float("nan"), float("inf")
-    where = [(-1, 1), (-0.5, 1), (0, 0), (3, 1), (3.5, 1.5), (4, 1), (1.5, -1), (1.5, 2), (2, 1.75), (9, 1), (1, -9),
-             (nan, 1), (1, nan), (inf, 1), (1, -inf), (1e30, 1), (1, -1e30), (2**31, 2**31)]
+    where = [
+        (-1, 1),
+        (-0.5, 1),
+        (0, 0),
+        (3, 1),
+        (3.5, 1.5),
+        (4, 1),
+        (1.5, -1),
+        (1.5, 2),
+        (2, 1.75),
+        (9, 1),
+        (1, -9),
+        (nan, 1),
+        (1, nan),
+        (inf, 1),
+        (1, -inf),
+        (1e30, 1),
+        (1, -1e30),
+        (2**31, 2**31),
+    ]
     case = inputs(fused=fused, shapes=[(2, 4)], batch=1, queries=len(where), points=2)
     sizes = torch.tensor([4, 2])
     case.reference = torch.full((1, 1, 2), 0.25) if fused else None
@@ -254,10 +333,14 @@ def test_bounds_that_are_no_numbers(emulated):
     assert not run(emulated, case, bound=0.0)[1].any()
 
 
-@pytest.mark.parametrize("changes,message", [
-    (dict(type_pair=(torch.float64, torch.float64)), "must be float32, float16 or bfloat16"),
-    (dict(shapes=[(1, 1)] * 17), "at most 16 levels, got 17"),
-    (dict(points=1537, shapes=[(2, 2)], queries=2), "at most 1536 sampling points of a query and head, got 1537")])
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(type_pair=(torch.float64, torch.float64)), "must be float32, float16 or bfloat16"),
+        (dict(shapes=[(1, 1)] * 17), "at most 16 levels, got 17"),
+        (dict(points=1537, shapes=[(2, 2)], queries=2), "at most 1536 sampling points of a query and head, got 1537"),
+    ],
+)
 def test_limits_are_said(emulated, changes, message):
     with pytest.raises(RuntimeError, match=message):
         run(emulated, inputs(**changes))

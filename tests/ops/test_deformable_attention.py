@@ -34,8 +34,10 @@ def test_gradcheck(path):
         tensors = [t.requires_grad_() for t in inputs(1, 2, 1, 2, dtype=torch.float64, device=device)]
         assert torch.autograd.gradcheck(lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:]), tensors)
         for reference in ((1, 1), (2, 3)):
-            raw = [t.requires_grad_() for t in raw_inputs(2, 2, 1, 2, dtype=torch.float64, device=device,
-                                                          reference=reference)]
+            raw = [
+                t.requires_grad_()
+                for t in raw_inputs(2, 2, 1, 2, dtype=torch.float64, device=device, reference=reference)
+            ]
             assert torch.autograd.gradcheck(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]), raw)
 
 
@@ -58,12 +60,18 @@ def test_every_type_errs_at_most_twice_what_pytorch_does(path, dtype, raw_dtype,
 
     # Offsets of 16 bit are read as they are unless the points learn, too.
     fixed = [1] if raw_dtype == "same" else []
-    true = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]),
-                     [t.double() for t in (value, points, offsets, logits)], fixed)
+    true = gradients(
+        lambda *t: deformable_attention(t[0], SHAPES, *t[1:]),
+        [t.double() for t in (value, points, offsets, logits)],
+        fixed,
+    )
     peer = gradients(grid_sample, (value, points, offsets, logits), fixed)
     with on(path) as device:
-        ours = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]),
-                         [t.to(device) for t in (value, points, offsets, logits)], fixed)
+        ours = gradients(
+            lambda *t: deformable_attention(t[0], SHAPES, *t[1:]),
+            [t.to(device) for t in (value, points, offsets, logits)],
+            fixed,
+        )
     names = ("out", "value", "points", "offsets", "logits")
     for name, found, theirs, exact in zip(names, ours, peer, true, strict=True):
         if exact is None:
@@ -108,22 +116,27 @@ def test_packed_queries_equal_their_images_in_any_order(path):
         value, locations, weights = inputs(3, device=device)
         torch.testing.assert_close(
             ms_deform_attn(value, SHAPES, locations.flatten(0, 1)[order], weights.flatten(0, 1)[order], images=images),
-            ms_deform_attn(value, SHAPES, locations, weights).flatten(0, 1)[order])
+            ms_deform_attn(value, SHAPES, locations, weights).flatten(0, 1)[order],
+        )
 
 
 @ALL_PATHS
 def test_packed_query_of_no_image_gives_zeros(path):
     with on(path) as device:
-        value, points, offsets, logits = (t.flatten(0, 1) if i else t for i, t in enumerate(
-            raw_inputs(2, reference=(2, 1), device=device)))
+        value, points, offsets, logits = (
+            t.flatten(0, 1) if i else t for i, t in enumerate(raw_inputs(2, reference=(2, 1), device=device))
+        )
         images = torch.tensor([0, -1, 1, 2, 1000, 0, 0, 1, -7, 1], device=device)
-        out, *grads = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:], images=images),
-                                (value, points, offsets, logits))
+        out, *grads = gradients(
+            lambda *t: deformable_attention(t[0], SHAPES, *t[1:], images=images), (value, points, offsets, logits)
+        )
         lost = (images < 0) | (images > 1)
         for tensor in (out, *grads[1:]):
             assert tensor[lost].abs().max() == 0 and (tensor[~lost].flatten(1).abs().amax(1) > 0).all()
-        again = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:], images=images[~lost]),
-                          (value, points[~lost], offsets[~lost], logits[~lost]))
+        again = gradients(
+            lambda *t: deformable_attention(t[0], SHAPES, *t[1:], images=images[~lost]),
+            (value, points[~lost], offsets[~lost], logits[~lost]),
+        )
         torch.testing.assert_close(grads[0], again[1])
 
 
@@ -133,9 +146,17 @@ def test_edges_read_zero_and_nan_reads_nothing(path):
         value, locations, weights = inputs(1, 1, 1, 2, 1, shapes=[(2, 2)], device=device)
         value.fill_(1.0)
         weights.fill_(1.0)
-        for where, wanted in (((0.25, 0.25), 1.0), ((0.0, 0.25), 0.5), ((0.0, 0.0), 0.25), ((-0.25, 0.5), 0.0),
-                              ((1.0, 0.75), 0.5), ((9.0, 9.0), 0.0), ((-1e30, 0.5), 0.0), ((float("nan"), 0.5), 0.0),
-                              ((float("inf"), 0.5), 0.0)):
+        for where, wanted in (
+            ((0.25, 0.25), 1.0),
+            ((0.0, 0.25), 0.5),
+            ((0.0, 0.0), 0.25),
+            ((-0.25, 0.5), 0.0),
+            ((1.0, 0.75), 0.5),
+            ((9.0, 9.0), 0.0),
+            ((-1e30, 0.5), 0.0),
+            ((float("nan"), 0.5), 0.0),
+            ((float("inf"), 0.5), 0.0),
+        ):
             at = torch.tensor(where, device=device).view(1, 1, 1, 1, 1, 2).requires_grad_()
             out = ms_deform_attn(value, [(2, 2)], at, weights)
             assert out.tolist() == [[[wanted] * 2]], where
@@ -150,8 +171,13 @@ def test_what_is_not_read_may_be_anything(path):
         value = torch.full((2, 4, 1, 16), float("nan"), device=device)
         value[0, 1] = 1.0
         at = torch.tensor((1.0, 0.0), device=device).view(1, 1, 1, 1, 2)  # the corner of the upper right pixel
-        out = ms_deform_attn(value, [(2, 2)], at, torch.ones(1, 1, 1, 1, device=device),
-                             images=torch.zeros(1, dtype=torch.int32, device=device))
+        out = ms_deform_attn(
+            value,
+            [(2, 2)],
+            at,
+            torch.ones(1, 1, 1, 1, device=device),
+            images=torch.zeros(1, dtype=torch.int32, device=device),
+        )
         assert out.tolist() == [[0.25] * 16]
 
 
@@ -160,8 +186,8 @@ def test_nothing_to_do(path):
     with on(path) as device:
         value, locations, weights = inputs(device=device)
         for lead in ((2, 0), (0, 5)):
-            some = [t[:lead[0], :lead[1]] for t in (locations, weights)]
-            out, grad, *_ = gradients(lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:]), (value[:lead[0]], *some))
+            some = [t[: lead[0], : lead[1]] for t in (locations, weights)]
+            out, grad, *_ = gradients(lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:]), (value[: lead[0]], *some))
             assert out.shape == (*lead, 12) and grad.abs().sum() == 0
         none = torch.zeros(0, dtype=torch.int32, device=device)
         assert ms_deform_attn(value, SHAPES, locations[0, :0], weights[0, :0], images=none).shape == (0, 12)
@@ -178,7 +204,8 @@ def test_strides_do_not_matter(path):
         expanded = [odd, points.expand(2, -1, -1, -1), offsets[:1].expand(2, -1, -1, -1, -1, -1), logits]
         torch.testing.assert_close(
             deformable_attention(expanded[0], SHAPES, *expanded[1:]),
-            deformable_attention(value, SHAPES, points, offsets[:1].repeat(2, 1, 1, 1, 1, 1), logits))
+            deformable_attention(value, SHAPES, points, offsets[:1].repeat(2, 1, 1, 1, 1, 1), logits),
+        )
 
 
 @ALL_PATHS
@@ -199,8 +226,9 @@ def test_module_under_autocast_stays_close(path):
     with on(path) as device:
         torch.manual_seed(0)
         module = MSDeformAttn(24, 3, 3, 2).to(device)
-        query, feat, points = (t.to(device) for t in (torch.randn(2, 7, 24), torch.randn(2, 61, 24),
-                                                      torch.rand(1, 7, 1, 2)))
+        query, feat, points = (
+            t.to(device) for t in (torch.randn(2, 7, 24), torch.randn(2, 61, 24), torch.rand(1, 7, 1, 2))
+        )
         exact = module(query, points, feat, SHAPES)
         with torch.autocast(device.type, torch.bfloat16):
             out = module(query, points, feat, SHAPES)
@@ -211,8 +239,11 @@ def test_module_under_autocast_stays_close(path):
 
 
 BAD = {
-    "value's rank": (lambda a: a | dict(value=a["value"][0]), ValueError,
-                     r"value must be \(B, S, M, D\), got \(61, 3, 4\)"),
+    "value's rank": (
+        lambda a: a | dict(value=a["value"][0]),
+        ValueError,
+        r"value must be \(B, S, M, D\), got \(61, 3, 4\)",
+    ),
     "value's type": (lambda a: a | dict(value=a["value"].long()), TypeError, "value must be of a floating-point type"),
     "too few levels": (lambda a: a | dict(shapes=SHAPES[:1]), ValueError, "have 48 positions, value has 61"),
     "a level of no size": (lambda a: a | dict(shapes=[(6, 8), (13, 1), (0, 4)]), ValueError, "must hold positive"),
@@ -222,16 +253,34 @@ BAD = {
     "offsets' images": (lambda a: a | dict(offsets=a["offsets"][:1]), ValueError, "offsets .* is of 1 images, value"),
     "logits": (lambda a: a | dict(logits=a["logits"][..., 1:]), ValueError, r"logits must be \(2, 5, 3, 6\), got"),
     "logits' type": (lambda a: a | dict(logits=a["logits"].int()), TypeError, "logits must be of a floating-point"),
-    "reference points": (lambda a: a | dict(reference_points=a["reference_points"][:, 1:]), ValueError,
-                         r"reference_points must be \(B or 1, Q, L or 1, 2 or 4\), got \(1, 4, 1, 2\)"),
-    "another device": (lambda a: a | dict(offsets=a["offsets"].to("meta")), ValueError,
-                       "offsets is on meta, value on cpu"),
-    "packed without axis": (lambda a: a | dict(images=torch.zeros(5)), ValueError,
-                            r"offsets must be \(T, M, L, P, 2\)"),
-    "number of images": (lambda a: {k: t[0] if k not in ("value", "shapes") else t for k, t in a.items()}
-                         | dict(images=torch.zeros(4, dtype=torch.int32)), ValueError, r"images must be \(5,\)"),
-    "images' type": (lambda a: {k: t[0] if k not in ("value", "shapes") else t for k, t in a.items()}
-                     | dict(images=torch.zeros(5)), TypeError, "images must be int32 or int64"),
+    "reference points": (
+        lambda a: a | dict(reference_points=a["reference_points"][:, 1:]),
+        ValueError,
+        r"reference_points must be \(B or 1, Q, L or 1, 2 or 4\), got \(1, 4, 1, 2\)",
+    ),
+    "another device": (
+        lambda a: a | dict(offsets=a["offsets"].to("meta")),
+        ValueError,
+        "offsets is on meta, value on cpu",
+    ),
+    "packed without axis": (
+        lambda a: a | dict(images=torch.zeros(5)),
+        ValueError,
+        r"offsets must be \(T, M, L, P, 2\)",
+    ),
+    "number of images": (
+        lambda a: (
+            {k: t[0] if k not in ("value", "shapes") else t for k, t in a.items()}
+            | dict(images=torch.zeros(4, dtype=torch.int32))
+        ),
+        ValueError,
+        r"images must be \(5,\)",
+    ),
+    "images' type": (
+        lambda a: {k: t[0] if k not in ("value", "shapes") else t for k, t in a.items()} | dict(images=torch.zeros(5)),
+        TypeError,
+        "images must be int32 or int64",
+    ),
 }
 
 

@@ -25,8 +25,13 @@ print(*(w.message for w in said if "deformable attention" in str(w.message)), se
 
 
 def python(*arguments, cwd=ROOT, **environment):
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(cwd)} | environment)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(cwd)} | environment,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -55,8 +60,10 @@ def test_the_cuda_library_is_there_where_a_matching_toolkit_is():
 
 def test_without_libraries_everything_works_and_one_sentence_says_so(copy):
     said = python("-c", USE, cwd=copy).strip().splitlines()
-    assert said == ["deformable attention on cpu runs in plain PyTorch, several times slower than compiled: it was not "
-                    "compiled; `sh ops/make.sh` builds it"]
+    assert said == [
+        "deformable attention on cpu runs in plain PyTorch, several times slower than compiled: it was not "
+        "compiled; `sh ops/make.sh` builds it"
+    ]
     assert "cpu   plain PyTorch: it was not compiled" in python("-m", "token_pruning_ops.info", cwd=copy)
 
 
@@ -95,12 +102,24 @@ def test_every_instruction_set_of_this_processor(instructions):
     """The same tests once more, in a process that is held to that set."""
     with on("cpu compiled"):
         pass
-    offered = python("-c", "import token_pruning_ops, torch\n"
-                     "print(torch.ops.token_pruning.ms_deform_attn_cpu_instructions())", MSDA_ISA=instructions).strip()
+    offered = python(
+        "-c",
+        "import token_pruning_ops, torch\nprint(torch.ops.token_pruning.ms_deform_attn_cpu_instructions())",
+        MSDA_ISA=instructions,
+    ).strip()
     if offered != instructions:
         pytest.skip(f"this processor has no {instructions}")
-    said = python("-m", "pytest", "-q", "-k", "compiled", "tests/ops/test_deformable_attention.py",
-                  "-p", "no:cacheprovider", MSDA_ISA=instructions)
+    said = python(
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        "compiled",
+        "tests/ops/test_deformable_attention.py",
+        "-p",
+        "no:cacheprovider",
+        MSDA_ISA=instructions,
+    )
     assert " passed" in said and "failed" not in said
 
 

@@ -15,8 +15,14 @@ FLAT = [side for shape in SHAPES for side in shape]
 def operator_arguments(device, packed=False, reference=True, dtype=torch.float32):
     value, points, offsets, logits = raw_inputs(dim=8, device=device)
     images = torch.tensor([0, 1, 1, 0, -1, 1, 0, 0, 1, 1], dtype=torch.int32, device=device) if packed else None
-    return (value.to(dtype).requires_grad_(), points[0].requires_grad_() if reference else None,
-            offsets.flatten(0, 1).requires_grad_(), logits.view(10, 3, 3, 2).requires_grad_(), FLAT, images)
+    return (
+        value.to(dtype).requires_grad_(),
+        points[0].requires_grad_() if reference else None,
+        offsets.flatten(0, 1).requires_grad_(),
+        logits.view(10, 3, 3, 2).requires_grad_(),
+        FLAT,
+        images,
+    )
 
 
 @COMPILED
@@ -25,17 +31,20 @@ def operator_arguments(device, packed=False, reference=True, dtype=torch.float32
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck(path, packed, reference, dtype):
     with on(path) as device:
-        torch.library.opcheck(torch.ops.token_pruning.ms_deform_attn.default,
-                              operator_arguments(device, packed, reference, dtype))
+        torch.library.opcheck(
+            torch.ops.token_pruning.ms_deform_attn.default, operator_arguments(device, packed, reference, dtype)
+        )
 
 
 @COMPILED
 def test_opcheck_of_the_backward_operator(path):
     with on(path) as device:
         arguments = [t.detach() if isinstance(t, torch.Tensor) else t for t in operator_arguments(device)]
-        torch.library.opcheck(torch.ops.token_pruning.ms_deform_attn_backward.default,
-                              (torch.randn(10, 24, device=device), *arguments, None),
-                              test_utils=("test_schema", "test_faketensor"))
+        torch.library.opcheck(
+            torch.ops.token_pruning.ms_deform_attn_backward.default,
+            (torch.randn(10, 24, device=device), *arguments, None),
+            test_utils=("test_schema", "test_faketensor"),
+        )
 
 
 class Both(nn.Module):
@@ -48,9 +57,12 @@ class Both(nn.Module):
 
     def forward(self, query, points, feat):
         out = self.attn(query, points, feat, SHAPES)
-        return out + ms_deform_attn(feat.unflatten(-1, (3, 8)), SHAPES, points[:, :, None, :, None].expand(
-            feat.shape[0], -1, 3, 3, 2, 2), torch.full((feat.shape[0], points.shape[1], 3, 3, 2), 1 / 6,
-                                                       device=feat.device))
+        return out + ms_deform_attn(
+            feat.unflatten(-1, (3, 8)),
+            SHAPES,
+            points[:, :, None, :, None].expand(feat.shape[0], -1, 3, 3, 2, 2),
+            torch.full((feat.shape[0], points.shape[1], 3, 3, 2), 1 / 6, device=feat.device),
+        )
 
 
 def tensors_of(device, queries=7):
@@ -80,8 +92,9 @@ def test_exports(path):
     with on(path) as device, torch.no_grad():
         module = Both().to(device).eval()
         queries = torch.export.Dim("queries", min=2, max=64)
-        program = torch.export.export(module, tuple(tensors_of(device)),
-                                      dynamic_shapes=({1: queries}, {1: queries}, None))
+        program = torch.export.export(
+            module, tuple(tensors_of(device)), dynamic_shapes=({1: queries}, {1: queries}, None)
+        )
         assert "token_pruning.ms_deform_attn" in str(program.graph)
         torch.testing.assert_close(program.module()(*tensors_of(device, 11)), module(*tensors_of(device, 11)))
 
@@ -129,7 +142,7 @@ def test_second_derivatives_are_refused_in_a_sentence(path):
         value.requires_grad_()
         rest[1].requires_grad_()
         out = deformable_attention(value, SHAPES, *rest)
-        first, = torch.autograd.grad(out.square().sum(), value, create_graph=True)
+        (first,) = torch.autograd.grad(out.square().sum(), value, create_graph=True)
         with pytest.raises(RuntimeError, match="has no second derivative"):
             first.square().sum().backward()
 
@@ -153,25 +166,30 @@ def test_flops_count_four_corners_on_both_paths():
         assert flops.total == forward
 
 
-@pytest.mark.parametrize(("spoil", "sentence"), [
-    (lambda a: (a[0][0], *a[1:]), r"value must be \(B, S, M, D\), got \(61, 3, 8\)"),
-    (lambda a: (*a[:2], a[2][:, :2], *a[3:]), "different numbers of heads"),
-    (lambda a: (*a[:3], a[3][:3], *a[4:]), r"weights must be \(T, M, L, P\)"),
-    (lambda a: (*a[:4], FLAT[:4], a[5]), r"shapes must hold \(h, w\) of the 3 levels"),
-    (lambda a: (*a[:4], [6, 8, 3, 4, 2, 1], a[5]), "the levels of shapes have 62 positions"),
-    (lambda a: (*a[:4], [6, 8, 13, 1, 0, 4], a[5]), "level 2 of shapes is 0 x 4"),
-    (lambda a: (a[0], a[1][:3], *a[2:]), "reference must be"),
-    (lambda a: (*a[:5], torch.zeros(3, dtype=torch.int32)), r"images must be \(T,\)"),
-    (lambda a: (*a[:5], torch.zeros(10)), "images must be int32"),
-    (lambda a: (a[0], a[1], a[2].double(), *a[3:]), "points must be float32"),
-    (lambda a: (a[0], None, a[2][:9], a[3][:9], *a[4:]), "equally many"),
-    (lambda a: (a[0].long(), *a[1:]), "value must be float64"),
-], ids=range(12))
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda a: (a[0][0], *a[1:]), r"value must be \(B, S, M, D\), got \(61, 3, 8\)"),
+        (lambda a: (*a[:2], a[2][:, :2], *a[3:]), "different numbers of heads"),
+        (lambda a: (*a[:3], a[3][:3], *a[4:]), r"weights must be \(T, M, L, P\)"),
+        (lambda a: (*a[:4], FLAT[:4], a[5]), r"shapes must hold \(h, w\) of the 3 levels"),
+        (lambda a: (*a[:4], [6, 8, 3, 4, 2, 1], a[5]), "the levels of shapes have 62 positions"),
+        (lambda a: (*a[:4], [6, 8, 13, 1, 0, 4], a[5]), "level 2 of shapes is 0 x 4"),
+        (lambda a: (a[0], a[1][:3], *a[2:]), "reference must be"),
+        (lambda a: (*a[:5], torch.zeros(3, dtype=torch.int32)), r"images must be \(T,\)"),
+        (lambda a: (*a[:5], torch.zeros(10)), "images must be int32"),
+        (lambda a: (a[0], a[1], a[2].double(), *a[3:]), "points must be float32"),
+        (lambda a: (a[0], None, a[2][:9], a[3][:9], *a[4:]), "equally many"),
+        (lambda a: (a[0].long(), *a[1:]), "value must be float64"),
+    ],
+    ids=range(12),
+)
 def test_the_operator_itself_refuses_what_would_read_outside(spoil, sentence):
     """Called past the Python functions, from C++ or an exported program, nothing reaches a kernel unchecked."""
     with on("cpu compiled") as device, pytest.raises(RuntimeError, match=sentence):
         torch.ops.token_pruning.ms_deform_attn(
-            *spoil([t.detach() if isinstance(t, torch.Tensor) else t for t in operator_arguments(device)]))
+            *spoil([t.detach() if isinstance(t, torch.Tensor) else t for t in operator_arguments(device)])
+        )
 
 
 @pytest.mark.cuda

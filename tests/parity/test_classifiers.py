@@ -15,8 +15,10 @@ LOGITS = dict(atol=2e-4, rtol=1e-4)
 def pruned(record, reducer, eps):
     """timm's model under ``reducer``, with the recorded weights of both."""
     config = record["config"]
-    sizes = {name: config[name] for name in ("img_size", "patch_size", "num_classes", "embed_dim", "depth",
-                                             "num_heads", "mlp_ratio")}
+    sizes = {
+        name: config[name]
+        for name in ("img_size", "patch_size", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio")
+    }
     model = VisionTransformer(**sizes)
     for name, module in model.named_modules():
         if name.endswith(("norm1", "norm2")):
@@ -34,9 +36,19 @@ def test_there_is_something_to_compare_with():
 @torch.no_grad()
 def test_svit(record):
     config = record["config"]
-    model = pruned(record, dict(
-        type="SViT", blocks=[layer - 1 for layer in config["select_loc"]], keep_ratio=config["keep_ratio"],
-        inherit=config["inherit_mask"], class_tokens="keep", last_class_tokens="score", mode="threshold"), eps=1e-5)
+    model = pruned(
+        record,
+        dict(
+            type="SViT",
+            blocks=[layer - 1 for layer in config["select_loc"]],
+            keep_ratio=config["keep_ratio"],
+            inherit=config["inherit_mask"],
+            class_tokens="keep",
+            last_class_tokens="score",
+            mode="threshold",
+        ),
+        eps=1e-5,
+    )
     with Trace() as trace:
         logits = model(record["image"].float())
     close(logits, record["logits"], **LOGITS)
@@ -44,7 +56,7 @@ def test_svit(record):
         close(logits, record["logits_fast_path"], **LOGITS)
     seen, terms, before = trace.passes[0], [], None
     for block, raw, ratio in zip(model.reducer.pruned_blocks, record["patch_masks"], config["keep_ratio"], strict=True):
-        scored = seen.used[block][:, -raw.shape[1]:]  # all tokens but the class token; in the last block all tokens
+        scored = seen.used[block][:, -raw.shape[1] :]  # all tokens but the class token; in the last block all tokens
         if config["inherit_mask"] and before is not None:
             # A class token that is not scored is kept in the recorded mask before.
             raw = raw & torch.nn.functional.pad(before, (raw.shape[1] - before.shape[1], 0), value=True)
@@ -59,8 +71,11 @@ def test_svit(record):
 def test_evit(record):
     rates = record["config"]["keep_rate"]
     blocks = [i for i, rate in enumerate(rates) if rate < 1]
-    model = pruned(record, dict(type="EViT", blocks=blocks, keep_ratio=[rates[i] for i in blocks],
-                                fuse=record["config"]["fuse_token"]), eps=1e-6)
+    model = pruned(
+        record,
+        dict(type="EViT", blocks=blocks, keep_ratio=[rates[i] for i in blocks], fuse=record["config"]["fuse_token"]),
+        eps=1e-6,
+    )
     with Trace() as trace:
         close(model(record["image"]), record["logits"], **LOGITS)
     # The recorded indices count the surviving tokens as the published code orders them: best first, then the fused one.
@@ -74,6 +89,7 @@ def test_evit(record):
             assert {*best} <= {*left} and len(fused) == int(record["config"]["fuse_token"])
             order[b] = best + fused
     for rate, name in ((0.8, "logits_keep_rate_0p8"), (1.0, "logits_keep_rate_1")):
-        token_pruning.apply(model, EViT(model.embed_dim, len(model.blocks), blocks, rate,
-                                        fuse=record["config"]["fuse_token"]))
+        token_pruning.apply(
+            model, EViT(model.embed_dim, len(model.blocks), blocks, rate, fuse=record["config"]["fuse_token"])
+        )
         close(model(record["image"]), record[name], **LOGITS)

@@ -45,35 +45,66 @@ def reducer_of(record, classes):
     if not config["use_cropr"]:
         return None
     return dict(
-        type="Cropr", r=config["pruning_rate"], fusion=config.get("llf", True), num_classes=classes,
-        num_queries=config["num_queries"], num_heads=config["num_heads"], pre_norm=config["pre_attn_norm"],
-        q_proj=config["q_proj"], k_proj=config["k_proj"], v_proj=config["v_proj"],
-        mlp_ratio=config["mlp_ratio"] if config["mlp"] else None)
+        type="Cropr",
+        r=config["pruning_rate"],
+        fusion=config.get("llf", True),
+        num_classes=classes,
+        num_queries=config["num_queries"],
+        num_heads=config["num_heads"],
+        pre_norm=config["pre_attn_norm"],
+        q_proj=config["q_proj"],
+        k_proj=config["k_proj"],
+        v_proj=config["v_proj"],
+        mlp_ratio=config["mlp_ratio"] if config["mlp"] else None,
+    )
 
 
 def classifier(record, loss="ce", state="state_dict"):
     init_default_scope("mmpretrain")
     config = {k: v for k, v in record["vit_kwargs"].items() if k not in ("class_token", "global_pool")}
-    pooled = dict(global_pool="token") if record["vit_kwargs"]["global_pool"] == "token" else \
-        dict(global_pool="avg", pool_include_prefix=True)
-    backbone = dict(type="TimmViT", model_name="vit_tiny_patch16_224", output="kept", **config, **pooled,
-                    reducer=reducer_of(record, config["num_classes"]))
+    pooled = (
+        dict(global_pool="token")
+        if record["vit_kwargs"]["global_pool"] == "token"
+        else dict(global_pool="avg", pool_include_prefix=True)
+    )
+    backbone = dict(
+        type="TimmViT",
+        model_name="vit_tiny_patch16_224",
+        output="kept",
+        **config,
+        **pooled,
+        reducer=reducer_of(record, config["num_classes"]),
+    )
     model = CLASSIFIERS.build(dict(type="PrunedClassifier", backbone=backbone, loss=CRITERIA[loss]))
     return loaded(model, record[state])
 
 
 def segmentor(record, state="state_dict"):
     init_default_scope("mmseg")
-    config, shared = record["eva_kwargs"], ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio",
-                                            "class_token", "drop_path_rate")
-    model = SEGMENTORS.build(ConfigDict(
-        type="PrunedEncoderDecoder",
-        backbone=dict(type="PlainViTBackbone", family="eva02", rope_grid=config["ref_feat_shape"][0],
-                      reducer=reducer_of(record, config["num_classes"]), **{name: config[name] for name in shared}),
-        decode_head=dict(type="LinearHead", in_channels=config["embed_dim"], num_classes=config["num_classes"],
-                         patch_size=config["patch_size"],
-                         loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True)),
-        test_cfg=dict(mode="whole")))
+    config, shared = (
+        record["eva_kwargs"],
+        ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "class_token", "drop_path_rate"),
+    )
+    model = SEGMENTORS.build(
+        ConfigDict(
+            type="PrunedEncoderDecoder",
+            backbone=dict(
+                type="PlainViTBackbone",
+                family="eva02",
+                rope_grid=config["ref_feat_shape"][0],
+                reducer=reducer_of(record, config["num_classes"]),
+                **{name: config[name] for name in shared},
+            ),
+            decode_head=dict(
+                type="LinearHead",
+                in_channels=config["embed_dim"],
+                num_classes=config["num_classes"],
+                patch_size=config["patch_size"],
+                loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
+            ),
+            test_cfg=dict(mode="whole"),
+        )
+    )
     return loaded(model, record[state])
 
 
@@ -134,11 +165,19 @@ def test_folded_routers_are_the_same(record):
         model.backbone.reducer.fold()
         assert torch.equal(model(image), wanted) and sum(p.numel() for p in model.parameters()) < parameters
         config = record["vit_kwargs"]
-        again = CLASSIFIERS.build(dict(type="PrunedClassifier", backbone=dict(
-            type="TimmViT", model_name="vit_tiny_patch16_224", output="kept",
-            **{k: v for k, v in config.items() if k != "class_token"},
-            pool_include_prefix=config["global_pool"] == "avg",
-            reducer=dict(reducer_of(record, 10), folded=True)))).eval()
+        again = CLASSIFIERS.build(
+            dict(
+                type="PrunedClassifier",
+                backbone=dict(
+                    type="TimmViT",
+                    model_name="vit_tiny_patch16_224",
+                    output="kept",
+                    **{k: v for k, v in config.items() if k != "class_token"},
+                    pool_include_prefix=config["global_pool"] == "avg",
+                    reducer=dict(reducer_of(record, 10), folded=True),
+                ),
+            )
+        ).eval()
         again.load_state_dict(model.state_dict())
         assert torch.equal(again(image), wanted)
 
@@ -201,12 +240,13 @@ def test_segmentation(record):
     with Trace() as trace:
         masks = model.inference(image, metas(image))
     check_sets(trace, [site["kept"] for site in wanted["selection"]])
-    close(masks[:wanted["masks_saved_batch"]], wanted["masks"], **LOGITS)
+    close(masks[: wanted["masks_saved_batch"]], wanted["masks"], **LOGITS)
     assert torch.equal(masks.argmax(1), wanted["masks_argmax"].long())
     close(model._forward(image).flatten(2).transpose(1, 2), wanted["patch_logits"], **LOGITS)
     close(torch.cat([model.inference(one[None], metas(one[None])) for one in image]), masks, **LOGITS)
-    close(model.backbone.rotary_positions((8, 8) if len(record["rope_embed"]) == 64 else (6, 6))[1:],
-          record["rope_embed"])
+    close(
+        model.backbone.rotary_positions((8, 8) if len(record["rope_embed"]) == 64 else (6, 6))[1:], record["rope_embed"]
+    )
     check_blocks(model, image, record)
 
 
@@ -261,20 +301,26 @@ def test_inference(record):
         image, size = case["image"], case["img_shape"]
         padding = [0, image.shape[3] - size[1], 0, image.shape[2] - size[0]]
         direction = dict(flip=True, flip_direction="horizontal") if case["flip"] else {}
-        sample = SegDataSample(metainfo=dict(
-            img_shape=tuple(size), ori_shape=tuple(case["ori_shape"]), pad_shape=tuple(image.shape[2:]),
-            img_padding_size=padding, **direction))
+        sample = SegDataSample(
+            metainfo=dict(
+                img_shape=tuple(size),
+                ori_shape=tuple(case["ori_shape"]),
+                pad_shape=tuple(image.shape[2:]),
+                img_padding_size=padding,
+                **direction,
+            )
+        )
         if case["error"]:
             window = (case["window"],) * 2
             model.test_cfg = ConfigDict(mode="slide", crop_size=window, stride=(case["stride"],) * 2)
-            result, = model.predict(image, [sample])
-            left, right = image[..., :window[1]], image[..., -window[1]:]
+            (result,) = model.predict(image, [sample])
+            left, right = image[..., : window[1]], image[..., -window[1] :]
             both = [model.encode_decode(part, metas(part)) for part in (left, right)]
-            overlap = (both[0][..., case["stride"]:] + both[1][..., :case["stride"]]) / 2
-            close(result.seg_logits.data[..., case["stride"]:-case["stride"]], overlap[0], **LOGITS)
+            overlap = (both[0][..., case["stride"] :] + both[1][..., : case["stride"]]) / 2
+            close(result.seg_logits.data[..., case["stride"] : -case["stride"]], overlap[0], **LOGITS)
             assert result.pred_sem_seg.data.shape[1:] == tuple(case["ori_shape"])
             continue
-        result, = model.predict(image, [sample])
+        (result,) = model.predict(image, [sample])
         close(result.seg_logits.data.softmax(0), case["probs"], **LOGITS)
         assert torch.equal(result.pred_sem_seg.data[0], case["argmax"].long())
 
@@ -283,10 +329,13 @@ def schedulers(optimizer, base, final, warm, steps):
     """Of the published classification recipe: a linear warm-up of ``warm`` steps whose first repeats the second, then
     half a cosine to ``final``."""
     first = 1 / (warm - 1)
-    return [ConstantLR(optimizer, factor=first, begin=0, end=2, by_epoch=False),
-            LinearLR(optimizer, start_factor=first, begin=1, end=warm, by_epoch=False),
-            CosineAnnealingLR(optimizer, eta_min_ratio=final / base, begin=warm, end=steps, T_max=steps - warm,
-                              by_epoch=False)]
+    return [
+        ConstantLR(optimizer, factor=first, begin=0, end=2, by_epoch=False),
+        LinearLR(optimizer, start_factor=first, begin=1, end=warm, by_epoch=False),
+        CosineAnnealingLR(
+            optimizer, eta_min_ratio=final / base, begin=warm, end=steps, T_max=steps - warm, by_epoch=False
+        ),
+    ]
 
 
 @pytest.mark.parametrize("record", of_kind("cls_schedule"))
@@ -303,9 +352,21 @@ def test_schedule_and_groups(record):
         close(torch.tensor(found, dtype=torch.float64), case["values"], atol=1e-9, rtol=1e-5)
 
     init_default_scope("mmpretrain")
-    model = CLASSIFIERS.build(dict(type="PrunedClassifier", backbone=dict(
-        type="TimmViT", model_name="vit_tiny_patch16_224", embed_dim=32, depth=record["depth"], num_heads=4,
-        num_classes=5, global_pool="avg", reducer=dict(type="Cropr", r=3, num_classes=5))))
+    model = CLASSIFIERS.build(
+        dict(
+            type="PrunedClassifier",
+            backbone=dict(
+                type="TimmViT",
+                model_name="vit_tiny_patch16_224",
+                embed_dim=32,
+                depth=record["depth"],
+                num_heads=4,
+                num_classes=5,
+                global_pool="avg",
+                reducer=dict(type="Cropr", r=3, num_classes=5),
+            ),
+        )
+    )
     groups = groups_of(model, layer_decay_wrapper(record["layer_decay"], record["weight_decay"]))
     for name, (scale, decay) in record["param_groups"].items():
         if name in groups:  # the recorded network has its sites without fusion
@@ -319,9 +380,13 @@ def test_schedule_and_groups(record):
 
 
 def layer_decay_wrapper(rate, weight_decay, lr=1e-3, **more):
-    return dict(type="OptimWrapper", constructor="LayerDecayOptimWrapperConstructor",
-                optimizer=dict(type="AdamW", lr=lr, weight_decay=weight_decay),
-                paramwise_cfg=dict(layer_decay_rate=rate), **more)
+    return dict(
+        type="OptimWrapper",
+        constructor="LayerDecayOptimWrapperConstructor",
+        optimizer=dict(type="AdamW", lr=lr, weight_decay=weight_decay),
+        paramwise_cfg=dict(layer_decay_rate=rate),
+        **more,
+    )
 
 
 def groups_of(model, wrapper):
@@ -345,9 +410,15 @@ def check_steps(model, record, atol):
 def test_classification_steps(record):
     model = classifier(record, record["loss"], "state_before").train()
     accumulate, clip = record["accum_steps"], record["max_norm"]
-    wrapper = build_optim_wrapper(model, layer_decay_wrapper(
-        record["layer_decay"], record["weight_decay"], accumulative_counts=accumulate,
-        clip_grad=dict(max_norm=clip) if clip else None))
+    wrapper = build_optim_wrapper(
+        model,
+        layer_decay_wrapper(
+            record["layer_decay"],
+            record["weight_decay"],
+            accumulative_counts=accumulate,
+            clip_grad=dict(max_norm=clip) if clip else None,
+        ),
+    )
     steps, totals = len(record["images"]), []
     start = int(steps / accumulate * record["epoch"])
     for i, (images, labels) in enumerate(zip(record["images"], record["labels"], strict=True)):
@@ -358,8 +429,7 @@ def test_classification_steps(record):
         losses = in_order(losses, "loss")
         totals.append(torch.stack([sum(losses), *losses]).detach())
         wrapper.update_params(sum(losses))
-    stats = [record["mean_stats"][name] for name in
-             ("total", "main", *(f"aux_{k}" for k in range(1, len(losses))))]
+    stats = [record["mean_stats"][name] for name in ("total", "main", *(f"aux_{k}" for k in range(1, len(losses))))]
     close(torch.stack(totals).mean(0), torch.tensor(stats), atol=2e-4, rtol=1e-4)
     check_steps(model, record, atol=5e-5)
 
@@ -374,8 +444,14 @@ def test_segmentation_steps(record):
         assert meant[name]["lr_scale"] == pytest.approx(group["lr_scale"]), name
         assert meant[name]["weight_decay"] == group["weight_decay"], name
     wrapper = build_optim_wrapper(model, layer_decay_wrapper(1.0, options["weight_decay"], options["lr"]))
-    schedule = PolyLR(wrapper, power=options["poly_power"], eta_min=options["min_lr"], begin=0,
-                      end=options["iter_max"] + 1, by_epoch=False)  # zero comes after the last step, not with it
+    schedule = PolyLR(
+        wrapper,
+        power=options["poly_power"],
+        eta_min=options["min_lr"],
+        begin=0,
+        end=options["iter_max"] + 1,
+        by_epoch=False,
+    )  # zero comes after the last step, not with it
     model.backbone.reducer.ease(strength(record["epoch"], record["cropr_cfg"]["epochs"]))
     totals = []
     for image, labels, after in zip(record["images"], record["labels"], record["lr_after_each_step"], strict=True):
@@ -384,7 +460,8 @@ def test_segmentation_steps(record):
         wrapper.update_params(sum(losses))
         schedule.step()
         assert [g["lr"] for g in wrapper.optimizer.param_groups] == pytest.approx(
-            after * len(wrapper.optimizer.param_groups), rel=1e-5)
+            after * len(wrapper.optimizer.param_groups), rel=1e-5
+        )
     means = record["mean_losses"]
     stats = [means["total"], means["loss_main"], *(means[f"loss_aux_{k}"] for k in range(1, len(losses)))]
     close(torch.stack(totals).mean(0), torch.tensor(stats), atol=2e-4, rtol=1e-4)

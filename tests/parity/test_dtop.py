@@ -21,16 +21,18 @@ SCORES, LOGITS = dict(atol=2e-5, rtol=0), dict(atol=2e-4, rtol=0)
 
 
 def test_there_is_something_to_compare_with():
-    assert of_kind("selection_rule") and of_kind("train_step") and of_kind("slide"), \
+    assert of_kind("selection_rule") and of_kind("train_step") and of_kind("slide"), (
         "no DToP fixture found; PARITY_FIXTURES must name their folder"
+    )
 
 
 @pytest.mark.parametrize("record", of_kind("selection_rule"))
 def test_selection_rule(record):
     for case in record["cases"]:
         active = ~case["pruned_before"]
-        leave = sure_tokens(case["scores"].transpose(1, 2)[active], active.sum(1).tolist(), case["thresh"],
-                            record["keep_per_class"])
+        leave = sure_tokens(
+            case["scores"].transpose(1, 2)[active], active.sum(1).tolist(), case["thresh"], record["keep_per_class"]
+        )
         pruned = case["pruned_before"].masked_scatter(active, leave)
         assert (pruned & active).sum(1).tolist() == case["newly_pruned"], case["name"]
         if not case["has_ties"]:
@@ -113,15 +115,37 @@ def model_of(record, **segmentor):
     trunk, heads = config["backbone"], [*config["auxiliary_head"], config["decode_head"]]
     thresholds = [None if head["thresh"] == 1 else head["thresh"] for head in heads]
     backbone = dict(
-        type="StagedViT", img_size=trunk["img_size"][0], patch_size=trunk["patch_size"], embed_dim=trunk["embed_dims"],
-        depth=trunk["num_layers"], num_heads=trunk["num_heads"], mlp_ratio=trunk["mlp_ratio"],
-        qkv_bias=trunk["qkv_bias"], norm_eps=trunk["norm_cfg"]["eps"], class_token=trunk["with_cls_token"],
+        type="StagedViT",
+        img_size=trunk["img_size"][0],
+        patch_size=trunk["patch_size"],
+        embed_dim=trunk["embed_dims"],
+        depth=trunk["num_layers"],
+        num_heads=trunk["num_heads"],
+        mlp_ratio=trunk["mlp_ratio"],
+        qkv_bias=trunk["qkv_bias"],
+        norm_eps=trunk["norm_cfg"]["eps"],
+        class_token=trunk["with_cls_token"],
         out_indices=trunk["out_indices"],
-        reducer=dict(type="DToP", stages=trunk["out_indices"][:-1], threshold=thresholds[:-1], class_tokens="score"))
-    ours = [dict({k: v for k, v in head.items() if k not in ("img_size", "thresh", "loss_decode")}, type="SegViTHead",
-                 dropout=0.0, loss_decode=dict(type="ATMLoss")) for head in heads]
-    model = MODELS.build(ConfigDict(type="DToPSegmentor", backbone=backbone, decode_head=ours[-1],
-                                    auxiliary_head=ours[:-1], **{"test_cfg": dict(mode="whole"), **segmentor}))
+        reducer=dict(type="DToP", stages=trunk["out_indices"][:-1], threshold=thresholds[:-1], class_tokens="score"),
+    )
+    ours = [
+        dict(
+            {k: v for k, v in head.items() if k not in ("img_size", "thresh", "loss_decode")},
+            type="SegViTHead",
+            dropout=0.0,
+            loss_decode=dict(type="ATMLoss"),
+        )
+        for head in heads
+    ]
+    model = MODELS.build(
+        ConfigDict(
+            type="DToPSegmentor",
+            backbone=backbone,
+            decode_head=ours[-1],
+            auxiliary_head=ours[:-1],
+            **{"test_cfg": dict(mode="whole"), **segmentor},
+        )
+    )
     state = from_published({k: v.float() for k, v in record["state_dict"].items()})
     report = model.load_state_dict(state, strict=False)
     assert report.missing_keys == []
@@ -158,14 +182,14 @@ def check_stages(model, record, image):
         scores = head.scores(view.canvas, view.class_logits[:, None])
         close(scores.transpose(1, 2), stage["scores"], **SCORES)
         # There, tokens that left at an earlier stage are zeros; here they keep the value that they left with.
-        there = ~stage["pruned_before"][:, tokens.prefix:]
-        features = tokens.restore()[:, tokens.prefix:]
+        there = ~stage["pruned_before"][:, tokens.prefix :]
+        features = tokens.restore()[:, tokens.prefix :]
         if block == record["stages"][-1]["out_index"] and record["config"]["backbone"]["final_norm"]:
             eps = record["config"]["backbone"]["norm_cfg"]["eps"]
             affine = [record["state_dict"][f"backbone.ln1.{name}"].float() for name in ("weight", "bias")]
             features = torch.nn.functional.layer_norm(features, features.shape[2:], *affine, eps)
         wanted = stage["features"].flatten(2).transpose(1, 2)
-        close(features[..., ::stage["features_channel_step"]][there], wanted[there], **LOGITS)
+        close(features[..., :: stage["features_channel_step"]][there], wanted[there], **LOGITS)
         if "cls_token_out" in stage:
             there = ~stage["pruned_before"][:, 0]
             close(tokens.restore()[:, 0][there], stage["cls_token_out"][there], **LOGITS)
@@ -214,8 +238,11 @@ def test_train_step(record):
     parameters = dict(model.named_parameters())
     decode_only = sum(value for key, value in losses.items() if "loss" in key and key.startswith("decode"))
     names = list(record["decode_only_aux_grad_norms"])
-    for name, grad in zip(names, torch.autograd.grad(decode_only, [parameters[n] for n in names], retain_graph=True,
-                                                     allow_unused=True), strict=True):
+    for name, grad in zip(
+        names,
+        torch.autograd.grad(decode_only, [parameters[n] for n in names], retain_graph=True, allow_unused=True),
+        strict=True,
+    ):
         norm = 0.0 if grad is None else grad.norm().item()
         assert norm == pytest.approx(record["decode_only_aux_grad_norms"][name], rel=1e-4, abs=1e-5), name
     total.backward()

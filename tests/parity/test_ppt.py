@@ -32,9 +32,15 @@ def model_of(record):
 
 def ppt_of(record):
     settings, config = record["settings"], record["model"]
-    return PPT(config["embed_dim"], config["depth"], r=settings["r_tokens"], blocks=settings["pp_loc_list"],
-               threshold=settings["threshold"], proportional=settings["prop_attn"],
-               protect="class" if config["distilled"] else "prefix")
+    return PPT(
+        config["embed_dim"],
+        config["depth"],
+        r=settings["r_tokens"],
+        blocks=settings["pp_loc_list"],
+        threshold=settings["threshold"],
+        proportional=settings["prop_attn"],
+        protect="class" if config["distilled"] else "prefix",
+    )
 
 
 def tome_of(record):
@@ -74,8 +80,9 @@ def logits_of(model, tokens):
 
 
 def test_there_is_something_to_compare_with():
-    assert any(of_method(method) for method in ("ppt", "tome", "unit")), \
+    assert any(of_method(method) for method in ("ppt", "tome", "unit")), (
         "no PPT fixture found; PARITY_FIXTURES must name their folder"
+    )
 
 
 @pytest.mark.parametrize("record", of_method("ppt"))
@@ -169,12 +176,15 @@ def test_matching_and_weighted_mean(record):
         match = bipartite_matching(metric, r, protected)
         full = TokenSet.full(x, (1, n - protected), protected)
         for size, suffix in ((case["size"].flatten(), ""), (None, "_none")):
-            merged = merge(full if size is None else full.take(torch.arange(batch * n), full.counts).with_sizes(size),
-                           match)
+            merged = merge(
+                full if size is None else full.take(torch.arange(batch * n), full.counts).with_sizes(size), match
+            )
             close(merged.by_image(merged.x), case["x_wavg" + suffix])
             close(merged.by_image(merged.sizes()), case["size_out" + suffix].squeeze(2))
-        close(merged.restore(), merged.by_image(merged.x).gather(
-            1, case["source"].argmax(1)[..., None].expand(-1, -1, x.shape[2])))
+        close(
+            merged.restore(),
+            merged.by_image(merged.x).gather(1, case["source"].argmax(1)[..., None].expand(-1, -1, x.shape[2])),
+        )
 
 
 @pytest.mark.parametrize("record", of_method("unit"))

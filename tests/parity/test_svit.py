@@ -39,8 +39,14 @@ def adapter(record):
             selectors = [j for j, (a, b) in enumerate(zip(blocks, ends, strict=True)) for _ in range(a, b)]
             blocks = list(range(blocks[0], config["depth"]))
         config["reducer"] = dict(
-            type="SViT", blocks=blocks, selectors=selectors, keep_ratio=config.pop("keep_ratio"), inherit=inherit,
-            ratio_loss="image" if config.pop("ratio_per_sample", False) else "batch", mode="threshold")
+            type="SViT",
+            blocks=blocks,
+            selectors=selectors,
+            keep_ratio=config.pop("keep_ratio"),
+            inherit=inherit,
+            ratio_loss="image" if config.pop("ratio_per_sample", False) else "batch",
+            mode="threshold",
+        )
         config["norm_eps"] = 1e-5
         for unread in ("window_attn", "window_size"):  # the published selective class ignores them
             config.pop(unread, None)
@@ -50,8 +56,19 @@ def adapter(record):
 
 
 def test_there_is_something_to_compare_with():
-    kinds = ("selective_adapter", "selective_adapter_train", "dense_adapter", "modules", "msda_op", "msda_module",
-             "selector_module", "ratio_loss", "init_and_geometry", "key_rename", "vit_baseline")
+    kinds = (
+        "selective_adapter",
+        "selective_adapter_train",
+        "dense_adapter",
+        "modules",
+        "msda_op",
+        "msda_module",
+        "selector_module",
+        "ratio_loss",
+        "init_and_geometry",
+        "key_rename",
+        "vit_baseline",
+    )
     assert any(of_kind(kind) for kind in kinds), "no SViT fixture found; PARITY_FIXTURES must name their folder"
 
 
@@ -78,8 +95,10 @@ def test_selective_backbone(record):
         decided = sorted(set(model.reducer.selector_of.values()))
         block_of = {selector: block for block, selector in reversed(model.reducer.selector_of.items())}
         for per_image, wanted in ((False, case["ratio_loss_batch"]), (True, case["ratio_loss_per_sample"])):
-            terms = [ratio_loss(masks[:, block_of[j]].flatten(1).float(), model.reducer.keep_ratio[j], per_image)
-                     for j in decided]
+            terms = [
+                ratio_loss(masks[:, block_of[j]].flatten(1).float(), model.reducer.keep_ratio[j], per_image)
+                for j in decided
+            ]
             assert torch.stack(terms).mean().item() == pytest.approx(wanted, abs=1e-6)
 
 
@@ -153,10 +172,15 @@ def test_vit_baseline(record):
 
 def block_of(config):
     windowed = config.get("windowed")
-    block = Block(config["dim"], config["num_heads"], config["mlp_ratio"], qkv_bias=True,
-                  init_values=1.0 if config.get("layer_scale") else None,
-                  norm_layer=lambda dim, **kwargs: nn.LayerNorm(dim, eps=config["norm_eps"]),
-                  **(dict(attn_layer=WindowAttention) if windowed else {}))
+    block = Block(
+        config["dim"],
+        config["num_heads"],
+        config["mlp_ratio"],
+        qkv_bias=True,
+        init_values=1.0 if config.get("layer_scale") else None,
+        norm_layer=lambda dim, **kwargs: nn.LayerNorm(dim, eps=config["norm_eps"]),
+        **(dict(attn_layer=WindowAttention) if windowed else {}),
+    )
     if windowed:
         block.attn.window_size = config["window_size"]
     return block.eval()
@@ -243,10 +267,18 @@ def check_left_align(item):
         assert torch.equal(part, aligned[filled])
 
 
-CHECKS = {"dense_block": check_dense_block, "dense_block_windowed": check_dense_block,
-          "selective_block": check_selective_block, "selector": check_selector, "injector": check_injector,
-          "extractor": check_extractor, "spm": check_spm, "conv_ffn": check_conv_ffn,
-          "pos_embed_resize": check_pos_embed_resize, "left_align": check_left_align}
+CHECKS = {
+    "dense_block": check_dense_block,
+    "dense_block_windowed": check_dense_block,
+    "selective_block": check_selective_block,
+    "selector": check_selector,
+    "injector": check_injector,
+    "extractor": check_extractor,
+    "spm": check_spm,
+    "conv_ffn": check_conv_ffn,
+    "pos_embed_resize": check_pos_embed_resize,
+    "left_align": check_left_align,
+}
 
 
 @pytest.mark.parametrize("record", of_kind("modules"))
@@ -261,8 +293,15 @@ def test_selector_with_and_without_class_token(record):
     for case in record["cases"]:
         dim, positions = case["x"].shape[2], case["x"].shape[1]
         # Version 1 does not score token 0 and always keeps it.
-        reducer = SViT(dim, 1, blocks=[0], keep_ratio=0.5, tau=case["tau"], mode="threshold",
-                       class_tokens="keep" if case["version"] else "score")
+        reducer = SViT(
+            dim,
+            1,
+            blocks=[0],
+            keep_ratio=0.5,
+            tau=case["tau"],
+            mode="threshold",
+            class_tokens="keep" if case["version"] else "score",
+        )
         reducer.selectors[0].load_state_dict(case["state_dict"])
         tokens = TokenSet.full(case["x"], (1, positions - 1), prefix=1)
         scored = case["x"][:, 1:] if case["version"] else case["x"]
@@ -280,8 +319,8 @@ def test_selector_with_and_without_class_token(record):
         # Straight through: the gate's gradient is the soft mask's.
         x = case["log_softmax"].clone().requires_grad_()
         gate = reducer._gumbel_gate(x.flatten(0, 1), tuple([scored.shape[1]] * 2))
-        ours, = torch.autograd.grad(gate.sum(), x)
-        wanted, = torch.autograd.grad(((x + case["gumbel_noise"]) / case["tau"]).softmax(-1)[..., 0].sum(), x)
+        (ours,) = torch.autograd.grad(gate.sum(), x)
+        (wanted,) = torch.autograd.grad(((x + case["gumbel_noise"]) / case["tau"]).softmax(-1)[..., 0].sum(), x)
         close(ours, wanted)
 
 
@@ -338,8 +377,10 @@ def test_init_and_geometry(record):
         close(MSDeformAttn(heads * 8, levels, heads, points).sampling_offsets.bias.detach(), wanted, atol=1e-6)
     height, width = record["image_hw"]
     ours = adapter_geometry((height // 16, width // 16), torch.device("cpu"))
-    for points, shapes, wanted in ((ours.injector_points, ours.injector_shapes, record["injector_inputs"]),
-                                   (ours.extractor_points, ours.extractor_shapes, record["extractor_inputs"])):
+    for points, shapes, wanted in (
+        (ours.injector_points, ours.injector_shapes, record["injector_inputs"]),
+        (ours.extractor_points, ours.extractor_shapes, record["extractor_inputs"]),
+    ):
         close(points, wanted["reference_points"], atol=1e-6)
         assert shapes == shapes_of(wanted["spatial_shapes"])
 
@@ -357,9 +398,14 @@ def test_key_names(record):
     assert list(from_published(house)) == list(house)
 
 
-@pytest.mark.parametrize(("size", "dense", "pruned"), [
-    (dict(embed_dim=192, num_heads=3), (7_962_032, 386), (8_049_746, 440)),
-    (dict(embed_dim=384, num_heads=6), (27_494_672, 386), (27_835_970, 440))], ids=["T", "S"])
+@pytest.mark.parametrize(
+    ("size", "dense", "pruned"),
+    [
+        (dict(embed_dim=192, num_heads=3), (7_962_032, 386), (8_049_746, 440)),
+        (dict(embed_dim=384, num_heads=6), (27_494_672, 386), (27_835_970, 440)),
+    ],
+    ids=["T", "S"],
+)
 def test_published_sizes(size, dense, pruned):
     """Numbers of parameters and of tensors in the state dict, as measured on the published classes."""
     for reducer, wanted in ((None, dense), (dict(type="SViT"), pruned)):

@@ -17,16 +17,47 @@ from token_pruning import METHODS, ToMe, collect_losses
 TINY = dict(img_size=48, patch_size=8, embed_dim=24, depth=4, num_heads=3, num_classes=5)
 # What the families of timm differ in.
 MODELS = dict(
-    deit=dict(), distilled=dict(kind=VisionTransformerDistilled), dinov2=dict(reg_tokens=4, init_values=0.5),
-    deit3=dict(no_embed_class=True, init_values=0.5), mae=dict(global_pool="avg", fc_norm=True),
+    deit=dict(),
+    distilled=dict(kind=VisionTransformerDistilled),
+    dinov2=dict(reg_tokens=4, init_values=0.5),
+    deit3=dict(no_embed_class=True, init_values=0.5),
+    mae=dict(global_pool="avg", fc_norm=True),
     qk_norm=dict(qk_norm=True),
-    eva02=dict(kind=Eva, mlp_ratio=8 / 3, qkv_fused=False, swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True,
-               ref_feat_shape=(4, 4)),
-    eva_fused=dict(kind=Eva, swiglu_mlp=True, use_rot_pos_emb=True, init_values=0.5, num_reg_tokens=2, num_heads=2,
-                   embed_dim=16, scale_attn_inner=True, no_embed_class=True),
-    dinov3=dict(kind=Eva, rope_type="dinov3", use_rot_pos_emb=True, rope_rotate_half=True, attn_type="rope",
-                init_values=0.5, num_reg_tokens=4, num_heads=2, embed_dim=16, use_abs_pos_emb=False),
-    gap=dict(class_token=False, global_pool="avg"), clip=dict(pre_norm=True))
+    eva02=dict(
+        kind=Eva,
+        mlp_ratio=8 / 3,
+        qkv_fused=False,
+        swiglu_mlp=True,
+        scale_mlp=True,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(4, 4),
+    ),
+    eva_fused=dict(
+        kind=Eva,
+        swiglu_mlp=True,
+        use_rot_pos_emb=True,
+        init_values=0.5,
+        num_reg_tokens=2,
+        num_heads=2,
+        embed_dim=16,
+        scale_attn_inner=True,
+        no_embed_class=True,
+    ),
+    dinov3=dict(
+        kind=Eva,
+        rope_type="dinov3",
+        use_rot_pos_emb=True,
+        rope_rotate_half=True,
+        attn_type="rope",
+        init_values=0.5,
+        num_reg_tokens=4,
+        num_heads=2,
+        embed_dim=16,
+        use_abs_pos_emb=False,
+    ),
+    gap=dict(class_token=False, global_pool="avg"),
+    clip=dict(pre_norm=True),
+)
 
 
 def model(name="deit", **kwargs):
@@ -127,8 +158,16 @@ def test_compiles_to_one_graph_for_every_batch(reducer):
     assert len(graphs) == 1
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
-                                  "vit_small_patch14_reg4_dinov2", "vit_small_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+        "deit3_small_patch16_224",
+        "vit_small_patch14_reg4_dinov2",
+        "vit_small_patch16_224",
+    ],
+)
 @torch.no_grad()
 def test_published_models(name):
     size = 224 - 224 % int(name.split("patch")[1][:2])

@@ -13,8 +13,11 @@ def a_block(dim=24, heads=3, **kwargs):
     return Block(dim, heads, qkv_bias=True, **kwargs).eval()
 
 
-@pytest.mark.parametrize("kwargs", [{}, dict(init_values=0.3), dict(qk_norm=True), dict(scale_attn_norm=True)],
-                         ids=["plain", "layer scale", "q/k norm", "attention norm"])
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, dict(init_values=0.3), dict(qk_norm=True), dict(scale_attn_norm=True)],
+    ids=["plain", "layer scale", "q/k norm", "attention norm"],
+)
 @torch.no_grad()
 def test_full_set_equals_timm(kwargs):
     block, x = a_block(**kwargs), torch.randn(2, 20, 24)

@@ -151,8 +151,12 @@ def test_values_that_are_no_numbers_stay_where_they_are():
 def test_a_set_of_fixed_capacity_refuses_what_it_cannot_do():
     tokens, keep = TokenSet.full(torch.randn(2, 20, DIM), (4, 5)), torch.arange(40) < 9
     subset = tokens.select_at_most(keep, 16, torch.randn(40))
-    for call in (lambda: subset.select(keep[:16]), lambda: subset.refresh(tokens.home), subset.is_prefix,
-                 lambda: subset.to_map(keep[:16])):
+    for call in (
+        lambda: subset.select(keep[:16]),
+        lambda: subset.refresh(tokens.home),
+        subset.is_prefix,
+        lambda: subset.to_map(keep[:16]),
+    ):
         with pytest.raises(ValueError, match="is not for a set of fixed capacity"):
             call()
     with pytest.raises(ValueError, match=r"counts \(5, 5\) are 10 tokens and keep has 9"):
@@ -162,6 +166,7 @@ def test_a_set_of_fixed_capacity_refuses_what_it_cannot_do():
 @torch.no_grad()
 def test_flash_attention_is_asked_for_the_right_segments(monkeypatch):
     """The one variable-length call on CUDA, with a loop over segments in the kernel's place."""
+
     def by_segments(q, k, v, offsets_q, offsets_k, longest_q, longest_k):
         assert offsets_q.dtype == torch.int32 and offsets_q[0] == 0 and offsets_q[-1] == len(q)
         parts = []
@@ -177,7 +182,7 @@ def test_flash_attention_is_asked_for_the_right_segments(monkeypatch):
     monkeypatch.setattr(attention, "varlen_attn", by_segments)
     monkeypatch.setattr(attention, "_has_flash", lambda qkv: True)
     torch.testing.assert_close(packed_attention(_qkv(exact.x), exact), wanted)
-    torch.testing.assert_close(packed_attention(_qkv(fixed.x), fixed)[:len(wanted)], wanted)
+    torch.testing.assert_close(packed_attention(_qkv(fixed.x), fixed)[: len(wanted)], wanted)
 
 
 def test_packed_training_of_nothing_leaves_no_parameter_without_gradient():
@@ -281,9 +286,16 @@ def test_only_kept_tokens_cost_anything(ratio):
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("reducer", [
-    dict(SVIT, capacity_scale=4.0), dict(SVIT, mode="ratio"), dict(SVIT, mode="sample", seed=1, capacity_scale=4.0),
-    dict(type="Random")], ids=["target", "ratio", "sample", "Random"])
+@pytest.mark.parametrize(
+    "reducer",
+    [
+        dict(SVIT, capacity_scale=4.0),
+        dict(SVIT, mode="ratio"),
+        dict(SVIT, mode="sample", seed=1, capacity_scale=4.0),
+        dict(type="Random"),
+    ],
+    ids=["target", "ratio", "sample", "Random"],
+)
 @torch.no_grad()
 def test_capacity_on_cuda_waits_for_nothing_and_equals_exact(reducer, dtype, batch, small_steps):
     vit, x = a_vit(reducer).cuda(), images(batch).cuda()

@@ -182,25 +182,29 @@ def test_taking_more_than_there_is_is_one_sentence(name):
         forward(a_vit(dict(type=name, r=25)), images())
 
 
-@pytest.mark.parametrize("reducer, sentence", [
-    (dict(type="PPT", blocks=[3, 4]), "blocks = .3, 4.: list block numbers from 0 to 3, ascending, each once"),
-    (dict(type="ToMe", blocks=[]), "blocks = ..: list block numbers"),
-    (dict(type="EViT", keep_ratio=0.0), "keep_ratio = 0.0: give one ratio in .0, 1."),
-    (dict(type="ATS", keep_ratio=[0.5, 0.5]), "or one for each of the 3 blocks"),
-    (dict(type="PPT", r=[1, 2, 3, 4]), "give at most 3 numbers, one for each block"),
-    (dict(type="ToMe", r=-1), "r = -1: give whole numbers of tokens, or shares of the grid below 1"),
-    (dict(type="ToMe", r=2.5), "r = 2.5: give whole numbers"),
-    (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
-    (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
-    (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
-    (dict(type="EvoViT", blocks=[0, 1]), "from 1 .block 0 tells what to choose by."),
-    (dict(type="EvoViT", decide=[3]), "the first of them included"),
-    (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
-    (dict(type="ToMe", r=float("nan")), "r = nan: give whole numbers"),
-    (dict(type="ToMe", r="5"), "r = 5: give whole numbers"),
-    (dict(type="Random", blocks=[3, 1]), "ascending, each once"),
-    (dict(type="DynamicViT", blocks=[0, 2]), "tokens are scored after the block before"),
-], ids=lambda value: value["type"] if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    "reducer, sentence",
+    [
+        (dict(type="PPT", blocks=[3, 4]), "blocks = .3, 4.: list block numbers from 0 to 3, ascending, each once"),
+        (dict(type="ToMe", blocks=[]), "blocks = ..: list block numbers"),
+        (dict(type="EViT", keep_ratio=0.0), "keep_ratio = 0.0: give one ratio in .0, 1."),
+        (dict(type="ATS", keep_ratio=[0.5, 0.5]), "or one for each of the 3 blocks"),
+        (dict(type="PPT", r=[1, 2, 3, 4]), "give at most 3 numbers, one for each block"),
+        (dict(type="ToMe", r=-1), "r = -1: give whole numbers of tokens, or shares of the grid below 1"),
+        (dict(type="ToMe", r=2.5), "r = 2.5: give whole numbers"),
+        (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
+        (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
+        (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
+        (dict(type="EvoViT", blocks=[0, 1]), "from 1 .block 0 tells what to choose by."),
+        (dict(type="EvoViT", decide=[3]), "the first of them included"),
+        (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
+        (dict(type="ToMe", r=float("nan")), "r = nan: give whole numbers"),
+        (dict(type="ToMe", r="5"), "r = 5: give whole numbers"),
+        (dict(type="Random", blocks=[3, 1]), "ascending, each once"),
+        (dict(type="DynamicViT", blocks=[0, 2]), "tokens are scored after the block before"),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
 def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_reducer(reducer, DIM, DEPTH)

@@ -47,9 +47,11 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(("config", "options"), [(DETECTOR, ["--mode", "target"]), (TOME, []),
-                                                 (DTOP, ["--ratio", "0.0925"]), (DENSE, ["--palette", "coco"])],
-                         ids=["detector", "ToMe", "DToP", "dense"])
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [(DETECTOR, ["--mode", "target"]), (TOME, []), (DTOP, ["--ratio", "0.0925"]), (DENSE, ["--palette", "coco"])],
+    ids=["detector", "ToMe", "DToP", "dense"],
+)
 def test_selector_demo_writes_a_page_with_all_its_pictures(monkeypatch, capsys, tmp_path, pictures, config, options):
     demo(monkeypatch, "selector_demo", pictures, config, "none", "--out", tmp_path / "out", *options)
     said = capsys.readouterr().out
@@ -69,8 +71,13 @@ def test_selector_demo_writes_a_page_with_all_its_pictures(monkeypatch, capsys, 
 
 def test_selector_demo_has_a_picture_of_its_own_and_the_published_name(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
-    done = subprocess.run([sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"], cwd=tmp_path, env=env,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "Note: " in done.stdout and "random weights" in done.stdout
     assert "block 10:  15.625%" in done.stdout and "block 11: 100.000%" in done.stdout
@@ -152,14 +159,23 @@ def test_predictor_finds_what_the_testing_tool_finds(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
 
     def tool(*arguments):
-        done = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=env, capture_output=True,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr[-2000:]
 
     tool(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 1, "--val", 2)
     torch.save(dict(state_dict=Predictor(DETECTOR).model.state_dict()), tmp_path / "w.pth")
-    tool(ROOT / "tools/test.py", DETECTOR, "w.pth", "--out", "found.pkl", "--cfg-options",
-         "test_dataloader.num_workers=0", "test_dataloader.batch_size=1")
+    tool(
+        ROOT / "tools/test.py",
+        DETECTOR,
+        "w.pth",
+        "--out",
+        "found.pkl",
+        "--cfg-options",
+        "test_dataloader.num_workers=0",
+        "test_dataloader.batch_size=1",
+    )
     theirs = pickle.loads((tmp_path / "found.pkl").read_bytes())
     model = Predictor(DETECTOR, tmp_path / "w.pth")
     assert len(theirs) == 2
@@ -207,7 +223,7 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     monkeypatch.chdir(tmp_path)
     Image.fromarray(scene(64, 64)).save("a.jpg")
     whole = Path("a.jpg").read_bytes()
-    Path("cut.jpg").write_bytes(whole[:len(whole) // 2])
+    Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
     Path("text.jpg").write_text("no picture")
     Path("a.txt").write_text("no film")
     for folder in ("empty", "all/class", "broken"):

@@ -23,13 +23,25 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "segmentation"
 ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_WAIT_POLICY="PASSIVE")
 # Tokens enough for every config, and little else.
-SMALL = ["default_hooks.logger.interval=1", "train_dataloader.batch_size=2", "train_dataloader.num_workers=0",
-         "val_dataloader.num_workers=0", "test_dataloader.num_workers=0", "train_cfg.val_interval=2"]
+SMALL = [
+    "default_hooks.logger.interval=1",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "val_dataloader.num_workers=0",
+    "test_dataloader.num_workers=0",
+    "train_cfg.val_interval=2",
+]
 
 
 def run(script, *arguments, cwd):
-    return subprocess.run([sys.executable, str(ROOT / "tools" / script), *map(str, arguments)], cwd=cwd, env=ENV,
-                          capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / script), *map(str, arguments)],
+        cwd=cwd,
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def well(*arguments, cwd):
@@ -47,7 +59,7 @@ def project(tmp_path_factory):
             (folder / "src" / name).mkdir(parents=True)
         for i in range(2):
             labels = np.zeros((240, 320), np.uint8)
-            labels[100 + 20 * i:], labels[90:100] = 3, 11
+            labels[100 + 20 * i :], labels[90:100] = 3, 11
             picture = np.stack([np.where(labels == 3, 70, 220)] * 3, 2)
             picture = (picture + np.random.default_rng(i).integers(-9, 9, picture.shape)).astype(np.uint8)
             Image.fromarray(picture).save(folder / "src" / split / f"{i}.jpg")
@@ -67,8 +79,9 @@ def test_dense_then_pruned_then_evaluated_and_drawn(project):
     weights = project / "work_dirs/vit-nano_linear_camvid-352/epoch_2.pth"
     assert any("mIoU" in line for line in scalars(weights.parent))
     pruned = CONFIGS / "vit-nano-svit_linear_camvid-352.py"
-    said = well("train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1",
-                cwd=project)
+    said = well(
+        "train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", cwd=project
+    )
     assert "missing backbone.reducer.selectors" in said and "freshly initialised (a dense checkpoint)" in said
     logged = scalars(project / "work_dirs" / pruned.stem)[0]
     assert logged["loss_ratio"] > 0 and 0 < logged["keep_ratio.5"] < 1
@@ -76,9 +89,23 @@ def test_dense_then_pruned_then_evaluated_and_drawn(project):
     assert [line["step"] for line in curve] == [1] and 0 < curve[0]["cost/keep_ratio.5"] < 1
     sheets = [file.name for file in (project / "work_dirs").rglob("vis_image/tokens_*.png")]
     assert sorted(sheets) == ["tokens_1_1.png", "tokens_2_1.png"]  # none of the dense model
-    said = well("test.py", pruned, project / "work_dirs" / pruned.stem / "epoch_1.pth", "--eval", "mIoU", "mFscore",
-                "--show-dir", "drawn", "--out", "labels.pkl", "--scores", "scores.json", "--cfg-options", *SMALL,
-                cwd=project)
+    said = well(
+        "test.py",
+        pruned,
+        project / "work_dirs" / pruned.stem / "epoch_1.pth",
+        "--eval",
+        "mIoU",
+        "mFscore",
+        "--show-dir",
+        "drawn",
+        "--out",
+        "labels.pkl",
+        "--scores",
+        "scores.json",
+        "--cfg-options",
+        *SMALL,
+        cwd=project,
+    )
     assert "sign/symbol" in said
     scores = json.loads((project / "scores.json").read_text())
     assert 0 <= scores["mIoU"] <= 100 and "mFscore" in scores
@@ -95,8 +122,16 @@ def test_reducers_without_parameters_need_no_training(project, method):
     weights = project / "work_dirs/vit-nano_linear_camvid-352/epoch_2.pth"
     if not weights.exists():
         well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=2", cwd=project)
-    well("test.py", CONFIGS / f"vit-nano-{method}_linear_camvid-352.py", weights, "--scores", f"{method}.json",
-         "--cfg-options", *SMALL, cwd=project)
+    well(
+        "test.py",
+        CONFIGS / f"vit-nano-{method}_linear_camvid-352.py",
+        weights,
+        "--scores",
+        f"{method}.json",
+        "--cfg-options",
+        *SMALL,
+        cwd=project,
+    )
     scores = json.loads((project / f"{method}.json").read_text())
     scores = {name: score for name, score in scores.items() if not name.startswith("cost/")}
     assert set(scores) == {"aAcc", "mIoU", "mAcc"} and all(0 <= score <= 100 for score in scores.values())
@@ -111,16 +146,30 @@ def test_cropr_trains_by_its_curriculum_and_predicts_the_same_when_folded(projec
     assert all(line[f"loss_aux.{site}"] > 0 for line in logged for site in range(4))
     (project / "resumed").mkdir()
     shutil.copy(weights.with_name("epoch_1.pth"), project / "resumed")
-    well("train.py", config, "--work-dir", "resumed", "--resume", "--cfg-options", *SMALL, "train_cfg.max_epochs=3",
-         cwd=project)
-    whole, resumed = (torch.load(folder / "epoch_3.pth", weights_only=False)["state_dict"]
-                      for folder in (weights.parent, project / "resumed"))
+    well(
+        "train.py",
+        config,
+        "--work-dir",
+        "resumed",
+        "--resume",
+        "--cfg-options",
+        *SMALL,
+        "train_cfg.max_epochs=3",
+        cwd=project,
+    )
+    whole, resumed = (
+        torch.load(folder / "epoch_3.pth", weights_only=False)["state_dict"]
+        for folder in (weights.parent, project / "resumed")
+    )
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     said = well("model_converters/fold_cropr.py", config, weights, "folded.pth", cwd=project)
     assert "outputs equal" in said
     slide = ["model.test_cfg.mode=slide", "model.test_cfg.crop_size=(160,160)", "model.test_cfg.stride=(107,107)"]
-    for name, file, *more in (("whole", weights), ("folded", "folded.pth", "model.backbone.reducer.folded=True"),
-                              ("slide", weights, *slide)):
+    for name, file, *more in (
+        ("whole", weights),
+        ("folded", "folded.pth", "model.backbone.reducer.folded=True"),
+        ("slide", weights, *slide),
+    ):
         well("test.py", config, file, "--scores", f"{name}.json", "--cfg-options", *SMALL, *more, cwd=project)
     scores = [json.loads((project / f"{name}.json").read_text()) for name in ("whole", "folded", "slide")]
     for found in scores:
@@ -133,15 +182,31 @@ def test_segvit_trains_and_sure_tokens_leave(project):
     well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", cwd=project)
     weights = project / "work_dirs" / dense.stem / "epoch_1.pth"
     pruned, sure = dense.with_name("vit-nano-dtop_segvit_camvid-352.py"), "model.backbone.reducer.threshold=0.05"
-    well("train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", sure,
-         cwd=project)
+    well(
+        "train.py", pruned, "--load-from", weights, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", sure, cwd=project
+    )
     logged = scalars(project / "work_dirs" / pruned.stem)[0]
     assert 0 < logged["keep_ratio.3"] <= logged["keep_ratio.2"] < 1
     assert {"decode.loss_mask", "aux_0.loss_ce", "aux_1.loss_dice"} <= logged.keys()
     well("test.py", pruned, weights, "--scores", "dtop.json", "--cfg-options", *SMALL, sure, cwd=project)
     assert 0 <= json.loads((project / "dtop.json").read_text())["mIoU"] <= 100
-    said = well("test.py", pruned, weights, "--tta", "--scores", "tta.json", "--out", "tta.pkl", "--show-dir", "views",
-                "--cfg-options", *SMALL, sure, "tta_model.average=softmax", cwd=project)
+    said = well(
+        "test.py",
+        pruned,
+        weights,
+        "--tta",
+        "--scores",
+        "tta.json",
+        "--out",
+        "tta.pkl",
+        "--show-dir",
+        "views",
+        "--cfg-options",
+        *SMALL,
+        sure,
+        "tta_model.average=softmax",
+        cwd=project,
+    )
     assert re.search(r"loaded (\d+) of the model's \1 tensors", said)
     assert 0 <= json.loads((project / "tta.json").read_text())["mIoU"] <= 100
     dumped = pickle.loads((project / "tta.pkl").read_bytes())
@@ -171,17 +236,36 @@ def test_configs_without_views_say_so(tool, config):
 def test_a_run_counted_in_iterations_resumes(project):
     """An ADE20K config, its model made small, on the street scenes."""
     ade = CONFIGS / "vit-s_linear_ade20k-512.py"
-    nano = ["model.backbone.depth=2", "model.backbone.embed_dim=48", "model.backbone.num_heads=3",
-            "model.backbone.init_cfg=None", "model.decode_head.in_channels=48", "model.decode_head.channels=48"]
+    nano = [
+        "model.backbone.depth=2",
+        "model.backbone.embed_dim=48",
+        "model.backbone.num_heads=3",
+        "model.backbone.init_cfg=None",
+        "model.decode_head.in_channels=48",
+        "model.decode_head.channels=48",
+    ]
     data = []
     for split, folder in (("train", "train"), ("val", "val"), ("test", "val")):
         prefix = f"{split}_dataloader.dataset."
-        data += [f"{prefix}data_root=data/camvid", f"{prefix}data_prefix.img_path=images/{folder}",
-                 f"{prefix}data_prefix.seg_map_path=labels/{folder}", f"{prefix}img_suffix=.png",
-                 f"{prefix}reduce_zero_label=False"]
+        data += [
+            f"{prefix}data_root=data/camvid",
+            f"{prefix}data_prefix.img_path=images/{folder}",
+            f"{prefix}data_prefix.seg_map_path=labels/{folder}",
+            f"{prefix}img_suffix=.png",
+            f"{prefix}reduce_zero_label=False",
+        ]
     workers = ["train_dataloader.num_workers=0", "val_dataloader.num_workers=0", "train_dataloader.batch_size=1"]
-    options = ["--work-dir", "counted", "--cfg-options", *nano, *data, *workers, "train_cfg.val_interval=2",
-               "default_hooks.logger.interval=1", "default_hooks.checkpoint.interval=2"]
+    options = [
+        "--work-dir",
+        "counted",
+        "--cfg-options",
+        *nano,
+        *data,
+        *workers,
+        "train_cfg.val_interval=2",
+        "default_hooks.logger.interval=1",
+        "default_hooks.checkpoint.interval=2",
+    ]
     well("train.py", ade, *options, "train_cfg.max_iters=2", cwd=project)
     well("train.py", ade, "--resume", *options, "train_cfg.max_iters=4", cwd=project)
     steps = [line["step"] for line in scalars(project / "counted") if "loss" in line]
@@ -195,8 +279,16 @@ def test_a_label_that_is_no_class_is_one_sentence_before_anything_is_built(proje
     Image.new("L", (320, 240), 0).save(project / "broken" / "1.png")
     (project / "none.pth").write_bytes(b"")
     split, more = ("train", []) if tool == "train.py" else ("test", ["none.pth"])
-    done = run(tool, CONFIGS / "vit-nano_linear_camvid-352.py", *more, "--work-dir", "never", "--cfg-options",
-               f"{split}_dataloader.dataset.data_prefix.seg_map_path=../../broken", cwd=project)
+    done = run(
+        tool,
+        CONFIGS / "vit-nano_linear_camvid-352.py",
+        *more,
+        "--work-dir",
+        "never",
+        "--cfg-options",
+        f"{split}_dataloader.dataset.data_prefix.seg_map_path=../../broken",
+        cwd=project,
+    )
     assert done.returncode == 2 and not (project / "never").exists()
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"{tool}: label map ") and "0.png has label 12 and there are 11 classes" in last

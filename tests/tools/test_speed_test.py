@@ -21,8 +21,9 @@ from mmcv_custom.errors import ConfigError, DataError
 ROOT = Path(__file__).resolve().parents[2]
 DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("vit", "svit"))
 DEIT, PPT, TOME = (str(ROOT / f"configs/deit/digits/{name}deit-nano_digits.py") for name in ("", "ppt_", "tome_"))
-SEGMENTOR, SEG_PPT, SEG_RANDOM = (str(ROOT / f"configs/segmentation/vit-nano{name}_linear_camvid-352.py")
-                                  for name in ("", "-ppt", "-random"))
+SEGMENTOR, SEG_PPT, SEG_RANDOM = (
+    str(ROOT / f"configs/segmentation/vit-nano{name}_linear_camvid-352.py") for name in ("", "-ppt", "-random")
+)
 
 
 def measure(*cases, **setting):
@@ -42,8 +43,21 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["config"] for row in rows] == [DENSE, PRUNED]
     for row in rows:
-        assert {"ms_median", "ms_quartiles", "speedup_vs_first", "ms_backbone", "ms_neck", "ms_heads", "gflops",
-                "gflops_std", "block_gmacs", "commit", "versions", "command", "machine"} <= row.keys()
+        assert {
+            "ms_median",
+            "ms_quartiles",
+            "speedup_vs_first",
+            "ms_backbone",
+            "ms_neck",
+            "ms_heads",
+            "gflops",
+            "gflops_std",
+            "block_gmacs",
+            "commit",
+            "versions",
+            "command",
+            "machine",
+        } <= row.keys()
         assert row["weights"] == "random" and row["detections"] > 0
     assert rows[1]["speedup_vs_dense"] == rows[1]["speedup_vs_first"]  # of two, the dense one is the first
     assert rows[0]["keep_ratio"] == 1 and rows[1]["gflops"] < rows[0]["gflops"]
@@ -56,21 +70,24 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
     assert (tmp_path / "rows.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    (["--keep-ratio", "1.5"], "1.5: write config, checkpoint, or a ratio"),
-    (["--keep-ratio", "checkpoint", "--models", PRUNED], "needs trained selectors"),
-    (["--models", "nowhere.py"], "config nowhere.py does not exist"),
-    (["--images", "nowhere", "--models", DENSE], "--images nowhere is not a folder"),
-    (["--keep-ratio", "0.5", "--models", TOME], "reducer ToMe has no keep_ratio to set; set its r in a config"),
-    (["--shape", "64", "64", "--models", DEIT], "pictures of 64 x 64 pixels do not fit a VisionTransformer"),
-    (["--shape", "64", "64", "--models", SEG_PPT], "r is 120, but a grid of 4 x 4 has 16 tokens"),
-    (["--shape", "16", "64"], "both sides must be at least 32 pixels"),
-    (["--repeats", "1"], "--repeats must be at least 2"),
-    (["--device", "quantum"], "--device quantum is no device"),
-    (["--plot", "a.txt"], "ends in .png"),
-    (["--part", "train-step", "--precision", "fp16"], "--precision bf16"),
-    (["--grow", "ratio", "--keep-ratio", "0.5"], "--grow ratio sets the ratios itself"),
-])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--keep-ratio", "1.5"], "1.5: write config, checkpoint, or a ratio"),
+        (["--keep-ratio", "checkpoint", "--models", PRUNED], "needs trained selectors"),
+        (["--models", "nowhere.py"], "config nowhere.py does not exist"),
+        (["--images", "nowhere", "--models", DENSE], "--images nowhere is not a folder"),
+        (["--keep-ratio", "0.5", "--models", TOME], "reducer ToMe has no keep_ratio to set; set its r in a config"),
+        (["--shape", "64", "64", "--models", DEIT], "pictures of 64 x 64 pixels do not fit a VisionTransformer"),
+        (["--shape", "64", "64", "--models", SEG_PPT], "r is 120, but a grid of 4 x 4 has 16 tokens"),
+        (["--shape", "16", "64"], "both sides must be at least 32 pixels"),
+        (["--repeats", "1"], "--repeats must be at least 2"),
+        (["--device", "quantum"], "--device quantum is no device"),
+        (["--plot", "a.txt"], "ends in .png"),
+        (["--part", "train-step", "--precision", "fp16"], "--precision bf16"),
+        (["--grow", "ratio", "--keep-ratio", "0.5"], "--grow ratio sets the ratios itself"),
+    ],
+)
 def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sentence):
     monkeypatch.setattr(sys, "argv", ["speed_test.py", "--device", "cpu", *options])
     with pytest.raises(SystemExit) as end:
@@ -99,8 +116,11 @@ def test_the_ratio_can_be_given_and_operations_are_per_picture():
 
 
 @pytest.mark.parametrize("part", ["backbone", "net", "train-step"])
-@pytest.mark.parametrize(("dense", "pruned", "shape"), [(DEIT, PPT, (32, 32)), (SEGMENTOR, SEG_PPT, (128, 256))],
-                         ids=["classifier", "segmentor"])
+@pytest.mark.parametrize(
+    ("dense", "pruned", "shape"),
+    [(DEIT, PPT, (32, 32)), (SEGMENTOR, SEG_PPT, (128, 256))],
+    ids=["classifier", "segmentor"],
+)
 def test_classifiers_and_segmentors_are_measured_too(dense, pruned, shape, part):
     given = shape if dense == SEGMENTOR else None  # a DeiT knows its own
     rows = measure(case(dense, batch=2, shape=given), case(pruned, batch=2, shape=given), part=part)
@@ -133,14 +153,16 @@ def test_pictures_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
 def test_a_checkpoint_is_run_as_trained(tmp_path):
     built = benchmark.Subject(case(PRUNED), benchmark.Setting(part="backbone", repeats=2))
     torch.save(dict(state_dict=built.model.state_dict()), tmp_path / "weights.pth")
-    row, = measure(case(PRUNED, checkpoint=str(tmp_path / "weights.pth")), part="backbone")
+    (row,) = measure(case(PRUNED, checkpoint=str(tmp_path / "weights.pth")), part="backbone")
     assert row["keep"] == "as trained" and row["weights"] == "trained"
     assert row["tokens_by_block"][2:] != [67, 58, 48, 38]
 
 
 def test_fresh_weights_are_those_of_the_dense_counterpart():
-    dense, pruned = (benchmark.Subject(case(config), benchmark.Setting(part="backbone", repeats=2)).model.state_dict()
-                     for config in (DENSE, PRUNED))
+    dense, pruned = (
+        benchmark.Subject(case(config), benchmark.Setting(part="backbone", repeats=2)).model.state_dict()
+        for config in (DENSE, PRUNED)
+    )
     assert all(torch.equal(value, pruned[name]) for name, value in dense.items())
     assert len(pruned) > len(dense)
 

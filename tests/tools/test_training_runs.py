@@ -14,8 +14,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart"
-ENV = dict(os.environ, PYTHON=sys.executable, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-           OMP_WAIT_POLICY="PASSIVE")
+ENV = dict(
+    os.environ,
+    PYTHON=sys.executable,
+    PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    OMP_WAIT_POLICY="PASSIVE",
+)
 
 
 def run(*command, cwd):
@@ -34,8 +38,14 @@ def project(tmp_path_factory):
 
 
 def options(epochs, *more):
-    return ["--cfg-options", f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}",
-            "default_hooks.logger.interval=1", "load_from=None", *more]
+    return [
+        "--cfg-options",
+        f"train_cfg.max_epochs={epochs}",
+        f"train_cfg.val_interval={epochs}",
+        "default_hooks.logger.interval=1",
+        "load_from=None",
+        *more,
+    ]
 
 
 def logged(work_dir):
@@ -49,8 +59,16 @@ def logged(work_dir):
 def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project, name):
     config = QUICKSTART / f"{name}.py"
     run(sys.executable, ROOT / "tools/train.py", config, "--work-dir", f"one/{name}", *options(2), cwd=project)
-    said = run("sh", ROOT / "dist_train.sh", config, 2, "--work-dir", f"two/{name}",
-               *options(2, "train_dataloader.batch_size=4"), cwd=project)
+    said = run(
+        "sh",
+        ROOT / "dist_train.sh",
+        config,
+        2,
+        "--work-dir",
+        f"two/{name}",
+        *options(2, "train_dataloader.batch_size=4"),
+        cwd=project,
+    )
     assert "total batch" not in said
     one, two = logged(project / "one" / name), logged(project / "two" / name)
     assert len(one) == len(two) == 6
@@ -71,8 +89,14 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
     config = QUICKSTART / "digits_svit-adapter-nano.py"
     command = [sys.executable, ROOT / "tools/train.py", config]
     run(*command, "--work-dir", "whole", *options(3), cwd=project)
-    process = subprocess.Popen([str(c) for c in (*command, "--work-dir", "killed", *options(3))], cwd=project, env=ENV,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [str(c) for c in (*command, "--work-dir", "killed", *options(3))],
+        cwd=project,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     first = project / "killed" / "epoch_1.pth"
     while not first.exists():
         assert process.poll() is None, "training ended before it could be killed"
@@ -81,22 +105,41 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
     process.wait()
     assert not (project / "killed" / "epoch_3.pth").exists()
     run(*command, "--work-dir", "killed", "--resume", *options(3), cwd=project)
-    whole, resumed = (torch.load(project / name / "epoch_3.pth", weights_only=False)["state_dict"]
-                      for name in ("whole", "killed"))
+    whole, resumed = (
+        torch.load(project / name / "epoch_3.pth", weights_only=False)["state_dict"] for name in ("whole", "killed")
+    )
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
 def test_a_total_batch_that_is_not_the_recipes_is_said(project):
-    said = run(sys.executable, ROOT / "tools/train.py", QUICKSTART / "digits_vit-adapter-nano.py", "--work-dir", "said",
-               *options(1, "train_dataloader.batch_size=2", "train_dataloader.dataset.indices=2"), cwd=project)
+    said = run(
+        sys.executable,
+        ROOT / "tools/train.py",
+        QUICKSTART / "digits_vit-adapter-nano.py",
+        "--work-dir",
+        "said",
+        *options(1, "train_dataloader.batch_size=2", "train_dataloader.dataset.indices=2"),
+        cwd=project,
+    )
     assert "batch" in said and "2" in said and "8" in said and "auto-scale-lr" in said
 
 
 def test_demo_writes_report_and_rows(project):
-    run(sys.executable, ROOT / "tools/quickstart/demo.py", "--pictures", 24, 4, "--epochs", 1, 1, "--timed", 2,
-        cwd=project)
+    run(
+        sys.executable,
+        ROOT / "tools/quickstart/demo.py",
+        "--pictures",
+        24,
+        4,
+        "--epochs",
+        1,
+        1,
+        "--timed",
+        2,
+        cwd=project,
+    )
     rows = json.loads((project / "work_dirs/demo/results.json").read_text())
     assert [row["model"] for row in rows] == ["dense", "pruned"]
     for row in rows:

@@ -53,7 +53,7 @@ def token_states(trace: PassTrace) -> np.ndarray:
     for row, block in enumerate(trace.blocks):
         if block in trace.owner:
             owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
-            stands_in = runs[owner][trace.prefix:].reshape(trace.grid)
+            stands_in = runs[owner][trace.prefix :].reshape(trace.grid)
             found[row][stands_in & ~used[row]] = MERGED
     return found
 
@@ -65,7 +65,7 @@ def token_groups(trace: PassTrace, block: int) -> np.ndarray | None:
         return None
     owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
     members = np.bincount(owner, minlength=len(owner))
-    groups = np.where((members[owner] > 1) & runs[owner], owner, -1)[trace.prefix:].reshape(trace.grid)
+    groups = np.where((members[owner] > 1) & runs[owner], owner, -1)[trace.prefix :].reshape(trace.grid)
     return groups if (groups >= 0).any() else None
 
 
@@ -132,7 +132,7 @@ def exit_blocks(exits: np.ndarray, last: int) -> list[int]:
 
 
 def _to_pixels(tokens: np.ndarray, picture: np.ndarray, patch: int) -> np.ndarray:
-    return tokens.repeat(patch, 0).repeat(patch, 1)[:picture.shape[0], :picture.shape[1]]
+    return tokens.repeat(patch, 0).repeat(patch, 1)[: picture.shape[0], : picture.shape[1]]
 
 
 def _borders(pixels: np.ndarray, patch: int) -> np.ndarray:

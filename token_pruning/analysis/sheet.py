@@ -45,13 +45,26 @@ def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (48
     axes, bottom = figure.subplots(), np.zeros(len(blocks))
     for state, name in enumerate(STATES):
         if shares[:, state].any():
-            axes.bar(range(len(blocks)), 100 * shares[:, state], bottom=bottom, width=0.8, label=name,
-                     color=np.array(COLOURS[state]) / 255)
+            axes.bar(
+                range(len(blocks)),
+                100 * shares[:, state],
+                bottom=bottom,
+                width=0.8,
+                label=name,
+                color=np.array(COLOURS[state]) / 255,
+            )
             bottom = bottom + 100 * shares[:, state]
     size_of_text = 9 if len(blocks) <= 12 else 6
     for x, share in enumerate(shares[:, 0]):
-        axes.text(x, 100 * share - 2 if share > 0.15 else 2, f"{100 * share:.0f}", ha="center", fontsize=size_of_text,
-                  va="top" if share > 0.15 else "bottom", color="black" if share > 0.15 else "white")
+        axes.text(
+            x,
+            100 * share - 2 if share > 0.15 else 2,
+            f"{100 * share:.0f}",
+            ha="center",
+            fontsize=size_of_text,
+            va="top" if share > 0.15 else "bottom",
+            color="black" if share > 0.15 else "white",
+        )
     axes.set_xticks(range(len(blocks)), [str(block) for block in blocks], fontsize=size_of_text)
     axes.set(xlabel="block", ylabel="% of tokens", ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
@@ -78,8 +91,12 @@ def depth_bar(picture: Picture, blocks: int) -> Picture:
     return out
 
 
-def contact_sheet(cells: Sequence[tuple[str, Picture]], legend: Sequence[tuple[str, tuple[int, int, int] | None]],
-                  columns: int = 4, title: str = "") -> Picture:
+def contact_sheet(
+    cells: Sequence[tuple[str, Picture]],
+    legend: Sequence[tuple[str, tuple[int, int, int] | None]],
+    columns: int = 4,
+    title: str = "",
+) -> Picture:
     """One white sheet: each cell's title above its picture, all brought to one width, and the legend at the end.
 
     Args:
@@ -89,7 +106,7 @@ def contact_sheet(cells: Sequence[tuple[str, Picture]], legend: Sequence[tuple[s
     from PIL import Image, ImageDraw
 
     shown = [(text, _fitted(picture)) for text, picture in cells]
-    rows = [shown[i:i + columns] for i in range(0, len(shown), columns)]
+    rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     width = GAP + min(columns, len(shown)) * (CELL + GAP)
     lines = _legend_lines(legend, width)
     top = 2 * TITLE if title else GAP

@@ -39,8 +39,9 @@ class PassTrace:
     def of(self, image: int) -> PassTrace:
         """The same of one image alone, on CPU: B is 1."""
         one = slice(image, image + 1)
-        kinds = ({block: values[one].cpu() for block, values in kind.items()}
-                 for kind in (self.used, self.left, self.owner))
+        kinds = (
+            {block: values[one].cpu() for block, values in kind.items()} for kind in (self.used, self.left, self.owner)
+        )
         return PassTrace(self.grid, self.prefix, *kinds)
 
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
@@ -61,7 +62,7 @@ class PassTrace:
 
     def masks(self) -> Tensor:
         """(B, L, H, W) bool: use of the grid tokens by each block, in the order of the blocks."""
-        stacked = torch.stack([self.used[i][:, self.prefix:] for i in self.blocks], dim=1)
+        stacked = torch.stack([self.used[i][:, self.prefix :] for i in self.blocks], dim=1)
         return stacked.unflatten(2, self.grid)
 
     def last_use(self) -> Tensor:

@@ -18,15 +18,25 @@ class CrossAttention(nn.Module):
     """Queries that attend to the tokens. Scoring asks for less: the sum of all logits that a token gets, over queries
     and heads, is its product with one vector."""
 
-    def __init__(self, dim: int, num_queries: int = 1, num_heads: int = 1, pre_norm: bool = False, q_proj: bool = False,
-                 k_proj: bool = False, v_proj: bool = False, mlp_ratio: float | None = 4.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_queries: int = 1,
+        num_heads: int = 1,
+        pre_norm: bool = False,
+        q_proj: bool = False,
+        k_proj: bool = False,
+        v_proj: bool = False,
+        mlp_ratio: float | None = 4.0,
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.queries = nn.Parameter(torch.empty(1, num_queries, dim))
         trunc_normal_tf_(self.queries, std=dim**-0.5)
         self.attn_norm = nn.LayerNorm(dim, eps=EPS) if pre_norm else nn.Identity()
-        self.q, self.k, self.v = (nn.Linear(dim, dim, bias=False) if wanted else nn.Identity()
-                                  for wanted in (q_proj, k_proj, v_proj))
+        self.q, self.k, self.v = (
+            nn.Linear(dim, dim, bias=False) if wanted else nn.Identity() for wanted in (q_proj, k_proj, v_proj)
+        )
         self.proj = nn.Linear(dim, dim) if num_heads > 1 else nn.Identity()
         self.mlp_norm = nn.LayerNorm(dim, eps=EPS) if mlp_ratio else nn.Identity()
         self.mlp = Mlp(dim, int(dim * mlp_ratio)) if mlp_ratio else None
@@ -46,8 +56,10 @@ class CrossAttention(nn.Module):
         a residual from themselves: (B, Q, C)."""
         x = self.attn_norm(x)
         queries = self.queries if asked is None else self.queries[:, asked]
-        q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in
-                   (self.q(queries).expand(len(x), -1, -1), self.k(x), self.v(x)))
+        q, k, v = (
+            t.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for t in (self.q(queries).expand(len(x), -1, -1), self.k(x), self.v(x))
+        )
         z = self.proj(F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v).transpose(1, 2).flatten(2))
         return z if self.mlp is None else z + self.mlp(self.mlp_norm(z))
 

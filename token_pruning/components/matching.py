@@ -51,10 +51,10 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
     with torch.autocast(metric.device.type, enabled=False):  # in half precision many similarities would be equal
         similarity = even @ odd.transpose(1, 2)
     if protected > 1:
-        similarity[:, :, :protected // 2] = -torch.inf
+        similarity[:, :, : protected // 2] = -torch.inf
     best, partner = similarity.max(dim=2)
     if protected:
-        best[:, :(protected + 1) // 2] = -torch.inf
+        best[:, : (protected + 1) // 2] = -torch.inf
     order = best.argsort(dim=1, descending=True, stable=True)
     away, stay = order[:, :r], order[:, r:]
     stay = stay.sort(dim=1).values if protected else stay

@@ -70,8 +70,10 @@ def r_of_grid(r: float, grid: tuple[int, int]) -> int:
     """
     there = grid[0] * grid[1]
     if r > max(there, 1):
-        raise ValueError(f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
-                         "smaller r, or a share of the grid (below 1)")
+        raise ValueError(
+            f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
+            "smaller r, or a share of the grid (below 1)"
+        )
     return int(r * there) if 0 < r < 1 else int(r)
 
 
@@ -85,24 +87,28 @@ class SiteRates:
         ValueError: both are given, or one that is none of this.
     """
 
-    def __init__(self, sites: int, r: Sequence[int] | int | None = None,
-                 keep_ratio: Sequence[float] | float | None = None) -> None:
+    def __init__(
+        self, sites: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
+    ) -> None:
         if r is not None and keep_ratio is not None:
             raise ValueError("give r or keep_ratio, not both")
         self.r, self.shares = None, None
         if r is not None:
             self.r = [r] * sites if isinstance(r, (int, float)) else list(r)
             if len(self.r) != sites or any(not isinstance(n, int) or n < 0 for n in self.r):
-                raise ValueError(f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {sites} "
-                                 "sites")
+                raise ValueError(
+                    f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {sites} sites"
+                )
         else:
             keep_ratio = 0.1 if keep_ratio is None else keep_ratio
             single = isinstance(keep_ratio, (int, float))
             shares = [1 - (1 - keep_ratio) * (i + 1) / sites for i in range(sites)] if single else list(keep_ratio)
             falling = shares == sorted(shares, reverse=True)
             if len(shares) != sites or any(not 0 < share <= 1 for share in shares) or not falling:
-                raise ValueError(f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left "
-                                 f"after the last site, or a falling one for each of the {sites} sites")
+                raise ValueError(
+                    f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left "
+                    f"after the last site, or a falling one for each of the {sites} sites"
+                )
             self.shares = shares
         self.ease(1)
 
@@ -122,8 +128,10 @@ class SiteRates:
         if self._taken is None:
             return [min(max(round(share * there), 1), there) for share in self._shares]
         first = prefix if self._taken[0] else 0
-        left = [there - first - sum(self._taken[:i + 1]) for i in range(len(self._taken))]
+        left = [there - first - sum(self._taken[: i + 1]) for i in range(len(self._taken))]
         if left[-1] < 1:
-            raise ValueError(f"r = {self.r} takes {there - left[-1]} tokens in {len(left)} sites, and a grid of "
-                             f"{grid[0]} x {grid[1]} has {there}: choose a smaller r, fewer sites, or a keep_ratio")
+            raise ValueError(
+                f"r = {self.r} takes {there - left[-1]} tokens in {len(left)} sites, and a grid of "
+                f"{grid[0]} x {grid[1]} has {there}: choose a smaller r, fewer sites, or a keep_ratio"
+            )
         return left

@@ -40,12 +40,13 @@ class ATS(Reducer):
     needs_class_token = True
     fixed_shapes = False
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7) -> None:
+    def __init__(
+        self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None, keep_ratio: Sequence[float] | float = 0.7
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         ratios = check_ratios(keep_ratio, len(blocks))
-        self.ratio_of = {block: math.prod(ratios[:k + 1]) for k, block in enumerate(blocks)}
+        self.ratio_of = {block: math.prod(ratios[: k + 1]) for k, block in enumerate(blocks)}
 
     @property
     def pruned_blocks(self) -> list[int]:
@@ -64,5 +65,5 @@ class ATS(Reducer):
             # Where the sum first reaches a point there is a token: elsewhere it does not rise.
             hit = torch.searchsorted(rising, asked * rising[:, -1:]).clamp(max=score.shape[1] - 1)
             keep = torch.zeros_like(score, dtype=torch.bool).scatter_(1, hit, True)
-            keep[:, :tokens.prefix] = True
+            keep[:, : tokens.prefix] = True
         return tokens.select(tokens.from_map(keep))

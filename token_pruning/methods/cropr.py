@@ -70,23 +70,43 @@ class Cropr(Reducer):
             training, nobody has labels.
     """
 
-    def __init__(self, embed_dim: int, depth: int, sites: Sequence[int] | None = None,
-                 r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None,
-                 fusion: bool = True, ranking: str = "queries", num_classes: int = 1000, num_queries: int = 1,
-                 asked_queries: int | None = None, num_heads: int = 1, pre_norm: bool = False, q_proj: bool = False,
-                 k_proj: bool = False, v_proj: bool = False, mlp_ratio: float | None = 4.0, loss_weight: float = 1.0,
-                 folded: bool = False, criterion: Criterion | None = None) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        sites: Sequence[int] | None = None,
+        r: Sequence[int] | int | None = None,
+        keep_ratio: Sequence[float] | float | None = None,
+        fusion: bool = True,
+        ranking: str = "queries",
+        num_classes: int = 1000,
+        num_queries: int = 1,
+        asked_queries: int | None = None,
+        num_heads: int = 1,
+        pre_norm: bool = False,
+        q_proj: bool = False,
+        k_proj: bool = False,
+        v_proj: bool = False,
+        mlp_ratio: float | None = 4.0,
+        loss_weight: float = 1.0,
+        folded: bool = False,
+        criterion: Criterion | None = None,
+    ) -> None:
         super().__init__(embed_dim, depth)
         last = depth - 2 - fusion
         sites = list(range(last + 1)) if sites is None else list(sites)
         if not sites or sorted({*sites} & {*range(last + 1)}) != sites:
-            raise ValueError(f"sites = {sites}: list block numbers from 0 to {last}, ascending, each once (later ones "
-                             "would save nothing)")
+            raise ValueError(
+                f"sites = {sites}: list block numbers from 0 to {last}, ascending, each once (later ones "
+                "would save nothing)"
+            )
         if ranking not in RANKINGS:
             raise ValueError(f"ranking is {ranking!r}; choose one of {', '.join(RANKINGS)}")
         if num_queries < 1 or (asked_queries is not None and not 0 < asked_queries <= num_queries):
-            raise ValueError(f"num_queries is {num_queries} and asked_queries {asked_queries}; give at least one "
-                             "query, and ask at most as many as there are")
+            raise ValueError(
+                f"num_queries is {num_queries} and asked_queries {asked_queries}; give at least one "
+                "query, and ask at most as many as there are"
+            )
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"num_heads is {num_heads}, which must divide the {embed_dim} channels")
         self.site_of = {block: i for i, block in enumerate(sites)}
@@ -95,10 +115,21 @@ class Cropr(Reducer):
         self.loss_weight, self.criterion = loss_weight, criterion
         self.num_queries, self.asked_queries = num_queries, asked_queries
         self.routers = nn.ModuleList(
-            FoldedRouter(embed_dim) if folded else
-            Router(embed_dim, num_classes, num_queries=num_queries, num_heads=num_heads, pre_norm=pre_norm,
-                   q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, mlp_ratio=mlp_ratio)
-            for _ in (() if ranking == "random" else sites))
+            FoldedRouter(embed_dim)
+            if folded
+            else Router(
+                embed_dim,
+                num_classes,
+                num_queries=num_queries,
+                num_heads=num_heads,
+                pre_norm=pre_norm,
+                q_proj=q_proj,
+                k_proj=k_proj,
+                v_proj=v_proj,
+                mlp_ratio=mlp_ratio,
+            )
+            for _ in (() if ranking == "random" else sites)
+        )
         self._vectors = WeightCache()
 
     @property
@@ -162,7 +193,7 @@ class Cropr(Reducer):
         if leaving <= 0:
             return tokens
         with torch.no_grad():
-            score = tokens.by_image(self._scores(site, tokens, memory))[:, tokens.prefix:]
+            score = tokens.by_image(self._scores(site, tokens, memory))[:, tokens.prefix :]
             order = score.argsort(dim=1, descending=self.ranking == "inverted", stable=True) + tokens.prefix
             prefix = torch.arange(tokens.prefix, device=order.device).expand(tokens.batch, -1)
             # The kept ones stay in the order of the map.
@@ -180,7 +211,7 @@ class Cropr(Reducer):
     def _ask(self, site: int, tokens: TokenSet) -> Answer:
         asked = None
         if self.asked_queries is not None:
-            asked = torch.randperm(self.num_queries, device=tokens.x.device)[:self.asked_queries]
+            asked = torch.randperm(self.num_queries, device=tokens.x.device)[: self.asked_queries]
         logits = self.routers[site](tokens.by_image(tokens.x.detach()), asked)
         return Answer(logits, tokens.grid, self.num_queries, asked)
 
@@ -190,11 +221,12 @@ class Cropr(Reducer):
             return {}
         criterion = active_criterion() or self.criterion
         if criterion is None:
-            raise ValueError("Cropr's routers learn by auxiliary heads and nobody gives them labels: train it in a "
-                             "model that does (PrunedClassifier, PrunedEncoderDecoder, ...), or hand a criterion to "
-                             "collect_losses")
-        losses = {f"loss_aux.{block}": self.loss_weight * criterion(answer)
-                  for block, answer in memory.answers.items()}
+            raise ValueError(
+                "Cropr's routers learn by auxiliary heads and nobody gives them labels: train it in a "
+                "model that does (PrunedClassifier, PrunedEncoderDecoder, ...), or hand a criterion to "
+                "collect_losses"
+            )
+        losses = {f"loss_aux.{block}": self.loss_weight * criterion(answer) for block, answer in memory.answers.items()}
         answer = memory.answers[max(self.site_of)]
         share = memory.left[-1] / (answer.grid[0] * answer.grid[1])
         return {**losses, f"keep_ratio.{max(self.site_of)}": torch.full((), share, device=answer.logits.device)}

@@ -18,8 +18,9 @@ from ..tokens import TokenSet
 Judge = Callable[[int, TokenSet], Tensor]
 
 
-def sure_tokens(scores: Tensor, counts: Sequence[int], threshold: float, keep_per_class: int = 5,
-                candidates: Tensor | None = None) -> Tensor:
+def sure_tokens(
+    scores: Tensor, counts: Sequence[int], threshold: float, keep_per_class: int = 5, candidates: Tensor | None = None
+) -> Tensor:
     """Which tokens are easy and not needed as context.
 
     A token is easy if its best class score is above the threshold (equality is not). Of the easy tokens of an image
@@ -88,20 +89,31 @@ class DToP(Reducer):
     judged = True
     dial = ("threshold", 0.0, 1.0)
 
-    def __init__(self, embed_dim: int, depth: int, stages: Sequence[int] | None = None,
-                 threshold: Sequence[float | None] | float | None = 0.9, keep_per_class: int = 5,
-                 class_tokens: str = "protect", judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        stages: Sequence[int] | None = None,
+        threshold: Sequence[float | None] | float | None = 0.9,
+        keep_per_class: int = 5,
+        class_tokens: str = "protect",
+        judge: Judge | None = None,
+    ) -> None:
         super().__init__(embed_dim, depth)
         if stages is None:
             stages = sorted({max(depth // 2 - 1, 0), max(2 * depth // 3 - 1, 0)} - {depth - 1})
         if not stages or sorted({*stages} & {*range(depth - 1)}) != list(stages):
-            raise ValueError(f"stages = {stages}: list block numbers from 0 to {depth - 2}, ascending, each once "
-                             "(after the last block there is nothing left to save)")
+            raise ValueError(
+                f"stages = {stages}: list block numbers from 0 to {depth - 2}, ascending, each once "
+                "(after the last block there is nothing left to save)"
+            )
         single = threshold is None or isinstance(threshold, (int, float))
         thresholds = [threshold] * len(stages) if single else list(threshold)
         if len(thresholds) != len(stages) or any(t is not None and not 0 < t <= 1 for t in thresholds):
-            raise ValueError(f"threshold = {threshold}: give one in (0, 1] or None (nobody leaves), or one for each of "
-                             f"the {len(stages)} stages")
+            raise ValueError(
+                f"threshold = {threshold}: give one in (0, 1] or None (nobody leaves), or one for each of "
+                f"the {len(stages)} stages"
+            )
         if not isinstance(keep_per_class, int) or keep_per_class < 0:
             raise ValueError(f"keep_per_class is {keep_per_class}; it must be a whole number, 0 or more")
         if class_tokens not in ("protect", "score"):
@@ -117,8 +129,10 @@ class DToP(Reducer):
     def start(self, tokens: TokenSet, judge: Judge | None = None) -> Memory:
         judge = judge or self.judge
         if judge is None and self.threshold_of:
-            raise ValueError("DToP lets tokens leave by the scores of an auxiliary head and nobody gives any: run "
-                             "it in DToPSegmentor, or hand a function over as `judge`")
+            raise ValueError(
+                "DToP lets tokens leave by the scores of an auxiliary head and nobody gives any: run "
+                "it in DToPSegmentor, or hand a function over as `judge`"
+            )
         return Memory(judge)
 
     def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
@@ -126,8 +140,13 @@ class DToP(Reducer):
             return tokens
         scores = memory.judge(block, tokens).detach()
         protected = tokens.prefix and self.class_tokens == "protect"
-        leave = sure_tokens(scores, tokens.counts, self.threshold_of[block], self.keep_per_class,
-                            ~tokens.is_prefix() if protected else None)
+        leave = sure_tokens(
+            scores,
+            tokens.counts,
+            self.threshold_of[block],
+            self.keep_per_class,
+            ~tokens.is_prefix() if protected else None,
+        )
         left = tokens.select(~leave)
         if self.training:  # on the tokens' device: logs are averaged over processes there
             share = sum(left.counts) / max(left.batch * left.positions, 1)

@@ -48,9 +48,15 @@ class DynamicViT(Reducer):
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7, preserve: bool = True,
-                 ratio_loss_weight: float = 2.0) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        blocks: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.7,
+        preserve: bool = True,
+        ratio_loss_weight: float = 2.0,
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         if blocks[0] == 0:
@@ -59,7 +65,7 @@ class DynamicViT(Reducer):
             raise ValueError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")
         ratios = check_ratios(keep_ratio, len(blocks))
         self.stage_of = {block: k for k, block in enumerate(blocks)}
-        self.ratios = [math.prod(ratios[:k + 1]) for k in range(len(blocks))]
+        self.ratios = [math.prod(ratios[: k + 1]) for k in range(len(blocks))]
         self.preserve, self.ratio_loss_weight = preserve, ratio_loss_weight
         self.predictors = nn.ModuleList(DynamicViTSelector(embed_dim) for _ in blocks)
 
@@ -108,15 +114,17 @@ class DynamicViT(Reducer):
         """Weighted mean over the stages of the squared distance of each image's kept fraction from the wanted one."""
         stages = zip(memory.stages, self.ratios, strict=True)
         terms = [ratio_loss(gate, ratio, per_image=True) for gate, ratio in stages]
-        logs = {f"keep_ratio.{block}": gate.detach().mean()
-                for block, gate in zip(self.stage_of, memory.stages, strict=True)}
+        logs = {
+            f"keep_ratio.{block}": gate.detach().mean()
+            for block, gate in zip(self.stage_of, memory.stages, strict=True)
+        }
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 
 # The prefix tokens of an image are all there and stand before the others, in any set that this method makes.
 def _scored(tokens: TokenSet, values: Tensor) -> Tensor:
     """Of per-token ``values`` (T, ...) those of the scored tokens (S, ...)."""
-    return tokens.by_image(values)[:, tokens.prefix:].flatten(0, 1)
+    return tokens.by_image(values)[:, tokens.prefix :].flatten(0, 1)
 
 
 def _with_prefix(tokens: TokenSet, values: Tensor) -> Tensor:

@@ -39,8 +39,14 @@ class EViT(Reducer):
 
     needs_class_token = True
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7, fuse: bool = True) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        blocks: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.7,
+        fuse: bool = True,
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
@@ -70,5 +76,11 @@ class EViT(Reducer):
         fused = (x.gather(1, dropped[..., None].expand(-1, -1, x.shape[2])) * weight).sum(1, keepdim=True)
         values = torch.cat([values[:, :-1], fused], dim=1).flatten(0, 1)
         host = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
-        return tokens.group(rows_of(places, tokens), (places.shape[1],) * tokens.batch, values, None,
-                            rows_of(dropped[:, 1:], tokens), rows_of(host, tokens))
+        return tokens.group(
+            rows_of(places, tokens),
+            (places.shape[1],) * tokens.batch,
+            values,
+            None,
+            rows_of(dropped[:, 1:], tokens),
+            rows_of(host, tokens),
+        )

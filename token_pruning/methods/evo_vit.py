@@ -51,14 +51,22 @@ class EvoViT(Reducer):
 
     needs_class_token = True
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.5, decide: Sequence[int] | None = None,
-                 tradeoff: Sequence[float] | float = 0.5) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        blocks: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.5,
+        decide: Sequence[int] | None = None,
+        tradeoff: Sequence[float] | float = 0.5,
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = list(range(max(depth // 3, 1), depth) if blocks is None else blocks)
         if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
-            raise ValueError(f"blocks = {blocks}: list block numbers from 1 (block 0 tells what to choose by) to "
-                             f"{depth - 1}, ascending, each once")
+            raise ValueError(
+                f"blocks = {blocks}: list block numbers from 1 (block 0 tells what to choose by) to "
+                f"{depth - 1}, ascending, each once"
+            )
         decide = blocks if decide is None else list(decide)
         if not {*decide} <= {*blocks} or blocks[0] not in decide:
             raise ValueError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
@@ -81,7 +89,7 @@ class EvoViT(Reducer):
         if block in self.decide:
             grid = tokens.positions - tokens.prefix
             wanted = int(self.ratio_of[block] * grid)
-            score = memory.attention[:, tokens.prefix:].flatten()
+            score = memory.attention[:, tokens.prefix :].flatten()
             keep = keep_top(score, (grid,) * tokens.batch, (wanted,) * tokens.batch)
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
             memory.decision = Decision(keep, counts=(tokens.prefix + wanted,) * tokens.batch)

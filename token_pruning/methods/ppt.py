@@ -55,9 +55,19 @@ class PPT(ToMe):
 
     needs_class_token = True
 
-    def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 50, inflection: float = 0.0,
-                 blocks: Sequence[int] | None = None, threshold: float = 7e-5, relative: bool = False,
-                 proportional: bool = True, order: str = "published", protect: str = "prefix") -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        r: float | Sequence[float] = 50,
+        inflection: float = 0.0,
+        blocks: Sequence[int] | None = None,
+        threshold: float = 7e-5,
+        relative: bool = False,
+        proportional: bool = True,
+        order: str = "published",
+        protect: str = "prefix",
+    ) -> None:
         super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), proportional, order)
         if not threshold >= 0:
             raise ValueError(f"threshold is {threshold}; it must be 0 (always prune) or more")
@@ -91,8 +101,9 @@ class PPT(ToMe):
         spread = score[:, unscored:].var(dim=1)
         if self.relative:  # the mean of n scores that sum to one is 1 / n
             spread = spread * (score.shape[1] - unscored) ** 2
-        return spread < self.threshold, torch.cat([torch.full_like(score[:, :unscored], torch.inf),
-                                score[:, unscored:].nan_to_num(0)], dim=1)
+        return spread < self.threshold, torch.cat(
+            [torch.full_like(score[:, :unscored], torch.inf), score[:, unscored:].nan_to_num(0)], dim=1
+        )
 
 
 def _prune(score: Tensor, r: int) -> Match:

@@ -27,8 +27,14 @@ class Random(Reducer):
         ValueError: a block that the host does not have, or a ratio outside (0, 1].
     """
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7, seed: int = 0) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        blocks: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.7,
+        seed: int = 0,
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(range(depth // 4, depth) if blocks is None else blocks, depth)
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))

@@ -76,13 +76,30 @@ class SViT(Reducer):
 
     dial = ("ratio_scale", 0.0, 10.0)
 
-    def __init__(self, embed_dim: int, depth: int, blocks: Sequence[int] | None = None,
-                 keep_ratio: Sequence[float] | float = 0.7, selectors: Sequence[int] | None = None,
-                 reuse: bool = True, inherit: bool = False, preserve: bool = True, gate: str = "mlp",
-                 ratio_loss: str = "batch", ratio_loss_weight: float = 4.0, all_processes: bool = False,
-                 class_tokens: str = "keep", last_class_tokens: str | None = None, tau: float = 1.0,
-                 norm_eps: float = 1e-5, mode: str = "target", ratio_scale: float = 1.0,
-                 capacity_scale: float = 1.25, training: str = "exact", seed: int | None = None) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        blocks: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.7,
+        selectors: Sequence[int] | None = None,
+        reuse: bool = True,
+        inherit: bool = False,
+        preserve: bool = True,
+        gate: str = "mlp",
+        ratio_loss: str = "batch",
+        ratio_loss_weight: float = 4.0,
+        all_processes: bool = False,
+        class_tokens: str = "keep",
+        last_class_tokens: str | None = None,
+        tau: float = 1.0,
+        norm_eps: float = 1e-5,
+        mode: str = "target",
+        ratio_scale: float = 1.0,
+        capacity_scale: float = 1.25,
+        training: str = "exact",
+        seed: int | None = None,
+    ) -> None:
         super().__init__(embed_dim, depth)
         if training not in ("exact", "packed"):
             raise ValueError(f"training is {training!r}; choose 'exact' or 'packed'")
@@ -104,8 +121,13 @@ class SViT(Reducer):
         self.selectors = nn.ModuleList(GATES[gate](embed_dim, norm_eps) for _ in range(number))
         self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed, capacity_scale=capacity_scale)
 
-    def configure(self, mode: str | None = None, ratio_scale: float | None = None,
-                  seed: int | None | EllipsisType = ..., capacity_scale: float | None = None) -> None:
+    def configure(
+        self,
+        mode: str | None = None,
+        ratio_scale: float | None = None,
+        seed: int | None | EllipsisType = ...,
+        capacity_scale: float | None = None,
+    ) -> None:
         """Change how evaluation selects, any time; what is not given stays as it is.
 
         Raises:
@@ -116,8 +138,9 @@ class SViT(Reducer):
         if ratio_scale is not None and not ratio_scale > 0:
             raise ValueError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
         if capacity_scale is not None and not capacity_scale > 0:
-            raise ValueError(f"capacity_scale is {capacity_scale}; it must be greater than 0 (1 makes the capacity the "
-                             "wanted ratio)")
+            raise ValueError(
+                f"capacity_scale is {capacity_scale}; it must be greater than 0 (1 makes the capacity the wanted ratio)"
+            )
         self.capacity_scale = capacity_scale or getattr(self, "capacity_scale", 1.25)
         self.mode = mode or getattr(self, "mode", "target")
         self.ratio_scale = ratio_scale or getattr(self, "ratio_scale", 1.0)
@@ -208,24 +231,38 @@ class SViT(Reducer):
 
     def losses(self, memory: Memory) -> dict[str, Tensor]:
         """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""
-        terms = [ratio_loss(gate, self.keep_ratio[selector], self.per_image, self.all_processes)
-                 for _, selector, gate in memory.kept]
+        terms = [
+            ratio_loss(gate, self.keep_ratio[selector], self.per_image, self.all_processes)
+            for _, selector, gate in memory.kept
+        ]
         if not terms:
             return {}
         logs = {f"keep_ratio.{block}": gate.detach().mean() for block, _, gate in memory.kept}
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 
-def _check(depth: int, blocks: list[int], selectors: list[int], ratios: list[float], gate: str, loss: str,
-           class_tokens: str, last_class_tokens: str | None) -> None:
+def _check(
+    depth: int,
+    blocks: list[int],
+    selectors: list[int],
+    ratios: list[float],
+    gate: str,
+    loss: str,
+    class_tokens: str,
+    last_class_tokens: str | None,
+) -> None:
     if not blocks or sorted(set(blocks)) != blocks or blocks[0] < 0 or blocks[-1] >= depth:
         raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
     if len(selectors) != len(blocks) or sorted(set(selectors)) != list(range(max(selectors) + 1)):
-        raise ValueError(f"selectors = {selectors}: give one selector number to each of the {len(blocks)} blocks, "
-                         "numbered from 0 without gaps")
+        raise ValueError(
+            f"selectors = {selectors}: give one selector number to each of the {len(blocks)} blocks, "
+            "numbered from 0 without gaps"
+        )
     if len(ratios) != max(selectors) + 1:
-        raise ValueError(f"keep_ratio has {len(ratios)} entries for {max(selectors) + 1} selectors; "
-                         "give one ratio, or one per selector")
+        raise ValueError(
+            f"keep_ratio has {len(ratios)} entries for {max(selectors) + 1} selectors; "
+            "give one ratio, or one per selector"
+        )
     for ratio in ratios:
         if not 0 < ratio <= 1:
             raise ValueError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")

@@ -44,8 +44,16 @@ class ToMe(Reducer):
 
     dial = ("r", 0, 1000)
 
-    def __init__(self, embed_dim: int, depth: int, r: float | Sequence[float] = 8, inflection: float = 0.0,
-                 blocks: Sequence[int] | None = None, proportional: bool = True, order: str = "published") -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        depth: int,
+        r: float | Sequence[float] = 8,
+        inflection: float = 0.0,
+        blocks: Sequence[int] | None = None,
+        proportional: bool = True,
+        order: str = "published",
+    ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(range(depth) if blocks is None else blocks, depth)
         if order not in ORDERS:

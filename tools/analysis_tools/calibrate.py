@@ -27,11 +27,14 @@ from mmcv_custom.results import row, write_json
 
 # Target: the measured field that is to reach it, and its unit.
 TARGETS = dict(
-    gflops=("gflops", "GFLOPs a picture"), gmacs=("gmacs", "GMACs a picture"),
+    gflops=("gflops", "GFLOPs a picture"),
+    gmacs=("gmacs", "GMACs a picture"),
     flops_ratio=("flops_ratio", "of the dense model's FLOPs"),
-    keep_ratio=("keep_ratio", "of the tokens in pruned blocks"), ms=("ms_median", "ms a batch"),
+    keep_ratio=("keep_ratio", "of the tokens in pruned blocks"),
+    ms=("ms_median", "ms a batch"),
     speedup=("speedup_vs_dense", "times faster than the dense model"),
-    pool_share=("pool_share", "of the decisions pool"))
+    pool_share=("pool_share", "of the decisions pool"),
+)
 SHARES = ("flops_ratio", "keep_ratio", "pool_share")
 TIMED = ("ms", "speedup")
 TOLERANCE = 0.001  # of the target
@@ -54,8 +57,9 @@ def parse_args():
     target.add_argument("--speedup", type=float, metavar="X", help="measured, to the same model without its reducer")
     target.add_argument("--pool-share", type=float, metavar="X", help="of PPT's decisions, by its threshold")
     parser.add_argument("--dial", metavar="NAME", help="argument of the reducer to turn (default: the method's own)")
-    parser.add_argument("--part", choices=("net", "backbone"), default="net",
-                        help="what is counted and timed (default: net)")
+    parser.add_argument(
+        "--part", choices=("net", "backbone"), default="net", help="what is counted and timed (default: net)"
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--repeats", type=int, metavar="N", help="turns that are timed (default: 7; on CUDA 30)")
@@ -99,16 +103,26 @@ def search(model, dial, args):
         return measured[field]
 
     try:
-        return bisect(cost, dial.low, dial.high, dial.between, args.wanted, tolerance * args.wanted,
-                      TIME_STEPS if args.target in TIMED else 40)
+        return bisect(
+            cost,
+            dial.low,
+            dial.high,
+            dial.between,
+            args.wanted,
+            tolerance * args.wanted,
+            TIME_STEPS if args.target in TIMED else 40,
+        )
     except Flat:
         mode = f" in mode {model.reducer['mode']!r}" if "mode" in model.reducer else ""
-        raise ConfigError(f"{dial.name} of {model.reducer['type']}{mode} does not change how many {unit}: turn another "
-                          "with --dial") from None
+        raise ConfigError(
+            f"{dial.name} of {model.reducer['type']}{mode} does not change how many {unit}: turn another with --dial"
+        ) from None
     except OutOfReach as error:
         least, most = error.reach
-        raise ConfigError(f"{args.wanted:g} {unit} is out of reach: {dial.name} of {model.reducer['type']} makes it "
-                          f"{least:.4g} to {most:.4g}{dense(model, args)}") from None
+        raise ConfigError(
+            f"{args.wanted:g} {unit} is out of reach: {dial.name} of {model.reducer['type']} makes it "
+            f"{least:.4g} to {most:.4g}{dense(model, args)}"
+        ) from None
 
 
 def read(model, args):
@@ -120,8 +134,11 @@ def read(model, args):
 
 def quartiles_of(measured, args):
     """Of a target that is timed, else None."""
-    return measured[dict(ms="ms_quartiles", speedup="speedup_vs_dense_quartiles")[args.target]] \
-        if args.target in TIMED else None
+    return (
+        measured[dict(ms="ms_quartiles", speedup="speedup_vs_dense_quartiles")[args.target]]
+        if args.target in TIMED
+        else None
+    )
 
 
 def dense(model, args):
@@ -145,11 +162,27 @@ def result(model, dial, found, args):
     met = low - tolerance <= args.wanted <= high + tolerance
     sides = [dict(value=dial.value(x), reached=found.costs[x]) for x in (found.below, found.above)]
     return row(
-        config=args.config, checkpoint=args.checkpoint, weights="trained" if args.checkpoint else "random",
-        keep=model.kept, method=model.reducer["type"], dial=dial.name, value=value, target=args.target,
-        wanted=args.wanted, reached=reached, met=met, neighbours=[] if met else sides,
-        images=args.images, pictures=len(model.data) * args.batch, part=args.part, batch=args.batch,
-        device=args.device, precision=args.precision, dense_gflops=model.dense["gflops"], **fields)
+        config=args.config,
+        checkpoint=args.checkpoint,
+        weights="trained" if args.checkpoint else "random",
+        keep=model.kept,
+        method=model.reducer["type"],
+        dial=dial.name,
+        value=value,
+        target=args.target,
+        wanted=args.wanted,
+        reached=reached,
+        met=met,
+        neighbours=[] if met else sides,
+        images=args.images,
+        pictures=len(model.data) * args.batch,
+        part=args.part,
+        batch=args.batch,
+        device=args.device,
+        precision=args.precision,
+        dense_gflops=model.dense["gflops"],
+        **fields,
+    )
 
 
 def sentences(r):
@@ -159,29 +192,41 @@ def sentences(r):
     if not r["met"] and r["target"] in TIMED:
         found.append("measured once more it is another than in the search: use more --repeats on a quieter machine")
     elif not r["met"]:
-        found.append("the nearest on either side: " + ", ".join(
-            f"{side['value']} makes it {side['reached']:.4g}" for side in r["neighbours"]))
+        found.append(
+            "the nearest on either side: "
+            + ", ".join(f"{side['value']} makes it {side['reached']:.4g}" for side in r["neighbours"])
+        )
     found.append(
         f"{r['gflops']:.4g} +- {r['gflops_std']:.2g} GFLOPs a picture (a multiply-add is 2; {r['gmacs']:.4g} GMACs), "
         f"{r['flops_ratio']:.3f} of the dense model's {r['dense_gflops']:.4g}; {r['keep_ratio']:.1%} +- "
-        f"{r['keep_ratio_std']:.1%} of the tokens in pruned blocks; +- over pictures ({r['pictures']}), {r['part']}")
+        f"{r['keep_ratio_std']:.1%} of the tokens in pruned blocks; +- over pictures ({r['pictures']}), {r['part']}"
+    )
     if "ms_median" in r:
         low, high = r["ms_quartiles"]
         slow, fast = r["speedup_vs_dense_quartiles"]
-        found.append(f"{r['ms_median']:.4g} ms a batch of {r['batch']} on {r['device']}, quartiles {low:.4g} to "
-                     f"{high:.4g}; {r['speedup_vs_dense']:.3f} times faster than dense, quartiles {slow:.3f} to "
-                     f"{fast:.3f}; a machine's noise is in all of these")
+        found.append(
+            f"{r['ms_median']:.4g} ms a batch of {r['batch']} on {r['device']}, quartiles {low:.4g} to "
+            f"{high:.4g}; {r['speedup_vs_dense']:.3f} times faster than dense, quartiles {slow:.3f} to "
+            f"{fast:.3f}; a machine's noise is in all of these"
+        )
     if r["weights"] == "random":
-        found.append(f"without a checkpoint the weights are random, tokens kept: {r['keep']}"
-                     + ("; a threshold for trained weights needs them" if r["target"] == "pool_share" else ""))
+        found.append(
+            f"without a checkpoint the weights are random, tokens kept: {r['keep']}"
+            + ("; a threshold for trained weights needs them" if r["target"] == "pool_share" else "")
+        )
     return found
 
 
 def main():
     args = parse_args()
     check(args)
-    setting = Setting(part=args.part, device=args.device, precision=args.precision, images=args.images,
-                      repeats=-(-args.number // args.batch))
+    setting = Setting(
+        part=args.part,
+        device=args.device,
+        precision=args.precision,
+        images=args.images,
+        repeats=-(-args.number // args.batch),
+    )
     model = Calibration(Case(args.config, args.checkpoint, batch=args.batch), setting)
     if args.target == "pool_share":
         dial = threshold_dial(model.reducer, model.grid)

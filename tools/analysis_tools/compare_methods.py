@@ -33,8 +33,17 @@ from mmcv_custom.results import row, write_json
 # Methods whose selection is random before it was trained: off the shelf they say nothing.
 LEARNED = ("SViT", "DynamicViT", "Cropr")
 # Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
-LOOKS = [("#0072b2", "o"), ("#d55e00", "X"), ("#e69f00", "v"), ("#009e73", "s"), ("#cc79a7", "D"), ("#56b4e9", "^"),
-         ("#000000", "P"), ("#999999", "<"), ("#882255", ">")]
+LOOKS = [
+    ("#0072b2", "o"),
+    ("#d55e00", "X"),
+    ("#e69f00", "v"),
+    ("#009e73", "s"),
+    ("#cc79a7", "D"),
+    ("#56b4e9", "^"),
+    ("#000000", "P"),
+    ("#999999", "<"),
+    ("#882255", ">"),
+]
 
 
 def parse_args():
@@ -42,8 +51,9 @@ def parse_args():
     parser.add_argument("dense", help="config of the dense model")
     parser.add_argument("methods", nargs="+", metavar="CONFIG", help="configs that fine-tune it")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of all training (default: 0)")
-    parser.add_argument("--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"),
-                        help="default: the configs'")
+    parser.add_argument(
+        "--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"), help="default: the configs'"
+    )
     parser.add_argument("--metric", default="accuracy/top1", help="of the evaluator (default: accuracy/top1)")
     parser.add_argument("--images", metavar="FOLDER", help="also time the models on these pictures, one at a time")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
@@ -67,9 +77,12 @@ def label(config):
     reducer = Config.fromfile(config).model.backbone.get("reducer")
     if reducer is None:
         return "dense"
-    options = {"fuse": {False: " without fusion"}, "fusion": {False: " without fusion"},
-               "preserve": {False: " without preservation"},
-               "ranking": {"random": ", random ranking", "inverted": ", inverted"}}
+    options = {
+        "fuse": {False: " without fusion"},
+        "fusion": {False: " without fusion"},
+        "preserve": {False: " without preservation"},
+        "ranking": {"random": ", random ranking", "inverted": ", inverted"},
+    }
     return reducer.type + "".join(words.get(reducer.get(key), "") for key, words in options.items())
 
 
@@ -85,9 +98,18 @@ def measured(name, config, stage, seed, checkpoint, path, metric):
     scores = evaluate(config, checkpoint, path)
     if metric not in scores:
         raise ConfigError(f"--metric {metric} is not among the scores of {config}: {', '.join(sorted(scores))}")
-    return row(model=name, config=str(config), checkpoint=str(checkpoint), stage=stage, seed=seed,
-               score=scores[metric], metric=metric, gmacs=scores["cost/gmacs"],
-               gmacs_std=scores["cost/gmacs_std"], keep_by_block=scores["cost/keep_ratio"])
+    return row(
+        model=name,
+        config=str(config),
+        checkpoint=str(checkpoint),
+        stage=stage,
+        seed=seed,
+        score=scores[metric],
+        metric=metric,
+        gmacs=scores["cost/gmacs"],
+        gmacs_std=scores["cost/gmacs_std"],
+        keep_by_block=scores["cost/keep_ratio"],
+    )
 
 
 def one_seed(args, folder, seed):
@@ -98,8 +120,9 @@ def one_seed(args, folder, seed):
         stem, model = Path(config).stem, Config.fromfile(config).model
         reducer = model.backbone.get("reducer")
         if reducer is not None and reducer.type not in LEARNED:
-            rows.append(measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json",
-                                 args.metric))
+            rows.append(
+                measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json", args.metric)
+            )
         # A teacher, where a method has one, is this seed's dense model.
         teacher = (model.get("distillation") or {}).get("teacher")
         options = [f"model.distillation.teacher.checkpoint={checkpoint}"] if teacher else []
@@ -117,15 +140,24 @@ def summary(rows):
         own = [r for r in rows if r["model"] == name]
         tuned = [r for r in own if r["stage"] == "fine-tuned"]
         gmacs = statistics.mean(r["gmacs"] for r in tuned or own)  # where pictures decide, training moves it a little
-        fields = dict(model=name, config=own[-1]["config"], metric=own[0]["metric"], seeds=len(tuned), gmacs=gmacs,
-                      gmacs_ratio=gmacs / dense)
+        fields = dict(
+            model=name,
+            config=own[-1]["config"],
+            metric=own[0]["metric"],
+            seeds=len(tuned),
+            gmacs=gmacs,
+            gmacs_ratio=gmacs / dense,
+        )
         shelf = [r for r in own if r["stage"] != "fine-tuned"]
         for field, part in (("off_the_shelf", shelf), ("fine_tuned", tuned)):
             scores = [r["score"] for r in part]
             if scores:
-                fields |= {field: statistics.mean(scores), f"gmacs_{field}": statistics.mean(r["gmacs"] for r in part),
-                           f"{field}_by_seed": scores,
-                           f"{field}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0}
+                fields |= {
+                    field: statistics.mean(scores),
+                    f"gmacs_{field}": statistics.mean(r["gmacs"] for r in part),
+                    f"{field}_by_seed": scores,
+                    f"{field}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0,
+                }
         found.append(row(**fields))
     return found
 
@@ -148,16 +180,27 @@ def report(table):
     seeds = max(r["seeds"] for r in table)
     said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
     times = "ms_median" in table[0]
-    lines = [f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"
-             + f"{'ms':>8}{'faster':>9}" * times + f"   ({table[0]['metric']}, {said})"]
+    lines = [
+        f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"
+        + f"{'ms':>8}{'faster':>9}" * times
+        + f"   ({table[0]['metric']}, {said})"
+    ]
     for r in table:
-        shown = [f"{r[field]:.2f} +- {r[field + '_std']:.2f}" if field in r else "-"
-                 for field in ("off_the_shelf", "fine_tuned")]
+        shown = [
+            f"{r[field]:.2f} +- {r[field + '_std']:.2f}" if field in r else "-"
+            for field in ("off_the_shelf", "fine_tuned")
+        ]
         clock = f"{r['ms_median']:>8.1f}{r['speedup_vs_first']:>8.2f}x" if times else ""
-        lines.append(f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}"
-                     + clock)
-    return "\n".join([*lines, "", "A multiply-add is 1. Off the shelf: the dense weights as they are, of which learned "
-                      "selections have none."])
+        lines.append(
+            f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}" + clock
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "A multiply-add is 1. Off the shelf: the dense weights as they are, of which learned selections have none.",
+        ]
+    )
 
 
 def draw(table, path):
@@ -168,11 +211,23 @@ def draw(table, path):
         colour, marker = looks[r["model"]]
         for field, fill in (("off_the_shelf", "white"), ("fine_tuned", colour)):
             if field in r:
-                axes.errorbar(r[f"gmacs_{field}"], r[field], r[f"{field}_std"], color=colour, marker=marker,
-                              markersize=9, markerfacecolor=fill, linestyle="", capsize=3,
-                              label=r["model"] if fill == colour else None)
-    axes.set(xlabel="GMACs of a picture (a multiply-add is 1)", ylabel=table[0]["metric"],
-             title="hollow: off the shelf, filled: fine-tuned")
+                axes.errorbar(
+                    r[f"gmacs_{field}"],
+                    r[field],
+                    r[f"{field}_std"],
+                    color=colour,
+                    marker=marker,
+                    markersize=9,
+                    markerfacecolor=fill,
+                    linestyle="",
+                    capsize=3,
+                    label=r["model"] if fill == colour else None,
+                )
+    axes.set(
+        xlabel="GMACs of a picture (a multiply-add is 1)",
+        ylabel=table[0]["metric"],
+        title="hollow: off the shelf, filled: fine-tuned",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)
@@ -187,8 +242,13 @@ def main():
     if len({*stems}) < len(stems):
         raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
     folder = Path(args.work_dir)
-    settle(folder, "a comparison", {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},
-           epochs=list(args.epochs), metric=args.metric)
+    settle(
+        folder,
+        "a comparison",
+        {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},
+        epochs=list(args.epochs),
+        metric=args.metric,
+    )
     rows = [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
     write_json(folder / "rows.json", rows)
     table = summary(rows)

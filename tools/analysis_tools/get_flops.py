@@ -26,13 +26,21 @@ TOLERANCE = 0.01
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
-    parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
-                        help="weights, one file per config (default: fresh ones, cut at exactly the config's ratios)")
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        metavar="FILE",
+        help="weights, one file per config (default: fresh ones, cut at exactly the config's ratios)",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="pictures to count on, through the test pipeline")
     parser.add_argument("--number", type=int, default=20, metavar="N", help="how many of them (default: 20)")
-    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-                        help="without --images, of the painted pictures (default: what the model was made for; "
-                        "detectors 800 1344)")
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="without --images, of the painted pictures (default: what the model was made for; detectors 800 1344)",
+    )
     parser.add_argument("--part", choices=("net", "backbone"), default="net", help="what is counted (default: net)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -54,24 +62,35 @@ def count(config, checkpoint, args):
     subject = Subject(Case(config, checkpoint, batch=args.batch, shape=args.shape and tuple(args.shape)), setting)
     counts, size = subject.counts, args.batch
     gflops = {part: [c.parts[part] / size / 1e9 for c in counts] for part in PARTS}
-    operators = {name: statistics.mean(c.operators.get(name, 0) for c in counts) / size / 1e9
-                 for name in sorted({name for c in counts for name in c.operators})}
+    operators = {
+        name: statistics.mean(c.operators.get(name, 0) for c in counts) / size / 1e9
+        for name in sorted({name for c in counts for name in c.operators})
+    }
     blocks, formula = (sum(n) for n in zip(*((c.parts["blocks"], c.formula) for c in counts), strict=True))
     return row(
-        config=config, checkpoint=checkpoint, keep=subject.kept, images=args.images, part=args.part, batch=size,
+        config=config,
+        checkpoint=checkpoint,
+        keep=subject.kept,
+        images=args.images,
+        part=args.part,
+        batch=size,
         pictures=len(counts) * size,
         **counted(counts, subject.model.backbone),
         gflops_by_part={part: statistics.mean(values) for part, values in gflops.items()},
         gflops_by_part_std={part: statistics.pstdev(values) for part, values in gflops.items()},
-        gflops_by_operator=operators, formula_gflops=formula / len(counts) / size / 1e9,
-        formula_deviation=blocks / formula - 1)
+        gflops_by_operator=operators,
+        formula_gflops=formula / len(counts) / size / 1e9,
+        formula_deviation=blocks / formula - 1,
+    )
 
 
 def say(r):
     """The row for the terminal."""
-    print(f"\n{r['config']}: {r['gflops']:.2f} GFLOPs a picture (multiply-add = 2; half as many GMACs), standard "
-          f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures in batches of {r['batch']}; tokens kept: "
-          f"{r['keep']}, {r['keep_ratio']:.0%} in the pruned blocks")
+    print(
+        f"\n{r['config']}: {r['gflops']:.2f} GFLOPs a picture (multiply-add = 2; half as many GMACs), standard "
+        f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures in batches of {r['batch']}; tokens kept: "
+        f"{r['keep']}, {r['keep_ratio']:.0%} in the pruned blocks"
+    )
     for part in PARTS:
         print(f"  {part:<18}{r['gflops_by_part'][part]:10.3f} +- {r['gflops_by_part_std'][part]:.3f}")
     for name, value in sorted(r["gflops_by_operator"].items(), key=lambda item: -item[1]):

@@ -25,21 +25,38 @@ from mmcv_custom.cli.launch import build_model, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
 from mmcv_custom.results import row, write_json
 
-CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
-           "standard": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}
+CONFIGS = {
+    "dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
+    "standard": ROOT / "configs/quickstart/digits_svit-adapter-nano.py",
+}
 VARIANTS = ["discarded", "inherited", "fixed-rate", "heavier-gate", "packed"]
 CONFIGS |= {name: ROOT / f"configs/quickstart/insights/digits_svit-adapter-nano_{name}.py" for name in VARIANTS}
 CLOSE = 0.005  # a difference in box AP up to this says nothing
 ROUNDS = 15  # of timed training steps
 # What follows the paper, what does not, what the paper lets one expect of it, the insight. Discarded tokens cannot come
 # back, so what lost values cost shows against inherited ones, which cannot either.
-INSIGHTS = [("inherited", "discarded", "better", "1. Preserve pruned tokens in the map"),
-            ("standard", "inherited", "better", "2. Let later blocks reactivate them"),
-            ("standard", "fixed-rate", "better", "3. Let the rate differ from picture to picture"),
-            ("standard", "heavier-gate", "as good", "4. A two-layer MLP is enough to select")]
+INSIGHTS = [
+    ("inherited", "discarded", "better", "1. Preserve pruned tokens in the map"),
+    ("standard", "inherited", "better", "2. Let later blocks reactivate them"),
+    ("standard", "fixed-rate", "better", "3. Let the rate differ from picture to picture"),
+    ("standard", "heavier-gate", "as good", "4. A two-layer MLP is enough to select"),
+]
 # Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
-LOOKS = dict(zip(CONFIGS, [("#000000", "*"), ("#0072b2", "o"), ("#d55e00", "X"), ("#e69f00", "v"), ("#009e73", "s"),
-                           ("#cc79a7", "D"), ("#56b4e9", "^")], strict=True))
+LOOKS = dict(
+    zip(
+        CONFIGS,
+        [
+            ("#000000", "*"),
+            ("#0072b2", "o"),
+            ("#d55e00", "X"),
+            ("#e69f00", "v"),
+            ("#009e73", "s"),
+            ("#cc79a7", "D"),
+            ("#56b4e9", "^"),
+        ],
+        strict=True,
+    )
+)
 
 
 def parse_args():
@@ -67,9 +84,14 @@ def measure(checkpoints, folder, seed, timed):
         rows = json.loads(path.read_text())
         if [r["model"] for r in rows] == list(checkpoints):
             return rows
-    call(ROOT / "tools/quickstart/compare.py",
-         *(f"{name}={CONFIGS[name]}={file}" for name, file in checkpoints.items()),
-         "--out", folder / "compared.json", "--timed", timed)
+    call(
+        ROOT / "tools/quickstart/compare.py",
+        *(f"{name}={CONFIGS[name]}={file}" for name, file in checkpoints.items()),
+        "--out",
+        folder / "compared.json",
+        "--timed",
+        timed,
+    )
     rows = json.loads((folder / "compared.json").read_text())
     steps = {"packed": step_times(checkpoints)} if "packed" in checkpoints else {}
     rows = [dict(r, **row(seed=seed, **steps.get(r["model"], {}))) for r in rows]
@@ -120,15 +142,29 @@ def report(rows):
             won = gains(rows, better, worse)
             verdict = _verdict(statistics.mean(won), expected)
             spread = f", from {min(won):+.3f} to {max(won):+.3f}" if seeds > 1 else ""
-            lines += ["", insight, _line(rows, worse), f"  {better} against {worse}: box AP {statistics.mean(won):+.3f}"
-                      f"{spread}: {verdict} ({said})"]
+            lines += [
+                "",
+                insight,
+                _line(rows, worse),
+                f"  {better} against {worse}: box AP {statistics.mean(won):+.3f}{spread}: {verdict} ({said})",
+            ]
     if "packed" in names:
         faster = {other: mean(rows, "packed", f"step_speedup_vs_{other}") for other in ("standard", "dense")}
-        lines += ["", "Packed training (no claim of the paper)", _line(rows, "packed"),
-                  f"  its training step is {faster['standard']:.2f} times as fast as the exact mode's (standard) and "
-                  f"{faster['dense']:.2f} times as fast as the dense one's"]
-    return "\n".join([*lines, "", "In brackets: difference to standard; of ms, the share of standard's. A multiply-add "
-                      f"counts 2. A difference of up to {CLOSE} box AP says nothing."])
+        lines += [
+            "",
+            "Packed training (no claim of the paper)",
+            _line(rows, "packed"),
+            f"  its training step is {faster['standard']:.2f} times as fast as the exact mode's (standard) and "
+            f"{faster['dense']:.2f} times as fast as the dense one's",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "In brackets: difference to standard; of ms, the share of standard's. A multiply-add "
+            f"counts 2. A difference of up to {CLOSE} box AP says nothing.",
+        ]
+    )
 
 
 def _verdict(won, expected):
@@ -142,8 +178,10 @@ def _verdict(won, expected):
 def _line(rows, name):
     box, mask, gflops, ms, keep = (mean(rows, name, f) for f in ("box_AP", "mask_AP", "gflops", "ms", "keep_ratio"))
     box_0, mask_0, gflops_0, ms_0 = (mean(rows, "standard", f) for f in ("box_AP", "mask_AP", "gflops", "ms"))
-    return (f"{name:<14}{box:>6.3f} ({box - box_0:+.3f}){mask:>7.3f} ({mask - mask_0:+.3f}){keep:>7.0%}"
-            f"{gflops:>7.2f} ({gflops - gflops_0:+.2f}){ms:>5.0f} ({ms / ms_0:.0%})")
+    return (
+        f"{name:<14}{box:>6.3f} ({box - box_0:+.3f}){mask:>7.3f} ({mask - mask_0:+.3f}){keep:>7.0%}"
+        f"{gflops:>7.2f} ({gflops - gflops_0:+.2f}){ms:>5.0f} ({ms / ms_0:.0%})"
+    )
 
 
 def draw(rows, path):
@@ -152,10 +190,22 @@ def draw(rows, path):
     for name in dict.fromkeys(r["model"] for r in rows):
         points = [r["box_AP"] for r in rows if r["model"] == name]
         middle, (colour, marker) = statistics.mean(points), LOOKS[name]
-        axes.errorbar(mean(rows, name, "gflops"), middle, [[middle - min(points)], [max(points) - middle]],
-                      color=colour, marker=marker, markersize=9, linestyle="", capsize=3, label=name)
-    axes.set(xlabel="GFLOPs of the whole net (a multiply-add counts 2)", ylabel="box AP",
-             title="SViT's insights on digit scenes")
+        axes.errorbar(
+            mean(rows, name, "gflops"),
+            middle,
+            [[middle - min(points)], [max(points) - middle]],
+            color=colour,
+            marker=marker,
+            markersize=9,
+            linestyle="",
+            capsize=3,
+            label=name,
+        )
+    axes.set(
+        xlabel="GFLOPs of the whole net (a multiply-add counts 2)",
+        ylabel="box AP",
+        title="SViT's insights on digit scenes",
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
@@ -164,10 +214,23 @@ def draw(rows, path):
 def main():
     args = parse_args()
     folder = Path(args.work_dir)
-    settle(folder, "a comparison", CONFIGS, pictures=list(args.pictures), epochs=args.epochs, dense=args.dense,
-           timed=args.timed)
-    call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
-         "--train", args.pictures[0], "--val", args.pictures[1])
+    settle(
+        folder,
+        "a comparison",
+        CONFIGS,
+        pictures=list(args.pictures),
+        epochs=args.epochs,
+        dense=args.dense,
+        timed=args.timed,
+    )
+    call(
+        ROOT / "tools/dataset_converters/digit_scenes.py",
+        "data/digit_scenes",
+        "--train",
+        args.pictures[0],
+        "--val",
+        args.pictures[1],
+    )
     epochs = args.epochs or (None, None)
     dense = args.dense or trained("dense", folder, epochs[0], seed=0)
     rows = []

@@ -37,8 +37,9 @@ def parse_args():
     parser.add_argument("--number", type=int, default=200, metavar="N", help="of pictures at most (default: 200)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", default="work_dirs/content", metavar="DIR", help="default: work_dirs/content")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
-                        help="override config values")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="override config values"
+    )
     args = parser.parse_args()
     if args.number < 3:
         parser.error("--number must be at least 3: a line through two points fits always")
@@ -72,8 +73,10 @@ class Coverage:
             with TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
                 self.load = registry.build(loaders[0])
         elif "instances" not in sample:
-            raise ConfigError(f"{dataset.type} has neither boxes nor label maps in its val_dataloader: give the config "
-                              "of a detector or segmentor with an annotated validation set")
+            raise ConfigError(
+                f"{dataset.type} has neither boxes nor label maps in its val_dataloader: give the config "
+                "of a detector or segmentor with an annotated validation set"
+            )
 
     def __len__(self):
         return len(self.dataset)
@@ -138,8 +141,9 @@ def summary(pictures):
     if len(pictures) < 3:
         raise DataError(f"the validation set has {len(pictures)} pictures: at least 3 are needed for a line")
     if not covered.any():
-        raise DataError("none of the pictures has an annotation of these classes: give others with --classes, or "
-                        "another data set")
+        raise DataError(
+            "none of the pictures has an annotation of these classes: give others with --classes, or another data set"
+        )
     if np.ptp(covered) < FLAT:
         raise DataError(f"objects cover {covered[0]:.0%} of every picture: say with --classes which are objects")
     pruned = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
@@ -165,7 +169,7 @@ def draw(pictures, fits, title):
     small = right.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, block in zip(small, blocks, strict=False):
         panel(axes, x, kept[:, block], fits["blocks"][block], f"block {block}", 11, 9)
-    for axes in small[len(blocks):]:
+    for axes in small[len(blocks) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=14)
     return figure
@@ -186,8 +190,10 @@ def say(fits, count):
     line = fits["mean"]
     if line["correlation"] is None:
         return f"The method keeps the same number of tokens of all {count} pictures."
-    return (f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
-            f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks).")
+    return (
+        f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
+        f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks)."
+    )
 
 
 def main():
@@ -201,9 +207,20 @@ def main():
     coverage = Coverage(cfg, args.classes)
     pictures = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
     fits, out = summary(pictures), Path(args.out)
-    write_json(out / "content.json", [row(
-        config=args.config, checkpoint=args.checkpoint, classes=args.classes, number=len(pictures), mean=fits["mean"],
-        blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()], pictures=pictures)])
+    write_json(
+        out / "content.json",
+        [
+            row(
+                config=args.config,
+                checkpoint=args.checkpoint,
+                classes=args.classes,
+                number=len(pictures),
+                mean=fits["mean"],
+                blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()],
+                pictures=pictures,
+            )
+        ],
+    )
     title = f"Tokens by what pictures show: {Path(args.config).stem}, {len(pictures)} pictures"
     draw(pictures, fits, title).savefig(out / "content.png", dpi=150)
     print(f"{say(fits, len(pictures))}\nwrote {out / 'content.json'} and {out / 'content.png'}")

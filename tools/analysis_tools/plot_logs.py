@@ -41,8 +41,12 @@ class Run:
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="where a training wrote its logs")
-    parser.add_argument("--keys", nargs="+", metavar="KEY",
-                        help="what to draw, a panel each (default: loss, and the main scores that were logged)")
+    parser.add_argument(
+        "--keys",
+        nargs="+",
+        metavar="KEY",
+        help="what to draw, a panel each (default: loss, and the main scores that were logged)",
+    )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: what their paths differ in)")
     parser.add_argument("--title", help="of the pictures")
     parser.add_argument("--out", default="work_dirs/logs", metavar="DIR", help="default: work_dirs/logs")
@@ -55,11 +59,16 @@ def parse_args():
 def read_run(folder, name):
     """The curves of one work dir. Raises DataError where nothing was logged."""
     folder = Path(folder)
-    files = [folder] if folder.is_file() else sorted([*folder.glob("vis_data/scalars.json"),
-                                                      *folder.glob("*/vis_data/scalars.json")])
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted([*folder.glob("vis_data/scalars.json"), *folder.glob("*/vis_data/scalars.json")])
+    )
     if not files:
-        raise DataError(f"{folder} has no */vis_data/scalars.json: give the work dir of a training, and keep "
-                        "LocalVisBackend among visualizer.vis_backends")
+        raise DataError(
+            f"{folder} has no */vis_data/scalars.json: give the work dir of a training, and keep "
+            "LocalVisBackend among visualizer.vis_backends"
+        )
     parts = [part for part in map(read_rows, files) if any("iter" in row for row in part)]  # tests have no iterations
     if not parts:
         raise DataError(f"the logs of {folder} have no row of training: nothing was logged yet, or they are of tests")
@@ -138,7 +147,7 @@ def draw_curves(runs, keys, title=None):
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=axes.get_xlim()[1] >= 3))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(keys):]:
+    for axes in panels[len(keys) :]:
         axes.set_visible(False)
     if len(runs) > 1:
         shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -154,15 +163,18 @@ def draw_line(axes, x, y, name, colour, dashes):
         return
     axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
     width = len(x) // (DENSE // 2)
-    axes.plot(x, [y[max(0, i - width):i + width + 1].mean() for i in range(len(y))], label=name, **look)
+    axes.plot(x, [y[max(0, i - width) : i + width + 1].mean() for i in range(len(y))], label=name, **look)
 
 
 def kept_by_block(run):
     """(blocks, iterations, (blocks, iterations) of kept fractions, which): logged in training, else in evaluations;
     None of a run that logged neither."""
     for prefix, what in zip(KEPT, ("in training", "in evaluations"), strict=True):
-        found = {int(key.removeprefix(prefix)): dict(points) for key, points in run.curves.items()
-                 if key.startswith(prefix) and key.removeprefix(prefix).isdecimal()}
+        found = {
+            int(key.removeprefix(prefix)): dict(points)
+            for key, points in run.curves.items()
+            if key.startswith(prefix) and key.removeprefix(prefix).isdecimal()
+        }
         if found:
             blocks, at = sorted(found), sorted({x for points in found.values() for x in points})
             return blocks, at, np.array([[found[block].get(x, np.nan) for x in at] for block in blocks]), what
@@ -193,8 +205,15 @@ def draw_kept(runs, title=None):
         if len(at) <= FEW:
             for (y, x), value in np.ndenumerate(values):
                 if np.isfinite(value):
-                    axes.text((edges[x] + edges[x + 1]) / 2, y, f"{value:.2f}", ha="center", va="center", fontsize=9,
-                              color="black" if image.norm(value) > 0.55 else "white")
+                    axes.text(
+                        (edges[x] + edges[x + 1]) / 2,
+                        y,
+                        f"{value:.2f}",
+                        ha="center",
+                        va="center",
+                        fontsize=9,
+                        color="black" if image.norm(value) > 0.55 else "white",
+                    )
     bar = figure.colorbar(image, ax=panels, shrink=max(0.3, 1 / len(shown)), pad=0.02)
     bar.set_label("fraction of tokens computed", fontsize=11)
     figure.suptitle(title or "Tokens by block over training", fontsize=14)
@@ -217,8 +236,10 @@ def main():
             figure.savefig(out / file, dpi=150)
             print(f"wrote {out / file}")
     for key in keys:
-        ends = (f"{run.name} {run.curves[key][-1][1]:.4g}" if key in run.curves else f"{run.name} never logged it"
-                for run in runs)
+        ends = (
+            f"{run.name} {run.curves[key][-1][1]:.4g}" if key in run.curves else f"{run.name} never logged it"
+            for run in runs
+        )
         print(f"{key}, last: {', '.join(ends)}")
 
 

@@ -23,8 +23,12 @@ from token_pruning.reducer import find_method
 
 # Of each task, what its evaluator gives under which name; the first two are drawn.
 METRICS = [
-    {"box_AP": "coco/bbox_mAP", "mask_AP": "coco/segm_mAP", "box_AP50": "coco/bbox_mAP_50",
-     "mask_AP50": "coco/segm_mAP_50"},
+    {
+        "box_AP": "coco/bbox_mAP",
+        "mask_AP": "coco/segm_mAP",
+        "box_AP50": "coco/bbox_mAP_50",
+        "mask_AP50": "coco/segm_mAP_50",
+    },
     {"top1": "accuracy/top1"},
     {"mIoU": "mIoU"},
 ]
@@ -38,9 +42,14 @@ def parse_args():
     parser.add_argument("config", help="of a pruned model")
     parser.add_argument("checkpoint", help="its weights")
     parser.add_argument("--dial", metavar="NAME", help="argument of the reducer (default: the method's own dial)")
-    parser.add_argument("--values", "--scales", nargs="+", type=_number, metavar="V",
-                        help="of the dial (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 "
-                        "0.9)")
+    parser.add_argument(
+        "--values",
+        "--scales",
+        nargs="+",
+        type=_number,
+        metavar="V",
+        help="of the dial (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 0.9)",
+    )
     parser.add_argument("--dense", metavar="CONFIG=CHECKPOINT", help="the dense model, for comparison")
     parser.add_argument("--images", required=True, metavar="FOLDER", help="pictures to time and count on")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
@@ -64,8 +73,9 @@ def points(args):
     dial = args.dial or find_method(reducer["type"]).dial[0]
     values = args.values or VALUES.get(dial, [])
     if not values or any(not value > 0 for value in values) or args.timed < 2:
-        raise ConfigError(f"--values of {dial} must be given and greater than 0, and --timed at least 2 (quartiles "
-                          "need them)")
+        raise ConfigError(
+            f"--values of {dial} must be given and greater than 0, and --timed at least 2 (quartiles need them)"
+        )
     found = [Case(args.config, args.checkpoint, "checkpoint", dial=(dial, value)) for value in sorted(set(values))]
     if args.dense:
         config, _, checkpoint = args.dense.partition("=")
@@ -88,8 +98,10 @@ def evaluate(case, folder):
     for metrics in METRICS:
         if all(metric in found for metric in metrics.values()):
             return {name: found[metric] for name, metric in metrics.items()}
-    raise ConfigError(f"the test_evaluator of {case.config} gives {', '.join(found)}: use CocoMetric on bbox and segm, "
-                      "Accuracy, or IoUMetric")
+    raise ConfigError(
+        f"the test_evaluator of {case.config} gives {', '.join(found)}: use CocoMetric on bbox and segm, "
+        "Accuracy, or IoUMetric"
+    )
 
 
 def drawn(r):
@@ -111,12 +123,26 @@ def plot(rows, file):
             words = metric.replace("_", " ")
             axes.plot([r[field] for r in pruned], [r[metric] for r in pruned], color=colour, marker=marker, label=words)
             for r in pruned:
-                axes.annotate(f"{r['dial_value']:g}", (r[field], r[metric]), xytext=(0, 6), ha="center",
-                              textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    f"{r['dial_value']:g}",
+                    (r[field], r[metric]),
+                    xytext=(0, 6),
+                    ha="center",
+                    textcoords="offset points",
+                    fontsize=8,
+                )
             for r in rows:
                 if r["dial"] is None:
-                    axes.plot(r[field], r[metric], color=colour, marker=marker, markersize=10, fillstyle="none",
-                              linestyle="none", label=f"{words}, dense")
+                    axes.plot(
+                        r[field],
+                        r[metric],
+                        color=colour,
+                        marker=marker,
+                        markersize=10,
+                        fillstyle="none",
+                        linestyle="none",
+                        label=f"{words}, dense",
+                    )
         if field == "ms_median":
             label = f"{label} ({rows[0]['part']}, {rows[0]['device']})"
         axes.set(xlabel=label)
@@ -141,8 +167,10 @@ def main():
     for r in rows:
         name = "dense" if r["dial"] is None else f"{r['dial']} {r['dial_value']:g}"
         scores = ", ".join(f"{metric.replace('_', ' ')} {r[metric]:.4g}" for metric in drawn(r))
-        print(f"{name:>18}: {scores}, kept {r['keep_ratio']:.0%}, "
-              f"{r['gflops']:.2f} GFLOPs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first")
+        print(
+            f"{name:>18}: {scores}, kept {r['keep_ratio']:.0%}, "
+            f"{r['gflops']:.2f} GFLOPs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first"
+        )
 
 
 if __name__ == "__main__":

@@ -16,34 +16,83 @@ from pathlib import Path
 from mmcv_custom.results import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-DETECTION = [["model", "model"], ["box_AP", "box AP"], ["box_AP50", "box AP50"], ["mask_AP", "mask AP"],
-             ["keep_ratio", "tokens kept in pruned blocks"], ["gflops", "GFLOPs"], ["ms", "ms"],
-             ["ms_backbone", "backbone ms"]]
-OPERATORS = [["case", "case"], ["dtype", "type"], ["pass", "pass"], ["batch", "batch"], ["ms", "ms"],
-             ["memory_floor_ms", "memory floor ms"], ["l2_bound_ms", "L2 bound ms"],
-             ["speedup_vs_grid_sample", "times faster than grid_sample"],
-             ["speedup_vs_grid_sample_quartiles", "quartiles"],
-             ["speedup_vs_embedding_bag", "than embedding_bag"], ["speedup_vs_embedding_bag_quartiles", "quartiles"],
-             ["speedup_vs_mmcv", "than MMCV"], ["speedup_vs_mmcv_quartiles", "quartiles"],
-             ["share_of_selection", "share of selecting, gathering, restoring"],
-             ["share_of_decision", "share of deciding"], ["share_of_decision_quartiles", "quartiles"],
-             ["kept_flops", "operations on kept tokens"], ["speedup_vs_singles", "batch against singles"],
-             ["speedup_vs_singles_quartiles", "quartiles"], ["speedup_vs_exact", "packed training against exact"],
-             ["speedup_vs_exact_quartiles", "quartiles"], ["speedup_vs_dense", "against dense"],
-             ["speedup_vs_dense_quartiles", "quartiles"], ["peak_mb", "peak MiB"]]
-MODELS = [["model", "model"], ["dial", "dial"], ["dial_value", "its value"], ["box_AP", "box AP"],
-          ["mask_AP", "mask AP"], ["top1", "top-1"], ["mIoU", "mIoU"], ["part", "part"], ["precision", "type"],
-          ["execution", "execution"], ["batch", "batch"], ["positions", "tokens"],
-          ["keep_ratio", "kept in pruned blocks"], ["ms_median", "ms"],
-          ["speedup_vs_first", "times faster than the first"], ["speedup_vs_first_quartiles", "quartiles"],
-          ["flops_ratio", "FLOPs to the dense model's"], ["ms_backbone", "backbone ms"], ["ms_neck", "neck ms"],
-          ["ms_heads", "heads ms"], ["gflops", "GFLOPs"], ["block_gmacs", "GMACs of the blocks"],
-          ["detections", "detections"], ["peak_mb", "peak MiB"]]
-METHODS = [["model", "model"], ["gmacs", "GMACs"], ["gmacs_ratio", "of the dense model's"],
-           ["gmacs_off_the_shelf", "GMACs off the shelf"], ["off_the_shelf", "off the shelf"],
-           ["off_the_shelf_std", "+-"], ["fine_tuned", "fine-tuned"], ["fine_tuned_std", "+-"], ["ms_median", "ms"],
-           ["speedup_vs_first", "times faster than dense"], ["speedup_vs_first_quartiles", "quartiles"],
-           ["seeds", "seeds"], ["metric", "metric"]]
+DETECTION = [
+    ["model", "model"],
+    ["box_AP", "box AP"],
+    ["box_AP50", "box AP50"],
+    ["mask_AP", "mask AP"],
+    ["keep_ratio", "tokens kept in pruned blocks"],
+    ["gflops", "GFLOPs"],
+    ["ms", "ms"],
+    ["ms_backbone", "backbone ms"],
+]
+OPERATORS = [
+    ["case", "case"],
+    ["dtype", "type"],
+    ["pass", "pass"],
+    ["batch", "batch"],
+    ["ms", "ms"],
+    ["memory_floor_ms", "memory floor ms"],
+    ["l2_bound_ms", "L2 bound ms"],
+    ["speedup_vs_grid_sample", "times faster than grid_sample"],
+    ["speedup_vs_grid_sample_quartiles", "quartiles"],
+    ["speedup_vs_embedding_bag", "than embedding_bag"],
+    ["speedup_vs_embedding_bag_quartiles", "quartiles"],
+    ["speedup_vs_mmcv", "than MMCV"],
+    ["speedup_vs_mmcv_quartiles", "quartiles"],
+    ["share_of_selection", "share of selecting, gathering, restoring"],
+    ["share_of_decision", "share of deciding"],
+    ["share_of_decision_quartiles", "quartiles"],
+    ["kept_flops", "operations on kept tokens"],
+    ["speedup_vs_singles", "batch against singles"],
+    ["speedup_vs_singles_quartiles", "quartiles"],
+    ["speedup_vs_exact", "packed training against exact"],
+    ["speedup_vs_exact_quartiles", "quartiles"],
+    ["speedup_vs_dense", "against dense"],
+    ["speedup_vs_dense_quartiles", "quartiles"],
+    ["peak_mb", "peak MiB"],
+]
+MODELS = [
+    ["model", "model"],
+    ["dial", "dial"],
+    ["dial_value", "its value"],
+    ["box_AP", "box AP"],
+    ["mask_AP", "mask AP"],
+    ["top1", "top-1"],
+    ["mIoU", "mIoU"],
+    ["part", "part"],
+    ["precision", "type"],
+    ["execution", "execution"],
+    ["batch", "batch"],
+    ["positions", "tokens"],
+    ["keep_ratio", "kept in pruned blocks"],
+    ["ms_median", "ms"],
+    ["speedup_vs_first", "times faster than the first"],
+    ["speedup_vs_first_quartiles", "quartiles"],
+    ["flops_ratio", "FLOPs to the dense model's"],
+    ["ms_backbone", "backbone ms"],
+    ["ms_neck", "neck ms"],
+    ["ms_heads", "heads ms"],
+    ["gflops", "GFLOPs"],
+    ["block_gmacs", "GMACs of the blocks"],
+    ["detections", "detections"],
+    ["peak_mb", "peak MiB"],
+]
+METHODS = [
+    ["model", "model"],
+    ["gmacs", "GMACs"],
+    ["gmacs_ratio", "of the dense model's"],
+    ["gmacs_off_the_shelf", "GMACs off the shelf"],
+    ["off_the_shelf", "off the shelf"],
+    ["off_the_shelf_std", "+-"],
+    ["fine_tuned", "fine-tuned"],
+    ["fine_tuned_std", "+-"],
+    ["ms_median", "ms"],
+    ["speedup_vs_first", "times faster than dense"],
+    ["speedup_vs_first_quartiles", "quartiles"],
+    ["seeds", "seeds"],
+    ["metric", "metric"],
+]
 # By a field that only such rows have; all others are of detectors.
 KINDS = {"fine_tuned": METHODS, "ms_median": MODELS, "case": OPERATORS}
 PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
@@ -67,8 +116,9 @@ def page(folder):
     """The Markdown text for all JSON files in ``folder``, in the order of their names."""
     folder = Path(folder)
     title = PAGES.get(folder.name, "Results")
-    results = [json.loads(path.read_text()) | dict(plot=path.with_suffix(".png"))
-               for path in sorted(folder.glob("*.json"))]
+    results = [
+        json.loads(path.read_text()) | dict(plot=path.with_suffix(".png")) for path in sorted(folder.glob("*.json"))
+    ]
     measured = {row.get("device") for result in results for row in result["rows"]}
     note = NO_CUDA if folder.name == "benchmarks" and "cuda" not in measured else ""
     return HEAD.format(title=title, name=folder.name) + note + "".join(map(_section, results))
@@ -93,12 +143,29 @@ def _section(result):
     commands = "\n".join(dict.fromkeys(row["command"] for row in result["rows"]))
     row = result["rows"][0]
     where = f"{row['machine']['cpu']}, {row['machine']['cores']} cores" + "".join(
-        f", {gpu}" for gpu in row["machine"]["gpu"])
+        f", {gpu}" for gpu in row["machine"]["gpu"]
+    )
     made = f"Made on {row['date']} at commit {row['commit']} on {where}; torch {row['versions']['torch']}."
     plot = result["plot"]
     picture = [f"![{result['title']}]({plot.parent.name}/{plot.name})", ""] if plot.exists() else []
-    return "\n".join(["", f"## {result['title']}", "", result["text"], "", *lines, "", *picture, made, "", "```sh",
-                      commands, "```", ""])
+    return "\n".join(
+        [
+            "",
+            f"## {result['title']}",
+            "",
+            result["text"],
+            "",
+            *lines,
+            "",
+            *picture,
+            made,
+            "",
+            "```sh",
+            commands,
+            "```",
+            "",
+        ]
+    )
 
 
 def _line(cells):

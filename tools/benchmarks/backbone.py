@@ -22,8 +22,9 @@ from token_pruning_ops import baselines, library, module, plain
 PATHS = dict(
     compiled=nullcontext,
     embedding_bag=plain,
-    grid_sample=lambda: patch.object(module, "deformable_attention",
-                                     partial(baselines.from_raw, baselines.by_grid_sample)),
+    grid_sample=lambda: patch.object(
+        module, "deformable_attention", partial(baselines.from_raw, baselines.by_grid_sample)
+    ),
 )
 
 
@@ -50,9 +51,15 @@ def measure(path, args):
             backbone(image)
 
     runs = {name: partial(forward, way) for name, way in PATHS.items()}
-    return row(case=f"backbone of {path}", dtype="float32", **{"pass": "forward"}, batch=args.batch,
-               shape=list(args.shape), device=args.device,
-               **compare(runs, torch.device(args.device), args.rounds, times=5))
+    return row(
+        case=f"backbone of {path}",
+        dtype="float32",
+        **{"pass": "forward"},
+        batch=args.batch,
+        shape=list(args.shape),
+        device=args.device,
+        **compare(runs, torch.device(args.device), args.rounds, times=5),
+    )
 
 
 def main():
@@ -65,8 +72,11 @@ def main():
     rows = []
     for path in args.configs:
         rows.append(measure(path, args))
-        print(f"{path}: {rows[-1]['ms']:.0f} ms; " + ", ".join(
-            f"{rows[-1][f'speedup_vs_{name}']:.2f}x {name}" for name in list(PATHS)[1:]), flush=True)
+        print(
+            f"{path}: {rows[-1]['ms']:.0f} ms; "
+            + ", ".join(f"{rows[-1][f'speedup_vs_{name}']:.2f}x {name}" for name in list(PATHS)[1:]),
+            flush=True,
+        )
     if args.json:
         write_json(args.json, rows)
 

@@ -49,12 +49,16 @@ def share(subject, repeats):
             if getattr(found, "judge", None):  # the memory that a forward starts with
                 found.judge = clock.watch(found.judge, -1)
             return found
+
         return clock.watch(run)
 
     with wrapped_moments(subject.model.backbone.reducer, watched):
         shares, totals = clock.shares(subject.forward, repeats, warmup=2)
-    return dict(ms=statistics.median(totals), share_of_decision=statistics.median(shares),
-                share_of_decision_quartiles=quartiles(shares))
+    return dict(
+        ms=statistics.median(totals),
+        share_of_decision=statistics.median(shares),
+        share_of_decision_quartiles=quartiles(shares),
+    )
 
 
 def main():
@@ -67,10 +71,21 @@ def main():
         if subject.kept == "dense":
             raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
         found = share(subject, args.repeats)
-        rows.append(row(case=f"deciding, {type(subject.model.backbone.reducer).__name__}", config=args.config,
-                        checkpoint=args.checkpoint, batch=batch, device=args.device, rounds=args.repeats, **found))
-        print(f"batch {batch}: {found['share_of_decision']:.2%} of {found['ms']:.0f} ms (quartiles "
-              f"{' to '.join(f'{q:.2%}' for q in found['share_of_decision_quartiles'])})")
+        rows.append(
+            row(
+                case=f"deciding, {type(subject.model.backbone.reducer).__name__}",
+                config=args.config,
+                checkpoint=args.checkpoint,
+                batch=batch,
+                device=args.device,
+                rounds=args.repeats,
+                **found,
+            )
+        )
+        print(
+            f"batch {batch}: {found['share_of_decision']:.2%} of {found['ms']:.0f} ms (quartiles "
+            f"{' to '.join(f'{q:.2%}' for q in found['share_of_decision_quartiles'])})"
+        )
     if args.json:
         write_json(args.json, rows)
 

@@ -45,8 +45,9 @@ def inputs(case: str, dtype: torch.dtype, device: str, batch: int) -> tuple:
     """Value, shapes, reference points (cell centres), offsets (normal, sigma 2 pixels), logits."""
     dim, shapes, looking = CASES[case]
     torch.manual_seed(0)
-    grids = [torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
-             for h, w in looking]
+    grids = [
+        torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij") for h, w in looking
+    ]
     points = torch.cat([torch.stack([x, y], -1).flatten(0, 1) for y, x in grids])[None, :, None]
     queries, levels = points.shape[1], len(shapes)
     value = torch.randn(batch, sum(h * w for h, w in shapes), HEADS, dim)
@@ -65,6 +66,7 @@ def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
     def cast(function, to):
         def call(value, shapes, points, offsets, logits):
             return baselines.from_raw(function, value.to(to), shapes, points.to(to), offsets.to(to), logits.to(to))
+
         return call
 
     found = {"compiled": deformable_attention, "grid_sample": cast(baselines.by_grid_sample, torch.float32)}
@@ -153,8 +155,11 @@ def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: f
             runs["compiled"][done]()
             found["peak_mb"] = (torch.cuda.max_memory_allocated() - before) / 2**20
         rows.append(row(**found))
-        print(f"{case:<24} {dtype:<9} {done:<17} {found['ms']:8.3f} ms  " + "  ".join(
-            f"{found[f'speedup_vs_{name}']:5.1f}x {name}" for name in list(runs)[1:]), flush=True)
+        print(
+            f"{case:<24} {dtype:<9} {done:<17} {found['ms']:8.3f} ms  "
+            + "  ".join(f"{found[f'speedup_vs_{name}']:5.1f}x {name}" for name in list(runs)[1:]),
+            flush=True,
+        )
     return rows
 
 
@@ -163,8 +168,13 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    parser.add_argument("--types", nargs="+", choices=TYPES, metavar="TYPE",
-                        help="float32, bfloat16, float16 (default: the first two, on CUDA all)")
+    parser.add_argument(
+        "--types",
+        nargs="+",
+        choices=TYPES,
+        metavar="TYPE",
+        help="float32, bfloat16, float16 (default: the first two, on CUDA all)",
+    )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15, help="turns of each path (at least 2; default: 15)")
     parser.add_argument("--threads", type=int, help="of the CPU (default: torch's own choice)")
@@ -180,7 +190,7 @@ def main() -> int:
     rate = copy_rate(args.device)
     rows = []
     for case in args.cases:
-        for dtype in args.types or list(TYPES)[:2 if args.device == "cpu" else 3]:
+        for dtype in args.types or list(TYPES)[: 2 if args.device == "cpu" else 3]:
             rows += measure(case, dtype, args.device, args.batch, args.rounds, rate)
     if args.json:
         write_json(args.json, rows)

@@ -58,8 +58,12 @@ def selection(cfg, shape, rounds):
         for owner, name in parts:
             stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
         shares, totals = clock.shares(lambda turn: backbone(image), rounds, warmup=1)
-    return dict(ms=statistics.median(totals), share_of_selection=statistics.median(shares),
-                share_of_selection_quartiles=quartiles(shares), rounds=rounds)
+    return dict(
+        ms=statistics.median(totals),
+        share_of_selection=statistics.median(shares),
+        share_of_selection_quartiles=quartiles(shares),
+        rounds=rounds,
+    )
 
 
 @torch.no_grad()
@@ -74,10 +78,12 @@ def unequal_pictures(cfg, shape, rounds):
     singles = [TokenSet.full(one[None], grid).select(kept) for one, kept in zip(maps, keep, strict=True)]
     with count_flops() as flops:
         run_block(block, batch)
-    found = compare(dict(batch=lambda: run_block(block, batch),
-                         singles=lambda: [run_block(block, one) for one in singles]), torch.device("cpu"), rounds)
-    return dict(kept=RATIOS, kept_flops=sum(block_flops(n, dim) for n in batch.counts)
-                / flops.total, **found)
+    found = compare(
+        dict(batch=lambda: run_block(block, batch), singles=lambda: [run_block(block, one) for one in singles]),
+        torch.device("cpu"),
+        rounds,
+    )
+    return dict(kept=RATIOS, kept_flops=sum(block_flops(n, dim) for n in batch.counts) / flops.total, **found)
 
 
 def training(cfg, shape, rounds):
@@ -108,11 +114,21 @@ def main():
     args = parse_args()
     cfg = Config.fromfile(args.config)
     measure = dict(zip(CASES, (selection, unequal_pictures, training), strict=True))
-    rows = [row(case=case, config=args.config, shape=list(args.shape), device="cpu",
-                **measure[case](cfg, args.shape, args.rounds)) for case in args.cases]
+    rows = [
+        row(
+            case=case,
+            config=args.config,
+            shape=list(args.shape),
+            device="cpu",
+            **measure[case](cfg, args.shape, args.rounds),
+        )
+        for case in args.cases
+    ]
     for found in rows:
-        print(f"{found['case']}: {found['ms']:.0f} ms; " + ", ".join(
-            f"{name} {found[name]:.3f}" for name in NUMBERS if name in found))
+        print(
+            f"{found['case']}: {found['ms']:.0f} ms; "
+            + ", ".join(f"{name} {found[name]:.3f}" for name in NUMBERS if name in found)
+        )
     if args.json:
         write_json(args.json, rows)
 

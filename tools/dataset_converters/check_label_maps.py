@@ -9,6 +9,7 @@ Every picture must have a label map and every label map a picture, both of one s
 status 0 when all is well, 1 when there is a problem; another number of pictures than the official one is only noted.
 ``--quick`` looks at names alone; without it every label map is decoded, and of the pictures the headers are read.
 """
+
 import argparse
 from collections import Counter
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ import numpy as np
 from check_coco import Findings
 from PIL import Image
 
-MODES = ('L', 'P')  # one byte a pixel: grey, or the number of a colour
+MODES = ("L", "P")  # one byte a pixel: grey, or the number of a colour
 
 
 @dataclass(frozen=True)
 class Split:
     """Folders of a split and its official number of pictures; ``names`` is a file that lists them, else it is all."""
+
     pictures: str
     labels: str
     official: int
@@ -33,41 +35,56 @@ class Split:
 @dataclass(frozen=True)
 class Layout:
     """A data set whose label maps hold 1 to ``classes``, and 0 where a pixel is ignored."""
+
     classes: int
     splits: tuple[Split, ...]
-    suffix: str = '.png'
+    suffix: str = ".png"
 
 
 LAYOUTS = dict(
-    ade20k=Layout(150, (
-        Split('images/training', 'annotations/training', 20210),
-        Split('images/validation', 'annotations/validation', 2000))),
-    coco_stuff10k=Layout(171, (
-        Split('images/train2014', 'annotations/train2014', 9000),
-        Split('images/test2014', 'annotations/test2014', 1000)), '_labelTrainIds.png'),
-    pascal_context=Layout(59, (
-        Split('JPEGImages', 'SegmentationClassContext', 4998, 'ImageSets/SegmentationContext/train.txt'),
-        Split('JPEGImages', 'SegmentationClassContext', 5105, 'ImageSets/SegmentationContext/val.txt'))))
+    ade20k=Layout(
+        150,
+        (
+            Split("images/training", "annotations/training", 20210),
+            Split("images/validation", "annotations/validation", 2000),
+        ),
+    ),
+    coco_stuff10k=Layout(
+        171,
+        (
+            Split("images/train2014", "annotations/train2014", 9000),
+            Split("images/test2014", "annotations/test2014", 1000),
+        ),
+        "_labelTrainIds.png",
+    ),
+    pascal_context=Layout(
+        59,
+        (
+            Split("JPEGImages", "SegmentationClassContext", 4998, "ImageSets/SegmentationContext/train.txt"),
+            Split("JPEGImages", "SegmentationClassContext", 5105, "ImageSets/SegmentationContext/val.txt"),
+        ),
+    ),
+)
 
 
 def names_of(folder, split, suffix, findings):
     """Names without suffix of the pictures of a split that have a label map; the others are told."""
-    pictures = {path.name[:-4] for path in (folder / split.pictures).glob('*.jpg')}
-    labels = {path.name[:-len(suffix)] for path in (folder / split.labels).glob(f'*{suffix}')}
+    pictures = {path.name[:-4] for path in (folder / split.pictures).glob("*.jpg")}
+    labels = {path.name[: -len(suffix)] for path in (folder / split.labels).glob(f"*{suffix}")}
     if split.names is None:
         wanted = pictures
         for name in sorted(labels - pictures):
-            findings.add('label maps without a picture', name, f'put the .jpg into {folder / split.pictures}')
+            findings.add("label maps without a picture", name, f"put the .jpg into {folder / split.pictures}")
     else:
         listed = (folder / split.names).read_text().split()
         for name, count in Counter(listed).items():
             if count > 1:
-                findings.add(f'names that {split.names} lists more than once', name, 'leave one of each')
+                findings.add(f"names that {split.names} lists more than once", name, "leave one of each")
         wanted = set(listed)
         for name in sorted(wanted - pictures):
-            findings.add('pictures missing', f'{name}.jpg', f'put them into {folder / split.pictures}')
+            findings.add("pictures missing", f"{name}.jpg", f"put them into {folder / split.pictures}")
     for name in sorted(wanted - labels):
-        findings.add('label maps missing', name + suffix, f'put them into {folder / split.labels}')
+        findings.add("label maps missing", name + suffix, f"put them into {folder / split.labels}")
     return sorted(wanted & pictures & labels)
 
 
@@ -79,20 +96,25 @@ def check_pair(picture, path, classes, findings):
         with Image.open(path) as image:
             labels, mode = np.asarray(image), image.mode
     except (OSError, SyntaxError) as error:
-        findings.add('files that cannot be read', f'{picture.stem}: {error}', 'unpack or convert them again')
+        findings.add("files that cannot be read", f"{picture.stem}: {error}", "unpack or convert them again")
         return set()
     if mode not in MODES:
-        findings.add('label maps that are not one byte a pixel', f'{path.name}: mode {mode}', 'save them in grey')
+        findings.add("label maps that are not one byte a pixel", f"{path.name}: mode {mode}", "save them in grey")
         return set()
     if labels.shape != size[::-1]:
-        findings.add('label maps of another size than their picture',
-                     f'{path.name} is {labels.shape[1]} x {labels.shape[0]}, not {size[0]} x {size[1]}',
-                     'unpack or convert them again')
+        findings.add(
+            "label maps of another size than their picture",
+            f"{path.name} is {labels.shape[1]} x {labels.shape[0]}, not {size[0]} x {size[1]}",
+            "unpack or convert them again",
+        )
     found = {int(label) for label in np.flatnonzero(np.bincount(labels.ravel()))}
     for label in sorted(found):
         if label > classes:
-            findings.add('labels that are no class', f'{path.name}: {label}',
-                         f'labels are 1 to {classes}, and 0 where a pixel is ignored: convert the set again')
+            findings.add(
+                "labels that are no class",
+                f"{path.name}: {label}",
+                f"labels are 1 to {classes}, and 0 where a pixel is ignored: convert the set again",
+            )
     return found
 
 
@@ -100,21 +122,25 @@ def inspect(layout, split, folder, quick):
     """Sentences on one split, and a line that sums it up."""
     absent = [part for part in (split.pictures, split.labels, split.names) if part and not (folder / part).exists()]
     if absent:
-        return [f'{folder} has no {", no ".join(absent)}; see data/README.md for what goes where'], None
+        return [f"{folder} has no {', no '.join(absent)}; see data/README.md for what goes where"], None
     findings = Findings()
     names = names_of(folder, split, layout.suffix, findings)
     if not names:
-        findings.add('empty splits', f'no .jpg with a *{layout.suffix}', 'see data/README.md for what goes where')
+        findings.add("empty splits", f"no .jpg with a *{layout.suffix}", "see data/README.md for what goes where")
     seen = set()
     for name in () if quick else names:
-        seen |= check_pair(folder / split.pictures / f'{name}.jpg', folder / split.labels / (name + layout.suffix),
-                           layout.classes, findings)
+        seen |= check_pair(
+            folder / split.pictures / f"{name}.jpg",
+            folder / split.labels / (name + layout.suffix),
+            layout.classes,
+            findings,
+        )
     where = folder / (split.names or split.pictures)
-    summary = f'{where}: {len(names)} pictures with label maps'
+    summary = f"{where}: {len(names)} pictures with label maps"
     if not quick:
-        summary += f', {len(seen & set(range(1, layout.classes + 1)))} of {layout.classes} classes among them'
+        summary += f", {len(seen & set(range(1, layout.classes + 1)))} of {layout.classes} classes among them"
     if len(names) != split.official:
-        summary += f'; note: the official number is {split.official}'
+        summary += f"; note: the official number is {split.official}"
     return list(findings.sentences(where)), summary
 
 
@@ -125,17 +151,17 @@ def check(name, folder, quick=False):
     for split in LAYOUTS[name].splits:
         sentences, summary = inspect(LAYOUTS[name], split, Path(folder), quick)
         problems += len(sentences)
-        print(*sentences, *([summary] if summary else []), sep='\n')
+        print(*sentences, *([summary] if summary else []), sep="\n")
     return problems
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Say what is missing or broken in a data set with label maps.')
-    parser.add_argument('name', metavar='NAME', choices=LAYOUTS, help=', '.join(LAYOUTS))
-    parser.add_argument('folder', metavar='FOLDER', help="the data set's folder")
-    parser.add_argument('--quick', action='store_true', help='look at names alone')
+    parser = argparse.ArgumentParser(description="Say what is missing or broken in a data set with label maps.")
+    parser.add_argument("name", metavar="NAME", choices=LAYOUTS, help=", ".join(LAYOUTS))
+    parser.add_argument("folder", metavar="FOLDER", help="the data set's folder")
+    parser.add_argument("--quick", action="store_true", help="look at names alone")
     raise SystemExit(1 if check(**vars(parser.parse_args())) else 0)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -8,6 +8,7 @@ official `cifar-10-binary.tar.gz` (https://www.cs.toronto.edu/~kriz/cifar.html),
     OUT/train/CLASS/*   as they lie in a zip; PNG from the official file
     OUT/val/CLASS/*
 """
+
 import argparse
 import os
 import tarfile
@@ -18,12 +19,12 @@ import cv2
 import numpy as np
 from whole_folder import check_new, whole_folder
 
-SPLITS = ('train', 'val')
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
+SPLITS = ("train", "val")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE  # label, then red, green and blue planes
-PARTS = {**{f'data_batch_{i}.bin': 'train' for i in range(1, 6)}, 'test_batch.bin': 'val'}
-LIST = 'batches.meta.txt'
+PARTS = {**{f"data_batch_{i}.bin": "train" for i in range(1, 6)}, "test_batch.bin": "val"}
+LIST = "batches.meta.txt"
 
 
 def read_zip(source):
@@ -34,8 +35,8 @@ def read_zip(source):
             if entry.is_dir() or path.suffix.lower() not in SUFFIXES or len(path.parts) < 3:
                 continue
             split, name = path.parts[-3:-1]
-            if split not in SPLITS or name in ('.', '..'):
-                raise ValueError(f'{source} holds {entry.filename}; pictures must lie in train/CLASS/ or val/CLASS/')
+            if split not in SPLITS or name in (".", ".."):
+                raise ValueError(f"{source} holds {entry.filename}; pictures must lie in train/CLASS/ or val/CLASS/")
             yield split, name, path.name, archive.read(entry)
 
 
@@ -50,13 +51,13 @@ def read_official(source):
         for part, split in PARTS.items():
             content = np.frombuffer(archive.extractfile(members[part]).read(), np.uint8)
             if len(content) % RECORD or not len(content):
-                raise ValueError(f'{part} in {source} is not whole; download it again')
+                raise ValueError(f"{part} in {source} is not whole; download it again")
             for number, record in enumerate(content.reshape(-1, RECORD)):
                 if record[0] >= len(classes):
-                    raise ValueError(f'{part} in {source} has label {record[0]} of {len(classes)}; download it again')
+                    raise ValueError(f"{part} in {source} has label {record[0]} of {len(classes)}; download it again")
                 picture = record[1:].reshape(3, SIDE, SIDE)[::-1].transpose(1, 2, 0)  # to (h, w, BGR)
-                encoded = cv2.imencode('.png', np.ascontiguousarray(picture))[1].tobytes()
-                yield split, classes[record[0]], f'{part.removesuffix(".bin")}_{number:05d}.png', encoded
+                encoded = cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes()
+                yield split, classes[record[0]], f"{part.removesuffix('.bin')}_{number:05d}.png", encoded
 
 
 def unpack(source, out):
@@ -65,14 +66,14 @@ def unpack(source, out):
     Raises ValueError when there is no such file, it is something else, or ``out`` is not empty."""
     source, out = Path(source), Path(os.path.abspath(out))
     if not source.is_file():
-        raise ValueError(f'{source} does not exist; give the zip or the official tar.gz')
+        raise ValueError(f"{source} does not exist; give the zip or the official tar.gz")
     check_new(out)
     if zipfile.is_zipfile(source):
         pictures = read_zip(source)
     elif tarfile.is_tarfile(source):
         pictures = read_official(source)
     else:
-        raise ValueError(f'{source} is neither a zip nor a tar file; download it again')
+        raise ValueError(f"{source} is neither a zip nor a tar file; download it again")
     classes, counts = {split: set() for split in SPLITS}, dict.fromkeys(SPLITS, 0)
     with whole_folder(out) as folder:
         for split, name, file, content in pictures:
@@ -83,25 +84,27 @@ def unpack(source, out):
             (target / file).write_bytes(content)
             counts[split] += 1
         if not all(counts.values()):
-            raise ValueError(f'{source} holds {counts["train"]} train and {counts["val"]} val pictures in class '
-                             'folders; both are needed')
-        if classes['train'] != classes['val']:
-            other = sorted(classes['train'] ^ classes['val'])[0]
-            raise ValueError(f'{source} has class {other} in one split only; every class must be in train and val')
+            raise ValueError(
+                f"{source} holds {counts['train']} train and {counts['val']} val pictures in class "
+                "folders; both are needed"
+            )
+        if classes["train"] != classes["val"]:
+            other = sorted(classes["train"] ^ classes["val"])[0]
+            raise ValueError(f"{source} has class {other} in one split only; every class must be in train and val")
     return counts
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Unpack CIFAR-10 to class folders.')
-    parser.add_argument('source', metavar='SRC', help='zip of class folders, or cifar-10-binary.tar.gz')
-    parser.add_argument('out', metavar='OUT', help='folder to make')
+    parser = argparse.ArgumentParser(description="Unpack CIFAR-10 to class folders.")
+    parser.add_argument("source", metavar="SRC", help="zip of class folders, or cifar-10-binary.tar.gz")
+    parser.add_argument("out", metavar="OUT", help="folder to make")
     args = parser.parse_args()
     try:
         counts = unpack(args.source, args.out)
     except (ValueError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise SystemExit(f'cifar10: {error}') from None
-    print(f'{args.out}: {counts["train"]} train and {counts["val"]} val pictures')
+        raise SystemExit(f"cifar10: {error}") from None
+    print(f"{args.out}: {counts['train']} train and {counts['val']} val pictures")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

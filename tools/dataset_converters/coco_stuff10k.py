@@ -8,6 +8,7 @@ SRC is the unpacked cocostuff-10k-v1.1.zip: images/*.jpg, annotations/*.mat, ima
     OUT/images/train2014/*.jpg                      hard links to SRC (copies on another disk); and test2014/
     OUT/annotations/train2014/*_labelTrainIds.png   1 to 171, 0 where nothing is labelled; and test2014/
 """
+
 import argparse
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mat_maps import read_map, read_names
 from PIL import Image
 from whole_folder import check_apart, check_files, check_replaceable, link_or_copy, whole_folder
 
-SPLITS = dict(train='train2014', test='test2014')
+SPLITS = dict(train="train2014", test="test2014")
 NUMBERS, UNUSED = 182, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 USED = [number for number in range(1, NUMBERS + 1) if number not in UNUSED]
 CLASS_OF = np.full(NUMBERS + 2, -1)  # the last one stands for all above
@@ -26,30 +27,35 @@ CLASS_OF[[0, *USED]] = range(len(USED) + 1)
 
 def find_pictures(src):
     """Folder name of each split -> names of its pictures. Raises ValueError when a file is missing."""
-    splits = {split: read_names(src / 'imageLists' / f'{name}.txt') for name, split in SPLITS.items()}
+    splits = {split: read_names(src / "imageLists" / f"{name}.txt") for name, split in SPLITS.items()}
     names = [name for split in splits.values() for name in split]
-    check_files([src / 'images' / f'{name}.jpg' for name in names], 'pictures')
-    check_files([src / 'annotations' / f'{name}.mat' for name in names], 'label maps')
+    check_files([src / "images" / f"{name}.jpg" for name in names], "pictures")
+    check_files([src / "annotations" / f"{name}.mat" for name in names], "label maps")
     return splits
 
 
 def read_labels(src, name):
     """The label map (h, w) uint8 of a picture, as it is written. Raises ValueError when it does not fit."""
-    path = src / 'annotations' / f'{name}.mat'
-    numbers = read_map(path, 'S', src / 'images' / f'{name}.jpg')
+    path = src / "annotations" / f"{name}.mat"
+    numbers = read_map(path, "S", src / "images" / f"{name}.jpg")
     labels = CLASS_OF[np.minimum(numbers, NUMBERS + 1)]
     if (labels < 0).any():
-        raise ValueError(f'{path} has label {numbers[labels < 0][0]}, which names nothing in COCO-Stuff; unpack the '
-                         'data set again')
+        raise ValueError(
+            f"{path} has label {numbers[labels < 0][0]}, which names nothing in COCO-Stuff; unpack the data set again"
+        )
     return labels.astype(np.uint8)
 
 
 def is_complete(out, splits):
     """Whether ``out`` holds the files that ``splits`` become, and no others."""
     # Folders appear whole: names are enough, and the check reads what is in them.
-    wanted = {file for split, names in splits.items() for name in names for file in (
-        f'images/{split}/{name}.jpg', f'annotations/{split}/{name}_labelTrainIds.png')}
-    return wanted == {path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file()}
+    wanted = {
+        file
+        for split, names in splits.items()
+        for name in names
+        for file in (f"images/{split}/{name}.jpg", f"annotations/{split}/{name}_labelTrainIds.png")
+    }
+    return wanted == {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 
 def convert(src, out, overwrite=False):
@@ -65,26 +71,26 @@ def convert(src, out, overwrite=False):
     check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         for split, names in splits.items():
-            pictures, labels = folder / 'images' / split, folder / 'annotations' / split
+            pictures, labels = folder / "images" / split, folder / "annotations" / split
             pictures.mkdir(parents=True)
             labels.mkdir(parents=True)
             for name in names:
-                Image.fromarray(read_labels(src, name)).save(labels / f'{name}_labelTrainIds.png')
-                link_or_copy(src / 'images' / f'{name}.jpg', pictures / f'{name}.jpg')
+                Image.fromarray(read_labels(src, name)).save(labels / f"{name}_labelTrainIds.png")
+                link_or_copy(src / "images" / f"{name}.jpg", pictures / f"{name}.jpg")
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Bring COCO-Stuff-10k into the layout of the configs.')
-    parser.add_argument('src', metavar='SRC', help='the unpacked cocostuff-10k-v1.1.zip')
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    parser = argparse.ArgumentParser(description="Bring COCO-Stuff-10k into the layout of the configs.")
+    parser.add_argument("src", metavar="SRC", help="the unpacked cocostuff-10k-v1.1.zip")
+    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
     args = parser.parse_args()
     try:
         convert(**vars(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f'coco_stuff10k: {error}') from None
-    raise SystemExit(1 if check('coco_stuff10k', args.out) else 0)
+        raise SystemExit(f"coco_stuff10k: {error}") from None
+    raise SystemExit(1 if check("coco_stuff10k", args.out) else 0)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ val's; of every photograph the right 30 % is val's.
     OUT/classes/train/<digit>/*.png      every digit sample once, alone on a 64 x 64 picture (and val/)
     OUT/digit_scenes.json                arguments, photographs and versions it was made with
 """
+
 import argparse
 import json
 import os
@@ -29,14 +30,27 @@ from sklearn.datasets import load_digits
 from whole_folder import whole_folder
 
 REVISION = 1  # raise it when the same arguments give other pictures than before
-CARD = 'digit_scenes.json'
-SPLITS = ('train', 'val')
+CARD = "digit_scenes.json"
+SPLITS = ("train", "val")
 VAL_EVERY = 5
 VAL_STRIP = 0.3  # right part of each photograph that only val sees
 PHOTOS = dict(
-    sklearn=('datasets/images', ('china.jpg', 'flower.jpg')),
-    skimage=('data', ('astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg', 'motorcycle_left.png', 'camera.png',
-                      'brick.png', 'grass.png', 'gravel.png')))
+    sklearn=("datasets/images", ("china.jpg", "flower.jpg")),
+    skimage=(
+        "data",
+        (
+            "astronaut.png",
+            "coffee.png",
+            "chelsea.png",
+            "rocket.jpg",
+            "motorcycle_left.png",
+            "camera.png",
+            "brick.png",
+            "grass.png",
+            "gravel.png",
+        ),
+    ),
+)
 
 DIGITS_PER_PICTURE = (2, 8)
 DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a share of the picture side
@@ -57,11 +71,13 @@ CONTRAST = 50  # Lab distance that a digit keeps from four fifths of the pixels 
 @dataclass
 class Instance:
     """One pasted digit: its class 0..9 and its visible mask (H, W) bool."""
+
     digit: int
     mask: np.ndarray
 
 
 # --- what the pictures are drawn from ---------------------------------------------------------------------------------
+
 
 def digit_samples():
     """All digits as ``images`` (1797, 8, 8) float32 in 0..1 and ``labels`` (1797,) int."""
@@ -74,7 +90,7 @@ def split_samples(labels):
     # Counted within the class: the samples come in runs 0, 1, ... 9, so that every fifth of all would be 4s and 9s.
     is_val = np.zeros(len(labels), bool)
     for digit in range(10):
-        is_val[np.flatnonzero(labels == digit)[VAL_EVERY - 1::VAL_EVERY]] = True
+        is_val[np.flatnonzero(labels == digit)[VAL_EVERY - 1 :: VAL_EVERY]] = True
     return dict(train=np.flatnonzero(~is_val), val=np.flatnonzero(is_val))
 
 
@@ -93,8 +109,10 @@ def load_photos():
             if photo is not None:
                 photos[name] = photo
     if not photos:
-        raise ValueError('no background photograph found inside scikit-learn or scikit-image; '
-                         'reinstall them: pip install --force-reinstall scikit-learn scikit-image')
+        raise ValueError(
+            "no background photograph found inside scikit-learn or scikit-image; "
+            "reinstall them: pip install --force-reinstall scikit-learn scikit-image"
+        )
     return photos
 
 
@@ -103,12 +121,13 @@ def split_photos(photos):
     regions = dict(train=[], val=[])
     for photo in photos.values():
         cut = round(photo.shape[1] * (1 - VAL_STRIP))
-        regions['train'].append(photo[:, :cut])
-        regions['val'].append(photo[:, cut:])
+        regions["train"].append(photo[:, :cut])
+        regions["val"].append(photo[:, cut:])
     return regions
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 def draw_background(rng, regions, size):
     """A random crop of a random region as (size, size, 3) float32 BGR in 0..1."""
@@ -116,7 +135,7 @@ def draw_background(rng, regions, size):
     longest = min(region.shape[:2])
     side = int(longest * rng.uniform(0.45, 1))
     top, left = (int(rng.integers(extent - side + 1)) for extent in region.shape[:2])
-    crop = region[top:top + side, left:left + side]
+    crop = region[top : top + side, left : left + side]
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     smooth = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
@@ -167,7 +186,7 @@ def draw_colour(rng, behind):
 def paste(rng, picture, opacity, ink, top, left):
     """Put a digit on ``picture`` (H, W, 3) in place, in a colour that can be seen there."""
     height, width = opacity.shape
-    behind = picture[top:top + height, left:left + width]
+    behind = picture[top : top + height, left : left + width]
     colour = draw_colour(rng, behind)
     # Fainter ink is darker: the strokes stay readable where a blurred hole has closed.
     shade = np.clip(0.5 + (ink - STROKE), 0.5, 1)
@@ -196,7 +215,7 @@ def draw_scene(rng, regions, images, labels, samples, size):
             opacity, ink = draw_digit(images[sample], rng.uniform(*sides), rng.uniform(-MAX_ANGLE, MAX_ANGLE))
             top, left = (int(rng.integers(size - extent + 1)) for extent in opacity.shape)
             mask = np.zeros((size, size), bool)
-            mask[top:top + opacity.shape[0], left:left + opacity.shape[1]] = opacity >= 0.5
+            mask[top : top + opacity.shape[0], left : left + opacity.shape[1]] = opacity >= 0.5
             if stays_visible(instances, full_areas, mask, size):
                 break
         else:
@@ -224,15 +243,17 @@ def to_bytes(picture):
 
 # --- labels -----------------------------------------------------------------------------------------------------------
 
+
 def annotation(instance):
     """COCO fields of an Instance: category, exact RLE, area and the xywh box of the visible mask."""
     rle = mask_utils.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
     return dict(
         category_id=instance.digit + 1,
-        segmentation=dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii')),
+        segmentation=dict(size=[int(side) for side in rle["size"]], counts=rle["counts"].decode("ascii")),
         bbox=mask_utils.toBbox(rle).tolist(),
         area=int(mask_utils.area(rle)),
-        iscrowd=0)
+        iscrowd=0,
+    )
 
 
 def label_map(instances, size):
@@ -245,48 +266,50 @@ def label_map(instances, size):
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
+
 def write_image(path, picture):
     # 4:4:4: with halved chroma the edges of coloured digits would bleed.
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    if not cv2.imwrite(str(path), picture, options if path.suffix == '.jpg' else []):
-        raise OSError(f'could not write {path}; is the disk full?')
+    if not cv2.imwrite(str(path), picture, options if path.suffix == ".jpg" else []):
+        raise OSError(f"could not write {path}; is the disk full?")
 
 
 def write_scenes(folder, split, count, size, seed, regions, images, labels, samples):
     """Pictures, label maps and the COCO json of one split."""
-    for kind in (folder / split, folder / 'semantic' / split, folder / 'annotations'):
+    for kind in (folder / split, folder / "semantic" / split, folder / "annotations"):
         kind.mkdir(parents=True, exist_ok=True)
     entries, annotations = [], []
     for index in range(count):
         rng = np.random.default_rng([seed, SPLITS.index(split), 0, index])
         picture, instances = draw_scene(rng, regions, images, labels, samples, size)
-        write_image(folder / split / f'{index:06d}.jpg', picture)
-        write_image(folder / 'semantic' / split / f'{index:06d}.png', label_map(instances, size))
-        entries.append(dict(id=index + 1, file_name=f'{index:06d}.jpg', width=size, height=size))
+        write_image(folder / split / f"{index:06d}.jpg", picture)
+        write_image(folder / "semantic" / split / f"{index:06d}.png", label_map(instances, size))
+        entries.append(dict(id=index + 1, file_name=f"{index:06d}.jpg", width=size, height=size))
         for instance in instances:
             annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation(instance)))
     content = dict(
-        info=dict(description='digit scenes', version=str(REVISION), split=split, seed=seed),
+        info=dict(description="digit scenes", version=str(REVISION), split=split, seed=seed),
         images=entries,
         annotations=annotations,
-        categories=[dict(id=digit + 1, name=str(digit), supercategory='digit') for digit in range(10)])
-    (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+        categories=[dict(id=digit + 1, name=str(digit), supercategory="digit") for digit in range(10)],
+    )
+    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
 def write_crops(folder, split, seed, regions, images, labels, samples):
     """Every sample of a split once, at classes/<split>/<digit>/<sample index>.png."""
     for digit in range(10):
-        (folder / 'classes' / split / str(digit)).mkdir(parents=True)
+        (folder / "classes" / split / str(digit)).mkdir(parents=True)
     for sample in samples:
         rng = np.random.default_rng([seed, SPLITS.index(split), 1, int(sample)])
         picture = draw_crop(rng, regions, images[sample])
-        write_image(folder / 'classes' / split / str(labels[sample]) / f'{sample:04d}.png', picture)
+        write_image(folder / "classes" / split / str(labels[sample]) / f"{sample:04d}.png", picture)
 
 
 def versions():
     """Versions of the packages that the bytes depend on."""
     found = dict(numpy=np.__version__, opencv=cv2.__version__)
-    for name in ('scikit-learn', 'scikit-image', 'pycocotools'):
+    for name in ("scikit-learn", "scikit-image", "pycocotools"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -301,16 +324,16 @@ def is_complete(out, arguments, overwrite):
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        made_with = json.loads((out / CARD).read_text())['arguments']
+        made_with = json.loads((out / CARD).read_text())["arguments"]
     except (OSError, ValueError, KeyError, TypeError):
         made_with = None
     if made_with == arguments and not overwrite:
         return True
     if not out.is_dir() or Path.cwd().is_relative_to(out):
-        raise ValueError(f'{out} is a file or the folder this runs in; give another output folder')
+        raise ValueError(f"{out} is a file or the folder this runs in; give another output folder")
     if not overwrite:
-        what = 'files that are not digit scenes' if made_with is None else f'digit scenes made with {made_with}'
-        raise ValueError(f'{out} already holds {what}; give another folder, or --overwrite to replace all of it')
+        what = "files that are not digit scenes" if made_with is None else f"digit scenes made with {made_with}"
+        raise ValueError(f"{out} already holds {what}; give another folder, or --overwrite to replace all of it")
     return False
 
 
@@ -319,9 +342,9 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
 
     ``train`` and ``val`` count pictures of ``size`` x ``size`` px. Raises ValueError on arguments out of range and when
     ``out`` holds something else (``overwrite`` replaces all of it)."""
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', size, 64), ('seed', seed, 0)):
+    for name, value, least in (("train", train, 1), ("val", val, 1), ("size", size, 64), ("seed", seed, 0)):
         if value < least:
-            raise ValueError(f'{name} is {value}; give {least} or more')
+            raise ValueError(f"{name} is {value}; give {least} or more")
     out = Path(os.path.abspath(out)).resolve()
     arguments = dict(revision=REVISION, train=train, val=val, size=size, seed=seed)
     if is_complete(out, arguments, overwrite):
@@ -335,26 +358,29 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
             write_scenes(folder, split, count, size, seed, regions[split], images, labels, samples[split])
             write_crops(folder, split, seed, regions[split], images, labels, samples[split])
         card = dict(arguments=arguments, photos=list(photos), versions=versions())
-        (folder / CARD).write_text(json.dumps(card, indent=2) + '\n')
+        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return True
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Make the digit scenes data set; nothing is downloaded.')
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument('--train', type=int, default=1000, help='training pictures (default %(default)s)')
-    parser.add_argument('--val', type=int, default=200, help='validation pictures (default %(default)s)')
-    parser.add_argument('--size', type=int, default=256, help='side of a picture in px (default %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='(default %(default)s)')
-    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    parser = argparse.ArgumentParser(description="Make the digit scenes data set; nothing is downloaded.")
+    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--train", type=int, default=1000, help="training pictures (default %(default)s)")
+    parser.add_argument("--val", type=int, default=200, help="validation pictures (default %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="side of a picture in px (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
     args = parser.parse_args()
     try:
         made = make(**vars(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f'digit_scenes: {error}') from None
-    print(f'{args.out}: {args.train} train and {args.val} val pictures made' if made else
-          f'{args.out} is already there, made with the same arguments; nothing to do')
+        raise SystemExit(f"digit_scenes: {error}") from None
+    print(
+        f"{args.out}: {args.train} train and {args.val} val pictures made"
+        if made
+        else f"{args.out} is already there, made with the same arguments; nothing to do"
+    )
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

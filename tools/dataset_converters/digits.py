@@ -7,6 +7,7 @@ every class each fifth sample is val's. 1442 train and 355 val pictures.
 
     OUT/train/<digit>/<sample>.png   and OUT/val/
 """
+
 import argparse
 import os
 from pathlib import Path
@@ -40,20 +41,20 @@ def make(out):
             for digit in range(10):
                 (folder / split / str(digit)).mkdir(parents=True)
             for sample in samples[split]:
-                write_image(folder / split / str(labels[sample]) / f'{sample:04d}.png', picture(images[sample]))
+                write_image(folder / split / str(labels[sample]) / f"{sample:04d}.png", picture(images[sample]))
     return {split: len(samples[split]) for split in SPLITS}
 
 
 def main():
     parser = argparse.ArgumentParser(description="Write scikit-learn's digits as pictures in class folders.")
-    parser.add_argument('out', metavar='OUT', help='folder to make')
+    parser.add_argument("out", metavar="OUT", help="folder to make")
     args = parser.parse_args()
     try:
         counts = make(args.out)
     except (ValueError, OSError) as error:
-        raise SystemExit(f'digits: {error}') from None
-    print(f'{args.out}: {counts["train"]} train and {counts["val"]} val pictures')
+        raise SystemExit(f"digits: {error}") from None
+    print(f"{args.out}: {counts['train']} train and {counts['val']} val pictures")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

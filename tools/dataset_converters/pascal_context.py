@@ -9,6 +9,7 @@ VOC's development kit. The splits are VOC's train and val.
     VOC/SegmentationClassContext/*.png                   1 to 59 in alphabetical order; 0 elsewhere
     VOC/ImageSets/SegmentationContext/{train,val}.txt    names of the pictures
 """
+
 import argparse
 from pathlib import Path
 
@@ -18,23 +19,24 @@ from mat_maps import read_map, read_names
 from PIL import Image
 from whole_folder import check_files, check_replaceable, whole_folder
 
-HOME = 'https://cs.stanford.edu/~roozbeh/pascal-context/'
-SPLITS = ('train', 'val')
+HOME = "https://cs.stanford.edu/~roozbeh/pascal-context/"
+SPLITS = ("train", "val")
 CLASSES = (
-    'aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling chair '
-    'cloth computer cow cup curtain dog door fence floor flower food grass ground horse keyboard light motorbike '
-    'mountain mouse person plate platform pottedplant road rock sheep shelves sidewalk sign sky snow sofa table track '
-    'train tree truck tvmonitor wall water window wood').split()
+    "aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling chair "
+    "cloth computer cow cup curtain dog door fence floor flower food grass ground horse keyboard light motorbike "
+    "mountain mouse person plate platform pottedplant road rock sheep shelves sidewalk sign sky snow sofa table track "
+    "train tree truck tvmonitor wall water window wood"
+).split()
 
 
 def read_numbers(path):
     """Array of all label numbers -> class 1 to 59, or 0. Raises ValueError when labels.txt does not name a class."""
     if not path.is_file():
-        raise ValueError(f'{path} does not exist; get it from {HOME}')
-    lines = [line.split(':', 1) for line in path.read_text().splitlines() if ':' in line]
-    number_of = {name.replace(' ', ''): int(number) for number, name in lines}
+        raise ValueError(f"{path} does not exist; get it from {HOME}")
+    lines = [line.split(":", 1) for line in path.read_text().splitlines() if ":" in line]
+    number_of = {name.replace(" ", ""): int(number) for number, name in lines}
     if missing := [name for name in CLASSES if name not in number_of]:
-        raise ValueError(f'{path} does not name {", ".join(missing)}; get it again from {HOME}')
+        raise ValueError(f"{path} does not name {', '.join(missing)}; get it again from {HOME}")
     classes = np.zeros(max(number_of.values()) + 2, np.uint8)  # the last one stands for all above
     classes[[number_of[name] for name in CLASSES]] = range(1, len(CLASSES) + 1)
     return classes
@@ -46,40 +48,43 @@ def convert(labels, voc, overwrite=False):
     Raises ValueError when a folder is not what it should be, or ``voc`` has other label maps (``overwrite`` replaces
     them)."""
     labels, voc = Path(labels).resolve(), Path(voc).resolve()
-    maps, lists = voc / 'SegmentationClassContext', voc / 'ImageSets' / 'SegmentationContext'
-    splits = {split: read_names(voc / 'ImageSets' / 'Main' / f'{split}.txt') for split in SPLITS}
+    maps, lists = voc / "SegmentationClassContext", voc / "ImageSets" / "SegmentationContext"
+    splits = {split: read_names(voc / "ImageSets" / "Main" / f"{split}.txt") for split in SPLITS}
     names = [name for split in splits.values() for name in split]
-    check_files([voc / 'JPEGImages' / f'{name}.jpg' for name in names], 'pictures')
-    check_files([labels / f'{name}.mat' for name in names], 'label maps')
-    classes = read_numbers(labels / 'labels.txt')
-    contents = {lists / f'{split}.txt': '\n'.join(found) + '\n' for split, found in splits.items()}
+    check_files([voc / "JPEGImages" / f"{name}.jpg" for name in names], "pictures")
+    check_files([labels / f"{name}.mat" for name in names], "label maps")
+    classes = read_numbers(labels / "labels.txt")
+    contents = {lists / f"{split}.txt": "\n".join(found) + "\n" for split, found in splits.items()}
     # The lists come last and folders appear whole: names are enough, and the check reads what is in the maps.
-    if not overwrite and {path.stem for path in maps.glob('*')} == {*names} and all(
-            path.is_file() and path.read_text() == text for path, text in contents.items()):
+    if (
+        not overwrite
+        and {path.stem for path in maps.glob("*")} == {*names}
+        and all(path.is_file() and path.read_text() == text for path, text in contents.items())
+    ):
         return
     for folder in (maps, lists):
         check_replaceable(folder, overwrite)
     with whole_folder(maps) as folder:
         for name in names:
-            numbers = read_map(labels / f'{name}.mat', 'LabelMap', voc / 'JPEGImages' / f'{name}.jpg')
-            Image.fromarray(classes[np.minimum(numbers, len(classes) - 1)]).save(folder / f'{name}.png')
+            numbers = read_map(labels / f"{name}.mat", "LabelMap", voc / "JPEGImages" / f"{name}.jpg")
+            Image.fromarray(classes[np.minimum(numbers, len(classes) - 1)]).save(folder / f"{name}.png")
     with whole_folder(lists) as folder:
         for path, text in contents.items():
             (folder / path.name).write_text(text)
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Make the label maps of the 59 classes of Pascal-Context.')
-    parser.add_argument('labels', metavar='LABELS', help='folder of .mat files and labels.txt, from Pascal-Context')
-    parser.add_argument('voc', metavar='VOC', help='the folder VOC2010 of PASCAL VOC')
-    parser.add_argument('--overwrite', action='store_true', help='make them anew and replace those that VOC holds')
+    parser = argparse.ArgumentParser(description="Make the label maps of the 59 classes of Pascal-Context.")
+    parser.add_argument("labels", metavar="LABELS", help="folder of .mat files and labels.txt, from Pascal-Context")
+    parser.add_argument("voc", metavar="VOC", help="the folder VOC2010 of PASCAL VOC")
+    parser.add_argument("--overwrite", action="store_true", help="make them anew and replace those that VOC holds")
     args = parser.parse_args()
     try:
         convert(**vars(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f'pascal_context: {error}') from None
-    raise SystemExit(1 if check('pascal_context', args.voc) else 0)
+        raise SystemExit(f"pascal_context: {error}") from None
+    raise SystemExit(1 if check("pascal_context", args.voc) else 0)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

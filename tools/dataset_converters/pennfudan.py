@@ -9,6 +9,7 @@ which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed an
     OUT/images/train/*                   hard links to SRC (copies on another disk), and images/val/
     OUT/annotations/instances_train.json COCO format, exact masks as RLE, and instances_val.json
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -18,20 +19,20 @@ from pycocotools import mask as mask_utils
 from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
 OFFICIAL_PICTURES = 170
-HOME = 'https://www.cis.upenn.edu/~jshi/ped_html/'
-SUFFIXES = ('.png', '.jpg', '.jpeg')
+HOME = "https://www.cis.upenn.edu/~jshi/ped_html/"
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def find_pictures(src):
     """Pairs (picture, mask) of paths, sorted by name. Raises ValueError when a folder or a mask is missing."""
-    for name in ('PNGImages', 'PedMasks'):
+    for name in ("PNGImages", "PedMasks"):
         if not (src / name).is_dir():
-            raise ValueError(f'{src} has no folder {name}; give the unpacked PennFudanPed folder (from {HOME})')
-    pictures = sorted(path for path in (src / 'PNGImages').iterdir() if path.suffix.lower() in SUFFIXES)
+            raise ValueError(f"{src} has no folder {name}; give the unpacked PennFudanPed folder (from {HOME})")
+    pictures = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
     if not pictures:
-        raise ValueError(f'{src / "PNGImages"} holds no .png or .jpg picture; unpack the data set again')
-    pairs = [(path, src / 'PedMasks' / f'{path.stem}_mask.png') for path in pictures]
-    check_pairs(pairs, 'masks')
+        raise ValueError(f"{src / 'PNGImages'} holds no .png or .jpg picture; unpack the data set again")
+    pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in pictures]
+    check_pairs(pairs, "masks")
     return pairs
 
 
@@ -39,7 +40,7 @@ def split_pictures(pairs):
     """Split name -> its pairs, by the rule at the top of this file."""
     splits = dict(train=[], val=[])
     for index, pair in enumerate(pairs):
-        splits['val' if 5 * index % 17 < 5 else 'train'].append(pair)
+        splits["val" if 5 * index % 17 < 5 else "train"].append(pair)
     return splits
 
 
@@ -50,12 +51,15 @@ def read_instances(picture, mask):
     people = []
     for value in np.unique(ids[ids > 0]):  # only ids with pixels: some of the numbering has gaps
         rle = mask_utils.encode(np.asfortranarray(ids == value, dtype=np.uint8))
-        people.append(dict(
-            category_id=1,
-            segmentation=dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii')),
-            bbox=mask_utils.toBbox(rle).tolist(),
-            area=int(mask_utils.area(rle)),
-            iscrowd=0))
+        people.append(
+            dict(
+                category_id=1,
+                segmentation=dict(size=[int(side) for side in rle["size"]], counts=rle["counts"].decode("ascii")),
+                bbox=mask_utils.toBbox(rle).tolist(),
+                area=int(mask_utils.area(rle)),
+                iscrowd=0,
+            )
+        )
     return ids.shape[::-1], people
 
 
@@ -68,21 +72,22 @@ def convert_split(pairs, split):
         for person in people:
             annotations.append(dict(id=len(annotations) + 1, image_id=len(images), **person))
     return dict(
-        info=dict(description='Penn-Fudan pedestrians', url=HOME, split=split),
+        info=dict(description="Penn-Fudan pedestrians", url=HOME, split=split),
         images=images,
         annotations=annotations,
-        categories=[dict(id=1, name='person', supercategory='person')])
+        categories=[dict(id=1, name="person", supercategory="person")],
+    )
 
 
 def is_complete(out, contents):
     """Whether ``out`` already holds exactly these annotations (split -> dict) and a file for every picture."""
     for split, content in contents.items():
         try:
-            found = json.loads((out / 'annotations' / f'instances_{split}.json').read_text())
+            found = json.loads((out / "annotations" / f"instances_{split}.json").read_text())
         except (OSError, ValueError):
             return False
-        folder = out / 'images' / split
-        if found != content or not all((folder / image['file_name']).is_file() for image in content['images']):
+        folder = out / "images" / split
+        if found != content or not all((folder / image["file_name"]).is_file() for image in content["images"]):
             return False
     return True
 
@@ -101,29 +106,29 @@ def convert(src, out, overwrite=False):
         return counts
     check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
-        (folder / 'annotations').mkdir()
+        (folder / "annotations").mkdir()
         for split, content in contents.items():
-            (folder / 'images' / split).mkdir(parents=True)
+            (folder / "images" / split).mkdir(parents=True)
             for picture, _ in splits[split]:
-                link_or_copy(picture, folder / 'images' / split / picture.name)
-            (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+                link_or_copy(picture, folder / "images" / split / picture.name)
+            (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return counts
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Convert Penn-Fudan to COCO format, 120 train and 50 val pictures.')
-    parser.add_argument('src', metavar='SRC', help='the unpacked PennFudanPed folder')
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument('--overwrite', action='store_true', help='make it anew and replace whatever OUT holds')
+    parser = argparse.ArgumentParser(description="Convert Penn-Fudan to COCO format, 120 train and 50 val pictures.")
+    parser.add_argument("src", metavar="SRC", help="the unpacked PennFudanPed folder")
+    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
     args = parser.parse_args()
     try:
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f'pennfudan: {error}') from None
-    print(f'{args.out} is there: {counts["train"]} train and {counts["val"]} val pictures')
+        raise SystemExit(f"pennfudan: {error}") from None
+    print(f"{args.out} is there: {counts['train']} train and {counts['val']} val pictures")
     if sum(counts.values()) != OFFICIAL_PICTURES:
-        print(f'note: the official set has {OFFICIAL_PICTURES} pictures, {args.src} has {sum(counts.values())}')
+        print(f"note: the official set has {OFFICIAL_PICTURES} pictures, {args.src} has {sum(counts.values())}")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

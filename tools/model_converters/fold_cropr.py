@@ -43,11 +43,15 @@ def main():
     again.load_state_dict(state)
     for a, b in zip(wanted, outputs(again, images), strict=True):
         if not torch.allclose(a, b, rtol=1e-5, atol=1e-6):
-            raise CheckpointError(f"nothing was written: folded, the backbone's outputs differ by up to "
-                                  f"{(a - b).abs().max().item():.2g}; please report this")
+            raise CheckpointError(
+                f"nothing was written: folded, the backbone's outputs differ by up to "
+                f"{(a - b).abs().max().item():.2g}; please report this"
+            )
     write_new(args.out, {"state_dict": state, "meta": {"folded": os.path.basename(args.checkpoint)}})
-    print(f"{args.out}: {number(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it with "
-          "--cfg-options model.backbone.reducer.folded=True")
+    print(
+        f"{args.out}: {number(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it with "
+        "--cfg-options model.backbone.reducer.folded=True"
+    )
 
 
 def size_of(backbone):

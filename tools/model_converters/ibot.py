@@ -24,8 +24,9 @@ def parse_args():
     parser.add_argument("src", metavar="SRC", help="the published file")
     parser.add_argument("dst", metavar="DST", help="the file to make (.pth)")
     parser.add_argument("--to", choices=["mmseg", "timm"], default="mmseg", help="whose names (default: mmseg)")
-    parser.add_argument("--network", choices=["teacher", "student"],
-                        help="which of the two (default: the teacher, where there is one)")
+    parser.add_argument(
+        "--network", choices=["teacher", "student"], help="which of the two (default: the teacher, where there is one)"
+    )
     return parser.parse_args()
 
 

@@ -31,9 +31,11 @@ def main():
     meta = {name: value for name, value in (others.pop("meta", None) or {}).items() if name == "dataset_meta"}
     write_new(args.dst, dict(state_dict=state, meta=meta))
     own = [name.removeprefix("backbone.") for name in state]
-    print(f"{args.dst}: {len(state)} tensors, for VisionTransformer(patch_bias=True, "
-          f"with_cls_token={'cls_token' in own}, final_norm={'ln1.weight' in own}, norm_cfg=dict(type='LN', eps=1e-6)) "
-          "(eps: the config's norm_eps, if it has one)")
+    print(
+        f"{args.dst}: {len(state)} tensors, for VisionTransformer(patch_bias=True, "
+        f"with_cls_token={'cls_token' in own}, final_norm={'ln1.weight' in own}, norm_cfg=dict(type='LN', eps=1e-6)) "
+        "(eps: the config's norm_eps, if it has one)"
+    )
     say_left_out(given, key_maps.from_published(state), others)
 
 

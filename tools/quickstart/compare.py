@@ -40,8 +40,9 @@ def evaluate(name, config, checkpoint, folder, options=()):
     """The scores of one model through tools/test.py, as its evaluator names them."""
     scores = folder / f"{name}_scores.json"
     options = ["--cfg-options", *options] if options else []
-    call(ROOT / "tools/test.py", config, checkpoint, "--work-dir", folder / f"{name}_test", "--scores", scores,
-         *options)
+    call(
+        ROOT / "tools/test.py", config, checkpoint, "--work-dir", folder / f"{name}_test", "--scores", scores, *options
+    )
     return json.loads(scores.read_text())
 
 
@@ -66,10 +67,17 @@ def measure(models, dataset, number):
                     model.test_step(batch)
                 found[name]["gflops"].append(flops.gflops)
                 found[name]["keep"].append(trace.passes[0].keep_ratio()[0])
-    return {name: dict(ms=statistics.median(f["ms"]), ms_backbone=statistics.median(f["ms_backbone"]),
-                       gflops=statistics.mean(f["gflops"]), gflops_std=statistics.pstdev(f["gflops"]),
-                       keep_by_block=torch.stack(f["keep"]).mean(0).tolist(), pictures=len(batches))
-            for name, f in found.items()}
+    return {
+        name: dict(
+            ms=statistics.median(f["ms"]),
+            ms_backbone=statistics.median(f["ms_backbone"]),
+            gflops=statistics.mean(f["gflops"]),
+            gflops_std=statistics.pstdev(f["gflops"]),
+            keep_by_block=torch.stack(f["keep"]).mean(0).tolist(),
+            pictures=len(batches),
+        )
+        for name, f in found.items()
+    }
 
 
 def result_row(name, model, scores, measured, **circumstances):
@@ -77,18 +85,27 @@ def result_row(name, model, scores, measured, **circumstances):
     pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
     keep = [measured["keep_by_block"][block] for block in pruned]
     return row(
-        model=name, box_AP=scores["coco/bbox_mAP"], box_AP50=scores["coco/bbox_mAP_50"],
-        mask_AP=scores["coco/segm_mAP"], mask_AP50=scores["coco/segm_mAP_50"],
-        keep_ratio=statistics.mean(keep) if keep else 1.0, pruned_blocks=pruned, **measured,
-        parameters=sum(p.numel() for p in model.parameters()), **circumstances)
+        model=name,
+        box_AP=scores["coco/bbox_mAP"],
+        box_AP50=scores["coco/bbox_mAP_50"],
+        mask_AP=scores["coco/segm_mAP"],
+        mask_AP50=scores["coco/segm_mAP_50"],
+        keep_ratio=statistics.mean(keep) if keep else 1.0,
+        pruned_blocks=pruned,
+        **measured,
+        parameters=sum(p.numel() for p in model.parameters()),
+        **circumstances,
+    )
 
 
 def say(rows):
     """One line per row, for the terminal."""
     for r in rows:
-        print(f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
-              f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gflops']:.2f} GFLOPs "
-              f"(multiply-add = 2), {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms")
+        print(
+            f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
+            f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gflops']:.2f} GFLOPs "
+            f"(multiply-add = 2), {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms"
+        )
 
 
 def compare(specs, folder, number, mode=None, **circumstances):
@@ -119,8 +136,9 @@ def main():
             raise ConfigError(f"{given}: write NAME=CONFIG=CHECKPOINT, or NAME=CONFIG=random")
     folder = Path(args.out).parent
     folder.mkdir(parents=True, exist_ok=True)
-    rows, _, _ = compare(specs, folder, args.timed, args.mode,
-                         weights="random" if any(s[2] == "random" for s in specs) else "trained")
+    rows, _, _ = compare(
+        specs, folder, args.timed, args.mode, weights="random" if any(s[2] == "random" for s in specs) else "trained"
+    )
     write_json(args.out, rows)
     say(rows)
 

@@ -19,8 +19,10 @@ from mmcv_custom.cli.subprocess_tools import call, settle
 from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.results import write_json
 
-CONFIGS = {"dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
-           "pruned": ROOT / "configs/quickstart/digits_svit-adapter-nano.py"}
+CONFIGS = {
+    "dense": ROOT / "configs/quickstart/digits_vit-adapter-nano.py",
+    "pruned": ROOT / "configs/quickstart/digits_svit-adapter-nano.py",
+}
 
 
 def parse_args():
@@ -38,8 +40,16 @@ def train(name, folder, epochs, start=None):
     if epochs is not None:
         options += [f"train_cfg.max_epochs={epochs}", f"param_scheduler.1.end={epochs}"]
     load = ["--load-from", start] if start else []
-    call(ROOT / "tools/train.py", CONFIGS[name], "--work-dir", folder / name, "--resume", *load,
-         "--cfg-options", *options)
+    call(
+        ROOT / "tools/train.py",
+        CONFIGS[name],
+        "--work-dir",
+        folder / name,
+        "--resume",
+        *load,
+        "--cfg-options",
+        *options,
+    )
     return latest_checkpoint(folder / name)
 
 
@@ -49,13 +59,24 @@ def main():
     folder = Path(args.work_dir)
     settle(folder, "a demo", CONFIGS, pictures=list(args.pictures), epochs=args.epochs)
     epochs = args.epochs or (None, None)
-    call(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes",
-         "--train", args.pictures[0], "--val", args.pictures[1])
+    call(
+        ROOT / "tools/dataset_converters/digit_scenes.py",
+        "data/digit_scenes",
+        "--train",
+        args.pictures[0],
+        "--val",
+        args.pictures[1],
+    )
     dense = train("dense", folder, epochs[0])
     pruned = train("pruned", folder, epochs[1], start=dense)
     command = "make demo" if len(sys.argv) == 1 else f"make demo ARGS='{shlex.join(sys.argv[1:])}'"
-    rows, models, dataset = compare([("dense", CONFIGS["dense"], dense), ("pruned", CONFIGS["pruned"], pruned)], folder,
-                                    args.timed, data="digit scenes, validation", command=command)
+    rows, models, dataset = compare(
+        [("dense", CONFIGS["dense"], dense), ("pruned", CONFIGS["pruned"], pruned)],
+        folder,
+        args.timed,
+        data="digit scenes, validation",
+        command=command,
+    )
     write_json(folder / "results.json", rows)
     write_report(folder / "report.html", rows, models, dataset)
     say(rows)

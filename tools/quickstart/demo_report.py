@@ -60,28 +60,42 @@ def write_report(path, rows, models, dataset, number=6):
     step = max(1, len(dataset) // number)
     pictures = "\n".join(_picture(models, dataset, i) for i in range(0, len(dataset), step)[:number])
     text = PAGE.format(
-        summary=_summary(dense, pruned), rows="\n".join(_table_row(r) for r in rows),
-        bars="".join(_bar(i, share) for i, share in enumerate(pruned["keep_by_block"])), pictures=pictures,
-        command=html.escape(pruned["command"]), commit=pruned["commit"],
+        summary=_summary(dense, pruned),
+        rows="\n".join(_table_row(r) for r in rows),
+        bars="".join(_bar(i, share) for i, share in enumerate(pruned["keep_by_block"])),
+        pictures=pictures,
+        command=html.escape(pruned["command"]),
+        commit=pruned["commit"],
         machine=html.escape(f"{pruned['machine']['cpu']}, {pruned['machine']['cores']} cores"),
-        versions=html.escape(", ".join(f"{k} {v}" for k, v in pruned["versions"].items())))
+        versions=html.escape(", ".join(f"{k} {v}" for k, v in pruned["versions"].items())),
+    )
     write_file(path, text)
 
 
 def _summary(dense, pruned):
     lost = dense["box_AP50"] - pruned["box_AP50"]
     change = f"{abs(lost):.3f} below" if lost > 0 else f"{abs(lost):.3f} above"
-    return (f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 "
-            f"is {change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
-            f"{pruned['gflops'] / dense['gflops']:.0%} of the whole network's operations and took "
-            f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
-            "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
-            "demo shows that it is right, not how fast it gets.")
+    return (
+        f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 "
+        f"is {change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
+        f"{pruned['gflops'] / dense['gflops']:.0%} of the whole network's operations and took "
+        f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
+        "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
+        "demo shows that it is right, not how fast it gets."
+    )
 
 
 def _table_row(r):
-    cells = [r["model"], f"{r['box_AP']:.3f}", f"{r['box_AP50']:.3f}", f"{r['mask_AP']:.3f}", f"{r['keep_ratio']:.0%}",
-             f"{r['gflops']:.2f}", f"{r['ms']:.0f}", f"{r['ms_backbone']:.0f}"]
+    cells = [
+        r["model"],
+        f"{r['box_AP']:.3f}",
+        f"{r['box_AP50']:.3f}",
+        f"{r['mask_AP']:.3f}",
+        f"{r['keep_ratio']:.0%}",
+        f"{r['gflops']:.2f}",
+        f"{r['ms']:.0f}",
+        f"{r['ms_backbone']:.0f}",
+    ]
     return "<tr>" + "".join(f"<td>{c}" for c in cells) + "</tr>"
 
 
@@ -102,7 +116,7 @@ def _picture(models, dataset, index):
         names = [dataset.metainfo["classes"][label] for label in found.labels]
         shown[name] = visualize.detections(image, found.bboxes, found.scores, found.labels, names, found.masks)
         window = Window(0, 0, trace.passes[0].of(0))
-        tokens = TokenView(image, (window, ), model.backbone.patch_embed.patch_size[0])
+        tokens = TokenView(image, (window,), model.backbone.patch_embed.patch_size[0])
     pair = "".join(f"<figure>{_img(shown[name])}<figcaption>{name}</figcaption></figure>" for name in models)
     return f"<div class='pair'>{pair}</div><figure>{_img(tokens.contact_sheet(shown[name]))}</figure>"
 

@@ -23,26 +23,48 @@ from mmcv_custom.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 # The quickstart's models and the folder that `make demo` trains each in, if not work_dirs/<config's name>.
-QUICKSTART = {"configs/quickstart/digits_svit-adapter-nano.py": "work_dirs/demo/pruned",
-              "configs/quickstart/pennfudan_svit-adapter-nano.py": None}
+QUICKSTART = {
+    "configs/quickstart/digits_svit-adapter-nano.py": "work_dirs/demo/pruned",
+    "configs/quickstart/pennfudan_svit-adapter-nano.py": None,
+}
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", metavar="CONFIG[=CHECKPOINT]",
-                        help="each beside its dense twin (default: the quickstart's, trained if `make demo` was run)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="CONFIG[=CHECKPOINT]",
+        help="each beside its dense twin (default: the quickstart's, trained if `make demo` was run)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
-    parser.add_argument("--score-thr", type=float, default=0.3, metavar="S",
-                        help="draw detections from this score on (default: 0.3)")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, metavar="S", help="draw detections from this score on (default: 0.3)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=7860, help="0: any free one (default: 7860)")
-    parser.add_argument("--max-mb", type=float, default=Limits.megabytes, metavar="MB",
-                        help=f"size of an upload (default: {Limits.megabytes})")
-    parser.add_argument("--max-megapixels", type=float, default=Limits.megapixels, metavar="MP",
-                        help=f"size of a picture (default: {Limits.megapixels})")
-    parser.add_argument("--queue", type=int, default=Limits.waiting, metavar="N",
-                        help=f"pictures that may wait for the one that runs (default: {Limits.waiting})")
+    parser.add_argument(
+        "--max-mb",
+        type=float,
+        default=Limits.megabytes,
+        metavar="MB",
+        help=f"size of an upload (default: {Limits.megabytes})",
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=Limits.megapixels,
+        metavar="MP",
+        help=f"size of a picture (default: {Limits.megapixels})",
+    )
+    parser.add_argument(
+        "--queue",
+        type=int,
+        default=Limits.waiting,
+        metavar="N",
+        help=f"pictures that may wait for the one that runs (default: {Limits.waiting})",
+    )
     return parser.parse_args()
 
 
@@ -58,8 +80,16 @@ def main():
     if not local:
         print(f"Note: whoever reaches {args.host} may use this server; there is no password.")
     host = f"[{args.host}]" if ":" in args.host else args.host
-    config = uvicorn.Config(app, log_level="warning", http="h11", ws="none", lifespan="off", server_header=False,
-                            limit_concurrency=100, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=100,
+        timeout_graceful_shutdown=3,
+    )
     with suppress(KeyboardInterrupt):
         print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
@@ -94,8 +124,10 @@ def load(models, device, least_score):
         while pair.name in pairs:
             pair.name += "'"
         pairs[pair.name] = pair
-        print(f"{pair.name}: {pair.task}, {pair.predictor.method or 'dense'}, "
-              f"{checkpoint or 'random weights'}", flush=True)
+        print(
+            f"{pair.name}: {pair.task}, {pair.predictor.method or 'dense'}, {checkpoint or 'random weights'}",
+            flush=True,
+        )
     return pairs
 
 

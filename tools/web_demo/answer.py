@@ -25,12 +25,18 @@ def about_tokens(tokens: TokenView) -> dict:
     if tokens.exits():
         maps["exits"] = data_url(tokens.exit_map())
     return dict(
-        keep=float(shares[:, plot.USED].mean()), maps=maps,
-        blocks=[dict(block=block, shares=row, picture=data_url(tokens.overlay(block)))
-                for block, row in zip(tokens.blocks, shares.tolist(), strict=True)],
-        states=[dict(words=words + SHOWN.get(i, ""), colour=plot.COLOURS[i], used=bool(shares[:, i].any()))
-                for i, words in enumerate(plot.STATES)],
-        exits=[dict(words=words, colour=colour) for words, colour in tokens.legend() if words.startswith("left after")])
+        keep=float(shares[:, plot.USED].mean()),
+        maps=maps,
+        blocks=[
+            dict(block=block, shares=row, picture=data_url(tokens.overlay(block)))
+            for block, row in zip(tokens.blocks, shares.tolist(), strict=True)
+        ],
+        states=[
+            dict(words=words + SHOWN.get(i, ""), colour=plot.COLOURS[i], used=bool(shares[:, i].any()))
+            for i, words in enumerate(plot.STATES)
+        ],
+        exits=[dict(words=words, colour=colour) for words, colour in tokens.legend() if words.startswith("left after")],
+    )
 
 
 def in_words(result: Result) -> str:

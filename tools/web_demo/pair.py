@@ -66,8 +66,13 @@ class Pair:
 
     def describe(self) -> dict:
         """What the page shows before any picture."""
-        return dict(name=self.name, task=self.task, method=self.predictor.method, notes=self.predictor.notes,
-                    slider=self.slider and self.slider.to_dict())
+        return dict(
+            name=self.name,
+            task=self.task,
+            method=self.predictor.method,
+            notes=self.predictor.notes,
+            slider=self.slider and self.slider.to_dict(),
+        )
 
     def example(self) -> Image.Image:
         """The first test picture of the config's data where that is there, else an embedded photograph."""
@@ -98,10 +103,15 @@ class Pair:
         times = self._times([(reducers[name], one.again) for name, one in found.items()])
         first = next(iter(found.values()))
         return dict(
-            task=self.task, size=[picture.width, picture.height], turns=len(times[0]),
-            models={name: about_result(one.result, statistics.median(own), one.gflops)
-                    for (name, one), own in zip(found.items(), times, strict=True)},
-            **about_tokens(first.result.tokens))
+            task=self.task,
+            size=[picture.width, picture.height],
+            turns=len(times[0]),
+            models={
+                name: about_result(one.result, statistics.median(own), one.gflops)
+                for (name, one), own in zip(found.items(), times, strict=True)
+            },
+            **about_tokens(first.result.tokens),
+        )
 
     def _first(self) -> tuple[tuple[int, int] | None, Result]:
         """The size (h, w) that pictures must be brought to, where the pipeline does not do so itself; and a result."""
@@ -147,6 +157,7 @@ class Pair:
     @torch.no_grad()
     def _times(self, models: list[tuple[Reducer | None, Callable[[], object]]]) -> list[list[float]]:
         """Milliseconds of each in turns, so that a busy machine hits both alike; as many turns as the budget allows."""
+
         def step(reducer: Reducer | None, again: Callable[[], object]) -> None:
             with reduced_by(self.predictor.model.backbone, reducer):
                 again()

@@ -26,14 +26,21 @@ from upload import LONGEST, open_picture
 from mmcv_custom.errors import UserError
 
 HERE = Path(__file__).parent
-FILES = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"),
-         "/page.js": ("page.js", "text/javascript")}
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
 PATIENCE = 30  # seconds that a body may take to arrive
 # no-store: a browser must not keep answers on its disk either.
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-           "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "
-                                      "data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-                                      "frame-ancestors 'none'"}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "
+    "data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,9 @@ class Desk:
     def place(self) -> Iterator[None]:
         """Raises HTTPException, 503, when all are taken."""
         if not self.places:
-            raise HTTPException(503, "the server is busy with other pictures: try again in a moment",
-                                {"Retry-After": "3"})
+            raise HTTPException(
+                503, "the server is busy with other pictures: try again in a moment", {"Retry-After": "3"}
+            )
         self.places -= 1
         try:
             yield
@@ -81,8 +89,13 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
     desk = Desk(limits.waiting)
 
     async def models(request: Request) -> Response:
-        return _json(dict(models=[pair.describe() for pair in pairs.values()], megabytes=limits.megabytes,
-                          megapixels=limits.megapixels))
+        return _json(
+            dict(
+                models=[pair.describe() for pair in pairs.values()],
+                megabytes=limits.megabytes,
+                megapixels=limits.megapixels,
+            )
+        )
 
     async def example(request: Request) -> Response:
         picture, buffer = _chosen(request, pairs).example(), io.BytesIO()
@@ -108,10 +121,15 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
             return Response(status_code=499)
 
     return Starlette(
-        routes=[*(Route(path, partial(_file, *file)) for path, file in FILES.items()), Route("/models", models),
-                Route("/example", example), Route("/run", run, methods=["POST"])],
+        routes=[
+            *(Route(path, partial(_file, *file)) for path, file in FILES.items()),
+            Route("/models", models),
+            Route("/example", example),
+            Route("/run", run, methods=["POST"]),
+        ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={UserError: _mistake, HTTPException: _refusal, Exception: _bug})
+        exception_handlers={UserError: _mistake, HTTPException: _refusal, Exception: _bug},
+    )
 
 
 def _answer(pair: Pair, body: bytes, position: float | None, megapixels: float) -> Response:
@@ -150,6 +168,7 @@ async def _body(request: Request, limit: float) -> bytes:
 
 async def _drain(request: Request, limit: float) -> None:
     """Read what is still coming without keeping it: a connection that is closed before would lose the answer."""
+
     async def read() -> None:
         seen = 0
         async for part in request.stream():

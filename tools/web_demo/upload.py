@@ -42,11 +42,15 @@ def open_picture(data: bytes, megapixels: float) -> Image.Image:
 
 def _check_size(width: int, height: int, megapixels: float) -> None:
     if width * height > 1e6 * megapixels:
-        raise DataError(f"the picture has {width * height / 1e6:.1f} megapixels ({width} x {height}) and at most "
-                        f"{megapixels:g} are taken: make it smaller")
+        raise DataError(
+            f"the picture has {width * height / 1e6:.1f} megapixels ({width} x {height}) and at most "
+            f"{megapixels:g} are taken: make it smaller"
+        )
     if min(width, height) < LEAST or max(width, height) > SHAPE * min(width, height):
-        raise DataError(f"the picture has {width} x {height} pixels: sides must be at least {LEAST} long, and the "
-                        f"longer at most {SHAPE} times the shorter")
+        raise DataError(
+            f"the picture has {width} x {height} pixels: sides must be at least {LEAST} long, and the "
+            f"longer at most {SHAPE} times the shorter"
+        )
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

@@ -1,11 +1,11 @@
 # Handwritten digits in class folders (tools/dataset_converters/digits.py). No flips: digits have a side.
-_base_ = './cifar10.py'
+_base_ = "./cifar10.py"
 
 train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='RandomCrop', crop_size=32, padding=3),
-    dict(type='PackInputs'),
+    dict(type="LoadImage"),
+    dict(type="RandomCrop", crop_size=32, padding=3),
+    dict(type="PackInputs"),
 ]
-train_dataloader = dict(batch_size=64, dataset=dict(data_root='data/digits/', pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root='data/digits/'))
-test_dataloader = dict(dataset=dict(data_root='data/digits/'))
+train_dataloader = dict(batch_size=64, dataset=dict(data_root="data/digits/", pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(data_root="data/digits/"))
+test_dataloader = dict(dataset=dict(data_root="data/digits/"))

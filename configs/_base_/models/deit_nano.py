@@ -1,12 +1,14 @@
 # A DeiT for pictures of 32 pixels: 8 x 8 patches and a class token, 12 blocks; two cores train 250 pictures a second.
-_base_ = './deit.py'
+_base_ = "./deit.py"
 
 model = dict(
     backbone=dict(
-        model_name='deit_tiny_patch16_224',
+        model_name="deit_tiny_patch16_224",
         img_size=32,
         patch_size=4,
         embed_dim=96,
         depth=12,
         num_heads=3,
-        num_classes=10))
+        num_classes=10,
+    )
+)

@@ -1,21 +1,24 @@
 # EVA-02 of size L and a linear layer, as Cropr's paper has it: colours of 127.5, pictures of 512, seen at once with
 # their longer side at 512.
-_base_ = './segmentor.py'
+_base_ = "./segmentor.py"
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], test_cfg=dict(size=(512, 512))),
     backbone=dict(
-        type='PlainViTBackbone',
-        family='eva02',
+        type="PlainViTBackbone",
+        family="eva02",
         img_size=512,
         embed_dim=1024,
         depth=24,
         num_heads=16,
         drop_path_rate=0.2,
-        class_token=True),
+        class_token=True,
+    ),
     decode_head=dict(
-        type='LinearHead',
+        type="LinearHead",
         in_channels=1024,
         num_classes=150,
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-    test_cfg=dict(_delete_=True, mode='whole'))
+        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
+    ),
+    test_cfg=dict(_delete_=True, mode="whole"),
+)

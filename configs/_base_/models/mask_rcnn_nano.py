@@ -1,9 +1,9 @@
 # Mask R-CNN of a size that two CPU cores train in minutes. Group norm, seeded sampling and a global mask mean make
 # its training independent of how the batch is split over processes.
-_base_ = './mask_rcnn_vit_adapter.py'
+_base_ = "./mask_rcnn_vit_adapter.py"
 
-_group_norm = dict(type='GN', num_groups=8)
-_sampler = dict(type='SeededSampler')
+_group_norm = dict(type="GN", num_groups=8)
+_sampler = dict(type="SeededSampler")
 model = dict(
     backbone=dict(
         img_size=256,
@@ -15,7 +15,8 @@ model = dict(
         use_extra_extractor=False,
         conv_inplane=16,
         n_points=2,
-        norm_cfg=_group_norm),
+        norm_cfg=_group_norm,
+    ),
     neck=dict(in_channels=[96, 96, 96, 96], out_channels=64, norm_cfg=_group_norm),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
@@ -23,14 +24,18 @@ model = dict(
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
         mask_roi_extractor=dict(out_channels=64, roi_layer=dict(output_size=10, sampling_ratio=1)),
         mask_head=dict(
-            type='GlobalMeanMaskHead',
+            type="GlobalMeanMaskHead",
             num_convs=2,
             in_channels=64,
             conv_out_channels=64,
             num_classes=10,
-            norm_cfg=_group_norm)),
+            norm_cfg=_group_norm,
+        ),
+    ),
     train_cfg=dict(
         rpn=dict(sampler=_sampler),
         rpn_proposal=dict(nms_pre=300, max_per_img=200),
-        rcnn=dict(sampler=dict(type='SeededSampler', num=64, pos_fraction=0.5), mask_size=20)),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)))
+        rcnn=dict(sampler=dict(type="SeededSampler", num=64, pos_fraction=0.5), mask_size=20),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)),
+)

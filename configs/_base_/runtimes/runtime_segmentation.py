@@ -1,42 +1,44 @@
 # As runtime.py, which inherits mmdet's. mmdet_custom is where ViT-Adapter lives.
-default_scope = 'mmseg'
-custom_imports = dict(imports=['mmcv_custom', 'mmdet_custom', 'mmseg_custom'])
-runner_type = 'PruningRunner'
+default_scope = "mmseg"
+custom_imports = dict(imports=["mmcv_custom", "mmdet_custom", "mmseg_custom"])
+runner_type = "PruningRunner"
 env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl")
+)
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=50),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_last=True),
-    visualization=dict(type='SegVisualizationHook'),
-    token_pictures=dict(type='TokenPicturesHook'))
+    logger=dict(type="LoggerHook", interval=50),
+    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3, save_last=True),
+    visualization=dict(type="SegVisualizationHook"),
+    token_pictures=dict(type="TokenPicturesHook"),
+)
 randomness = dict(seed=0)
 custom_hooks = [
-    dict(type='SeedByIterHook'),
-    dict(type='ReduceLogsHook'),
-    dict(type='ProgressBarHook'),
-    dict(type='CostHook', counted=16),
+    dict(type="SeedByIterHook"),
+    dict(type="ReduceLogsHook"),
+    dict(type="ProgressBarHook"),
+    dict(type="CostHook", counted=16),
 ]
 visualizer = dict(
-    type='SegLocalVisualizer',
-    name='visualizer',
-    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+    type="SegLocalVisualizer",
+    name="visualizer",
+    vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
+)
 load_from = None
 resume = False
 
 # `tools/test.py --tta`: each picture at six scales of its own size, each also flipped; the mean of the scores. Labels
 # are loaded as the test pipeline loads them.
-tta_model = dict(type='MeanTTAModel')
+tta_model = dict(type="MeanTTAModel")
 tta_pipeline = [
-    dict(type='LoadImage'),
+    dict(type="LoadImage"),
     dict(
-        type='TestTimeAug',
+        type="TestTimeAug",
         transforms=[
             # Flipped first: torch takes no picture one pixel wide as numpy flips it.
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
-            [dict(type='LoadSegAnnotations')],
-            [dict(type='PackSegInputs')],
-        ]),
+            [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+            [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+            [dict(type="LoadSegAnnotations")],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
 ]

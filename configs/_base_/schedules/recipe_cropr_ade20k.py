@@ -1,38 +1,40 @@
 # Cropr's recipe on ADE20K: 64 epochs of batch 8, AdamW, polynomially to zero, fp16. Layer decay was asked for there and
 # did not take effect: a rate of 1.0 is what was trained, 0.9 what was meant.
-_base_ = ['../datasets/ade20k.py', '../runtimes/runtime_segmentation.py']
+_base_ = ["../datasets/ade20k.py", "../runtimes/runtime_segmentation.py"]
 
 train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='LoadSegAnnotations', num_classes=150),
-    dict(type='RandomResize', scale=(512, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    dict(type="LoadImage"),
+    dict(type="LoadSegAnnotations", num_classes=150),
+    dict(type="RandomResize", scale=(512, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='Resize', scale=(512, 512), keep_ratio=True),
-    dict(type='LoadSegAnnotations', num_classes=150),
-    dict(type='PackSegInputs'),
+    dict(type="LoadImage"),
+    dict(type="Resize", scale=(512, 512), keep_ratio=True),
+    dict(type="LoadSegAnnotations", num_classes=150),
+    dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
     batch_size=8,
     persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(pipeline=train_pipeline))
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 optim_wrapper = dict(
-    type='AmpOptimWrapper',
-    loss_scale='dynamic',
-    optimizer=dict(type='AdamW', lr=2e-5, weight_decay=0.05),
-    constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0))
+    type="AmpOptimWrapper",
+    loss_scale="dynamic",
+    optimizer=dict(type="AdamW", lr=2e-5, weight_decay=0.05),
+    constructor="LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(layer_decay_rate=1.0),
+)
 # Zero would come after the last of 64 x 2527 iterations.
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=161729)]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=64, val_interval=2)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=161729)]
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=64, val_interval=2)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,6 +1,6 @@
 # Dense. A batch of 8 pictures in all.
-_base_ = ['../../_base_/models/eva02_linear.py', '../../_base_/schedules/recipe_cropr_ade20k.py']
+_base_ = ["../../_base_/models/eva02_linear.py", "../../_base_/schedules/recipe_cropr_ade20k.py"]
 
 model = dict(
-    backbone=dict(
-        init_cfg=dict(type='Pretrained', checkpoint='pretrained/eva02_large_patch14_224.mim_m38m.pth')))
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="pretrained/eva02_large_patch14_224.mim_m38m.pth"))
+)

@@ -1,7 +1,7 @@
 # From scratch like the dense one, the rate rising in the first half.
-_base_ = './eva02-nano_linear_camvid-352.py'
+_base_ = "./eva02-nano_linear_camvid-352.py"
 
 model = dict(
-    backbone=dict(
-        reducer=dict(type='Cropr', keep_ratio=[0.6, 0.35, 0.2, 0.1], num_classes=11, num_queries=484)))
-custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]
+    backbone=dict(reducer=dict(type="Cropr", keep_ratio=[0.6, 0.35, 0.2, 0.1], num_classes=11, num_queries=484))
+)
+custom_hooks = _base_.custom_hooks + [dict(type="PruningCurriculumHook")]

@@ -1,4 +1,4 @@
 # Chance decides who leaves; all come back before the last block.
-_base_ = './deit-nano-cropr_cifar10.py'
+_base_ = "./deit-nano-cropr_cifar10.py"
 
-model = dict(backbone=dict(reducer=dict(ranking='random')))
+model = dict(backbone=dict(reducer=dict(ranking="random")))

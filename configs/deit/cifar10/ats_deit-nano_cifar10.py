@@ -1,3 +1,3 @@
-_base_ = './deit-nano_cifar10_ftune.py'
+_base_ = "./deit-nano_cifar10_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type='ATS', blocks=[4, 7, 10], keep_ratio=0.9)))
+model = dict(backbone=dict(reducer=dict(type="ATS", blocks=[4, 7, 10], keep_ratio=0.9)))

@@ -1,12 +1,10 @@
 # Two more epochs of the dense model: what the pruned ones, which start from here, are to be compared with.
-_base_ = './deit-nano_cifar10.py'
+_base_ = "./deit-nano_cifar10.py"
 
-load_from = 'work_dirs/deit-nano_cifar10/epoch_40.pth'
-optim_wrapper = dict(
-    optimizer=dict(lr=2e-4),
-    paramwise_cfg=dict(custom_keys={'backbone.reducer': dict(lr_mult=10.0)}))
+load_from = "work_dirs/deit-nano_cifar10/epoch_40.pth"
+optim_wrapper = dict(optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys={"backbone.reducer": dict(lr_mult=10.0)}))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type="CosineAnnealingLR", eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=2, val_interval=1)

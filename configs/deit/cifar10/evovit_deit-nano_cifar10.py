@@ -1,5 +1,5 @@
-_base_ = './deit-nano_cifar10_ftune.py'
+_base_ = "./deit-nano_cifar10_ftune.py"
 
 model = dict(
-    backbone=dict(
-        reducer=dict(type='EvoViT', blocks=[4, 5, 6, 7, 8, 9, 10, 11], decide=[4, 8], keep_ratio=0.43)))
+    backbone=dict(reducer=dict(type="EvoViT", blocks=[4, 5, 6, 7, 8, 9, 10, 11], decide=[4, 8], keep_ratio=0.43))
+)

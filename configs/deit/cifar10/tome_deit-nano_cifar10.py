@@ -1,3 +1,3 @@
-_base_ = './deit-nano_cifar10_ftune.py'
+_base_ = "./deit-nano_cifar10_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type='ToMe', r=4)))
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=4)))

@@ -1,17 +1,20 @@
 # The dense model teaches, as in DynamicViT's own recipe.
-_base_ = './deit-nano_digits_ftune.py'
+_base_ = "./deit-nano_digits_ftune.py"
 
 model = dict(
-    backbone=dict(reducer=dict(type='DynamicViT', blocks=[3, 6, 9], keep_ratio=0.67)),
+    backbone=dict(reducer=dict(type="DynamicViT", blocks=[3, 6, 9], keep_ratio=0.67)),
     distillation=dict(
-        type='DynamicViTDistillation',
+        type="DynamicViTDistillation",
         teacher=dict(
-            type='TimmViT',
-            model_name='deit_tiny_patch16_224',
+            type="TimmViT",
+            model_name="deit_tiny_patch16_224",
             img_size=32,
             patch_size=4,
             embed_dim=96,
             depth=12,
             num_heads=3,
             num_classes=10,
-            checkpoint='work_dirs/deit-nano_digits/epoch_40.pth')))
+            checkpoint="work_dirs/deit-nano_digits/epoch_40.pth",
+        ),
+    ),
+)

@@ -1,3 +1,3 @@
-_base_ = './deit-nano_digits_ftune.py'
+_base_ = "./deit-nano_digits_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type='EViT', blocks=[3, 6, 9], keep_ratio=0.65, fuse=True)))
+model = dict(backbone=dict(reducer=dict(type="EViT", blocks=[3, 6, 9], keep_ratio=0.65, fuse=True)))

@@ -1,10 +1,13 @@
-_base_ = './deit-nano_digits_ftune.py'
+_base_ = "./deit-nano_digits_ftune.py"
 
 model = dict(
     backbone=dict(
         reducer=dict(
-            type='SViT',
+            type="SViT",
             blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
             keep_ratio=[0.67] * 3 + [0.45] * 3 + [0.3] * 3,
-            class_tokens='keep',
-            last_class_tokens='score')))
+            class_tokens="keep",
+            last_class_tokens="score",
+        )
+    )
+)

@@ -1,5 +1,6 @@
 # Insight 4, the MLP selector: here each three blocks share one selector's weights but decide anew.
-_base_ = '../svit-adapter-t-0.5x-ftune.py'
+_base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(
-    backbone=dict(reducer=dict(selectors=[0, 0, 0, 1, 1, 1, 2, 2, 2], reuse=False, keep_ratio=[0.7, 0.49, 0.343])))
+    backbone=dict(reducer=dict(selectors=[0, 0, 0, 1, 1, 1, 2, 2, 2], reuse=False, keep_ratio=[0.7, 0.49, 0.343]))
+)

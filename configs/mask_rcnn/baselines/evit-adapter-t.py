@@ -1,7 +1,8 @@
 # EViT: tokens of low class attention become one; fixed rate.
-_base_ = '../svit-adapter-t-0.5x-ftune.py'
+_base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(
     backbone=dict(
-        class_token=True, norm_eps=1e-6,
-        reducer=dict(_delete_=True, type='EViT', blocks=[3, 6, 9], keep_ratio=0.7)))
+        class_token=True, norm_eps=1e-6, reducer=dict(_delete_=True, type="EViT", blocks=[3, 6, 9], keep_ratio=0.7)
+    )
+)

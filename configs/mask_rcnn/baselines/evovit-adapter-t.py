@@ -1,7 +1,10 @@
 # Evo-ViT: the half of highest class attention goes on, block by block; the rest waits.
-_base_ = '../svit-adapter-t-0.5x-ftune.py'
+_base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(
     backbone=dict(
-        class_token=True, norm_eps=1e-6,
-        reducer=dict(_delete_=True, type='EvoViT', blocks=[4, 5, 6, 7, 8, 9, 10, 11], keep_ratio=0.5)))
+        class_token=True,
+        norm_eps=1e-6,
+        reducer=dict(_delete_=True, type="EvoViT", blocks=[4, 5, 6, 7, 8, 9, 10, 11], keep_ratio=0.5),
+    )
+)

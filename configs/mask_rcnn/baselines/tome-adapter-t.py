@@ -1,7 +1,4 @@
 # ToMe: the most similar tokens are merged in every block; not in the SViT paper.
-_base_ = '../svit-adapter-t-0.5x-ftune.py'
+_base_ = "../svit-adapter-t-0.5x-ftune.py"
 
-model = dict(
-    backbone=dict(
-        norm_eps=1e-6,
-        reducer=dict(_delete_=True, type='ToMe', r=0.066)))
+model = dict(backbone=dict(norm_eps=1e-6, reducer=dict(_delete_=True, type="ToMe", r=0.066)))

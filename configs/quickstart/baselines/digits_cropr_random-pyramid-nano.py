@@ -1,3 +1,3 @@
-_base_ = '../digits_cropr-pyramid-nano.py'
+_base_ = "../digits_cropr-pyramid-nano.py"
 
-model = dict(backbone=dict(reducer=dict(ranking='random')))
+model = dict(backbone=dict(reducer=dict(ranking="random")))

@@ -1,6 +1,5 @@
-_base_ = '../digits_svit-adapter-nano.py'
+_base_ = "../digits_svit-adapter-nano.py"
 
 model = dict(
-    backbone=dict(
-        norm_eps=1e-6,
-        reducer=dict(_delete_=True, type='DynamicViT', blocks=[2, 3, 4], keep_ratio=0.7)))
+    backbone=dict(norm_eps=1e-6, reducer=dict(_delete_=True, type="DynamicViT", blocks=[2, 3, 4], keep_ratio=0.7))
+)

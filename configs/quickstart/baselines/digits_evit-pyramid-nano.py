@@ -1,3 +1,3 @@
-_base_ = '../digits_vit-pyramid-nano_ftune.py'
+_base_ = "../digits_vit-pyramid-nano_ftune.py"
 
-model = dict(backbone=dict(class_token=True, reducer=dict(type='EViT', blocks=[1, 3], keep_ratio=0.55)))
+model = dict(backbone=dict(class_token=True, reducer=dict(type="EViT", blocks=[1, 3], keep_ratio=0.55)))

@@ -1,6 +1,7 @@
-_base_ = '../digits_svit-adapter-nano.py'
+_base_ = "../digits_svit-adapter-nano.py"
 
 model = dict(
     backbone=dict(
-        class_token=True, norm_eps=1e-6,
-        reducer=dict(_delete_=True, type='EvoViT', blocks=[2, 3, 4, 5], keep_ratio=0.5)))
+        class_token=True, norm_eps=1e-6, reducer=dict(_delete_=True, type="EvoViT", blocks=[2, 3, 4, 5], keep_ratio=0.5)
+    )
+)

@@ -1,3 +1,3 @@
-_base_ = '../digits_vit-pyramid-nano_ftune.py'
+_base_ = "../digits_vit-pyramid-nano_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type='ToMe', r=0.145)))
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=0.145)))

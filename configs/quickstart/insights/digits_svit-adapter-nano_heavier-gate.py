@@ -1,4 +1,4 @@
 # Insight 4, the two-layer MLP: here DynamicViT's predictor selects, which also sees a mean of the picture.
-_base_ = '../digits_svit-adapter-nano.py'
+_base_ = "../digits_svit-adapter-nano.py"
 
-model = dict(backbone=dict(reducer=dict(gate='dynamicvit')))
+model = dict(backbone=dict(reducer=dict(gate="dynamicvit")))

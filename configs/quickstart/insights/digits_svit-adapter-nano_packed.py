@@ -1,4 +1,4 @@
 # Training computes the kept tokens alone, so that its step gets cheaper, too.
-_base_ = '../digits_svit-adapter-nano.py'
+_base_ = "../digits_svit-adapter-nano.py"
 
-model = dict(backbone=dict(reducer=dict(training='packed')))
+model = dict(backbone=dict(reducer=dict(training="packed")))

@@ -1,9 +1,15 @@
 # Cropr: auxiliary heads learn which tokens matter; the others come back before the last block.
-_base_ = './vit-s_linear_ftune.py'
+_base_ = "./vit-s_linear_ftune.py"
 
 model = dict(
     backbone=dict(
         reducer=dict(
-            type='Cropr', keep_ratio=[1, 1, 0.85, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25], num_classes=11,
-            num_queries=1936, asked_queries=484)))
-custom_hooks = _base_.custom_hooks + [dict(type='PruningCurriculumHook')]
+            type="Cropr",
+            keep_ratio=[1, 1, 0.85, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25],
+            num_classes=11,
+            num_queries=1936,
+            asked_queries=484,
+        )
+    )
+)
+custom_hooks = _base_.custom_hooks + [dict(type="PruningCurriculumHook")]

@@ -1,7 +1,10 @@
 # The ratios of SViT, the tokens by chance.
-_base_ = './vit-s_linear_ftune.py'
+_base_ = "./vit-s_linear_ftune.py"
 
 model = dict(
     backbone=dict(
         reducer=dict(
-            type='Random', blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11], keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3)))
+            type="Random", blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11], keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3
+        )
+    )
+)

@@ -32,24 +32,33 @@ def check_class_folders(folder, where, model, others):
         DataError: there is none, they hold nothing, or they are not those of the model or of the other splits.
     """
     if not os.path.isdir(folder):
-        raise DataError(f"{where}: {folder} does not exist: put the data there or set {where}.data_root (see "
-                        "data/README.md)")
+        raise DataError(
+            f"{where}: {folder} does not exist: put the data there or set {where}.data_root (see data/README.md)"
+        )
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     if not names:
-        raise DataError(f"{where}: {folder} has no class folders: put the pictures of every class into one of its own "
-                        "(see data/README.md)")
+        raise DataError(
+            f"{where}: {folder} has no class folders: put the pictures of every class into one of its own "
+            "(see data/README.md)"
+        )
     if not any(_holds_something(os.path.join(folder, name)) for name in names):
-        raise DataError(f"{where}: the {len(names)} class folders of {folder} are empty: put the pictures there (see "
-                        "data/README.md)")
+        raise DataError(
+            f"{where}: the {len(names)} class folders of {folder} are empty: put the pictures there (see "
+            "data/README.md)"
+        )
     wanted = ((model or {}).get("backbone") or {}).get("num_classes")
     if isinstance(wanted, int) and wanted != len(names):
-        raise DataError(f"{where}: {folder} has {len(names)} class folders and model.backbone.num_classes is {wanted}: "
-                        "make them equal")
+        raise DataError(
+            f"{where}: {folder} has {len(names)} class folders and model.backbone.num_classes is {wanted}: "
+            "make them equal"
+        )
     for other, theirs in others.items():
         if theirs != names:
             single = sorted({*names} ^ {*theirs})[0]
-            raise DataError(f"{where}: only one of {folder} and {other} has a class folder {single}, which would shift "
-                            "the labels: give both the same folders")
+            raise DataError(
+                f"{where}: only one of {folder} and {other} has a class folder {single}, which would shift "
+                "the labels: give both the same folders"
+            )
     return names
 
 

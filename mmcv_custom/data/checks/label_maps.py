@@ -27,8 +27,9 @@ def check_label_maps(samples, load, classes, where):
     if not samples:
         raise DataError(f"{where} has no pictures: check its data_prefix and img_suffix")
     _check_names([sample["img_path"] for sample in samples], f"pictures of {where} do not exist", "img_path")
-    _check_names([sample["seg_map_path"] for sample in samples], f"pictures of {where} have no label map",
-                 "seg_map_path")
+    _check_names(
+        [sample["seg_map_path"] for sample in samples], f"pictures of {where} have no label map", "seg_map_path"
+    )
     step = max(1, len(samples) / CHECKED)
     for sample in (samples[int(i * step)] for i in range(min(CHECKED, len(samples)))):
         path = sample["seg_map_path"]
@@ -36,8 +37,9 @@ def check_label_maps(samples, load, classes, where):
         own, mode = _header(path)
         _check_size(path, own, size)
         if mode not in ("L", "P", "1"):
-            raise DataError(f"label map {path} is not a grey or palette picture of 8 bits (mode {mode}): save one "
-                            "number per pixel")
+            raise DataError(
+                f"label map {path} is not a grey or palette picture of 8 bits (mode {mode}): save one number per pixel"
+            )
         check_labels(path, load(dict(sample, ori_shape=size))["gt_seg_map"], size, classes)
 
 
@@ -48,25 +50,33 @@ def check_labels(path, labels, size, classes):
     found = np.flatnonzero(np.bincount(labels.ravel()))
     unknown = [int(label) for label in found if label >= classes and label != IGNORED]
     if unknown:
-        raise DataError(f"label map {path} has label {_listed(unknown)} and there are {classes} classes, labels 0 to "
-                        f"{classes - 1} ({IGNORED}: ignored): correct the file, the classes or reduce_zero_label")
+        raise DataError(
+            f"label map {path} has label {_listed(unknown)} and there are {classes} classes, labels 0 to "
+            f"{classes - 1} ({IGNORED}: ignored): correct the file, the classes or reduce_zero_label"
+        )
 
 
 def _check_size(path, size, wanted):
     if len(size) != 2:
         raise DataError(f"label map {path} is a colour picture: save one number per pixel")
     if tuple(size) != tuple(wanted[:2]):
-        raise DataError(f"label map {path} is {size[0]} x {size[1]} and its picture {wanted[0]} x {wanted[1]} (height "
-                        "x width): labels would lie beside what they name, make both alike")
+        raise DataError(
+            f"label map {path} is {size[0]} x {size[1]} and its picture {wanted[0]} x {wanted[1]} (height "
+            "x width): labels would lie beside what they name, make both alike"
+        )
 
 
 def _check_names(paths, what, prefix):
-    listings = {folder: set(os.listdir(folder)) if os.path.isdir(folder) else set()
-                for folder in {os.path.dirname(path) for path in paths}}
+    listings = {
+        folder: set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        for folder in {os.path.dirname(path) for path in paths}
+    }
     absent = [path for path in paths if os.path.basename(path) not in listings[os.path.dirname(path)]]
     if absent:
-        raise DataError(f"{len(absent)} of the {len(paths)} {what} (first: {absent[0]}): put them there or check "
-                        f"data_prefix.{prefix} and the suffixes")
+        raise DataError(
+            f"{len(absent)} of the {len(paths)} {what} (first: {absent[0]}): put them there or check "
+            f"data_prefix.{prefix} and the suffixes"
+        )
 
 
 def _header(path):

@@ -75,7 +75,8 @@ class CostHook(Hook):
         runner.logger.info(
             f"throughput {scores['images_per_second']:.1f} images/s in batches of {self.meter.batch} on "
             f"{self.meter.device.type}; {scores['gmacs']:.4g} +- {scores['gmacs_std']:.2g} GMACs an image (a "
-            f"multiply-add is 1); kept by block: {' '.join(f'{kept:.2f}' for kept in scores['keep_ratio'])}")
+            f"multiply-add is 1); kept by block: {' '.join(f'{kept:.2f}' for kept in scores['keep_ratio'])}"
+        )
         self.meter = None
 
     after_test_epoch = after_val_epoch
@@ -95,8 +96,10 @@ class Meter:
         self.last = []  # the calls of the batch before
         self.times = []  # (shapes, seconds) of every batch
         self.counts: list[list[Count]] = []  # of every counted picture
-        self.handles = [model.register_forward_pre_hook(self._before, with_kwargs=True),
-                        model.register_forward_hook(self._after, with_kwargs=True)]
+        self.handles = [
+            model.register_forward_pre_hook(self._before, with_kwargs=True),
+            model.register_forward_hook(self._after, with_kwargs=True),
+        ]
 
     def _before(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         self._start = self.now()
@@ -113,7 +116,7 @@ class Meter:
         self.times.append((shapes, seconds))
         self.batch = max(self.batch, shapes[0][0])
         for i in range(min(pictures - len(self.counts), shapes[0][0])):
-            self.counts.append([self._count(images[i:i + 1], samples[i:i + 1]) for images, samples in self.last])
+            self.counts.append([self._count(images[i : i + 1], samples[i : i + 1]) for images, samples in self.last])
             self.calls, self.seconds = [], 0.0
 
     def _count(self, image: Tensor, samples: Sequence[BaseDataElement]) -> Count:
@@ -147,11 +150,15 @@ class Meter:
         for handle in self.handles:
             handle.remove()
         gmacs = [sum(c.total for c in counts) / 2e9 for counts in self.counts]
-        kept = [sum(c.kept[0] * c.positions for c in counts) / sum(c.positions for c in counts)
-                for counts in self.counts]
-        return dict(images_per_second=sum(n for n, _ in timed) / sum(seconds for _, seconds in timed),
-                    gmacs=statistics.mean(gmacs), gmacs_std=statistics.pstdev(gmacs),
-                    keep_ratio=torch.stack(kept).mean(0).tolist())
+        kept = [
+            sum(c.kept[0] * c.positions for c in counts) / sum(c.positions for c in counts) for counts in self.counts
+        ]
+        return dict(
+            images_per_second=sum(n for n, _ in timed) / sum(seconds for _, seconds in timed),
+            gmacs=statistics.mean(gmacs),
+            gmacs_std=statistics.pstdev(gmacs),
+            keep_ratio=torch.stack(kept).mean(0).tolist(),
+        )
 
     def _timed(self, skip: int) -> list[tuple[int, float]]:
         """(B, seconds) of the batches after the first ``skip``, without the first of every size."""

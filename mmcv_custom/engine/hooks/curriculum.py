@@ -28,11 +28,15 @@ class PruningCurriculumHook(Hook):
 
     def before_train(self, runner):
         if not hasattr(_reducer(runner), "ease"):
-            raise ConfigError("PruningCurriculumHook turns the rate of a reducer that can be eased, and the backbone's "
-                              f"is {type(_reducer(runner)).__name__}: use Cropr, or take the hook out of custom_hooks")
+            raise ConfigError(
+                "PruningCurriculumHook turns the rate of a reducer that can be eased, and the backbone's "
+                f"is {type(_reducer(runner)).__name__}: use Cropr, or take the hook out of custom_hooks"
+            )
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ConfigError("PruningCurriculumHook counts epochs and this training counts iterations: use "
-                              "train_cfg.type='EpochBasedTrainLoop'")
+            raise ConfigError(
+                "PruningCurriculumHook counts epochs and this training counts iterations: use "
+                "train_cfg.type='EpochBasedTrainLoop'"
+            )
 
     def before_train_epoch(self, runner):
         _reducer(runner).ease(strength(runner.epoch, runner.max_epochs))

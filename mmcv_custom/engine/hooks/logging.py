@@ -46,8 +46,9 @@ class ProgressBarHook(Hook):
 
     def _open(self, what, total, done=0):
         shown = is_main_process() and sys.stderr.isatty()
-        self.bars.append(tqdm(total=total, initial=done, desc=what, unit="batch", leave=False, disable=not shown,
-                              dynamic_ncols=True))
+        self.bars.append(
+            tqdm(total=total, initial=done, desc=what, unit="batch", leave=False, disable=not shown, dynamic_ncols=True)
+        )
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """One step on, with the loss beside the bar."""

@@ -103,8 +103,10 @@ class Watch:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.trace, self.size = model, Trace(), None
-        self.handles = [model.register_forward_pre_hook(self._before, with_kwargs=True),
-                        model.register_forward_hook(self._after, always_call=True)]
+        self.handles = [
+            model.register_forward_pre_hook(self._before, with_kwargs=True),
+            model.register_forward_hook(self._after, always_call=True),
+        ]
 
     def _before(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         self.size = tuple(kwargs["inputs"].shape[-2:])

@@ -36,14 +36,28 @@ def test_matches_the_recorded_mapping():
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_every_schema_lands_on_the_house_names_and_stays(prefix):
-    published = ["blocks.3.gamma1", "blocks.3.TransformerEncoderLayer.self_attn.in_proj_weight",
-                 "blocks.11.TransformerEncoderLayer.self_attn.out_proj.bias",
-                 "blocks.3.TransformerEncoderLayer.linear1.weight", "blocks.3.TransformerEncoderLayer.norm2.bias",
-                 "selective_modules.8.mlp.fc1.bias", "selective_modules.0.norm.weight", "interactions.0.injector.gamma",
-                 "pos_embed"]
-    house = ["blocks.3.ls1.gamma", "blocks.3.attn.qkv.weight", "blocks.11.attn.proj.bias", "blocks.3.mlp.fc1.weight",
-             "blocks.3.norm2.bias", "reducer.selectors.8.mlp.fc1.bias", "reducer.selectors.0.norm.weight",
-             "interactions.0.injector.gamma", "pos_embed"]
+    published = [
+        "blocks.3.gamma1",
+        "blocks.3.TransformerEncoderLayer.self_attn.in_proj_weight",
+        "blocks.11.TransformerEncoderLayer.self_attn.out_proj.bias",
+        "blocks.3.TransformerEncoderLayer.linear1.weight",
+        "blocks.3.TransformerEncoderLayer.norm2.bias",
+        "selective_modules.8.mlp.fc1.bias",
+        "selective_modules.0.norm.weight",
+        "interactions.0.injector.gamma",
+        "pos_embed",
+    ]
+    house = [
+        "blocks.3.ls1.gamma",
+        "blocks.3.attn.qkv.weight",
+        "blocks.11.attn.proj.bias",
+        "blocks.3.mlp.fc1.weight",
+        "blocks.3.norm2.bias",
+        "reducer.selectors.8.mlp.fc1.bias",
+        "reducer.selectors.0.norm.weight",
+        "interactions.0.injector.gamma",
+        "pos_embed",
+    ]
     once = key_maps.from_published(named(prefix + n for n in published))
     assert list(once) == [prefix + n for n in house]
     assert list(key_maps.from_published(once)) == list(once)
@@ -59,13 +73,32 @@ def test_the_evo_vit_adapter_lands_on_the_house_names():
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
-    published = ["cls_token", "patch_embed.projection.weight", "patch_embed.projection.bias", "layers.0.ln1.bias",
-                 "layers.11.attn.attn.in_proj_weight", "layers.3.attn.attn.in_proj_bias",
-                 "layers.3.attn.attn.out_proj.weight", "layers.3.ln2.weight", "layers.3.ffn.layers.0.0.weight",
-                 "layers.3.ffn.layers.1.bias", "ln1.weight"]
-    house = ["cls_token", "patch_embed.proj.weight", "patch_embed.proj.bias", "blocks.0.norm1.bias",
-             "blocks.11.attn.qkv.weight", "blocks.3.attn.qkv.bias", "blocks.3.attn.proj.weight",
-             "blocks.3.norm2.weight", "blocks.3.mlp.fc1.weight", "blocks.3.mlp.fc2.bias", "norm.weight"]
+    published = [
+        "cls_token",
+        "patch_embed.projection.weight",
+        "patch_embed.projection.bias",
+        "layers.0.ln1.bias",
+        "layers.11.attn.attn.in_proj_weight",
+        "layers.3.attn.attn.in_proj_bias",
+        "layers.3.attn.attn.out_proj.weight",
+        "layers.3.ln2.weight",
+        "layers.3.ffn.layers.0.0.weight",
+        "layers.3.ffn.layers.1.bias",
+        "ln1.weight",
+    ]
+    house = [
+        "cls_token",
+        "patch_embed.proj.weight",
+        "patch_embed.proj.bias",
+        "blocks.0.norm1.bias",
+        "blocks.11.attn.qkv.weight",
+        "blocks.3.attn.qkv.bias",
+        "blocks.3.attn.proj.weight",
+        "blocks.3.norm2.weight",
+        "blocks.3.mlp.fc1.weight",
+        "blocks.3.mlp.fc2.bias",
+        "norm.weight",
+    ]
     heads = ["decode_head.decoder.layers.0.self_attn.in_proj_weight", "decode_head.decoder.layers.1.norm1.bias"]
     state = named([prefix + n for n in published] + heads)
     once = key_maps.from_published(state)
@@ -78,16 +111,26 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_patches_embedded_without_a_bias_get_one_of_zeros(prefix):
-    state = {f"{prefix}patch_embed.projection.weight": torch.ones(3, 2, 1, 1),
-             f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(1)}
+    state = {
+        f"{prefix}patch_embed.projection.weight": torch.ones(3, 2, 1, 1),
+        f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(1),
+    }
     house = key_maps.from_published(state)
     assert torch.equal(house[f"{prefix}patch_embed.proj.bias"], torch.zeros(3))
     assert len(house) == 3 and len(key_maps.from_published(house)) == 3
 
 
 def test_what_only_trained_a_vit_has_no_place_in_mmsegmentation():
-    names = ["pos_embed", "mask_token", "masked_embed", "head.mlp.0.weight", "head_dist.bias", "fc_norm.weight",
-             "reducer.selectors.0.norm.bias", "norm.bias"]
+    names = [
+        "pos_embed",
+        "mask_token",
+        "masked_embed",
+        "head.mlp.0.weight",
+        "head_dist.bias",
+        "fc_norm.weight",
+        "reducer.selectors.0.norm.bias",
+        "norm.bias",
+    ]
     table = dict(pos_embed=torch.zeros(1, 1 + 6 * 6, 4))
     assert list(key_maps.to_mmseg(named(names) | table)) == ["pos_embed", "ln1.bias"]
     full = [f"backbone.{name}" for name in names] + ["decode_head.conv_seg.bias"]
@@ -95,8 +138,9 @@ def test_what_only_trained_a_vit_has_no_place_in_mmsegmentation():
     assert list(found) == ["backbone.pos_embed", "backbone.ln1.bias", "decode_head.conv_seg.bias"]
 
 
-@pytest.mark.parametrize("name", ["blocks.0.ls1.gamma", "dist_token", "norm_pre.weight", "spm.stem.0.weight",
-                                  "blocks.0.attn.q_norm.weight"])
+@pytest.mark.parametrize(
+    "name", ["blocks.0.ls1.gamma", "dist_token", "norm_pre.weight", "spm.stem.0.weight", "blocks.0.attn.q_norm.weight"]
+)
 def test_what_mmsegmentations_vit_does_not_have_is_named(name):
     with pytest.raises(ValueError, match=f"has {name}, and mmsegmentation's ViT has nothing of that kind"):
         key_maps.to_mmseg(named([name]))
@@ -116,18 +160,31 @@ def test_cropr_lands_on_the_house_names_and_goes_back(prefix):
     state = named(prefix + n for n in published)
     house = key_maps.from_published(state)
     assert key_maps.describe(state) == "published Cropr" and list(key_maps.from_published(house)) == list(house)
-    assert list(house)[1:3] == [prefix + "reducer.routers.0.cross_attn.queries",
-                                prefix + "reducer.routers.11.head.head.bias"]
+    assert list(house)[1:3] == [
+        prefix + "reducer.routers.0.cross_attn.queries",
+        prefix + "reducer.routers.11.head.head.bias",
+    ]
     assert list(key_maps.to_published_cropr(house)) == published
     with pytest.raises(ValueError, match="folded routers cannot be written in the published schema"):
         key_maps.to_published_cropr(named(["reducer.routers.0.folded"]))
 
 
 def test_a_network_with_a_linear_head_fits_a_segmentor_and_its_backbone():
-    file = OrderedDict({"blocks.0.norm1.bias": torch.zeros(2), "fc_norm.bias": torch.ones(2),
-                        "head.weight": torch.arange(6.0).view(3, 2), "head.bias": torch.ones(3)})
-    segmentor = ["backbone.blocks.0.norm1.bias", "backbone.norm.bias", "decode_head.conv_seg.weight",
-                 "decode_head.conv_seg.bias", "backbone.norm.weight"]
+    file = OrderedDict(
+        {
+            "blocks.0.norm1.bias": torch.zeros(2),
+            "fc_norm.bias": torch.ones(2),
+            "head.weight": torch.arange(6.0).view(3, 2),
+            "head.bias": torch.ones(3),
+        }
+    )
+    segmentor = [
+        "backbone.blocks.0.norm1.bias",
+        "backbone.norm.bias",
+        "decode_head.conv_seg.weight",
+        "decode_head.conv_seg.bias",
+        "backbone.norm.weight",
+    ]
     file["fc_norm.weight"] = torch.ones(2)
     fitted = key_maps.fit_linear_segmentor(file, segmentor)
     assert list(fitted) == segmentor and fitted["decode_head.conv_seg.weight"].shape == (3, 2, 1, 1)
@@ -164,8 +221,15 @@ def test_the_way_back():
         key_maps.to_published_selective(named(["blocks.0.gamma1"]))
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "meta": {}}, lambda s: {"model": s},
-                                  lambda s: {"student": {"b": torch.ones(1)}, "teacher": s, "epoch": 3}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "meta": {}},
+        lambda s: {"model": s},
+        lambda s: {"student": {"b": torch.ones(1)}, "teacher": s, "epoch": 3},
+    ],
+)
 def test_unwrap(wrap):
     state = {"a.weight": torch.ones(1)}
     assert list(key_maps.unwrap(wrap(state))) == ["a.weight"]

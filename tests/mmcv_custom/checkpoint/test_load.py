@@ -14,11 +14,13 @@ class Trunk(nn.Module):
     def __init__(self, pruned=False, side=4, dim=8):
         super().__init__()
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, dim))
-        self.blocks = nn.ModuleList(nn.ModuleDict(dict(norm1=nn.LayerNorm(dim), norm2=nn.LayerNorm(dim)))
-                                    for _ in range(3))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(dict(norm1=nn.LayerNorm(dim), norm2=nn.LayerNorm(dim))) for _ in range(3)
+        )
         if pruned:
-            self.reducer = nn.ModuleDict(dict(selectors=nn.ModuleList(nn.ModuleDict(dict(norm=nn.LayerNorm(dim)))
-                                                                      for _ in range(2))))
+            self.reducer = nn.ModuleDict(
+                dict(selectors=nn.ModuleList(nn.ModuleDict(dict(norm=nn.LayerNorm(dim))) for _ in range(2)))
+            )
 
 
 class Detector(nn.Module):

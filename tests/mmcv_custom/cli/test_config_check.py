@@ -11,10 +11,17 @@ def from_text(tmp_path, text):
     return Config.fromfile(path)
 
 
-@pytest.mark.parametrize("line, meant", [
-    ("change_key_name = True", "converted when they are loaded"), ("exp_name = 'x'", "experiment_name"),
-    ("fp16 = dict(loss_scale=512.)", "AmpOptimWrapper"), ("optimizer_cfg = dict(lr=1)", "optim_wrapper"),
-    ("train_dataloder = dict()", "did you mean train_dataloader"), ("zzz = 1", "delete it")])
+@pytest.mark.parametrize(
+    "line, meant",
+    [
+        ("change_key_name = True", "converted when they are loaded"),
+        ("exp_name = 'x'", "experiment_name"),
+        ("fp16 = dict(loss_scale=512.)", "AmpOptimWrapper"),
+        ("optimizer_cfg = dict(lr=1)", "optim_wrapper"),
+        ("train_dataloder = dict()", "did you mean train_dataloader"),
+        ("zzz = 1", "delete it"),
+    ],
+)
 def test_unread_key_is_one_sentence(tmp_path, line, meant):
     with pytest.raises(ConfigError, match=meant) as caught:
         check_config(from_text(tmp_path, line + "\nmodel = dict(type='A')\n"))
@@ -55,7 +62,8 @@ def test_batch_size():
     cfg = Config(dict(train_dataloader=dict(batch_size=4), auto_scale_lr=dict(base_batch_size=16)))
     assert check_batch_size(cfg, 4) is None
     assert check_batch_size(cfg, 2) == (
-        "total batch is 8 = 4 x 2 processes, the recipe's is 16: use --auto-scale-lr or train_dataloader.batch_size=8")
+        "total batch is 8 = 4 x 2 processes, the recipe's is 16: use --auto-scale-lr or train_dataloader.batch_size=8"
+    )
     cfg.optim_wrapper = dict(accumulative_counts=2)
     assert check_batch_size(cfg, 2) is None
     cfg.auto_scale_lr.enable = True

@@ -10,13 +10,15 @@ import torch
 from mmcv_custom.compat import mmcv_ext
 
 # R regions on B = 2 maps of C = 5 channels, 20 x 30 pixels.
-WITHOUT = ("import sys\n"
-           "class Hidden:\n"
-           "    def find_spec(name, path=None, target=None):\n"
-           "        if name == 'mmcv._ext' and sys.meta_path[-1] is not Hidden:\n"
-           "            import mmcv_custom.compat.mmcv_ext as ext\n"
-           "            return ext._Finder.find_spec(name)\n"
-           "sys.meta_path.insert(0, Hidden)\n")
+WITHOUT = (
+    "import sys\n"
+    "class Hidden:\n"
+    "    def find_spec(name, path=None, target=None):\n"
+    "        if name == 'mmcv._ext' and sys.meta_path[-1] is not Hidden:\n"
+    "            import mmcv_custom.compat.mmcv_ext as ext\n"
+    "            return ext._Finder.find_spec(name)\n"
+    "sys.meta_path.insert(0, Hidden)\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +49,12 @@ def test_soft_nms_equals_the_compiled_one(compiled, method, offset):
     found, scores = boxes()
     dets = [torch.zeros(len(found), 5) for _ in range(2)]
     args = dict(iou_threshold=0.3, sigma=0.5, min_score=0.05, method=method, offset=offset)
-    own, wanted = (ext.softnms(found.clone(), scores.clone(), out, **args)
-                   for ext, out in zip((mmcv_ext, compiled), dets, strict=True))
+    own, wanted = (
+        ext.softnms(found.clone(), scores.clone(), out, **args)
+        for ext, out in zip((mmcv_ext, compiled), dets, strict=True)
+    )
     assert torch.equal(own, wanted) and 0 < len(own) < len(found) + 1
-    torch.testing.assert_close(dets[0][:len(own)], dets[1][:len(own)])
+    torch.testing.assert_close(dets[0][: len(own)], dets[1][: len(own)])
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -59,8 +63,14 @@ def test_roi_align_equals_the_compiled_one_there_and_back(compiled, sampling_rat
     corners, _ = boxes(30)
     regions = torch.cat([torch.arange(30.0)[:, None] % 2, corners], dim=1)
     maps, nothing = torch.randn(2, 5, 20, 30), torch.zeros(0)
-    args = dict(aligned_height=7, aligned_width=6, spatial_scale=0.25, sampling_ratio=sampling_ratio, pool_mode=1,
-                aligned=aligned)
+    args = dict(
+        aligned_height=7,
+        aligned_width=6,
+        spatial_scale=0.25,
+        sampling_ratio=sampling_ratio,
+        pool_mode=1,
+        aligned=aligned,
+    )
     out = [torch.zeros(30, 5, 7, 6) for _ in range(2)]
     back = [torch.zeros_like(maps) for _ in range(2)]
     grad = torch.randn_like(out[0])
@@ -93,14 +103,16 @@ def test_sixteen_bit_maps_are_pooled_in_single_precision(dtype, device):
 
 
 def test_the_toolboxes_import_where_mmcv_has_no_operators():
-    code = WITHOUT + ("import mmdet_custom, mmseg_custom, mmpretrain_custom, mmcv.ops, torch\n"
-                      "from mmcv_custom.compat import mmcv_ext\n"
-                      "import mmcv._ext\n"
-                      "assert mmcv._ext.nms is mmcv_ext.nms\n"
-                      "boxes = torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]])\n"
-                      "print(mmcv.ops.nms(boxes, torch.tensor([1., 2]), 0.5)[1])\n"
-                      "try: mmcv._ext.carafe_forward()\n"
-                      "except NotImplementedError as error: print(error)\n")
+    code = WITHOUT + (
+        "import mmdet_custom, mmseg_custom, mmpretrain_custom, mmcv.ops, torch\n"
+        "from mmcv_custom.compat import mmcv_ext\n"
+        "import mmcv._ext\n"
+        "assert mmcv._ext.nms is mmcv_ext.nms\n"
+        "boxes = torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]])\n"
+        "print(mmcv.ops.nms(boxes, torch.tensor([1., 2]), 0.5)[1])\n"
+        "try: mmcv._ext.carafe_forward()\n"
+        "except NotImplementedError as error: print(error)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kept, sentence = done.stdout.splitlines()[-2:]

@@ -18,7 +18,8 @@ print(dependency.WITH_MULTIMODAL, dependency_before)
 
 @pytest.mark.parametrize("version", ["5.17.0", "6.0.0"])
 def test_transformers_five_switches_multimodal_models_off(version):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CODE.format(version=version)], capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE.format(version=version)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "False True"

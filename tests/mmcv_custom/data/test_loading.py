@@ -6,15 +6,18 @@ import pytest
 
 from mmcv_custom import DataError, LoadImage
 
-GREY = (np.arange(64, dtype=np.float64).reshape(8, 8) / 63)
+GREY = np.arange(64, dtype=np.float64).reshape(8, 8) / 63
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("grey.png", (GREY * 255).astype(np.uint8)),
-    ("alpha.png", np.dstack([(GREY * 255).astype(np.uint8)] * 3 + [np.full((8, 8), 9, np.uint8)])),
-    ("deep.png", (GREY * 65535).astype(np.uint16)),
-    ("deep_colour.png", np.dstack([(GREY * 65535).astype(np.uint16)] * 3)),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("grey.png", (GREY * 255).astype(np.uint8)),
+        ("alpha.png", np.dstack([(GREY * 255).astype(np.uint8)] * 3 + [np.full((8, 8), 9, np.uint8)])),
+        ("deep.png", (GREY * 65535).astype(np.uint16)),
+        ("deep_colour.png", np.dstack([(GREY * 65535).astype(np.uint16)] * 3)),
+    ],
+)
 def test_other_kinds_come_out_as_eight_bit_bgr(tmp_path, name, content):
     cv2.imwrite(str(tmp_path / name), content)
     image = LoadImage()({"img_path": str(tmp_path / name)})["img"]

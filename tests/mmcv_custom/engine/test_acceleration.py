@@ -72,9 +72,17 @@ def test_outputs_of_a_backbone_alone_are_contiguous():
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-@pytest.mark.parametrize("reducer", [None, SVIT, dict(type="Random", blocks=[1, 2], keep_ratio=0.5),
-                                     dict(SVIT, mode="sample", seed=1), dict(SVIT, mode="ratio")],
-                         ids=["dense", "target", "Random", "sample", "ratio"])
+@pytest.mark.parametrize(
+    "reducer",
+    [
+        None,
+        SVIT,
+        dict(type="Random", blocks=[1, 2], keep_ratio=0.5),
+        dict(SVIT, mode="sample", seed=1),
+        dict(SVIT, mode="ratio"),
+    ],
+    ids=["dense", "target", "Random", "sample", "ratio"],
+)
 @torch.no_grad()
 def test_compiled_backbone_equals_the_exact_one(reducer, device):
     torch._dynamo.reset()
@@ -90,7 +98,8 @@ def test_further_sizes_and_other_settings(monkeypatch):
     model, plain = Detector(), Detector()
     prepared = []
     model.backbone.forward = acceleration.PerSize(
-        model.backbone, lambda forward, image: prepared.append(tuple(image.shape)) or forward)
+        model.backbone, lambda forward, image: prepared.append(tuple(image.shape)) or forward
+    )
     for size in ((1, 32, 32), (1, 64, 32), (1, 32, 32)):
         same(model(image(*size)), plain(image(*size)))
     with pytest.warns(UserWarning, match="for 2 sizes of pictures, further ones run as usual; pad pictures to fewer"):
@@ -121,15 +130,18 @@ def test_steps_ask_for_what_they_need():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_is_kept_where_glibc_is():
     """After a few tensors of a size, the next must not be taken from the system again: 128 MiB are 32768 pages."""
-    code = ("import resource, torch; from mmcv_custom.engine.acceleration import keep_memory; print(keep_memory())\n"
-            "for _ in range(20): torch.ones(1 << 25)\n"
-            "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-            "torch.ones(1 << 25)\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)")
+    code = (
+        "import resource, torch; from mmcv_custom.engine.acceleration import keep_memory; print(keep_memory())\n"
+        "for _ in range(20): torch.ones(1 << 25)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "torch.ones(1 << 25)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
 
     def said(**environment):
-        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
-                              env=os.environ | environment).stdout.split()
+        return subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ | environment
+        ).stdout.split()
 
     kept, faults = said(KEEP_MEMORY="1")
     assert kept == "True" and int(faults) < 1000

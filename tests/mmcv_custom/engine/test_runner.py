@@ -33,14 +33,18 @@ class Data(torch.utils.data.Dataset):
 
 def runner(work_dir, epochs=4, hooks=(), accumulate=1, **options):
     return PruningRunner(
-        model=Toy(), work_dir=str(work_dir), train_dataloader=dict(
-            dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs), optim_wrapper=dict(
-            optimizer=dict(type="AdamW", lr=0.01), accumulative_counts=accumulate), default_hooks=dict(checkpoint=dict(
-                type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None),
+        model=Toy(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01), accumulative_counts=accumulate),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None),
         param_scheduler=[dict(type="MultiStepLR", by_epoch=True, milestones=[2])],
-        custom_hooks=[SeedByIterHook(), *hooks], randomness=dict(seed=0), experiment_name=str(os.urandom(4).hex()),
-        **options)
+        custom_hooks=[SeedByIterHook(), *hooks],
+        randomness=dict(seed=0),
+        experiment_name=str(os.urandom(4).hex()),
+        **options,
+    )
 
 
 KILLED = """
@@ -60,8 +64,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, accumulate):
     whole = runner(tmp_path / "whole", accumulate=accumulate)
     whole.train()
     paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(accumulate)], capture_output=True,
-                            env=dict(os.environ, PYTHONPATH=paths))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(accumulate)],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=paths),
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert latest_checkpoint(tmp_path / "cut").endswith("epoch_2.pth")
     again = runner(tmp_path / "cut", resume=True, accumulate=accumulate)
@@ -81,6 +88,7 @@ def test_no_step_takes_batches_of_two_epochs(tmp_path, monkeypatch):
     def stepped(self, **kwargs):
         said.append("step")
         step(self, **kwargs)
+
     monkeypatch.setattr(OptimWrapper, "scale_loss", scaled)
     monkeypatch.setattr(OptimWrapper, "step", stepped)
     runner(tmp_path, epochs=2, accumulate=2).train()
@@ -144,6 +152,9 @@ def test_config_text_in_a_checkpoint_is_not_run(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="checks the fallback of machines without a GPU")
 def test_mixed_precision_falls_back_to_float32(tmp_path):
-    chosen = runner(tmp_path).build_optim_wrapper(dict(
-        type="AmpOptimWrapper", loss_scale=dict(init_scale=512), dtype="float16", optimizer=dict(type="SGD", lr=1.0)))
+    chosen = runner(tmp_path).build_optim_wrapper(
+        dict(
+            type="AmpOptimWrapper", loss_scale=dict(init_scale=512), dtype="float16", optimizer=dict(type="SGD", lr=1.0)
+        )
+    )
     assert type(chosen).__name__ == "OptimWrapper"

@@ -97,13 +97,18 @@ def test_tokens_that_dtop_lets_go_leave_after_their_stages():
     assert any(words.startswith("left after block 2") for words, _ in found.tokens.legend())
 
 
-@pytest.mark.parametrize(("used", "left"), [
-    ([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]], {0: 0.25, 1: 0.25}),
-    ([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1]], None),
-    ([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], None)], ids=["leave", "come back", "stay"])
+@pytest.mark.parametrize(
+    ("used", "left"),
+    [
+        ([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]], {0: 0.25, 1: 0.25}),
+        ([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1]], None),
+        ([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], None),
+    ],
+    ids=["leave", "come back", "stay"],
+)
 def test_exits_are_told_only_where_tokens_leave_and_nobody_comes_back(used, left):
     trace = PassTrace((2, 2), 0, {block: torch.tensor([row]).bool() for block, row in enumerate(used)})
-    assert TokenView(scene(32, 32), (Window(0, 0, trace), ), 16).exits() == left
+    assert TokenView(scene(32, 32), (Window(0, 0, trace),), 16).exits() == left
 
 
 def test_a_classifier_gives_its_best_classes():
@@ -117,13 +122,16 @@ def test_a_classifier_gives_its_best_classes():
 
 def test_windows_that_slide_over_a_picture_cover_it(tmp_path):
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(40, 40))"
-    (tmp_path / "slide.py").write_text(f"_base_ = {str(SEGMENTOR)!r}\nmodel = dict(test_cfg={slide}, backbone=dict(\n"
-                                       "    reducer=dict(r=4)))\n")
+    (tmp_path / "slide.py").write_text(
+        f"_base_ = {str(SEGMENTOR)!r}\nmodel = dict(test_cfg={slide}, backbone=dict(\n    reducer=dict(r=4)))\n"
+    )
     found = predictor(tmp_path / "slide.py")(scene(64, 120))
     assert [(w.y, w.x) for w in found.tokens.windows] == [(0, 0), (0, 40), (0, 56)]
     assert found.tokens.overlay(5).size == (480, 256)
-    divisible = predictor(tmp_path / "slide.py", options={
-        "model.data_preprocessor.test_cfg": dict(size_divisor=32), "model.test_cfg.stride": (43, 43)})
+    divisible = predictor(
+        tmp_path / "slide.py",
+        options={"model.data_preprocessor.test_cfg": dict(size_divisor=32), "model.test_cfg.stride": (43, 43)},
+    )
     found = divisible(scene(107, 107))  # padded to 128: a third row begins at 64
     assert [(w.y, w.x) for w in found.tokens.windows] == [(y, x) for y in (0, 43, 64) for x in (0, 43, 64)]
     assert found.tokens.contact_sheet() and found.map.shape == (107, 107)
@@ -175,10 +183,14 @@ def test_options_are_for_files_and_configs_alike():
         predictor(cfg, options={"modle.backbone.depth": 3})
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    (lambda cfg: cfg.test_dataloader.dataset.update(pipeline=[]), "has an empty test_dataloader.dataset.pipeline"),
-    (lambda cfg: cfg.model.pop("backbone"), "has no model.backbone"),
-], ids=["pipeline", "backbone"])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda cfg: cfg.test_dataloader.dataset.update(pipeline=[]), "has an empty test_dataloader.dataset.pipeline"),
+        (lambda cfg: cfg.model.pop("backbone"), "has no model.backbone"),
+    ],
+    ids=["pipeline", "backbone"],
+)
 def test_configs_that_predict_nothing_are_refused(change, sentence):
     cfg = Config.fromfile(DETECTOR)
     change(cfg)
@@ -243,13 +255,17 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
     assert notes[0].endswith("has no weights for the SViT that decides about tokens: it decides at random")
 
 
-@pytest.mark.parametrize(("picture", "sentence"), [
-    ("nowhere.jpg", "nowhere.jpg does not exist"),
-    (np.zeros((4, 4), np.uint8), "is no picture: give"),
-    (np.zeros((4, 4, 3)), "float64 is no picture"),
-    (3, "3 is no picture"),
-    (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
-], ids=["missing", "grey", "float", "number", "16 bits"])
+@pytest.mark.parametrize(
+    ("picture", "sentence"),
+    [
+        ("nowhere.jpg", "nowhere.jpg does not exist"),
+        (np.zeros((4, 4), np.uint8), "is no picture: give"),
+        (np.zeros((4, 4, 3)), "float64 is no picture"),
+        (3, "3 is no picture"),
+        (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
+    ],
+    ids=["missing", "grey", "float", "number", "16 bits"],
+)
 def test_what_is_no_picture_is_refused(picture, sentence):
     with pytest.raises(DataError, match=sentence):
         predictor(CLASSIFIER)(picture)
@@ -264,8 +280,11 @@ def test_masks_are_tinted_where_they_are():
     picture = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
     masks = np.zeros((2, 700, 800), bool)  # the second stays empty
     masks[0, 650:, 100:200] = True
-    drawn = np.asarray(visualize.detections(picture, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2),
-                                       np.zeros(2, int), "ab", masks))
+    drawn = np.asarray(
+        visualize.detections(
+            picture, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2), np.zeros(2, int), "ab", masks
+        )
+    )
     paint = np.array(PALETTE[0])
     assert (drawn[690, 400:] == 200).all() and (drawn[630, 110:190] == 200).all()
     assert (drawn[675, 150] == (0.55 * 200 + 0.45 * paint).round()).all() and (drawn[650, 150] == paint).all()

@@ -37,8 +37,9 @@ def test_maps_cover_pictures_of_any_size(size, patch, class_token):
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: dict(model=s), lambda s: dict(state_dict=s)])
 def test_a_timm_file_gives_timms_features(tmp_path, class_token, wrap):
     torch.manual_seed(1)
-    timm = VisionTransformer(img_size=64, patch_size=16, embed_dim=24, depth=4, num_heads=3, num_classes=5,
-                             class_token=True).eval()
+    timm = VisionTransformer(
+        img_size=64, patch_size=16, embed_dim=24, depth=4, num_heads=3, num_classes=5, class_token=True
+    ).eval()
     nn.init.normal_(timm.norm.weight)
     if not class_token:  # timm's rows without the class token's, which a file still has
         timm.num_prefix_tokens, table, timm.cls_token = 0, timm.pos_embed.data, None
@@ -47,8 +48,11 @@ def test_a_timm_file_gives_timms_features(tmp_path, class_token, wrap):
     else:
         state = timm.state_dict()
     torch.save(wrap(state), tmp_path / "vit.pth")
-    vit = a_backbone(class_token=class_token, out_indices=[1, 3],
-                     init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")))
+    vit = a_backbone(
+        class_token=class_token,
+        out_indices=[1, 3],
+        init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")),
+    )
     vit.init_weights()
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -62,14 +66,27 @@ def test_a_timm_file_gives_timms_features(tmp_path, class_token, wrap):
 def test_a_file_of_mmsegmentations_vit_gives_its_features(tmp_path, class_token):
     torch.manual_seed(1)
     theirs = VisionTransformerOfMMSeg(
-        img_size=64, patch_size=8, patch_bias=True, embed_dims=24, num_layers=4, num_heads=3, out_indices=[1, 3],
-        with_cls_token=class_token, norm_cfg=dict(type="LN", eps=1e-6))
+        img_size=64,
+        patch_size=8,
+        patch_bias=True,
+        embed_dims=24,
+        num_layers=4,
+        num_heads=3,
+        out_indices=[1, 3],
+        with_cls_token=class_token,
+        norm_cfg=dict(type="LN", eps=1e-6),
+    )
     theirs.eval()  # which returns nothing
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
     torch.save(dict(state_dict=theirs.state_dict()), tmp_path / "vit.pth")
-    ours = a_backbone(patch_size=8, class_token=class_token, out_indices=[1, 3], final_norm=False,
-                      init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")))
+    ours = a_backbone(
+        patch_size=8,
+        class_token=class_token,
+        out_indices=[1, 3],
+        final_norm=False,
+        init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "vit.pth")),
+    )
     ours.init_weights()
     for size in ((64, 64), (50, 90)):  # the second resamples the position table
         image = torch.randn(2, 3, *size)

@@ -9,8 +9,15 @@ from mmcv_custom.checkpoint.load import load_into
 from mmdet_custom import ViTAdapter, ViTBaseline
 from token_pruning import Trace
 
-SMALL = dict(img_size=64, embed_dim=48, depth=4, num_heads=3, interaction_indexes=[[0, 1], [2, 3]], conv_inplane=8,
-             deform_num_heads=3)
+SMALL = dict(
+    img_size=64,
+    embed_dim=48,
+    depth=4,
+    num_heads=3,
+    interaction_indexes=[[0, 1], [2, 3]],
+    conv_inplane=8,
+    deform_num_heads=3,
+)
 PRUNED = dict(type="SViT", blocks=[1, 2, 3], keep_ratio=0.5)
 
 
@@ -43,7 +50,7 @@ def test_padding_inside_equals_padding_outside():
     model, x = an_adapter(PRUNED), image(1, 50, 70)
     padded = torch.nn.functional.pad(x, (0, 26, 0, 14))
     for inside, outside in zip(model(x), model(padded), strict=True):
-        assert torch.equal(inside, outside[..., :inside.shape[-2], :inside.shape[-1]])
+        assert torch.equal(inside, outside[..., : inside.shape[-2], : inside.shape[-1]])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -118,8 +125,9 @@ def test_dense_to_pruned_and_back(capsys):
     for state in (pruned.state_dict(), to_published_selective(pruned.state_dict())):
         again = an_adapter(PRUNED)
         assert not load_into(again, state).missing
-        assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), pruned.state_dict().values(),
-                                                     strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(again.state_dict().values(), pruned.state_dict().values(), strict=True)
+        )
         back = an_adapter()
         report = load_into(back, state)
         assert not report.missing and all("reducer" in name for name in report.unexpected)
@@ -137,15 +145,18 @@ def test_deit_file_starts_a_backbone(tmp_path):
     assert model.pos_embed.shape == (1, 17, 48) and torch.equal(model.pos_embed[:, 0], donor.pos_embed[:, 0])
 
 
-@pytest.mark.parametrize(("kwargs", "message"), [
-    (dict(interaction_indexes=[[0, 1], [3, 3]]), "must cover the blocks 0 to 3"),
-    (dict(window_attn=[True]), "window_attn has 1 entries for 4 blocks"),
-    (dict(window_attn=[True] * 4, window_size=[3, None, 3, 3]), "block 1 is windowed but its window_size is None"),
-    (dict(patch_size=14), "patch_size is 14"),
-    (dict(deform_num_heads=5), "cannot be split over 5 heads"),
-    (dict(reducer=dict(type="SViT", keep_ratio=[0.5])), "1 entries for 3 selectors"),
-    (dict(reducer=dict(type="SVit")), "unknown reducer type"),
-])
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(interaction_indexes=[[0, 1], [3, 3]]), "must cover the blocks 0 to 3"),
+        (dict(window_attn=[True]), "window_attn has 1 entries for 4 blocks"),
+        (dict(window_attn=[True] * 4, window_size=[3, None, 3, 3]), "block 1 is windowed but its window_size is None"),
+        (dict(patch_size=14), "patch_size is 14"),
+        (dict(deform_num_heads=5), "cannot be split over 5 heads"),
+        (dict(reducer=dict(type="SViT", keep_ratio=[0.5])), "1 entries for 3 selectors"),
+        (dict(reducer=dict(type="SVit")), "unknown reducer type"),
+    ],
+)
 def test_errors_are_one_sentence(kwargs, message):
     with pytest.raises(ValueError, match=message):
         ViTAdapter(**{**SMALL, **kwargs})

@@ -23,16 +23,21 @@ def test_levels(grid):
         levels = neck([x])
         up, half = neck.resize[0], [-(-side // 2) for side in grid]
         two = F.conv_transpose2d(x, up[0].weight, up[0].bias, stride=2)
-        normed = F.layer_norm(two.movedim(1, 3), (16, ), eps=up[1].eps).movedim(3, 1)
+        normed = F.layer_norm(two.movedim(1, 3), (16,), eps=up[1].eps).movedim(3, 1)
         four = F.conv_transpose2d(F.gelu(normed), up[3].weight, up[3].bias, stride=2)
 
         def norm(x):
-            return F.layer_norm(x.movedim(1, 3), (16, ), eps=1e-6).movedim(3, 1)
+            return F.layer_norm(x.movedim(1, 3), (16,), eps=1e-6).movedim(3, 1)
+
         narrow, smooth = (layer.conv.weight for layer in neck.out[0])
         wanted = norm(F.conv2d(norm(F.conv2d(four, narrow)), smooth, padding=1))
     assert [tuple(level.shape[2:]) for level in levels] == [
-        tuple(4 * side for side in grid), tuple(2 * side for side in grid), grid, tuple(half),
-        tuple(-(-side // 2) for side in half)]
+        tuple(4 * side for side in grid),
+        tuple(2 * side for side in grid),
+        grid,
+        tuple(half),
+        tuple(-(-side // 2) for side in half),
+    ]
     assert all(level.shape[:2] == (2, 16) and level.isfinite().all() for level in levels)
     assert all(level.is_contiguous() for level in levels)  # or RoIAlign would read something else on CPU
     torch.testing.assert_close(levels[0], wanted)

@@ -11,18 +11,29 @@ import mmseg_custom  # noqa: F401 - registers the models
 from mmcv_custom import load_into
 from token_pruning import StackForward
 
-EVA02 = dict(type="PlainViTBackbone", family="eva02", class_token=True, img_size=32, patch_size=8, embed_dim=24,
-             depth=4, num_heads=2)
+EVA02 = dict(
+    type="PlainViTBackbone",
+    family="eva02",
+    class_token=True,
+    img_size=32,
+    patch_size=8,
+    embed_dim=24,
+    depth=4,
+    num_heads=2,
+)
 
 
 def a_segmentor(**backbone):
     init_default_scope("mmseg")
     torch.manual_seed(0)
-    return MODELS.build(ConfigDict(
-        type="PrunedEncoderDecoder",
-        backbone={**EVA02, **backbone},
-        decode_head=dict(type="LinearHead", in_channels=24, num_classes=5, patch_size=8),
-        test_cfg=dict(mode="whole"))).eval()
+    return MODELS.build(
+        ConfigDict(
+            type="PrunedEncoderDecoder",
+            backbone={**EVA02, **backbone},
+            decode_head=dict(type="LinearHead", in_channels=24, num_classes=5, patch_size=8),
+            test_cfg=dict(mode="whole"),
+        )
+    ).eval()
 
 
 @torch.no_grad()
@@ -35,8 +46,9 @@ def test_pictures_are_cut_and_not_stretched():
     assert cut.abs().max() < 0.1  # a start at chance
 
 
-@pytest.mark.parametrize("name, family", [("eva02_base_patch14_224", "eva02"),
-                                          ("eva02_tiny_patch14_224", "eva02-small")])
+@pytest.mark.parametrize(
+    "name, family", [("eva02_base_patch14_224", "eva02"), ("eva02_tiny_patch14_224", "eva02-small")]
+)
 @torch.no_grad()
 def test_timms_files_of_another_patch_and_grid_load(name, family):
     source = timm.create_model(name, img_size=28, patch_size=7, embed_dim=24, depth=4, num_heads=2, num_classes=0)

@@ -19,15 +19,20 @@ HEADS = ["ATMHead", "ATMHeadV2", "ATMSingleHeadV2"]
 def a_segmentor(head, test_cfg, **kwargs):
     init_default_scope("mmseg")
     torch.manual_seed(0)
-    backbone = dict(type="PlainViTBackbone", img_size=64, patch_size=8, embed_dim=24, depth=4, num_heads=3,
-                    out_indices=[1, 2, 3])
-    head = dict(type=head, in_channels=24, channels=12, num_classes=K, use_stages=3, num_layers=2, num_heads=3,
-                **kwargs)
+    backbone = dict(
+        type="PlainViTBackbone", img_size=64, patch_size=8, embed_dim=24, depth=4, num_heads=3, out_indices=[1, 2, 3]
+    )
+    head = dict(
+        type=head, in_channels=24, channels=12, num_classes=K, use_stages=3, num_layers=2, num_heads=3, **kwargs
+    )
     return MODELS.build(ConfigDict(type="PrunedEncoderDecoder", backbone=backbone, decode_head=head, test_cfg=test_cfg))
 
 
-@pytest.mark.parametrize("test_cfg", [dict(mode="whole"), dict(mode="slide", crop_size=(40, 40), stride=(27, 27))],
-                         ids=lambda cfg: cfg["mode"])
+@pytest.mark.parametrize(
+    "test_cfg",
+    [dict(mode="whole"), dict(mode="slide", crop_size=(40, 40), stride=(27, 27))],
+    ids=lambda cfg: cfg["mode"],
+)
 @pytest.mark.parametrize("head", HEADS)
 @torch.no_grad()
 def test_pictures_of_any_size_and_a_batch_equals_its_images(head, test_cfg):

@@ -30,11 +30,27 @@ MLP = dict(type="MLPHead", in_channels=24, channels=12, num_classes=K)
 def a_segmentor(reducer=DTOP, head=SEGVIT, class_token=False, out_indices=(1, 2, 3), **more):
     init_default_scope("mmseg")
     torch.manual_seed(0)
-    backbone = dict(type="StagedViT", img_size=64, patch_size=P, embed_dim=24, depth=4, num_heads=3,
-                    out_indices=list(out_indices), reducer=reducer, class_token=class_token)
+    backbone = dict(
+        type="StagedViT",
+        img_size=64,
+        patch_size=P,
+        embed_dim=24,
+        depth=4,
+        num_heads=3,
+        out_indices=list(out_indices),
+        reducer=reducer,
+        class_token=class_token,
+    )
     heads = [dict(head, in_index=i) for i in range(len(out_indices))]
-    model = MODELS.build(ConfigDict(type="DToPSegmentor", backbone=backbone, auxiliary_head=heads[:-1],
-                                    decode_head=heads[-1], **{"test_cfg": dict(mode="whole"), **more}))
+    model = MODELS.build(
+        ConfigDict(
+            type="DToPSegmentor",
+            backbone=backbone,
+            auxiliary_head=heads[:-1],
+            decode_head=heads[-1],
+            **{"test_cfg": dict(mode="whole"), **more},
+        )
+    )
     for module in model.modules():  # fresh ones have no opinion
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -42,8 +58,10 @@ def a_segmentor(reducer=DTOP, head=SEGVIT, class_token=False, out_indices=(1, 2,
 
 
 def images(batch=3, height=40, width=72):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1)) * \
-        torch.tensor([0.5, 1.0, 2.0])[:batch, None, None, None]
+    return (
+        torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+        * torch.tensor([0.5, 1.0, 2.0])[:batch, None, None, None]
+    )
 
 
 def samples(batch=3, height=40, width=72):
@@ -112,7 +130,7 @@ def test_a_packed_batch_equals_loops_over_images_on_any_grid(size):
     assert torch.equal(trace.passes[0].masks().flatten(2), torch.stack([used for _, used in alone]))
     for ours, (scores, _) in zip(found, alone, strict=True):
         covers = tuple(P * n for n in scores.shape[1:])
-        wanted = F.interpolate(scores[None], covers, mode="bilinear")[0, :, :size[0], :size[1]]
+        wanted = F.interpolate(scores[None], covers, mode="bilinear")[0, :, : size[0], : size[1]]
         torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-4)
     left = trace.passes[0].keep_ratio()
     if size[0] * size[1] > 2000:  # tokens leave at both stages, and images differ
@@ -129,7 +147,7 @@ def test_a_batch_equals_its_images_one_by_one(head, class_token):
         alone = torch.cat([scores_of(model, one[None]) for one in image])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     assert (trace.passes[0].keep_ratio()[:, -1] < 1).all()
-    assert trace.passes[0].used[3][:, :int(class_token)].all()
+    assert trace.passes[0].used[3][:, : int(class_token)].all()
 
 
 @torch.no_grad()
@@ -140,9 +158,17 @@ def test_windows_smaller_than_the_crop_and_pictures_of_any_size_slide():
         assert found.shape == (2, K, *size) and found.isfinite().all()
 
 
-@pytest.mark.parametrize("reducer", [None, dict(type="DToP", stages=[1], threshold=None), dict(type="ToMe", r=3),
-                                     dict(type="SViT", keep_ratio=0.5), dict(type="ATS", keep_ratio=0.5)],
-                         ids=lambda r: r["type"] if r else "dense")
+@pytest.mark.parametrize(
+    "reducer",
+    [
+        None,
+        dict(type="DToP", stages=[1], threshold=None),
+        dict(type="ToMe", r=3),
+        dict(type="SViT", keep_ratio=0.5),
+        dict(type="ATS", keep_ratio=0.5),
+    ],
+    ids=lambda r: r["type"] if r else "dense",
+)
 def test_without_thresholds_the_auxiliary_heads_train_and_do_not_run_at_test_time(reducer):
     model = a_segmentor(reducer, class_token=True)
     ran = []
@@ -291,17 +317,27 @@ def test_labels_of_another_size_are_compared_at_their_own():
     assert torch.equal(view.to_pixels(maps, (26, 40)), F.interpolate(pixels, (26, 40), mode="bilinear"))
 
 
-@pytest.mark.parametrize("kwargs, error, sentence", [
-    (dict(out_indices=(1, 3)), ConfigError, "the reducer's stages .2. have no auxiliary head"),
-    (dict(head=dict(SEGVIT, num_heads=5)), ValueError, "12 channels cannot be split into 5 heads"),
-    (dict(head=dict(SEGVIT, layers_per_decoder=0)), ValueError, "layers_per_decoder is 0"),
-    (dict(head=dict(SEGVIT, loss_decode=dict(type="ATMLoss", ignored="no"))), ValueError, "ignored is 'no'; choose"),
-    (dict(early_scores="late"), ConfigError, "early_scores is 'late'; choose 'reweighed' or 'final'"),
-    (dict(auxiliary_head=None), ConfigError, "the backbone has 3 stage ends .* and the heads have in_index .2."),
-    (dict(decode_head=dict(SEGVIT, in_index=1)), ConfigError, "heads have in_index .0, 1, 1."),
-    (dict(decode_head=dict(type="FCNHead", in_channels=24, channels=24, num_classes=K)),
-     ConfigError, "cannot use FCNHead: it needs a StagedViT and heads that look at tokens"),
-])
+@pytest.mark.parametrize(
+    "kwargs, error, sentence",
+    [
+        (dict(out_indices=(1, 3)), ConfigError, "the reducer's stages .2. have no auxiliary head"),
+        (dict(head=dict(SEGVIT, num_heads=5)), ValueError, "12 channels cannot be split into 5 heads"),
+        (dict(head=dict(SEGVIT, layers_per_decoder=0)), ValueError, "layers_per_decoder is 0"),
+        (
+            dict(head=dict(SEGVIT, loss_decode=dict(type="ATMLoss", ignored="no"))),
+            ValueError,
+            "ignored is 'no'; choose",
+        ),
+        (dict(early_scores="late"), ConfigError, "early_scores is 'late'; choose 'reweighed' or 'final'"),
+        (dict(auxiliary_head=None), ConfigError, "the backbone has 3 stage ends .* and the heads have in_index .2."),
+        (dict(decode_head=dict(SEGVIT, in_index=1)), ConfigError, "heads have in_index .0, 1, 1."),
+        (
+            dict(decode_head=dict(type="FCNHead", in_channels=24, channels=24, num_classes=K)),
+            ConfigError,
+            "cannot use FCNHead: it needs a StagedViT and heads that look at tokens",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence(kwargs, error, sentence):
     init_default_scope("mmseg")
     heads = {k: kwargs.pop(k) for k in ("auxiliary_head", "decode_head") if k in kwargs}

@@ -17,13 +17,31 @@ from token_pruning import Trace, collect_losses
 SVIT = dict(type="SViT", blocks=[2, 3], keep_ratio=0.5)
 CROPR = dict(type="Cropr", keep_ratio=0.5, num_classes=5, num_queries=16)
 PLAIN = dict(type="PlainViTBackbone", img_size=64, embed_dim=24, depth=4, num_heads=3, reducer=SVIT)
-ADAPTER = dict(type="mmdet.ViTAdapter", img_size=64, embed_dim=24, depth=4, num_heads=3, conv_inplane=8,
-               interaction_indexes=[[0, 1], [2, 3]], deform_num_heads=3, reducer=SVIT)
+ADAPTER = dict(
+    type="mmdet.ViTAdapter",
+    img_size=64,
+    embed_dim=24,
+    depth=4,
+    num_heads=3,
+    conv_inplane=8,
+    interaction_indexes=[[0, 1], [2, 3]],
+    deform_num_heads=3,
+    reducer=SVIT,
+)
 LINEAR = dict(type="FCNHead", in_channels=24, channels=24, num_convs=0, concat_input=False, num_classes=5)
-UPER = dict(type="UPerHead", in_channels=[24] * 4, in_index=[0, 1, 2, 3], channels=16, num_classes=5,
-            norm_cfg=dict(type="BN"))
-AUXILIARY = dict(type="FCNHead", in_channels=24, in_index=2, channels=8, num_convs=1, concat_input=False,
-                 num_classes=5, norm_cfg=dict(type="BN"))
+UPER = dict(
+    type="UPerHead", in_channels=[24] * 4, in_index=[0, 1, 2, 3], channels=16, num_classes=5, norm_cfg=dict(type="BN")
+)
+AUXILIARY = dict(
+    type="FCNHead",
+    in_channels=24,
+    in_index=2,
+    channels=8,
+    num_convs=1,
+    concat_input=False,
+    num_classes=5,
+    norm_cfg=dict(type="BN"),
+)
 WHOLE, SLIDE = dict(mode="whole"), dict(mode="slide", crop_size=(64, 64), stride=(43, 43))
 KINDS = {"linear": (PLAIN, LINEAR, None), "upernet": (ADAPTER, UPER, AUXILIARY)}
 
@@ -33,8 +51,16 @@ def a_segmentor(kind="linear", test_cfg=WHOLE, **backbone):
     torch.manual_seed(0)
     trunk, head, auxiliary = deepcopy(KINDS[kind])
     preprocessor = dict(type="SegPreprocessor", size=(64, 64), seg_pad_val=255, mean=[127.5] * 3, std=[127.5] * 3)
-    return MODELS.build(ConfigDict(type="PrunedEncoderDecoder", backbone={**trunk, **backbone}, decode_head=head,
-                                   auxiliary_head=auxiliary, test_cfg=test_cfg, data_preprocessor=preprocessor))
+    return MODELS.build(
+        ConfigDict(
+            type="PrunedEncoderDecoder",
+            backbone={**trunk, **backbone},
+            decode_head=head,
+            auxiliary_head=auxiliary,
+            test_cfg=test_cfg,
+            data_preprocessor=preprocessor,
+        )
+    )
 
 
 def a_batch(*sizes):
@@ -112,7 +138,7 @@ def predicted(model, data):
 @pytest.mark.parametrize("size", [(64, 64), (90, 150), (40, 70)])
 def test_sliding_is_the_mean_of_its_windows(kind, size):
     model, data = a_segmentor(kind, SLIDE), a_batch(size)
-    (labels, logits), = predicted(model, deepcopy(data))
+    ((labels, logits),) = predicted(model, deepcopy(data))
     assert labels.shape == (1, *size) and logits.shape == (5, *size) and logits.isfinite().all()
     image = model.data_preprocessor(data, False)["inputs"]
     total, count = torch.zeros_like(logits), torch.zeros(1, *size)
@@ -124,7 +150,7 @@ def test_sliding_is_the_mean_of_its_windows(kind, size):
             crop = image[0][part]
             sample = SegDataSample(metainfo=dict(img_shape=crop.shape[1:], ori_shape=crop.shape[1:]))
             with torch.no_grad():
-                result, = model.predict(crop[None], [sample])
+                (result,) = model.predict(crop[None], [sample])
             total[part] += result.seg_logits.data
             count[part] += 1
     assert torch.allclose(logits, total / count, atol=1e-5)

@@ -33,8 +33,9 @@ def test_pruned_blocks_count_only_kept_tokens():
 
 def test_trace_tells_use_by_block():
     torch.manual_seed(0)
-    vit = PlainViT(img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3,
-                   reducer=dict(type="Random", blocks=[1, 3], keep_ratio=0.5)).eval()
+    vit = PlainViT(
+        img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, reducer=dict(type="Random", blocks=[1, 3], keep_ratio=0.5)
+    ).eval()
     with torch.no_grad(), Trace() as trace:
         for _ in range(2):
             stack = vit.start(torch.randn(2, 3, 64, 96))

@@ -16,16 +16,18 @@ def trace_of(*used, owner=None):
     found = PassTrace((2, 3), 1)
     for block, row in enumerate(used):
         found.used[block] = torch.cat([PREFIX, torch.tensor([row], dtype=torch.bool)], dim=1)
-    found.owner = {block: torch.tensor([[0, *(position + 1 for position in row)]]) for block, row in
-                   (owner or {}).items()}
+    found.owner = {
+        block: torch.tensor([[0, *(position + 1 for position in row)]]) for block, row in (owner or {}).items()
+    }
     return found
 
 
 BACK = trace_of([1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], [1, 1, 0, 0, 1, 1])  # token 0 comes back
 LEAVING = trace_of([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1])
 # In block 1 token 0 stands behind 1; in block 2 both stand behind 4, and 5 is gone.
-MERGING = trace_of([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0],
-                   owner={1: [1, 1, 2, 3, 4, 5], 2: [4, 4, 2, 3, 4, 5]})
+MERGING = trace_of(
+    [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0], owner={1: [1, 1, 2, 3, 4, 5], 2: [4, 4, 2, 3, 4, 5]}
+)
 
 
 def test_skipped_tokens_that_are_used_later_are_told_from_those_that_are_not():

@@ -16,8 +16,16 @@ PROJECTED = dict(num_queries=6, num_heads=2, pre_norm=True, q_proj=True, k_proj=
 
 def a_vit(class_token=True, **reducer):
     torch.manual_seed(0)
-    return scattered(PlainViT(img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, class_token=class_token,
-                              reducer=dict(type="Cropr", **dict(dict(num_classes=4), **reducer)))).eval()
+    return scattered(
+        PlainViT(
+            img_size=64,
+            embed_dim=DIM,
+            depth=DEPTH,
+            num_heads=3,
+            class_token=class_token,
+            reducer=dict(type="Cropr", **dict(dict(num_classes=4), **reducer)),
+        )
+    ).eval()
 
 
 def forward(vit, x):
@@ -205,22 +213,26 @@ def test_labels_of_tokens_images_and_presence():
     torch.testing.assert_close(found, bce(logits, there.flatten(1, 2).float()))
 
 
-@pytest.mark.parametrize("reducer, sentence", [
-    (dict(sites=[3]), "sites = .3.: list block numbers from 0 to 1, ascending, each once"),
-    (dict(sites=[1, 0]), "ascending, each once"),
-    (dict(sites=[]), "list block numbers"),
-    (dict(sites=[3], fusion=False), "list block numbers from 0 to 2"),
-    (dict(r=5, keep_ratio=0.5), "give r or keep_ratio, not both"),
-    (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 sites"),
-    (dict(r=0.5), "r = 0.5: give a whole number"),
-    (dict(r=[1, 2, 3]), "for each of the 2 sites"),
-    (dict(keep_ratio=0.0), "keep_ratio = 0.0: give the fraction of the grid in .0, 1."),
-    (dict(keep_ratio=[0.5, 0.7]), "a falling one for each of the 2 sites"),
-    (dict(num_queries=0), "give at least one query"),
-    (dict(num_queries=4, asked_queries=5), "ask at most as many as there are"),
-    (dict(ranking="variance"), "ranking is 'variance'; choose one of queries, inverted, random"),
-    (dict(num_heads=5), "num_heads is 5, which must divide the 24 channels"),
-], ids=lambda value: str(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    "reducer, sentence",
+    [
+        (dict(sites=[3]), "sites = .3.: list block numbers from 0 to 1, ascending, each once"),
+        (dict(sites=[1, 0]), "ascending, each once"),
+        (dict(sites=[]), "list block numbers"),
+        (dict(sites=[3], fusion=False), "list block numbers from 0 to 2"),
+        (dict(r=5, keep_ratio=0.5), "give r or keep_ratio, not both"),
+        (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 sites"),
+        (dict(r=0.5), "r = 0.5: give a whole number"),
+        (dict(r=[1, 2, 3]), "for each of the 2 sites"),
+        (dict(keep_ratio=0.0), "keep_ratio = 0.0: give the fraction of the grid in .0, 1."),
+        (dict(keep_ratio=[0.5, 0.7]), "a falling one for each of the 2 sites"),
+        (dict(num_queries=0), "give at least one query"),
+        (dict(num_queries=4, asked_queries=5), "ask at most as many as there are"),
+        (dict(ranking="variance"), "ranking is 'variance'; choose one of queries, inverted, random"),
+        (dict(num_heads=5), "num_heads is 5, which must divide the 24 channels"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
 def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_reducer(dict(type="Cropr", **reducer), DIM, DEPTH)
@@ -235,11 +247,15 @@ def test_what_does_not_fit_the_pictures_is_one_sentence():
         forward(a_vit(r=5).train(), images())
     labels = torch.zeros(3, 4, 6, dtype=torch.int64)
     for options, wanted, sentence in (
-            (dict(num_queries=16), token_labels(labels, 4), "labels of a grid of 4 x 6 need as many queries, and the "
-             "auxiliary heads have 16: set num_queries=24"),
-            (dict(num_queries=24), image_labels(torch.sum, 4), "have 24 queries and an image has one label"),
-            (dict(), image_labels(torch.sum, 5), "know 4 classes and the labels 5: set the reducer's num_classes=5"),
-            (dict(num_queries=24), token_labels(labels, 3), "know 4 classes and the labels 3"),
-            (dict(), presence_labels(torch.zeros(3, 7)), "know 4 classes and the labels 7")):
+        (
+            dict(num_queries=16),
+            token_labels(labels, 4),
+            "labels of a grid of 4 x 6 need as many queries, and the auxiliary heads have 16: set num_queries=24",
+        ),
+        (dict(num_queries=24), image_labels(torch.sum, 4), "have 24 queries and an image has one label"),
+        (dict(), image_labels(torch.sum, 5), "know 4 classes and the labels 5: set the reducer's num_classes=5"),
+        (dict(num_queries=24), token_labels(labels, 3), "know 4 classes and the labels 3"),
+        (dict(), presence_labels(torch.zeros(3, 7)), "know 4 classes and the labels 7"),
+    ):
         with pytest.raises(ValueError, match=sentence), collect_losses(wanted):
             forward(a_vit(r=5, **options).train(), images())

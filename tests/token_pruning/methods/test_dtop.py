@@ -41,8 +41,14 @@ def test_equality_is_not_sure_and_tokens_that_may_not_leave_take_no_place():
 
 def a_vit(class_token=True, **kwargs):
     torch.manual_seed(0)
-    return PlainViT(img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, class_token=class_token,
-                    reducer=dict(type="DToP", stages=[0, 2], **kwargs)).eval()
+    return PlainViT(
+        img_size=64,
+        embed_dim=DIM,
+        depth=DEPTH,
+        num_heads=3,
+        class_token=class_token,
+        reducer=dict(type="DToP", stages=[0, 2], **kwargs),
+    ).eval()
 
 
 @torch.no_grad()
@@ -103,17 +109,20 @@ def test_training_logs_what_goes_on_after_each_stage():
     assert reported["keep_ratio.2"].item() == pytest.approx(sum(stack.tokens.counts) / 75)
 
 
-@pytest.mark.parametrize("kwargs, sentence", [
-    (dict(stages=[3]), "stages = .3.: list block numbers from 0 to 2, ascending"),
-    (dict(stages=[]), "stages = ..: list block numbers"),
-    (dict(stages=[1, 0]), "ascending, each once"),
-    (dict(threshold=0), "threshold = 0: give one in .0, 1. or None"),
-    (dict(threshold=1.1), "threshold = 1.1: give one"),
-    (dict(stages=[0, 1], threshold=[0.5]), "or one for each of the 2 stages"),
-    (dict(keep_per_class=-1), "keep_per_class is -1; it must be a whole number, 0 or more"),
-    (dict(keep_per_class=2.5), "keep_per_class is 2.5"),
-    (dict(class_tokens="keep"), "class_tokens is 'keep'; choose 'protect' or 'score'"),
-])
+@pytest.mark.parametrize(
+    "kwargs, sentence",
+    [
+        (dict(stages=[3]), "stages = .3.: list block numbers from 0 to 2, ascending"),
+        (dict(stages=[]), "stages = ..: list block numbers"),
+        (dict(stages=[1, 0]), "ascending, each once"),
+        (dict(threshold=0), "threshold = 0: give one in .0, 1. or None"),
+        (dict(threshold=1.1), "threshold = 1.1: give one"),
+        (dict(stages=[0, 1], threshold=[0.5]), "or one for each of the 2 stages"),
+        (dict(keep_per_class=-1), "keep_per_class is -1; it must be a whole number, 0 or more"),
+        (dict(keep_per_class=2.5), "keep_per_class is 2.5"),
+        (dict(class_tokens="keep"), "class_tokens is 'keep'; choose 'protect' or 'score'"),
+    ],
+)
 def test_arguments_out_of_range_are_one_sentence(kwargs, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_reducer(dict(type="DToP", **kwargs), DIM, DEPTH)

@@ -98,8 +98,9 @@ def test_class_token_variants(x):
 
 def vit_with(**reducer):
     torch.manual_seed(0)
-    vit = PlainViT(img_size=64, embed_dim=DIM, depth=4, num_heads=3,
-                   reducer=dict(type="SViT", blocks=[0, 1, 2, 3], **reducer))
+    vit = PlainViT(
+        img_size=64, embed_dim=DIM, depth=4, num_heads=3, reducer=dict(type="SViT", blocks=[0, 1, 2, 3], **reducer)
+    )
     for selector in vit.reducer.selectors:
         torch.nn.init.normal_(selector.mlp.fc2.weight, std=2.0)
     return vit
@@ -189,20 +190,23 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
     torch.testing.assert_close(packed, trained, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("kwargs", "message"), [
-    (dict(keep_ratio=0.0), r"keep_ratio 0.0 is outside \(0, 1\]"),
-    (dict(keep_ratio=1.5), r"keep_ratio 1.5 is outside \(0, 1\]"),
-    (dict(blocks=[4]), "list block numbers from 0 to 3"),
-    (dict(blocks=[2, 1]), "ascending"),
-    (dict(blocks=[1, 2], keep_ratio=[0.5, 0.5, 0.5]), "3 entries for 2 selectors"),
-    (dict(blocks=[1, 2], selectors=[0]), "one selector number to each of the 2 blocks"),
-    (dict(blocks=[1, 2], selectors=[0, 2]), "without gaps"),
-    (dict(ratio_loss="picture"), "choose 'batch' or 'image'"),
-    (dict(class_tokens="drop"), "choose 'keep' or 'score'"),
-    (dict(mode="argmin"), "unknown selection mode 'argmin'"),
-    (dict(tau=0.0), "tau 0.0 must be greater than 0"),
-    (dict(ratio_scale=0.0), "must be greater than 0"),
-])
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(keep_ratio=0.0), r"keep_ratio 0.0 is outside \(0, 1\]"),
+        (dict(keep_ratio=1.5), r"keep_ratio 1.5 is outside \(0, 1\]"),
+        (dict(blocks=[4]), "list block numbers from 0 to 3"),
+        (dict(blocks=[2, 1]), "ascending"),
+        (dict(blocks=[1, 2], keep_ratio=[0.5, 0.5, 0.5]), "3 entries for 2 selectors"),
+        (dict(blocks=[1, 2], selectors=[0]), "one selector number to each of the 2 blocks"),
+        (dict(blocks=[1, 2], selectors=[0, 2]), "without gaps"),
+        (dict(ratio_loss="picture"), "choose 'batch' or 'image'"),
+        (dict(class_tokens="drop"), "choose 'keep' or 'score'"),
+        (dict(mode="argmin"), "unknown selection mode 'argmin'"),
+        (dict(tau=0.0), "tau 0.0 must be greater than 0"),
+        (dict(ratio_scale=0.0), "must be greater than 0"),
+    ],
+)
 def test_errors_are_one_sentence(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SViT(DIM, 4, **kwargs)

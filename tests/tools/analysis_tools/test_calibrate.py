@@ -54,11 +54,13 @@ def calibrate(monkeypatch, *options):
 @pytest.fixture
 def config(tmp_path):
     """Writes a tiny classification config with a reducer, and gives its path."""
+
     def write(reducer):
         file = tmp_path / ("tiny.py" if reducer else "plain.py")
         text = TINY.format(root=ROOT, reducer=reducer)
         file.write_text(text if reducer else text.replace(", reducer=None", ""))
         return file
+
     return write
 
 
@@ -77,8 +79,11 @@ def pictures(tmp_path_factory):
 
 def measured(config, images=None, number=1):
     """Of a model that is built anew."""
-    return counted(*(lambda s: (s.counts, s.model.backbone))(
-        Subject(Case(str(config)), Setting(images=images and str(images), repeats=number))))
+    return counted(
+        *(lambda s: (s.counts, s.model.backbone))(
+            Subject(Case(str(config)), Setting(images=images and str(images), repeats=number))
+        )
+    )
 
 
 def test_there_is_a_case_for_every_method():
@@ -91,8 +96,9 @@ def test_what_is_written_costs_what_is_said(name, monkeypatch, config, pictures,
     reducer, target = CASES[name]
     flag, wanted = target.split()
     out, rows = tmp_path / "deep/calibrated.py", tmp_path / "row.json"
-    calibrate(monkeypatch, config(reducer), flag, wanted, "--images", pictures, "--number", 4, "--out", out,
-              "--json", rows)
+    calibrate(
+        monkeypatch, config(reducer), flag, wanted, "--images", pictures, "--number", 4, "--out", out, "--json", rows
+    )
     r = json.loads(rows.read_text())
     field = flag[2:].replace("-", "_")
     assert r["pictures"] == 4 and r["target"] == field and r["reached"] == pytest.approx(float(wanted), rel=0.03)
@@ -110,8 +116,9 @@ def test_what_is_written_costs_what_is_said(name, monkeypatch, config, pictures,
         assert low <= float(wanted) <= high and "the nearest on either side" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("base", "shape"), [(DETECTOR, (128, 160)), (SEGMENTOR, (128, 160))],
-                         ids=["detector", "segmentor"])
+@pytest.mark.parametrize(
+    ("base", "shape"), [(DETECTOR, (128, 160)), (SEGMENTOR, (128, 160))], ids=["detector", "segmentor"]
+)
 def test_dense_tasks_are_calibrated_too(base, shape, monkeypatch, tmp_path):
     from PIL import Image
 
@@ -120,8 +127,20 @@ def test_dense_tasks_are_calibrated_too(base, shape, monkeypatch, tmp_path):
         (tmp_path / "base.py").write_text(f"_base_ = '{base}'\nmodel = dict(backbone=dict(reducer=dict(r=5)))\n")
         base = tmp_path / "base.py"
     out, rows = tmp_path / "out.py", tmp_path / "row.json"
-    calibrate(monkeypatch, base, "--flops-ratio", 0.8, "--part", "backbone", "--images", tmp_path, "--out", out,
-              "--json", rows)
+    calibrate(
+        monkeypatch,
+        base,
+        "--flops-ratio",
+        0.8,
+        "--part",
+        "backbone",
+        "--images",
+        tmp_path,
+        "--out",
+        out,
+        "--json",
+        rows,
+    )
     r = json.loads(rows.read_text())
     subject = Subject(Case(str(out)), Setting(part="backbone", images=str(tmp_path), repeats=2))
     assert counted(subject.counts, subject.model.backbone)["gflops"] == pytest.approx(r["gflops"])
@@ -184,8 +203,12 @@ def test_both_models_are_timed_in_turns(config, monkeypatch):
 def test_a_wanted_time_is_searched_for(flag, wanted, config, monkeypatch, capsys, tmp_path):
     def times(self, repeats):  # a clock without noise: 10 ms for the dense model
         ratio = self.cost()["flops_ratio"]
-        return dict(ms_median=10 * ratio, ms_quartiles=[9.9 * ratio, 10.1 * ratio], speedup_vs_dense=1 / ratio,
-                    speedup_vs_dense_quartiles=[0.99 / ratio, 1.01 / ratio])
+        return dict(
+            ms_median=10 * ratio,
+            ms_quartiles=[9.9 * ratio, 10.1 * ratio],
+            speedup_vs_dense=1 / ratio,
+            speedup_vs_dense_quartiles=[0.99 / ratio, 1.01 / ratio],
+        )
 
     monkeypatch.setattr(Calibration, "times", times)
     calibrate(monkeypatch, config(CASES["random"][0]), flag, wanted, "--json", tmp_path / "row.json")
@@ -196,32 +219,39 @@ def test_a_wanted_time_is_searched_for(flag, wanted, config, monkeypatch, capsys
 EVIT = CASES["evit"][0]
 
 
-@pytest.mark.parametrize(("reducer", "options", "sentence"), [
-    (None, "--gflops 1", "has no reducer: give one of a pruned model"),
-    (EVIT, "--gflops 1 --dial r", "reducer EViT has no r to turn; its dial is keep_ratio"),
-    (EVIT, "--gflops 1 --dial fuse", "fuse of EViT sets no cost"),
-    (EVIT, "--pool-share 0.5", "reducer EViT does not decide between pruning and pooling"),
-    (EVIT, "--gflops 1 --gmacs 1", "not allowed with argument --gflops"),
-    (EVIT, "", "one of the arguments"),
-    (EVIT, "--flops-ratio 1.5", "--flops-ratio 1.5: give a number greater than 0, at most 1"),
-    (EVIT, "--keep-ratio 0", "--keep-ratio 0: give a number greater than 0, at most 1"),
-    (EVIT, "--ms nan", "--ms nan: give a number greater than 0"),
-    (EVIT, "--gflops 5", "5 GFLOPs a picture is out of reach: keep_ratio of EViT makes it 0.0"),
-    (EVIT, "--flops-ratio 0.1", "out of reach"),
-    (EVIT, "--gflops 1 --images {tmp}", "holds 0 pictures"),
-    (EVIT, "--gflops 1 --checkpoint nowhere.pth", "nowhere.pth"),
-    (EVIT, "--gflops 1 --out {tmp}/tiny.py", "is the config itself"),
-    (EVIT, "--gflops 1 --out {tmp}/a.yaml", "a config's name ends in .py"),
-    (EVIT, "--gflops 1 --number 0", "--number and --batch must be at least 1"),
-    (CASES["ppt"][0], "--gflops 1 --dial threshold", "the threshold does not change the cost of PPT"),
-    (CASES["ppt"][0], "--pool-share 0.5 --dial r", "leave --dial r out"),
-    (dict(type="PPT", blocks=[1], r=0), "--pool-share 0.5", "set r first"),
-    (dict(type="ToMe", r=[0, 0]), "--flops-ratio 0.5", "has no entry above 0"),
-    (dict(type="SViT", blocks=[1], mode="target"), "--flops-ratio 0.5 --checkpoint {tmp}/w.pth --dial keep_ratio",
-     "keep_ratio of SViT in mode 'target' does not change"),
-])
-def test_what_cannot_be_calibrated_ends_with_one_sentence(reducer, options, sentence, config, monkeypatch, capsys,
-                                                          tmp_path):
+@pytest.mark.parametrize(
+    ("reducer", "options", "sentence"),
+    [
+        (None, "--gflops 1", "has no reducer: give one of a pruned model"),
+        (EVIT, "--gflops 1 --dial r", "reducer EViT has no r to turn; its dial is keep_ratio"),
+        (EVIT, "--gflops 1 --dial fuse", "fuse of EViT sets no cost"),
+        (EVIT, "--pool-share 0.5", "reducer EViT does not decide between pruning and pooling"),
+        (EVIT, "--gflops 1 --gmacs 1", "not allowed with argument --gflops"),
+        (EVIT, "", "one of the arguments"),
+        (EVIT, "--flops-ratio 1.5", "--flops-ratio 1.5: give a number greater than 0, at most 1"),
+        (EVIT, "--keep-ratio 0", "--keep-ratio 0: give a number greater than 0, at most 1"),
+        (EVIT, "--ms nan", "--ms nan: give a number greater than 0"),
+        (EVIT, "--gflops 5", "5 GFLOPs a picture is out of reach: keep_ratio of EViT makes it 0.0"),
+        (EVIT, "--flops-ratio 0.1", "out of reach"),
+        (EVIT, "--gflops 1 --images {tmp}", "holds 0 pictures"),
+        (EVIT, "--gflops 1 --checkpoint nowhere.pth", "nowhere.pth"),
+        (EVIT, "--gflops 1 --out {tmp}/tiny.py", "is the config itself"),
+        (EVIT, "--gflops 1 --out {tmp}/a.yaml", "a config's name ends in .py"),
+        (EVIT, "--gflops 1 --number 0", "--number and --batch must be at least 1"),
+        (CASES["ppt"][0], "--gflops 1 --dial threshold", "the threshold does not change the cost of PPT"),
+        (CASES["ppt"][0], "--pool-share 0.5 --dial r", "leave --dial r out"),
+        (dict(type="PPT", blocks=[1], r=0), "--pool-share 0.5", "set r first"),
+        (dict(type="ToMe", r=[0, 0]), "--flops-ratio 0.5", "has no entry above 0"),
+        (
+            dict(type="SViT", blocks=[1], mode="target"),
+            "--flops-ratio 0.5 --checkpoint {tmp}/w.pth --dial keep_ratio",
+            "keep_ratio of SViT in mode 'target' does not change",
+        ),
+    ],
+)
+def test_what_cannot_be_calibrated_ends_with_one_sentence(
+    reducer, options, sentence, config, monkeypatch, capsys, tmp_path
+):
     path = config(reducer)
     if "w.pth" in options:
         state = Subject(Case(str(path)), Setting(repeats=2)).model.state_dict()

@@ -21,8 +21,12 @@ DIGITS = ROOT / "configs/deit/digits"
 def scores(name, seed, tuned):
     """Made-up scores of one evaluation."""
     top1 = {"dense": 90.0, "tome": 80.0 + 5 * tuned, "svit": 70.0}[name] + seed
-    return {"accuracy/top1": top1, "cost/gmacs": 2.0 if name == "dense" else 1.5 - tuned / 2, "cost/gmacs_std": 0.0,
-            "cost/keep_ratio": [1.0]}
+    return {
+        "accuracy/top1": top1,
+        "cost/gmacs": 2.0 if name == "dense" else 1.5 - tuned / 2,
+        "cost/gmacs_std": 0.0,
+        "cost/keep_ratio": [1.0],
+    }
 
 
 def a_folder(tmp_path, tool, monkeypatch):
@@ -33,9 +37,13 @@ def a_folder(tmp_path, tool, monkeypatch):
     for seed in (0, 1):
         here = tmp_path / f"seed_{seed}"
         here.mkdir()
-        files = {"dense": ("dense", 0), "tome_deit-nano_digits_shelf": ("tome", 0),
-                 "tome_deit-nano_digits_tuned": ("tome", 1), "svit_deit-nano_digits_tuned": ("svit", 1),
-                 "deit-nano_digits_ftune_tuned": ("dense", 1)}
+        files = {
+            "dense": ("dense", 0),
+            "tome_deit-nano_digits_shelf": ("tome", 0),
+            "tome_deit-nano_digits_tuned": ("tome", 1),
+            "svit_deit-nano_digits_tuned": ("svit", 1),
+            "deit-nano_digits_ftune_tuned": ("dense", 1),
+        }
         for name, (kind, tuned) in files.items():
             (here / f"{name}.json").write_text(json.dumps(scores(kind, seed, tuned)))
     return calls
@@ -43,16 +51,33 @@ def a_folder(tmp_path, tool, monkeypatch):
 
 def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
     calls = a_folder(tmp_path, tool, monkeypatch)
-    methods = [str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits",
-                                                 "svit_deit-nano_digits")]
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"), *methods, "--seeds",
-                                      "0", "1", "--work-dir", str(tmp_path)])
+    methods = [
+        str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits", "svit_deit-nano_digits")
+    ]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "compare_methods.py",
+            str(DIGITS / "deit-nano_digits.py"),
+            *methods,
+            "--seeds",
+            "0",
+            "1",
+            "--work-dir",
+            str(tmp_path),
+        ],
+    )
     tool.main()
     assert not calls  # a learned selection is not evaluated off the shelf, the rest was there
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(r["model"], r["stage"]) for r in rows[:5]] == [
-        ("dense", "dense"), ("dense", "fine-tuned"), ("ToMe", "off the shelf"), ("ToMe", "fine-tuned"),
-        ("SViT", "fine-tuned")]
+        ("dense", "dense"),
+        ("dense", "fine-tuned"),
+        ("ToMe", "off the shelf"),
+        ("ToMe", "fine-tuned"),
+        ("SViT", "fine-tuned"),
+    ]
     dense, tome, svit = json.loads((tmp_path / "summary.json").read_text())
     assert (dense["off_the_shelf"], tome["off_the_shelf"], tome["fine_tuned"]) == (90.5, 80.5, 85.5)
     assert tome["fine_tuned_by_seed"] == [85.0, 86.0] and tome["fine_tuned_std"] == pytest.approx(0.5**0.5)
@@ -69,13 +94,37 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
     def measure(cases, setting):
         seen.extend(cases)
         assert (setting.images, setting.repeats) == ("pictures", 5)
-        return [dict(ms_median=10.0 - i, ms_quartiles=[9.0, 11.0], speedup_vs_first=1.0 + i,
-                     speedup_vs_first_quartiles=[1.0, 2.0], device="cpu") for i in range(len(cases))]
+        return [
+            dict(
+                ms_median=10.0 - i,
+                ms_quartiles=[9.0, 11.0],
+                speedup_vs_first=1.0 + i,
+                speedup_vs_first_quartiles=[1.0, 2.0],
+                device="cpu",
+            )
+            for i in range(len(cases))
+        ]
 
     monkeypatch.setattr(tool, "measure", measure)
     methods = [str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits")]
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"), *methods, "--images",
-                                      "pictures", "--timed", "5", "--seeds", "1", "0", "--work-dir", str(tmp_path)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "compare_methods.py",
+            str(DIGITS / "deit-nano_digits.py"),
+            *methods,
+            "--images",
+            "pictures",
+            "--timed",
+            "5",
+            "--seeds",
+            "1",
+            "0",
+            "--work-dir",
+            str(tmp_path),
+        ],
+    )
     tool.main()
     stems = ["dense", "tome_deit-nano_digits"]
     assert [Path(case.checkpoint) for case in seen] == [tmp_path / "seed_1" / stem / "epoch.pth" for stem in stems]
@@ -86,9 +135,20 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
 
 def test_a_dense_model_that_is_not_trained_on_has_its_own_cost(tmp_path, tool, monkeypatch, capsys):
     a_folder(tmp_path, tool, monkeypatch)
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"),
-                                      str(DIGITS / "tome_deit-nano_digits.py"), "--seeds", "0", "1", "--work-dir",
-                                      str(tmp_path)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "compare_methods.py",
+            str(DIGITS / "deit-nano_digits.py"),
+            str(DIGITS / "tome_deit-nano_digits.py"),
+            "--seeds",
+            "0",
+            "1",
+            "--work-dir",
+            str(tmp_path),
+        ],
+    )
     tool.main()
     dense, tome = json.loads((tmp_path / "summary.json").read_text())
     assert dense["gmacs"] == 2.0 and "fine_tuned" not in dense and tome["gmacs_ratio"] == 0.5
@@ -97,9 +157,19 @@ def test_a_dense_model_that_is_not_trained_on_has_its_own_cost(tmp_path, tool, m
 
 def test_a_metric_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):
     a_folder(tmp_path, tool, monkeypatch)
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DIGITS / "deit-nano_digits.py"),
-                                      str(DIGITS / "tome_deit-nano_digits.py"), "--metric", "mIoU", "--work-dir",
-                                      str(tmp_path)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "compare_methods.py",
+            str(DIGITS / "deit-nano_digits.py"),
+            str(DIGITS / "tome_deit-nano_digits.py"),
+            "--metric",
+            "mIoU",
+            "--work-dir",
+            str(tmp_path),
+        ],
+    )
     with pytest.raises(tool.ConfigError, match="--metric mIoU is not among the scores"):
         tool.main()
 
@@ -111,8 +181,10 @@ def test_a_config_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch)
 
 
 def test_configs_of_one_method_keep_their_files_names(tool):
-    ppt = [str(ROOT / f"configs/deit/{name}.py") for name in ("ppt_deit-s_r50", "ablations/ppt_deit-s_r50_pool",
-                                                              "tome_deit-s_r13")]
+    ppt = [
+        str(ROOT / f"configs/deit/{name}.py")
+        for name in ("ppt_deit-s_r50", "ablations/ppt_deit-s_r50_pool", "tome_deit-s_r13")
+    ]
     assert list(tool.labels(ppt).values()) == ["ppt_deit-s_r50", "ppt_deit-s_r50_pool", "ToMe"]
 
 
@@ -123,7 +195,13 @@ def test_options_that_make_another_method_are_in_its_name(tool, tmp_path):
     inverted.write_text(f"_base_ = {cropr[0]!r}\nmodel = dict(backbone=dict(reducer=dict(ranking='inverted')))\n")
     evit = [str(ROOT / f"configs/deit/evit_deit-s{name}.py") for name in ("", "_no-fuse")]
     assert list(tool.labels([*cropr, str(inverted), *evit]).values()) == [
-        "Cropr", "Cropr without fusion", "Cropr, random ranking", "Cropr, inverted", "EViT", "EViT without fusion"]
+        "Cropr",
+        "Cropr without fusion",
+        "Cropr, random ranking",
+        "Cropr, inverted",
+        "EViT",
+        "EViT without fusion",
+    ]
 
 
 def test_two_configs_of_one_name_are_one_sentence(tmp_path, tool, monkeypatch):

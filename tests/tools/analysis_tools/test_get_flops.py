@@ -29,7 +29,7 @@ def test_rows_and_table_over_pictures_of_two_sizes(tmp_path):
     done = subprocess.run([sys.executable, TOOL, PRUNED, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "multiply-add = 2" in done.stdout and "closed formula" in done.stdout
-    row, = json.loads((tmp_path / "rows.json").read_text())
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert row["pictures"] == 2 and row["gflops_std"] > 0 and abs(row["formula_deviation"]) < 1e-6
     assert sum(row["gflops_by_part"].values()) == pytest.approx(row["gflops"])
     assert sum(row["gflops_by_operator"].values()) == pytest.approx(row["gflops"])
@@ -39,8 +39,9 @@ def test_rows_and_table_over_pictures_of_two_sizes(tmp_path):
 @pytest.mark.parametrize("windows", [None, [True, False, True]], ids=["global", "windows"])
 def test_blocks_obey_the_closed_formula_image_by_image(windows):
     reducer = dict(type="SViT", blocks=[1], keep_ratio=0.5, mode="threshold")
-    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, window_attn=windows, window_size=3,
-                   reducer=reducer).eval()
+    vit = PlainViT(
+        img_size=32, embed_dim=24, depth=3, num_heads=2, window_attn=windows, window_size=3, reducer=reducer
+    ).eval()
     vit.forward = partial(_forward, vit)  # called as a detector calls its backbone
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
     assert found.formula == found.parts["blocks"] > 0
@@ -50,8 +51,15 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
 
 @pytest.mark.parametrize("family", ["eva02", "eva02-small"])
 def test_blocks_of_eva02_obey_it_too(family):
-    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, family=family, class_token=True,
-                   reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False)).eval()
+    vit = PlainViT(
+        img_size=32,
+        embed_dim=24,
+        depth=3,
+        num_heads=2,
+        family=family,
+        class_token=True,
+        reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False),
+    ).eval()
     vit.forward = partial(_forward, vit)
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
     assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[29, 22, 15]] * 2
@@ -68,14 +76,19 @@ def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
     assert "after_attention" not in vars(vit.reducer)  # the counting has left
 
 
-@pytest.mark.parametrize("config", [
-    *(f"deit/digits/{name}_deit-nano_digits.py" for name in ("ppt", "tome", "evit", "evovit", "random", "svit")),
-    "segmentation/vit-nano-ppt_linear_camvid-352.py", "segmentation/vit-nano-tome_linear_camvid-352.py"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(f"deit/digits/{name}_deit-nano_digits.py" for name in ("ppt", "tome", "evit", "evovit", "random", "svit")),
+        "segmentation/vit-nano-ppt_linear_camvid-352.py",
+        "segmentation/vit-nano-tome_linear_camvid-352.py",
+    ],
+)
 @pytest.mark.parametrize("part", ["net", "backbone"])
 def test_every_task_obeys_the_closed_formula(config, part):
     shape = (128, 256) if "segmentation" in config else None
     subject = Subject(Case(str(ROOT / "configs" / config), batch=2, shape=shape), Setting(part=part, repeats=2))
-    found, = subject.counts
+    (found,) = subject.counts
     assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
     assert found.positions == 1 + (128 if shape else 64) and found.tokens.shape[0] == 2
     assert (found.parts["heads"] > 0) == (part == "net" and shape is not None)  # DeiT's head is in its backbone
@@ -84,10 +97,12 @@ def test_every_task_obeys_the_closed_formula(config, part):
 def test_windows_that_slide_over_a_picture_count_each(tmp_path):
     base = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(32, 32))"
-    (tmp_path / "slide.py").write_text(f"_base_ = '{base}'\nmodel = dict(test_cfg={slide}, backbone=dict(\n"
-                                       "    reducer=dict(r=4)))\n")
-    one, two = (Subject(Case(str(tmp_path / "slide.py"), shape=shape), Setting()).counts[0]
-                for shape in ((64, 64), (64, 96)))
+    (tmp_path / "slide.py").write_text(
+        f"_base_ = '{base}'\nmodel = dict(test_cfg={slide}, backbone=dict(\n    reducer=dict(r=4)))\n"
+    )
+    one, two = (
+        Subject(Case(str(tmp_path / "slide.py"), shape=shape), Setting()).counts[0] for shape in ((64, 64), (64, 96))
+    )
     assert two.positions == 2 * one.positions == 34 and two.formula == two.parts["blocks"] == 2 * one.formula
     assert torch.equal(two.tokens, 2 * one.tokens)
 
@@ -111,11 +126,14 @@ def test_a_count_that_breaks_the_formula_ends_with_an_error(monkeypatch):
         run_here(monkeypatch, "--shape", "64", "64")
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    (["--checkpoint", "a", "b"], "2 files for 1 configs"),
-    (["--number", "0"], "--number and --batch must be at least 1"),
-    (["--checkpoint", "nowhere.pth"], "nowhere.pth"),
-])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--checkpoint", "a", "b"], "2 files for 1 configs"),
+        (["--number", "0"], "--number and --batch must be at least 1"),
+        (["--checkpoint", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
 def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sentence):
     with pytest.raises(SystemExit) as end:
         run_here(monkeypatch, *options)

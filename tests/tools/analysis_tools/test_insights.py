@@ -22,23 +22,34 @@ def tool():
 
 
 def made_up(seed, **box_ap):
-    common = dict(seed=seed, mask_AP=0.4, gflops=2.7, ms=50.0, keep_ratio=0.55, step_speedup_vs_standard=1.25,
-                  step_speedup_vs_dense=1.125)
+    common = dict(
+        seed=seed,
+        mask_AP=0.4,
+        gflops=2.7,
+        ms=50.0,
+        keep_ratio=0.55,
+        step_speedup_vs_standard=1.25,
+        step_speedup_vs_dense=1.125,
+    )
     return [dict(common, model=name.replace("_", "-"), box_AP=ap) for name, ap in box_ap.items()]
 
 
 def test_verdicts(tool, tmp_path):
-    rows = made_up(0, dense=0.45, standard=0.44, discarded=0.40, inherited=0.43, fixed_rate=0.447, heavier_gate=0.443,
-                   packed=0.44)
+    rows = made_up(
+        0, dense=0.45, standard=0.44, discarded=0.40, inherited=0.43, fixed_rate=0.447, heavier_gate=0.443, packed=0.44
+    )
     said = tool.report(rows)
-    for verdict in ("inherited against discarded: box AP +0.030: agrees with the paper (one seed)",
-                    "standard against inherited: box AP +0.010: agrees",
-                    "standard against fixed-rate: box AP -0.007: does not agree with the paper (one seed)",
-                    "standard against heavier-gate: box AP -0.003: agrees",
-                    "1.25 times as fast as the exact mode's (standard) and 1.12 times as fast as the dense"):
+    for verdict in (
+        "inherited against discarded: box AP +0.030: agrees with the paper (one seed)",
+        "standard against inherited: box AP +0.010: agrees",
+        "standard against fixed-rate: box AP -0.007: does not agree with the paper (one seed)",
+        "standard against heavier-gate: box AP -0.003: agrees",
+        "1.25 times as fast as the exact mode's (standard) and 1.12 times as fast as the dense",
+    ):
         assert verdict in said
-    rows += made_up(1, dense=0.45, standard=0.44, discarded=0.45, inherited=0.43, fixed_rate=0.43, heavier_gate=0.44,
-                    packed=0.44)
+    rows += made_up(
+        1, dense=0.45, standard=0.44, discarded=0.45, inherited=0.43, fixed_rate=0.43, heavier_gate=0.44, packed=0.44
+    )
     assert "+0.005, from -0.020 to +0.030: too close to tell (mean of 2 seeds)" in tool.report(rows)
     tool.draw(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
@@ -50,8 +61,21 @@ def test_whole_tool_and_once_more_for_nothing(tool, tmp_path, monkeypatch, capsy
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     model = build_model(Config.fromfile(tool.CONFIGS["dense"]), None)
     torch.save(dict(state_dict=model.state_dict()), "dense.pth")
-    command = ["insights.py", "--pictures", "2", "2", "--epochs", "1", "1", "--timed", "1", "--variants", "packed",
-               "--dense", "dense.pth"]
+    command = [
+        "insights.py",
+        "--pictures",
+        "2",
+        "2",
+        "--epochs",
+        "1",
+        "1",
+        "--timed",
+        "1",
+        "--variants",
+        "packed",
+        "--dense",
+        "dense.pth",
+    ]
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setattr(tool, "ROUNDS", 2)
     tool.main()

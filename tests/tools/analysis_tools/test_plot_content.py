@@ -35,8 +35,12 @@ def project(tmp_path_factory):
     """A folder with five digit scenes and fresh weights of both models."""
     folder = tmp_path_factory.mktemp("project")
     converter = ROOT / "tools/dataset_converters/digit_scenes.py"
-    subprocess.run([sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "5"], cwd=folder,
-                   check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "5"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     for name, config in dict(detector=PRUNED, segmentor=SEGMENTOR).items():
         torch.save(dict(state_dict=build_model(Config.fromfile(config), None).state_dict()), folder / f"{name}.pth")
     for name in range(10):  # a classifier's pictures, in class folders
@@ -51,7 +55,7 @@ def test_detector_and_segmentor_see_the_same_covered_shares(tool, project, monke
     for name, config in dict(detector=PRUNED, segmentor=SEGMENTOR).items():
         monkeypatch.setattr(sys, "argv", ["plot_content.py", config, f"{name}.pth", "--out", name, "--device", "cpu"])
         tool.main()
-        rows[name], = json.loads((project / name / "content.json").read_text())
+        (rows[name],) = json.loads((project / name / "content.json").read_text())
         assert Image.open(project / name / "content.png").width > 800 and "5 pictures, r = " in capsys.readouterr().out
     labels = [np.asarray(Image.open(file)) > 0 for file in sorted(Path("data/digit_scenes/semantic/val").iterdir())]
     # COCO's outlines and the label maps round their borders differently.
@@ -69,9 +73,15 @@ def test_boxes_stand_in_for_masks_and_other_classes_do_not_count(tool):
     coverage = tool.Coverage.__new__(tool.Coverage)
     coverage.objects = [1]
     square = [[0, 0, 10, 0, 10, 10, 0, 10]]
-    sample = dict(height=20, width=20, instances=[
-        dict(bbox=[0, 0, 10, 10], bbox_label=1, mask=square), dict(bbox=[5, 0, 15, 10], bbox_label=1),
-        dict(bbox=[0, 0, 20, 20], bbox_label=0)])
+    sample = dict(
+        height=20,
+        width=20,
+        instances=[
+            dict(bbox=[0, 0, 10, 10], bbox_label=1, mask=square),
+            dict(bbox=[5, 0, 15, 10], bbox_label=1),
+            dict(bbox=[0, 0, 20, 20], bbox_label=0),
+        ],
+    )
     mask = coverage._instances(sample)
     assert mask.sum() == 150 and mask[:10, :15].all()
 
@@ -86,23 +96,29 @@ def pictures(covered, kept):
     return [dict(picture="", covered=c, keep_by_block=[1.0, k]) for c, k in zip(covered, kept, strict=True)]
 
 
-@pytest.mark.parametrize(("found", "sentence"), [
-    (pictures([0.1, 0.2], [0.5, 0.5]), "has 2 pictures: at least 3"),
-    (pictures([0, 0, 0], [0.5, 0.4, 0.3]), "none of the pictures has an annotation"),
-    (pictures([1, 1, 1], [0.5, 0.4, 0.3]), "objects cover 100% of every picture"),
-    (pictures([0.1, 0.2, 0.3], [1, 1, 1]), "every block computed all tokens"),
-])
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (pictures([0.1, 0.2], [0.5, 0.5]), "has 2 pictures: at least 3"),
+        (pictures([0, 0, 0], [0.5, 0.4, 0.3]), "none of the pictures has an annotation"),
+        (pictures([1, 1, 1], [0.5, 0.4, 0.3]), "objects cover 100% of every picture"),
+        (pictures([0.1, 0.2, 0.3], [1, 1, 1]), "every block computed all tokens"),
+    ],
+)
 def test_what_cannot_be_compared_is_said(tool, found, sentence):
     with pytest.raises(DataError, match=sentence):
         tool.summary(found)
 
 
-@pytest.mark.parametrize(("config", "options", "sentence"), [
-    (PRUNED.replace("svit", "vit"), [], "has no reducer: give one of a pruned model"),
-    (PRUNED, ["--classes", "7", "cat"], "--classes cat: the data set has 0, 1, 2"),
-    (PRUNED, ["--cfg-options", "val_dataloader.dataset.data_root=nowhere"], "does not exist"),
-    (str(ROOT / "configs/deit/digits/evit_deit-nano_digits.py"), [], "has neither boxes nor label maps"),
-])
+@pytest.mark.parametrize(
+    ("config", "options", "sentence"),
+    [
+        (PRUNED.replace("svit", "vit"), [], "has no reducer: give one of a pruned model"),
+        (PRUNED, ["--classes", "7", "cat"], "--classes cat: the data set has 0, 1, 2"),
+        (PRUNED, ["--cfg-options", "val_dataloader.dataset.data_root=nowhere"], "does not exist"),
+        (str(ROOT / "configs/deit/digits/evit_deit-nano_digits.py"), [], "has neither boxes nor label maps"),
+    ],
+)
 def test_a_wrong_option_ends_with_one_sentence(tool, project, monkeypatch, capsys, config, options, sentence):
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["plot_content.py", config, "detector.pth", "--out", "none", *options])

@@ -34,8 +34,16 @@ def training(epochs, loss=1.0, kept=0.5):
     rows = []
     for epoch in epochs:
         for iteration in (8 * epoch - 4, 8 * epoch):
-            rows.append({"loss": loss / iteration, "keep_ratio.3": kept, "keep_ratio.5": kept / 2, "epoch": epoch,
-                         "iter": iteration, "step": iteration})
+            rows.append(
+                {
+                    "loss": loss / iteration,
+                    "keep_ratio.3": kept,
+                    "keep_ratio.5": kept / 2,
+                    "epoch": epoch,
+                    "iter": iteration,
+                    "step": iteration,
+                }
+            )
         rows.append({"cost/keep_ratio.0": 1.0, "cost/keep_ratio.3": kept, "step": epoch})
         rows.append({"mIoU": 10.0 * epoch, "step": epoch})
     return rows
@@ -95,15 +103,21 @@ def test_pictures_of_several_runs(tool, tmp_path, monkeypatch, capsys):
     assert "mIoU, last: long never logged it, pruned 20" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("files", "options", "sentence"), [
-    ({}, [], "has no */vis_data/scalars.json"),
-    ({"a/vis_data/scalars.json": ""}, [], "have no row of training"),
-    ({"a/vis_data/scalars.json": '{"mIoU": 3, "step": 0}\n'}, [], "have no row of training"),
-    ({"a/vis_data/scalars.json": "abc\n{}\n"}, [], "line 1 of"),
-    ({"a/vis_data/scalars.json": "[1]\n{}\n"}, [], "has lines without a step"),
-    ({"a/vis_data/scalars.json": '{"loss": 3, "iter": 1, "step": 1}\n'}, ["--keys", "mIoU"],
-     "--keys mIoU: none of the runs logged it, only loss"),
-])
+@pytest.mark.parametrize(
+    ("files", "options", "sentence"),
+    [
+        ({}, [], "has no */vis_data/scalars.json"),
+        ({"a/vis_data/scalars.json": ""}, [], "have no row of training"),
+        ({"a/vis_data/scalars.json": '{"mIoU": 3, "step": 0}\n'}, [], "have no row of training"),
+        ({"a/vis_data/scalars.json": "abc\n{}\n"}, [], "line 1 of"),
+        ({"a/vis_data/scalars.json": "[1]\n{}\n"}, [], "has lines without a step"),
+        (
+            {"a/vis_data/scalars.json": '{"loss": 3, "iter": 1, "step": 1}\n'},
+            ["--keys", "mIoU"],
+            "--keys mIoU: none of the runs logged it, only loss",
+        ),
+    ],
+)
 def test_what_cannot_be_drawn_is_one_sentence(tool, tmp_path, monkeypatch, capsys, files, options, sentence):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True)

@@ -22,8 +22,12 @@ def project(tmp_path_factory):
     """A folder with four digit scenes and fresh weights of both detectors."""
     folder = tmp_path_factory.mktemp("project")
     converter = ROOT / "tools/dataset_converters/digit_scenes.py"
-    subprocess.run([sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "4"], cwd=folder,
-                   check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "4"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     for name, config in dict(dense=DENSE, pruned=PRUNED).items():
         subject = Subject(Case(config, shape=(64, 64)), Setting(part="backbone", repeats=2))
         torch.save(dict(state_dict=subject.model.state_dict()), folder / f"{name}.pth")
@@ -32,8 +36,12 @@ def project(tmp_path_factory):
 
 def test_rows_and_picture(project):
     options = f"pruned.pth --dense {DENSE}=dense.pth --scales 1.0 0.4 --timed 2 --images data/digit_scenes/val"
-    done = subprocess.run([sys.executable, str(TOOL), PRUNED, *options.split(), "--device", "cpu", "--out", "out"],
-                          cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(TOOL), PRUNED, *options.split(), "--device", "cpu", "--out", "out"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((project / "out/rows.json").read_text())
     assert [row["dial_value"] for row in rows] == [None, 0.4, 1.0]
@@ -43,18 +51,23 @@ def test_rows_and_picture(project):
     assert (project / "out/tradeoff.png").stat().st_size > 10000
 
 
-@pytest.mark.parametrize(("folder", "names", "metric", "sizes"), [
-    ("deit/digits", ("deit-nano_digits", "tome_deit-nano_digits"), "top1", (32, 32)),
-    ("segmentation", ("vit-nano_linear_camvid-352", "vit-nano-tome_linear_camvid-352"), "mIoU", (360, 480)),
-], ids=["classifier", "segmentor"])
+@pytest.mark.parametrize(
+    ("folder", "names", "metric", "sizes"),
+    [
+        ("deit/digits", ("deit-nano_digits", "tome_deit-nano_digits"), "top1", (32, 32)),
+        ("segmentation", ("vit-nano_linear_camvid-352", "vit-nano-tome_linear_camvid-352"), "mIoU", (360, 480)),
+    ],
+    ids=["classifier", "segmentor"],
+)
 def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_path):
     from PIL import Image
 
     from mmcv_custom.data.synthetic import scene
 
     dense, pruned = (ROOT / "configs" / folder / f"{name}.py" for name in names)
-    torch.save(dict(state_dict=Subject(Case(str(dense)), Setting(part="backbone")).model.state_dict()),
-               tmp_path / "dense.pth")
+    torch.save(
+        dict(state_dict=Subject(Case(str(dense)), Setting(part="backbone")).model.state_dict()), tmp_path / "dense.pth"
+    )
     classes = [f"data/digits/val/{i}" for i in range(10)] if metric == "top1" else ["data/camvid/images/val"]
     for i, name in enumerate(classes):
         (tmp_path / name).mkdir(parents=True)
@@ -67,8 +80,12 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
         options = options.replace(classes[0], "data/digits/val")
     else:
         options += " --part backbone"
-    done = subprocess.run([sys.executable, str(TOOL), str(pruned), *options.split(), "--device", "cpu"], cwd=tmp_path,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(TOOL), str(pruned), *options.split(), "--device", "cpu"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "out/rows.json").read_text())
     assert [(row["dial"], row["dial_value"]) for row in rows] == [(None, None), ("r", 4), ("r", 8)]
@@ -76,11 +93,14 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
     assert (tmp_path / "out/tradeoff.png").stat().st_size > 10000 and "r 8" in done.stdout
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    (["nowhere.pth"], "checkpoint 'nowhere.pth'"),
-    (["pruned.pth", "--values", "0"], "--values of ratio_scale must be given and greater than 0"),
-    (["pruned.pth", "--dense", DENSE], "does not exist"),
-])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["nowhere.pth"], "checkpoint 'nowhere.pth'"),
+        (["pruned.pth", "--values", "0"], "--values of ratio_scale must be given and greater than 0"),
+        (["pruned.pth", "--dense", DENSE], "does not exist"),
+    ],
+)
 def test_a_wrong_option_ends_with_one_sentence(project, monkeypatch, capsys, options, sentence):
     tool = load_script(TOOL)
     monkeypatch.chdir(project)

@@ -32,8 +32,26 @@ def test_moments_count_once_and_heads_that_are_asked_not_at_all(tool, monkeypatc
 def test_rows(tool, monkeypatch, tmp_path, capsys, method):
     config = str(SEGVIT / f"vit-nano-{method}_segvit_digit-scenes-128.py")
     out = tmp_path / "rows.json"
-    monkeypatch.setattr(sys, "argv", ["decision.py", config, "--shape", "64", "96", "--batch", "1", "2",
-                                      "--repeats", "2", "--device", "cpu", "--json", str(out)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "decision.py",
+            config,
+            "--shape",
+            "64",
+            "96",
+            "--batch",
+            "1",
+            "2",
+            "--repeats",
+            "2",
+            "--device",
+            "cpu",
+            "--json",
+            str(out),
+        ],
+    )
     tool.main()
     rows = json.loads(out.read_text())
     assert [r["batch"] for r in rows] == [1, 2] and all(0 < r["share_of_decision"] < 1 for r in rows)
@@ -41,7 +59,10 @@ def test_rows(tool, monkeypatch, tmp_path, capsys, method):
 
 
 def test_a_dense_config_is_one_sentence(tool, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["decision.py", str(SEGVIT / "vit-nano_segvit_camvid-352.py"), "--shape",
-                                      "64", "64", "--device", "cpu"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["decision.py", str(SEGVIT / "vit-nano_segvit_camvid-352.py"), "--shape", "64", "64", "--device", "cpu"],
+    )
     with pytest.raises(tool.ConfigError, match="has no reducer: give one of a pruned model"):
         tool.main()

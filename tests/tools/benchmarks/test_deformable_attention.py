@@ -14,14 +14,40 @@ bench = load_script("tools/benchmarks/deformable_attention.py")
 def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
     with on("cpu compiled"):
         monkeypatch.setitem(bench.CASES, "small", (16, [(4, 6), (2, 3)], [(4, 6)]))
-        monkeypatch.setattr(sys, "argv", ["bench", "--device", "cpu", "--cases", "small", "--types", "float32",
-                                          "bfloat16", "--rounds", "2", "--json", str(tmp_path / "rows.json")])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "bench",
+                "--device",
+                "cpu",
+                "--cases",
+                "small",
+                "--types",
+                "float32",
+                "bfloat16",
+                "--rounds",
+                "2",
+                "--json",
+                str(tmp_path / "rows.json"),
+            ],
+        )
         assert bench.main() == 0
         rows = json.loads((tmp_path / "rows.json").read_text())
         assert [(r["dtype"], r["pass"]) for r in rows] == [
-            (dtype, done) for dtype in ("float32", "bfloat16") for done in ("forward", "forward_backward")]
-        fields = {"case", "ms", "speedup_vs_grid_sample", "speedup_vs_embedding_bag", "memory_floor_ms", "command",
-                  "commit", "machine", "versions"}
+            (dtype, done) for dtype in ("float32", "bfloat16") for done in ("forward", "forward_backward")
+        ]
+        fields = {
+            "case",
+            "ms",
+            "speedup_vs_grid_sample",
+            "speedup_vs_embedding_bag",
+            "memory_floor_ms",
+            "command",
+            "commit",
+            "machine",
+            "versions",
+        }
         assert all(fields <= r.keys() and r["ms"] > 0 for r in rows)
         # What is timed computes the same.
         args = bench.inputs("small", torch.float32, "cpu", 2)
@@ -30,10 +56,13 @@ def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
             torch.testing.assert_close(out, outs[0])
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--rounds", "1"], "--rounds must be at least 2"),
-    (["--device", "cuda"], "torch sees no CUDA device"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--rounds", "1"], "--rounds must be at least 2"),
+        (["--device", "cuda"], "torch sees no CUDA device"),
+    ],
+)
 def test_bench_refuses_in_a_sentence(arguments, sentence, monkeypatch, capsys):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")

@@ -80,8 +80,9 @@ def run(*command, cwd, **env):
 def recorder(tmp_path):
     """A stand-in for the interpreter: 2 GPUs, 8 cores, and it prints the command it was to run."""
     script = tmp_path / "recorder"
-    script.write_text('#!/bin/sh\nif [ "$1" = -c ]; then echo "${FAKE_GPUS:-2} 8"; '
-                      'else echo "OMP=${OMP_NUM_THREADS:-} $*"; fi\n')
+    script.write_text(
+        '#!/bin/sh\nif [ "$1" = -c ]; then echo "${FAKE_GPUS:-2} 8"; else echo "OMP=${OMP_NUM_THREADS:-} $*"; fi\n'
+    )
     script.chmod(0o755)
     return script
 
@@ -91,13 +92,18 @@ def test_scripts_are_posix(name):
     assert subprocess.run([SH, "-n", ROOT / "tools/launchers" / f"{name}.sh"]).returncode == 0
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("dist_train.sh",), "Usage"), (("dist_train.sh", "none.py", "1"), "none.py does not exist"),
-    (("dist_test.sh", "toy_config.py", "none.pth", "1"), "none.pth does not exist"),
-    (("dist_train.sh", "toy_config.py", "0"), "number of processes"),
-    (("dist_train.sh", "toy_config.py", "two"), "number of processes"),
-    (("dist_train.sh", "toy_config.py", "3"), "GPUS is 3 and this machine has 2"),
-    (("tools/slurm_train.sh", "p", "j"), "Usage")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("dist_train.sh",), "Usage"),
+        (("dist_train.sh", "none.py", "1"), "none.py does not exist"),
+        (("dist_test.sh", "toy_config.py", "none.pth", "1"), "none.pth does not exist"),
+        (("dist_train.sh", "toy_config.py", "0"), "number of processes"),
+        (("dist_train.sh", "toy_config.py", "two"), "number of processes"),
+        (("dist_train.sh", "toy_config.py", "3"), "GPUS is 3 and this machine has 2"),
+        (("tools/slurm_train.sh", "p", "j"), "Usage"),
+    ],
+)
 def test_mistakes_end_with_one_sentence(project, recorder, arguments, message):
     code, out = run(SH, ROOT / arguments[0], *arguments[1:], cwd=project, PYTHON=recorder)
     assert code == 2 and message in out and len(out.strip().splitlines()) == 1
@@ -109,12 +115,34 @@ def test_commands(project, recorder, folder):
     _, out = run(SH, script, "toy_config.py", "2", "--amp", cwd=project, PYTHON=recorder, PORT=None)
     assert out.strip().endswith(f"--nproc-per-node 2 {ROOT}/tools/train.py toy_config.py --amp --launcher pytorch")
     assert "-m torch.distributed.run --standalone" in out
-    _, out = run(SH, script, "toy_config.py", "2", cwd=project, PYTHON=recorder, NNODES="2", NODE_RANK="1",
-                 MASTER_ADDR="10.0.0.1", PORT="29511")
+    _, out = run(
+        SH,
+        script,
+        "toy_config.py",
+        "2",
+        cwd=project,
+        PYTHON=recorder,
+        NNODES="2",
+        NODE_RANK="1",
+        MASTER_ADDR="10.0.0.1",
+        PORT="29511",
+    )
     assert "--nnodes 2 --node-rank 1 --master-addr 10.0.0.1 --master-port 29511 --nproc-per-node 2" in out
     (project / "w.pth").touch()
-    _, out = run(SH, f"{ROOT}/{folder}dist_test.sh", "toy_config.py", "w.pth", "2", "--eval", "bbox", "segm",
-                 cwd=project, PYTHON=recorder, FAKE_GPUS="0", OMP_NUM_THREADS=None)
+    _, out = run(
+        SH,
+        f"{ROOT}/{folder}dist_test.sh",
+        "toy_config.py",
+        "w.pth",
+        "2",
+        "--eval",
+        "bbox",
+        "segm",
+        cwd=project,
+        PYTHON=recorder,
+        FAKE_GPUS="0",
+        OMP_NUM_THREADS=None,
+    )
     assert "OMP=4" in out
     assert "test.py toy_config.py w.pth --eval bbox segm --launcher pytorch" in out
 
@@ -129,8 +157,20 @@ def test_relative_link_from_elsewhere(project, recorder):
 def test_slurm_command(project):
     (project / "srun").write_text('#!/bin/sh\necho "$*"\n')
     (project / "srun").chmod(0o755)
-    _, out = run(SH, ROOT / "tools" / "slurm_test.sh", "part", "job", "c.py", "w.pth", "--eval", "bbox", cwd=project,
-                 GPUS="4", SRUN_ARGS="--quotes --mem=1G", PATH=f"{project}{os.pathsep}{os.environ['PATH']}")
+    _, out = run(
+        SH,
+        ROOT / "tools" / "slurm_test.sh",
+        "part",
+        "job",
+        "c.py",
+        "w.pth",
+        "--eval",
+        "bbox",
+        cwd=project,
+        GPUS="4",
+        SRUN_ARGS="--quotes --mem=1G",
+        PATH=f"{project}{os.pathsep}{os.environ['PATH']}",
+    )
     assert "-p part --job-name=job --gres=gpu:4 --ntasks=4 --ntasks-per-node=4 --cpus-per-task=5" in out
     assert "--quotes --mem=1G" in out and "tools/test.py c.py w.pth --eval bbox --launcher slurm" in out
 
@@ -139,8 +179,11 @@ def test_slurm_command(project):
 def test_two_processes_train_and_test_on_cpu(project):
     code, out = run(SH, ROOT / "dist_train.sh", "toy_config.py", "2", cwd=project, PORT=None)
     assert code == 0, out
-    for sentence in ("total batch is 4 = 2 x 2 processes, the recipe's is 16", "SyncBN trains as BatchNorm",
-                     "mixed precision is off"):
+    for sentence in (
+        "total batch is 4 = 2 x 2 processes, the recipe's is 16",
+        "SyncBN trains as BatchNorm",
+        "mixed precision is off",
+    ):
         assert sentence in out
     checkpoint = project / "work_dirs" / "toy_config" / "epoch_1.pth"
     command = (SH, ROOT / "dist_test.sh", "toy_config.py", checkpoint, "2", "--out", "r.pkl")
@@ -149,16 +192,20 @@ def test_two_processes_train_and_test_on_cpu(project):
     assert (project / "r.pkl").exists()
 
 
-@pytest.mark.parametrize("tool, arguments, message", [
-    ("train", ("none.py",), "config none.py does not exist"),
-    ("train", ("toy_config.py", "--load-from", "none.pth"), "none.pth does not exist"),
-    ("train", ("toy_config.py", "--cfg-options", "nonsense"), "write key=value"),
-    ("train", ("toy_config.py", "--cfg-options", "train_cfg.max_epochs.x=1"), "does not fit"),
-    ("train", ("toy_config.py", "--cfg-options", "train_dataloder.batch_size=1"), "did you mean train_dataloader"),
-    ("test", ("toy_config.py", "none.pth"), "none.pth does not exist"),
-    ("test", ("toy_config.py", "toy.py"), "not a checkpoint that can be read"),
-    ("test", ("toy_config.py", "toy.py", "--eval", "bbox"), "has no metric to choose"),
-    ("test", ("toy_config.py", "toy.py", "--out", "r.txt"), "written as .pkl")])
+@pytest.mark.parametrize(
+    "tool, arguments, message",
+    [
+        ("train", ("none.py",), "config none.py does not exist"),
+        ("train", ("toy_config.py", "--load-from", "none.pth"), "none.pth does not exist"),
+        ("train", ("toy_config.py", "--cfg-options", "nonsense"), "write key=value"),
+        ("train", ("toy_config.py", "--cfg-options", "train_cfg.max_epochs.x=1"), "does not fit"),
+        ("train", ("toy_config.py", "--cfg-options", "train_dataloder.batch_size=1"), "did you mean train_dataloader"),
+        ("test", ("toy_config.py", "none.pth"), "none.pth does not exist"),
+        ("test", ("toy_config.py", "toy.py"), "not a checkpoint that can be read"),
+        ("test", ("toy_config.py", "toy.py", "--eval", "bbox"), "has no metric to choose"),
+        ("test", ("toy_config.py", "toy.py", "--out", "r.txt"), "written as .pkl"),
+    ],
+)
 def test_tools_end_on_mistakes_without_a_traceback(project, tool, arguments, message):
     code, out = run(sys.executable, ROOT / "tools" / f"{tool}.py", *arguments, cwd=project)
     assert code == 2 and message in out and "Traceback" not in out, out
@@ -167,8 +214,12 @@ def test_tools_end_on_mistakes_without_a_traceback(project, tool, arguments, mes
 def test_gpu_check_names_tools_and_configs_that_exist(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "python").chmod(0o755)
-    done = subprocess.run([SH, str(ROOT / "tools/benchmarks/gpu_check.sh")], capture_output=True, text=True,
-                          env=dict(os.environ, PYTHON=str(tmp_path / "python")))
+    done = subprocess.run(
+        [SH, str(ROOT / "tools/benchmarks/gpu_check.sh")],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHON=str(tmp_path / "python")),
+    )
     assert done.returncode == 0, done.stderr
     commands = [line.split() for line in done.stdout.splitlines()]
     written = [words[words.index("--json") + 1] for words in commands if "--json" in words]

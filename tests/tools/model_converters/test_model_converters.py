@@ -54,8 +54,15 @@ def test_ibot_to_mmsegmentation_and_timm(tmp_path, monkeypatch, capsys, network)
     convert(monkeypatch, ibot, tmp_path / "ibot.pth", tmp_path / "timm.pth", "--to", "timm", *chosen)
     source, image = student if network == "student" else teacher, torch.randn(2, 3, 64, 64)
 
-    theirs = VisionTransformerOfMMSeg(img_size=64, patch_bias=True, embed_dims=24, num_layers=3, num_heads=3,
-                                      final_norm=True, norm_cfg=dict(type="LN", eps=1e-6))
+    theirs = VisionTransformerOfMMSeg(
+        img_size=64,
+        patch_bias=True,
+        embed_dims=24,
+        num_layers=3,
+        num_heads=3,
+        final_norm=True,
+        norm_cfg=dict(type="LN", eps=1e-6),
+    )
     theirs.load_state_dict(torch.load(tmp_path / "new/folder/mmseg.pth", weights_only=True))  # strictly
     theirs.eval()
     copy = VisionTransformer(**VIT, num_classes=0).eval()
@@ -90,10 +97,22 @@ def test_a_segmentor_of_ours_runs_in_stock_mmsegmentation(tmp_path, monkeypatch,
     assert "VisionTransformer(patch_bias=True, with_cls_token=True, final_norm=True" in said
     assert ("reducer.selectors" in said) == pruned and "left out (no weights of it): optimizer" in said
 
-    backbone = dict(type="VisionTransformer", img_size=352, embed_dims=96, num_layers=6, num_heads=3, patch_bias=True,
-                    with_cls_token=True, final_norm=True, norm_cfg=dict(type="LN", eps=1e-6))
-    theirs = MODELS.build(ConfigDict(type="EncoderDecoder", backbone=backbone, decode_head=config.decode_head,
-                                     test_cfg=dict(mode="whole")))
+    backbone = dict(
+        type="VisionTransformer",
+        img_size=352,
+        embed_dims=96,
+        num_layers=6,
+        num_heads=3,
+        patch_bias=True,
+        with_cls_token=True,
+        final_norm=True,
+        norm_cfg=dict(type="LN", eps=1e-6),
+    )
+    theirs = MODELS.build(
+        ConfigDict(
+            type="EncoderDecoder", backbone=backbone, decode_head=config.decode_head, test_cfg=dict(mode="whole")
+        )
+    )
     exported = torch.load(tmp_path / "exported.pth", weights_only=True)
     assert exported["meta"] == dict(dataset_meta=meta["dataset_meta"])
     theirs.load_state_dict(exported["state_dict"])  # strictly
@@ -113,19 +132,32 @@ def test_what_cannot_be_converted_is_one_sentence_and_writes_nothing(tmp_path, m
     torch.save(dict(model=a_timm_vit().state_dict(), net=torch.nn.Linear(1, 1)), tmp_path / "module.pth")
     (tmp_path / "there.pth").write_bytes(b"mine")
     for tool, error, sentence, arguments in [
-            (ibot, ConfigError, "there.pth exists already: delete it or give another name", ["vit.pth", "there.pth"]),
-            (to_mmseg, ConfigError, "there.pth exists already", ["vit.pth", "there.pth"]),
-            (ibot, ConfigError, "out: weights are written as .pth", ["vit.pth", "out"]),
-            (ibot, CheckpointError, "vit.pth has no student: leave --network out",
-             ["vit.pth", "out.pth", "--network", "student"]),
-            (ibot, CheckpointError, "swin.pth holds no plain vision transformer", ["swin.pth", "out.pth"]),
-            (ibot, CheckpointError, "none.pth holds no weights", ["none.pth", "out.pth"]),
-            (ibot, CheckpointError, "scaled.pth has blocks.0.ls1.gamma, and mmsegmentation's ViT has nothing of that",
-             ["scaled.pth", "out.pth"]),
-            (to_mmseg, CheckpointError, "has blocks.0.ls1.gamma", ["scaled.pth", "out.pth"]),
-            (ibot, CheckpointError, "module.pth was not loaded because it holds .*Linear, which could run code",
-             ["module.pth", "out.pth"]),
-            (ibot, CheckpointError, "absent.pth does not exist", ["absent.pth", "out.pth"])]:
+        (ibot, ConfigError, "there.pth exists already: delete it or give another name", ["vit.pth", "there.pth"]),
+        (to_mmseg, ConfigError, "there.pth exists already", ["vit.pth", "there.pth"]),
+        (ibot, ConfigError, "out: weights are written as .pth", ["vit.pth", "out"]),
+        (
+            ibot,
+            CheckpointError,
+            "vit.pth has no student: leave --network out",
+            ["vit.pth", "out.pth", "--network", "student"],
+        ),
+        (ibot, CheckpointError, "swin.pth holds no plain vision transformer", ["swin.pth", "out.pth"]),
+        (ibot, CheckpointError, "none.pth holds no weights", ["none.pth", "out.pth"]),
+        (
+            ibot,
+            CheckpointError,
+            "scaled.pth has blocks.0.ls1.gamma, and mmsegmentation's ViT has nothing of that",
+            ["scaled.pth", "out.pth"],
+        ),
+        (to_mmseg, CheckpointError, "has blocks.0.ls1.gamma", ["scaled.pth", "out.pth"]),
+        (
+            ibot,
+            CheckpointError,
+            "module.pth was not loaded because it holds .*Linear, which could run code",
+            ["module.pth", "out.pth"],
+        ),
+        (ibot, CheckpointError, "absent.pth does not exist", ["absent.pth", "out.pth"]),
+    ]:
         with pytest.raises(error, match=sentence):
             convert(monkeypatch, tool, tmp_path / arguments[0], tmp_path / arguments[1], *arguments[2:])
     assert (tmp_path / "there.pth").read_bytes() == b"mine"

@@ -28,8 +28,12 @@ from mmcv_custom.data.synthetic import scene
 ROOT = Path(__file__).resolve().parents[3]
 DETECTOR, CLASSIFIER = "digits_svit-adapter-nano", "deit-nano-cropr_cifar10"
 DENSE, SEGMENTOR = "digits_vit-adapter-nano", "vit-nano-tome_linear_camvid-352"
-CONFIGS = [f"configs/quickstart/{DETECTOR}.py", f"configs/cropr/cifar10/{CLASSIFIER}.py",
-           f"configs/quickstart/{DENSE}.py", f"configs/segmentation/{SEGMENTOR}.py"]
+CONFIGS = [
+    f"configs/quickstart/{DETECTOR}.py",
+    f"configs/cropr/cifar10/{CLASSIFIER}.py",
+    f"configs/quickstart/{DENSE}.py",
+    f"configs/segmentation/{SEGMENTOR}.py",
+]
 WAITING, MEGABYTES = 2, 1
 
 
@@ -72,13 +76,33 @@ class Running:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", TMPDIR=str(folder),
-               HOME=str(folder), PYTHONDONTWRITEBYTECODE="1")
-    command = [sys.executable, ROOT / "tools/web_demo", "--port", "0", "--max-mb", MEGABYTES, "--queue", WAITING,
-               "--score-thr", "0.05", "--models", *(ROOT / config for config in CONFIGS)]
+    env = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        OMP_WAIT_POLICY="PASSIVE",
+        OMP_NUM_THREADS="1",
+        TMPDIR=str(folder),
+        HOME=str(folder),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    command = [
+        sys.executable,
+        ROOT / "tools/web_demo",
+        "--port",
+        "0",
+        "--max-mb",
+        MEGABYTES,
+        "--queue",
+        WAITING,
+        "--score-thr",
+        "0.05",
+        "--models",
+        *(ROOT / config for config in CONFIGS),
+    ]
     with open(tmp_path_factory.mktemp("log") / "stderr", "w+") as log:
-        process = subprocess.Popen(list(map(str, command)), cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log,
-                                   text=True)
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log, text=True
+        )
         try:
             address = None
             for line in process.stdout:
@@ -139,13 +163,15 @@ def test_models_are_described(server):
     assert models[SEGMENTOR]["slider"]["name"] == "r" and models[SEGMENTOR]["slider"]["step"] == 1
     assert [*server.run(model=DENSE)[1]["models"]] == ["dense"]
     assert Image.open(io.BytesIO(server.ask("GET", f"/example?model={DETECTOR}")[1])).width > 100
-    assert b"<script src=\"/page.js\"" in server.ask("GET", "/")[1]
+    assert b'<script src="/page.js"' in server.ask("GET", "/")[1]
 
 
 def bomb(width, height):
     """A PNG that claims so many pixels and has none."""
+
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -156,8 +182,11 @@ UPLOADS = {
     "page": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 400, "No picture that can be read"),
     "truncated": (encoded(Image.fromarray(scene(96, 128)), "JPEG")[:2000], 400, "cut short or damaged"),
     "truncated PNG": (PICTURE[:-500], 400, "cut short or damaged"),
-    "50 megapixels": (encoded(Image.new("1", (10000, 5000))), 400,
-                      r"50.0 megapixels \(10000 x 5000\) and at most 32 are taken"),
+    "50 megapixels": (
+        encoded(Image.new("1", (10000, 5000))),
+        400,
+        r"50.0 megapixels \(10000 x 5000\) and at most 32 are taken",
+    ),
     "bomb": (bomb(100000, 100000), 400, "at most 32"),
     "thread": (encoded(Image.new("L", (3000, 17))), 400, "3000 x 17 pixels: sides must be"),
     "point": (encoded(Image.new("L", (1, 1))), 400, "1 x 1 pixels"),
@@ -175,21 +204,34 @@ def test_a_bad_upload_gets_a_sentence(server, name):
     assert "\n" not in found["error"] and "Traceback" not in found["error"] and found["error"].endswith(".")
 
 
-@pytest.mark.parametrize(("query", "status", "sentence"), [
-    (dict(model="nothing"), 404, f"no model nothing: choose {DETECTOR} or"),
-    (dict(dial=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
-    (dict(dial=-1), 400, "out of range"), (dict(dial="nan"), 400, "dial = nan is no number"),
-    (dict(dial="much"), 400, "dial = much is no number"), (dict(model=DENSE, dial=1), 400, "is dense"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("query", "status", "sentence"),
+    [
+        (dict(model="nothing"), 404, f"no model nothing: choose {DETECTOR} or"),
+        (dict(dial=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
+        (dict(dial=-1), 400, "out of range"),
+        (dict(dial="nan"), 400, "dial = nan is no number"),
+        (dict(dial="much"), 400, "dial = much is no number"),
+        (dict(model=DENSE, dial=1), 400, "is dense"),
+    ],
+    ids=str,
+)
 def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
     found = server.run(**query)
     assert found[0] == status and sentence in found[1]["error"]
 
 
-@pytest.mark.parametrize("picture", [
-    encoded(Image.new("RGBA", (40, 50), (0, 0, 0, 0))), encoded(Image.new("L", (1900, 700)), "JPEG"),
-    encoded(Image.new("P", (33, 16)), "BMP"), encoded(Image.fromarray(scene(64, 40)), "WEBP"),
-    encoded(Image.new("I;16", (30, 20)))], ids=["transparent", "large grey", "palette", "WebP", "16 bits"])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        encoded(Image.new("RGBA", (40, 50), (0, 0, 0, 0))),
+        encoded(Image.new("L", (1900, 700)), "JPEG"),
+        encoded(Image.new("P", (33, 16)), "BMP"),
+        encoded(Image.fromarray(scene(64, 40)), "WEBP"),
+        encoded(Image.new("I;16", (30, 20))),
+    ],
+    ids=["transparent", "large grey", "palette", "WebP", "16 bits"],
+)
 def test_every_usual_kind_of_picture_is_taken(server, picture):
     assert server.run(picture, CLASSIFIER)[0] == 200
 
@@ -238,9 +280,14 @@ def test_nothing_of_an_upload_stays_on_disk(server):
     assert not [name for name in held if "deleted" in name or str(server.folder) in name]
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    (["--port", "99999"], "127.0.0.1:99999 cannot be listened on"),
-    (["--port", "0", "--models", "nowhere.py"], "config nowhere.py does not exist")], ids=["port", "config"])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--port", "99999"], "127.0.0.1:99999 cannot be listened on"),
+        (["--port", "0", "--models", "nowhere.py"], "config nowhere.py does not exist"),
+    ],
+    ids=["port", "config"],
+)
 def test_mistakes_at_the_start_are_one_sentence(options, sentence):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
     command = [sys.executable, ROOT / "tools/web_demo", *options]
@@ -254,13 +301,19 @@ def browser(server):
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install -e .[dev])")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
-        pytest.skip("no browser: chromium and chromedriver were not found (Debian: apt-get install chromium "
-                    "chromium-driver)")
+        pytest.skip(
+            "no browser: chromium and chromedriver were not found (Debian: apt-get install chromium chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     "--window-size=1280,900"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,900",
+    ):
         options.add_argument(argument)
     found = webdriver.Chrome(options, webdriver.ChromeService(driver))
     try:
@@ -285,8 +338,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
 
     def shown(name):
         """The source of a picture that has been painted."""
-        return browser.execute_script("const [i] = arguments; return i.complete && i.naturalWidth && i.src",
-                                      part(name))
+        return browser.execute_script("const [i] = arguments; return i.complete && i.naturalWidth && i.src", part(name))
 
     (tmp_path / "scene.png").write_bytes(PICTURE)
     (tmp_path / "words.jpg").write_text("no picture")

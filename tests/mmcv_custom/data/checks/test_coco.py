@@ -19,14 +19,31 @@ def data(tmp_path):
         content = dict(
             images=[dict(id=i, file_name=n, height=8, width=8) for i, n in enumerate(images)],
             categories=[dict(id=i + 1, name=n) for i, n in enumerate(categories)],
-            annotations=[dict(BOX, id=i, image_id=0, category_id=c) for i, c in enumerate(used)])
+            annotations=[dict(BOX, id=i, image_id=0, category_id=c) for i, c in enumerate(used)],
+        )
         (tmp_path / "ann.json").write_text(json.dumps(content))
-        return Config(dict(
-            default_scope="mmdet",
-            model=dict(rpn_head=dict(num_classes=1), roi_head=dict(bbox_head=dict(num_classes=num_classes))),
-            train_dataloader=dict(dataset=dict(type="RepeatDataset", times=2, dataset=dict(
-                dict(type="CocoDataset", data_root=str(tmp_path), ann_file="ann.json", data_prefix=dict(img="images/"),
-                     metainfo=dict(classes=classes)), **dataset)))))
+        return Config(
+            dict(
+                default_scope="mmdet",
+                model=dict(rpn_head=dict(num_classes=1), roi_head=dict(bbox_head=dict(num_classes=num_classes))),
+                train_dataloader=dict(
+                    dataset=dict(
+                        type="RepeatDataset",
+                        times=2,
+                        dataset=dict(
+                            dict(
+                                type="CocoDataset",
+                                data_root=str(tmp_path),
+                                ann_file="ann.json",
+                                data_prefix=dict(img="images/"),
+                                metainfo=dict(classes=classes),
+                            ),
+                            **dataset,
+                        ),
+                    )
+                ),
+            )
+        )
 
     return make
 
@@ -35,17 +52,23 @@ def test_what_fits_passes(data):
     assert check_datasets(data()) == []
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(ann_file="none.json"), "ann_file .*none.json does not exist"),
-    (dict(data_prefix=dict(img="nowhere/")), "data_prefix .*nowhere/ does not exist"),
-    (dict(images=("b.jpg",)), "1 of the 1 images of .* are not in .*b.jpg"),
-    (dict(images=()), "lists no images"), (dict(used=()), "no annotation of the 2 classes"),
-    (dict(used=(9,)), "category id 9, which its categories do not list"),
-    (dict(classes=("cat", "bird"), categories=("cat", "dog")), "bird of .* is not among the categories"),
-    (dict(classes=("dog", "cat")), "not in the order"), (dict(classes="cat"), r"write a tuple, \('cat',\)"),
-    (dict(num_classes=80), "model.roi_head.bbox_head.num_classes is 80 and .* has 2 classes"),
-    (dict(metainfo={}), "person, bicycle, car, motorcycle, airplane and 73 more .*"),
-    (dict(categories=("cat", "dog", "owl"), used=(3,)), "nothing to train on")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(ann_file="none.json"), "ann_file .*none.json does not exist"),
+        (dict(data_prefix=dict(img="nowhere/")), "data_prefix .*nowhere/ does not exist"),
+        (dict(images=("b.jpg",)), "1 of the 1 images of .* are not in .*b.jpg"),
+        (dict(images=()), "lists no images"),
+        (dict(used=()), "no annotation of the 2 classes"),
+        (dict(used=(9,)), "category id 9, which its categories do not list"),
+        (dict(classes=("cat", "bird"), categories=("cat", "dog")), "bird of .* is not among the categories"),
+        (dict(classes=("dog", "cat")), "not in the order"),
+        (dict(classes="cat"), r"write a tuple, \('cat',\)"),
+        (dict(num_classes=80), "model.roi_head.bbox_head.num_classes is 80 and .* has 2 classes"),
+        (dict(metainfo={}), "person, bicycle, car, motorcycle, airplane and 73 more .*"),
+        (dict(categories=("cat", "dog", "owl"), used=(3,)), "nothing to train on"),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence(data, change, message):
     with pytest.raises(DataError, match=message):
         check_datasets(data(**change))
@@ -77,9 +100,12 @@ def folders(tmp_path):
                 (tmp_path / split / name).mkdir()
                 if filled:
                     (tmp_path / split / name / "a.png").write_bytes(b"")
-        loaders = {f"{split}_dataloader": dict(dataset=dict(
-            dict(type="CustomDataset", data_root=str(tmp_path), data_prefix=split), **dataset))
-            for split in ("train", "val")}
+        loaders = {
+            f"{split}_dataloader": dict(
+                dataset=dict(dict(type="CustomDataset", data_root=str(tmp_path), data_prefix=split), **dataset)
+            )
+            for split in ("train", "val")
+        }
         return Config(dict(default_scope="mmpretrain", model=dict(backbone=dict(num_classes=num_classes)), **loaders))
 
     return make
@@ -89,14 +115,20 @@ def test_class_folders_that_fit_pass(folders):
     assert check_datasets(folders()) == []
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(data_prefix="none"), "data_prefix .*none does not exist"),
-    (dict(data_root="nowhere"), "nowhere/train does not exist"),
-    (dict(train=()), "train has no class folders"),
-    (dict(filled=False), "the 2 class folders of .*train are empty"),
-    (dict(num_classes=3), "2 class folders and model.backbone.num_classes is 3: make them equal"),
-    (dict(val=("cat", "fox")), "only one of .*val and .*train has a class folder dog, which would shift the labels"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(data_prefix="none"), "data_prefix .*none does not exist"),
+        (dict(data_root="nowhere"), "nowhere/train does not exist"),
+        (dict(train=()), "train has no class folders"),
+        (dict(filled=False), "the 2 class folders of .*train are empty"),
+        (dict(num_classes=3), "2 class folders and model.backbone.num_classes is 3: make them equal"),
+        (
+            dict(val=("cat", "fox")),
+            "only one of .*val and .*train has a class folder dog, which would shift the labels",
+        ),
+    ],
+)
 def test_class_folders_that_do_not_fit(folders, change, message):
     with pytest.raises(DataError, match=message):
         check_datasets(folders(**change))

@@ -29,19 +29,38 @@ def data(tmp_path):
         for name, values in {**dict(a=a_map(2, 255), b=a_map(1)), **(labels or {})}.items():
             Image.fromarray(values).save(tmp_path / "labels" / f"{name}.png")
         load = dict(type=loader, num_classes=3) if loader == "LoadSegAnnotations" else dict(type=loader)
-        return Config(dict(
-            default_scope="mmseg",
-            model=dict(decode_head=dict(num_classes=num_classes), auxiliary_head=[dict(num_classes=num_classes)]),
-            train_dataloader=dict(dataset=dict(type="RepeatDataset", times=2, dataset=dict(
-                dict(type="BaseSegDataset", data_root=str(tmp_path), img_suffix=".png", metainfo=dict(classes=classes),
-                     data_prefix=dict(img_path="images", seg_map_path="labels"), pipeline=[load]), **dataset)))))
+        return Config(
+            dict(
+                default_scope="mmseg",
+                model=dict(decode_head=dict(num_classes=num_classes), auxiliary_head=[dict(num_classes=num_classes)]),
+                train_dataloader=dict(
+                    dataset=dict(
+                        type="RepeatDataset",
+                        times=2,
+                        dataset=dict(
+                            dict(
+                                type="BaseSegDataset",
+                                data_root=str(tmp_path),
+                                img_suffix=".png",
+                                metainfo=dict(classes=classes),
+                                data_prefix=dict(img_path="images", seg_map_path="labels"),
+                                pipeline=[load],
+                            ),
+                            **dataset,
+                        ),
+                    )
+                ),
+            )
+        )
 
     return make
 
 
 def test_labels_that_only_the_views_of_test_time_augmentation_load_are_checked_too(data):
-    views = dict(type="TestTimeAug", transforms=[[dict(type="RandomFlip", prob=0.0)],
-                                                 [dict(type="LoadSegAnnotations", num_classes=3)]])
+    views = dict(
+        type="TestTimeAug",
+        transforms=[[dict(type="RandomFlip", prob=0.0)], [dict(type="LoadSegAnnotations", num_classes=3)]],
+    )
     with pytest.raises(DataError, match="b.png has label 3 and there are 3 classes"):
         check_datasets(data(labels=dict(b=a_map(3)), pipeline=[views]))
 
@@ -53,19 +72,23 @@ def test_what_fits_passes(data, loader):
 
 
 @pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
-@pytest.mark.parametrize("change, message", [
-    (dict(labels=dict(b=a_map(3, 9))), "b.png has label 3, 9 and there are 3 classes, labels 0 to 2"),
-    (dict(labels=dict(b=a_map(4)), reduce_zero_label=True), "b.png has label 3 and"),
-    (dict(labels=dict(b=a_map(1, shape=(8, 6)))), "b.png is 8 x 6 and its picture 6 x 8 .height x width"),
-    (dict(labels=dict(b=np.zeros((6, 8, 3), np.uint8))), "b.png is not a grey or palette picture of 8 bits"),
-    (dict(labels=dict(b=np.full((6, 8), 300, np.uint16))), "b.png is not a grey or palette picture of 8 bits"),
-    (dict(pictures=("a", "b", "c")), "1 of the 3 pictures of train_dataloader.dataset have no label map .*c.png"),
-    (dict(img_suffix=".jpg"), "train_dataloader.dataset has no pictures: check its data_prefix and img_suffix"),
-    (dict(data_prefix=dict(img_path="images", seg_map_path="nowhere")), "data_prefix .*nowhere does not exist"),
-    (dict(data_prefix=dict(img_path="nowhere", seg_map_path="labels")), "data_prefix .*nowhere does not exist"),
-    (dict(ann_file="list.txt"), "ann_file .*list.txt does not exist"),
-    (dict(num_classes=150), "model.decode_head.num_classes is 150 and .* has 3 classes"),
-    (dict(classes=()), "names no classes")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(labels=dict(b=a_map(3, 9))), "b.png has label 3, 9 and there are 3 classes, labels 0 to 2"),
+        (dict(labels=dict(b=a_map(4)), reduce_zero_label=True), "b.png has label 3 and"),
+        (dict(labels=dict(b=a_map(1, shape=(8, 6)))), "b.png is 8 x 6 and its picture 6 x 8 .height x width"),
+        (dict(labels=dict(b=np.zeros((6, 8, 3), np.uint8))), "b.png is not a grey or palette picture of 8 bits"),
+        (dict(labels=dict(b=np.full((6, 8), 300, np.uint16))), "b.png is not a grey or palette picture of 8 bits"),
+        (dict(pictures=("a", "b", "c")), "1 of the 3 pictures of train_dataloader.dataset have no label map .*c.png"),
+        (dict(img_suffix=".jpg"), "train_dataloader.dataset has no pictures: check its data_prefix and img_suffix"),
+        (dict(data_prefix=dict(img_path="images", seg_map_path="nowhere")), "data_prefix .*nowhere does not exist"),
+        (dict(data_prefix=dict(img_path="nowhere", seg_map_path="labels")), "data_prefix .*nowhere does not exist"),
+        (dict(ann_file="list.txt"), "ann_file .*list.txt does not exist"),
+        (dict(num_classes=150), "model.decode_head.num_classes is 150 and .* has 3 classes"),
+        (dict(classes=()), "names no classes"),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence(data, loader, change, message):
     with pytest.raises(DataError, match=message):
         check_datasets(data(loader=loader, **change))
@@ -92,8 +115,9 @@ def test_broken_files(data, tmp_path):
 def test_every_data_set_of_a_split_is_looked_at(data):
     cfg = data(labels=dict(a=a_map(1), b=a_map(1)))
     good = cfg.train_dataloader.dataset.dataset
-    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[
-        good, dict(good, data_prefix=dict(img_path="images", seg_map_path="elsewhere"))])
+    cfg.train_dataloader.dataset = dict(
+        type="ConcatDataset", datasets=[good, dict(good, data_prefix=dict(img_path="images", seg_map_path="elsewhere"))]
+    )
     with pytest.raises(DataError, match="elsewhere does not exist"):
         check_datasets(cfg)
 

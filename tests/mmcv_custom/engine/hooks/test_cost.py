@@ -134,8 +134,7 @@ def test_counting_leaves_the_execution_as_it_was():
 def test_several_views_of_a_picture_are_counted_together_through_any_wrapper():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
     once, _ = evaluate(model, [1, 1], CostHook(counted=1))
-    twice, _ = evaluate(model, [1, 1], CostHook(counted=1), views=2,
-                        wrap=lambda model: nn.DataParallel(Views(model)))
+    twice, _ = evaluate(model, [1, 1], CostHook(counted=1), views=2, wrap=lambda model: nn.DataParallel(Views(model)))
     other = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(100))
     with torch.no_grad(), token_pruning.count_flops() as flops:
         model(other)
@@ -165,5 +164,5 @@ def test_predictions_are_not_held():
     meter, samples = Meter(model), [BaseDataElement(metainfo=dict(img_shape=(32, 32)))]
     with torch.no_grad():
         model(inputs=torch.randn(1, 3, 32, 32), data_samples=samples, mode="predict")
-    (_, (kept,)), = meter.calls
+    ((_, (kept,)),) = meter.calls
     assert "pred" in samples[0] and "pred" not in kept and kept.img_shape == (32, 32)

@@ -18,9 +18,17 @@ def a_runner(reducer, epochs=8, loop=EpochBasedTrainLoop):
     return SimpleNamespace(model=model, epoch=0, max_epochs=epochs, train_loop=object.__new__(loop))
 
 
-@pytest.mark.parametrize("epochs, wanted", [
-    (8, [0, 2, 5, 8, 8, 8, 8, 8]), (7, [0, 4, 8, 8, 8, 8, 8]), (4, [0, 8, 8, 8]), (3, [0, 8, 8]), (2, [0, 8]),
-    (1, [8])])
+@pytest.mark.parametrize(
+    "epochs, wanted",
+    [
+        (8, [0, 2, 5, 8, 8, 8, 8, 8]),
+        (7, [0, 4, 8, 8, 8, 8, 8]),
+        (4, [0, 8, 8, 8]),
+        (3, [0, 8, 8]),
+        (2, [0, 8]),
+        (1, [8]),
+    ],
+)
 def test_rates(epochs, wanted):
     reducer = Cropr(24, 4, r=8)
     runner, hook, found = a_runner(reducer, epochs), PruningCurriculumHook(), []

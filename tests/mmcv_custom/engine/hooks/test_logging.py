@@ -35,8 +35,9 @@ def test_progress_bar_is_for_terminals_only(monkeypatch, capsys):
 
 def test_a_training_counted_in_iterations_has_one_bar_that_outlives_its_validations(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    runner = SimpleNamespace(iter=4, max_iters=8, max_epochs=1, epoch=0, train_loop=Iterations(), train_dataloader=[0],
-                             val_dataloader=[0])
+    runner = SimpleNamespace(
+        iter=4, max_iters=8, max_epochs=1, epoch=0, train_loop=Iterations(), train_dataloader=[0], val_dataloader=[0]
+    )
     bar = ProgressBarHook()
     bar.before_train_epoch(runner)
     training = bar.bars[0]

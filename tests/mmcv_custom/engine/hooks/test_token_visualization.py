@@ -31,8 +31,9 @@ class Recorder:
 
     def __init__(self, model, classes=(), step=0):
         self.model, self.pictures, self.said = model, {}, []
-        self.visualizer = SimpleNamespace(dataset_meta=dict(classes=classes), add_image=self._add_image,
-                                          get_backend=lambda name: None)
+        self.visualizer = SimpleNamespace(
+            dataset_meta=dict(classes=classes), add_image=self._add_image, get_backend=lambda name: None
+        )
         self.logger = SimpleNamespace(info=self.said.append)
         self.hooks, self.epoch, self.iter, self.max_iters = [], step, 10 * step, 50
         self._train_loop = BaseLoop.__new__(LoopStub) if step else None
