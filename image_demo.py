@@ -1,10 +1,10 @@
-"""Draw what a model finds in a picture or in a folder of pictures, and write it as JSON.
+"""Draw what a model finds in an image or in a folder of images, and write it as JSON.
 
     python image_demo.py street.jpg CONFIG CHECKPOINT --out demo --score-thr 0.4
 
-Writes NAME.jpg for every picture, results.json (with the share of tokens that each block computed) and, of detectors
+Writes NAME.jpg for every image, results.json (with the share of tokens that each block computed) and, of detectors
 and segmentors, coco.json in COCO's result format, image_id counting the results of results.json from 0. The files hold
-everything that was found, the pictures what is above --score-thr.
+everything that was found, the images what is above --score-thr.
 """
 
 from mmcv_custom.cli.launch import run
@@ -19,12 +19,12 @@ from mmcv_custom.inference.cli import (
     shown,
     write_numbers,
 )
-from mmcv_custom.inference.results import check_display, save_picture
+from mmcv_custom.inference.results import check_display, save_image
 from mmcv_custom.results import write_json
 
 
 def parse_args():
-    parser = demo_parser(__doc__, "img", "picture or folder", "demo")
+    parser = demo_parser(__doc__, "img", "image or folder", "demo")
     parser.add_argument("--show", action="store_true", help="open each in the desktop's viewer, too")
     return parser.parse_intermixed_args()
 
@@ -40,17 +40,17 @@ def main():
     numbers, entries, left_out = [], [], []
     for name, result in results_of(predictor, files, left_out):
         sure = shown(result, args.score_thr)
-        picture = sure.draw(palette)
-        save_picture(picture, folder / f"{name}.jpg")
+        image = sure.draw(palette)
+        save_image(image, folder / f"{name}.jpg")
         if args.show:
-            picture.show()
+            image.show()
         numbers.append(result.to_dict())
         entries += result.to_coco(len(numbers) - 1)
         print(f"{name}: {in_words(sure)}", flush=True)
     write_numbers(folder / "results.json", predictor, numbers, left_out)
     if result.task != "classification":
         write_json(folder / "coco.json", entries)
-    print(f"Written to {folder}: {len(numbers)} picture{'s' * (len(numbers) != 1)} and results.json.")
+    print(f"Written to {folder}: {len(numbers)} image{'s' * (len(numbers) != 1)} and results.json.")
     end(left_out)
 
 

@@ -1,10 +1,10 @@
-"""Show which tokens a model computes in pictures, block by block, beside what it finds.
+"""Show which tokens a model computes in images, block by block, beside what it finds.
 
     python selector_demo.py street.jpg CONFIG CHECKPOINT --out demo
     python selector_demo.py FOLDER CONFIG CHECKPOINT --ratio 0.6
     python selector_demo.py CONFIG none              # an embedded photograph, random weights
 
-Writes index.html, results.json and, for every picture, what was found, a depth map (how many blocks computed each
+Writes index.html, results.json and, for every image, what was found, a depth map (how many blocks computed each
 token), each block's overlay, a chart and a sheet of all. docs/visualisation.md tells how to read them.
 """
 
@@ -27,7 +27,7 @@ from mmcv_custom.inference.html_report import page, section
 
 def parse_args():
     return demo_parser(
-        __doc__, "image", "picture or folder (default: an embedded photograph)", "demo", optional=True
+        __doc__, "image", "image or folder (default: an embedded photograph)", "demo", optional=True
     ).parse_intermixed_args()
 
 

@@ -7,7 +7,7 @@ against our own dense baseline.
     python speed_test.py --grow ratio --plot ratio.png        # how time grows, of one pruned backbone
 
 Every model runs once in every turn (A B A B ...), the device idle before and after; times are medians, speed-ups
-medians of the ratios of neighbouring measurements (per picture), [quartiles] behind them. A pruned model is compared
+medians of the ratios of neighbouring measurements (per image), [quartiles] behind them. A pruned model is compared
 with the last dense one before it. A multiply-add is two FLOPs or one MAC.
 """
 
@@ -20,8 +20,8 @@ import torch
 from mmcv_custom.benchmark import (
     PARTS,
     PRECISIONS,
-    Case,
-    Setting,
+    BenchmarkCase,
+    BenchmarkSettings,
     check_device,
     measure,
     notes,
@@ -59,15 +59,15 @@ def parse_args():
         help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default: 1)")
     parser.add_argument(
         "--shape",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the painted pictures (default: what the model was made for; detectors 800 1344)",
+        help="of the synthetic images (default: what the model was made for; detectors 800 1344)",
     )
-    parser.add_argument("--images", metavar="FOLDER", help="time on real pictures, through the config's test pipeline")
+    parser.add_argument("--images", metavar="FOLDER", help="time on real images, through the config's test pipeline")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument(
         "--keep-ratio",
@@ -125,7 +125,7 @@ def check(args):
         and args.precision == "fp16",
         "--part train-step samples its tokens: leave --keep-ratio and --grow ratio out": args.part == "train-step"
         and (args.keep_ratio is not None or args.grow == "ratio"),
-        f"--grow {args.grow} paints its own pictures: leave --images out": args.grow and args.images,
+        f"--grow {args.grow} paints its own images: leave --images out": args.grow and args.images,
         "--grow ratio sets the ratios itself: leave --keep-ratio out": args.grow == "ratio" and args.keep_ratio,
         f"--plot {args.plot}: give a name that ends in .png": args.plot and not args.plot.endswith(".png"),
     }
@@ -140,7 +140,7 @@ def cases(args):
     for model in args.models:
         config, _, checkpoint = model.partition("=")
         shape = args.shape and tuple(args.shape)
-        found.append(Case(config, checkpoint or None, args.keep_ratio, batch=args.batch, shape=shape))
+        found.append(BenchmarkCase(config, checkpoint or None, args.keep_ratio, batch=args.batch, shape=shape))
     return [_grown(case, args.grow, point) for case in found for point in GROW[args.grow]] if args.grow else found
 
 
@@ -167,7 +167,7 @@ def plot(path, rows, grow):
         for name, colour in zip(names, COLOURS * len(names), strict=False):
             own = [r for r in rows if r["model"] == name]
             x = [r[field] for r in own]
-            axes.plot(x, [r["ms_per_picture"] for r in own], "o-", color=colour, label=name)
+            axes.plot(x, [r["ms_per_image"] for r in own], "o-", color=colour, label=name)
             axes.fill_between(
                 x, *([r["ms_quartiles"][i] / r["batch"] for r in own] for i in (0, 1)), color=colour, alpha=0.25
             )
@@ -176,10 +176,10 @@ def plot(path, rows, grow):
         axes.set(
             xlabel=dict(
                 ratio="kept fraction of the tokens in pruned blocks",
-                tokens="tokens of a picture",
-                batch="pictures in a batch",
+                tokens="tokens of an image",
+                batch="images in a batch",
             )[grow],
-            ylabel=f"ms per picture ({rows[0]['part']})",
+            ylabel=f"ms per image ({rows[0]['part']})",
         )
         axes.set_ylim(bottom=0)
         axes.legend()
@@ -198,7 +198,7 @@ def plot(path, rows, grow):
 def main():
     args = parse_args()
     check(args)
-    setting = Setting(**{f.name: getattr(args, f.name) for f in fields(Setting)})
+    setting = BenchmarkSettings(**{f.name: getattr(args, f.name) for f in fields(BenchmarkSettings)})
     rows = measure(cases(args), setting)
     print("\n".join(["", *table(rows), "", *(f"- {note}." for note in notes(rows))]))
     if args.json:

@@ -107,21 +107,21 @@ def drawn(result, args, palette, rate):
     """The frame as it is written."""
     sure = shown(result, args.score_thr)
     # A legend's height would change from frame to frame.
-    picture = sure.draw(palette, legend=False) if isinstance(sure, Segmentation) else sure.draw(palette)
+    image = sure.draw(palette, legend=False) if isinstance(sure, Segmentation) else sure.draw(palette)
     words = f"{rate:.1f} frames/s"
     if result.tokens is not None:
         words += f"   tokens computed: {np.mean(result.tokens.keep_ratio()):.0%}"
     if args.tokens and result.tokens is not None:
         depth = result.tokens.depth_map()
-        depth = depth.resize((round(depth.width * picture.height / depth.height), picture.height))
-        both = Image.new("RGB", (picture.width + depth.width, picture.height))
-        both.paste(picture)
-        both.paste(depth, (picture.width, 0))
-        picture = both
-    pen, size = ImageDraw.Draw(picture), max(12, picture.height // 28)
+        depth = depth.resize((round(depth.width * image.height / depth.height), image.height))
+        both = Image.new("RGB", (image.width + depth.width, image.height))
+        both.paste(image)
+        both.paste(depth, (image.width, 0))
+        image = both
+    pen, size = ImageDraw.Draw(image), max(12, image.height // 28)
     pen.rectangle([0, 0, font(size).getlength(words) + size, 1.6 * size], fill=(0, 0, 0))
     pen.text((size // 2, 0.2 * size), words, (255, 255, 255), font(size))
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def show(frame, wait):

@@ -11,7 +11,7 @@ from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
 from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
 from .engine.hooks.seeding import SeedByIterHook
-from .engine.hooks.token_visualization import TokenPicturesHook
+from .engine.hooks.token_visualization import TokenVisualizationHook
 from .engine.optim import LayerDecayOptimWrapperConstructor
 from .engine.runner import PruningRunner, latest_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
@@ -33,7 +33,7 @@ __all__ = [
     "PruningRunner",
     "ReduceLogsHook",
     "SeedByIterHook",
-    "TokenPicturesHook",
+    "TokenVisualizationHook",
     "UserError",
     "WholeStepsHook",
     "latest_checkpoint",

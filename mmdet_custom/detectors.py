@@ -16,7 +16,7 @@ from .presence import presence_criterion
 
 
 class PrunedDetector(ReducerLosses):
-    """Mix-in: auxiliary heads of the reducer learn which classes occur, in the picture or in each patch
+    """Mix-in: auxiliary heads of the reducer learn which classes occur, in the image or in each patch
     (``presence_criterion``). ``@MODELS.register_module() class PrunedATSS(PrunedDetector, ATSS): ...`` is all that
     another detector needs."""
 

@@ -1,4 +1,4 @@
-"""Which classes a picture shows, and each of its patches: what auxiliary heads learn in detectors.
+"""Which classes an image shows, and each of its patches: what auxiliary heads learn in detectors.
 
 Shapes: B images, H x W grid of patches, N = H * W, K classes, M instances of the whole batch.
 """
@@ -15,11 +15,11 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from token_pruning.auxiliary import Answer, Criterion, presence_labels
+from token_pruning.auxiliary import AuxOutput, Criterion, presence_labels
 
 
 def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: int) -> Criterion:
-    """Heads of one query learn which of the ``classes`` are in the picture, heads of one for each token which are in
+    """Heads of one query learn which of the ``classes`` are in the image, heads of one for each token which are in
     its patch of ``patch`` pixels. Labels are made once for all heads."""
 
     @cache
@@ -30,15 +30,15 @@ def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: in
             else presence_labels(*in_patches(samples, grid, classes, patch))
         )
 
-    def criterion(answer: Answer) -> Tensor:
-        return criterion_of(None if answer.queries == 1 else answer.grid)(answer)
+    def criterion(output: AuxOutput) -> Tensor:
+        return criterion_of(None if output.queries == 1 else output.grid)(output)
 
     return criterion
 
 
 @torch.no_grad()
 def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
-    """(B, K) bool: which classes occur in each picture. A crowd, ignored otherwise, shows its class, too."""
+    """(B, K) bool: which classes occur in each image. A crowd, ignored otherwise, shows its class, too."""
     shown = [
         torch.cat([sample.gt_instances.labels, _ignored(sample).get("labels", sample.gt_instances.labels[:0])])
         for sample in samples
@@ -50,7 +50,7 @@ def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
 def in_patches(
     samples: Sequence[DetDataSample], grid: tuple[int, int], classes: int, patch: int = 16, share: float = 0.1
 ) -> tuple[Tensor, Tensor]:
-    """Labels of a batch whose pictures, padded at the bottom and right, are covered by ``grid``.
+    """Labels of a batch whose images, padded at the bottom and right, are covered by ``grid``.
 
     An instance is in a patch if at least ``share`` of the patch belongs to it, or of the instance to the patch: a
     large one is not in patches that it hardly touches, a small one is not lost. What belongs to an instance is its

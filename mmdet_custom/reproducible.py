@@ -1,7 +1,7 @@
 """Parts of a detector whose result does not depend on how a batch is split over processes.
 
 mmdet draws RoIs from each process's generator and averages the mask loss over each process's own positives. With these
-two, n processes with b pictures each train as one process with n * b.
+two, n processes with b images each train as one process with n * b.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 @TASK_UTILS.register_module()
 class SeededSampler(RandomSampler):
-    """mmdet's random sampler, seeded for each picture by the iteration and the picture's own boxes."""
+    """mmdet's random sampler, seeded for each image by the iteration and the image's own boxes."""
 
     def sample(self, assign_result, pred_instances, gt_instances, **kwargs) -> SamplingResult:
         iteration = MessageHub.get_current_instance().get_info("iter", 0)

@@ -73,7 +73,7 @@ class PrunedClassifier(ReducerLosses, WholeNetworkClassifier):
     """A classifier whose network may have a reducer: ``backbone=dict(type='TimmViT', ..., reducer=dict(...))``."""
 
     def criterion(self, data_samples: list[DataSample]) -> Criterion:
-        """Auxiliary heads learn the image's label (mixed, where pictures are) by the loss that the main head has."""
+        """Auxiliary heads learn the image's label (mixed, where images are) by the loss that the main head has."""
         mixed = "gt_score" in data_samples[0]
         target = (
             torch.stack([s.gt_score for s in data_samples]) if mixed else torch.cat([s.gt_label for s in data_samples])

@@ -15,10 +15,10 @@ from mmseg.registry import METRICS
 @METRICS.register_module()
 class DumpSegResults(DumpResults):
     """MMEngine's dump of the predicted label maps alone, a byte a pixel: with the logits that a prediction also holds,
-    a hundred pictures of 150 classes would fill tens of gigabytes of memory before anything is written."""
+    a hundred images of 150 classes would fill tens of gigabytes of memory before anything is written."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep of each prediction its ``pred_sem_seg`` and what describes the picture."""
+        """Keep of each prediction its ``pred_sem_seg`` and what describes the image."""
         kept = []
         for sample in data_samples:
             sample = {k: v for k, v in sample.items() if k not in ("seg_logits", "gt_sem_seg")}

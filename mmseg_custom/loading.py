@@ -17,7 +17,7 @@ from mmcv_custom.errors import DataError
 
 @TRANSFORMS.register_module()
 class LoadSegAnnotations(LoadAnnotations):
-    """mmseg's loader, which checks what it loaded: mmseg would crop picture and labels alike whatever their sizes, and
+    """mmseg's loader, which checks what it loaded: mmseg would crop image and labels alike whatever their sizes, and
     a label outside the classes ends training on a GPU with a message about the device.
 
     Args:
@@ -35,7 +35,7 @@ class LoadSegAnnotations(LoadAnnotations):
     def transform(self, results: dict) -> dict:
         """``results['seg_map_path']`` read into ``results['gt_seg_map']`` (h, w).
 
-        Raises DataError for a map that is missing or broken, of another size than the picture, or with other labels.
+        Raises DataError for a map that is missing or broken, of another size than the image, or with other labels.
         """
         path = results["seg_map_path"]
         try:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one prediction from several views of a picture (flipped, at other scales).
+"""Test-time augmentation: one prediction from several views of an image (flipped, at other scales).
 
 Shapes: K classes, h x w pixels.
 """
@@ -20,7 +20,7 @@ class MeanTTAModel(SegTTAModel):
 
     - Heads that give scores (SegViT's: presence times mask, 0 to 1) have them averaged as they are. mmseg takes the
       softmax over the classes of whatever a head gives, which is right for logits and blurs scores.
-    - Views are added up as they come. mmseg first collects the maps of all: twelve views of 150 classes of one picture
+    - Views are added up as they come. mmseg first collects the maps of all: twelve views of 150 classes of one image
       of 2000 x 3000 pixels are 43 GB.
     - ``seg_logits`` of the result is the mean, not what the last view had.
 
@@ -39,12 +39,12 @@ class MeanTTAModel(SegTTAModel):
         self.average = average
 
     def test_step(self, data: dict[str, list]) -> list[SegDataSample]:
-        """``data``: lists by view of what the segmentor's own ``test_step`` takes -> one sample of each picture."""
+        """``data``: lists by view of what the segmentor's own ``test_step`` takes -> one sample of each image."""
         views = range(len(data["inputs"]))
         return self.merge_preds(self.module.test_step({name: data[name][i] for name in data}) for i in views)
 
     def merge_preds(self, views: Iterable[list[SegDataSample]]) -> list[SegDataSample]:
-        """Of each view the samples of all pictures -> one sample of each picture: the first view's, with the mean."""
+        """Of each view the samples of all images -> one sample of each image: the first view's, with the mean."""
         merged: list[SegDataSample] = []
         for number, samples in enumerate(views, 1):
             scores = [self.scores(sample.seg_logits.data) for sample in samples]

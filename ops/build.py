@@ -51,7 +51,7 @@ CUDA_FLAGS = [
     f"-fvisibility=hidden,-fmacro-prefix-map={HERE}/=ops/",
 ]
 DEFAULT_ARCHES = "8.0;9.0+PTX"
-CURE = "`sh ops/make.sh` builds it"
+HINT = "`sh ops/make.sh` builds it"
 
 
 class BuildError(Exception):
@@ -63,7 +63,7 @@ def library(device: str) -> Path:
     return LIBRARIES / f"msda_{device}-{_digest(device)}.so"
 
 
-def excuse(device: str) -> Path:
+def build_log(device: str) -> Path:
     """The file that says why ``library(device)`` was not built."""
     return library(device).with_suffix(".txt")
 
@@ -163,7 +163,7 @@ def main() -> int:
         return 0
     status = 0
     for device in ("cpu",) if wanted == "cpu" else ("cpu", "cuda"):
-        if not args.again and (library(device).exists() or (excuse(device).exists() and wanted == "auto")):
+        if not args.again and (library(device).exists() or (build_log(device).exists() and wanted == "auto")):
             continue
         print(f"ops: compiling deformable attention for {device.upper()} ...", flush=True)
         for old in LIBRARIES.glob(f"msda_{device}-*"):
@@ -174,7 +174,7 @@ def main() -> int:
             if not isinstance(error, BuildError):
                 error = f"{type(error).__name__}: {error}"
             LIBRARIES.mkdir(exist_ok=True)
-            excuse(device).write_text(f"{error}\n")
+            build_log(device).write_text(f"{error}\n")
             print(f"ops: no compiled deformable attention for {device.upper()}: {error}", file=sys.stderr)
             status = int(wanted != "auto")
     return status

@@ -16,7 +16,7 @@ def lines() -> list[str]:
 
 def _path(device: str) -> str:
     if device in library.MISSING:
-        return f"plain PyTorch: {library.MISSING[device]}; {build.CURE}"
+        return f"plain PyTorch: {library.MISSING[device]}; {build.HINT}"
     found = f"compiled: {os.path.relpath(build.library(device))}"
     if device == "cpu":
         return f"{found}, {torch.ops.token_pruning.ms_deform_attn_cpu_instructions()} instructions"

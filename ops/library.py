@@ -24,7 +24,7 @@ _plain = False
 
 
 def _load(device: str) -> None:
-    path, excuse = build.library(device), build.excuse(device)
+    path, build_log = build.library(device), build.build_log(device)
     if device == "cuda" and "cpu" in MISSING:
         MISSING[device] = "the CPU library, which defines the operators, is not loaded"
     elif path.exists():
@@ -32,8 +32,8 @@ def _load(device: str) -> None:
             torch.ops.load_library(path)
         except OSError as error:
             MISSING[device] = f"{path} does not load: {error}"
-    elif excuse.exists():
-        MISSING[device] = excuse.read_text().strip()
+    elif build_log.exists():
+        MISSING[device] = build_log.read_text().strip()
     elif any(build.LIBRARIES.glob(f"msda_{device}-*.so")):
         MISSING[device] = "the library there is of other sources than those in ops/src"
     else:
@@ -70,7 +70,7 @@ def compiled(value: Tensor, levels: int) -> bool:
             _warned.add(device)
             warnings.warn(
                 f"deformable attention on {device} runs in plain PyTorch, several times slower than "
-                f"compiled: {MISSING[device]}; {build.CURE}",
+                f"compiled: {MISSING[device]}; {build.HINT}",
                 stacklevel=4,
             )
         return False

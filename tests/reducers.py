@@ -30,12 +30,12 @@ OPTIONS = dict(
         dict(relative=True, threshold=2.0),
         dict(r=0.2),
         dict(order="map"),
-        dict(proportional=False),
+        dict(prop_attn=False),
         dict(r=[0, 6]),
         dict(blocks=[0, 2]),
         dict(protect="class"),
     ],
-    ToMe=[dict(order="map"), dict(proportional=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
+    ToMe=[dict(order="map"), dict(prop_attn=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
     EViT=[dict(fuse=False), dict(blocks=[0, 2])],
     EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
@@ -43,9 +43,9 @@ OPTIONS = dict(
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Cropr=[
         dict(fusion=False),
-        dict(sites=[1], fusion=False),
+        dict(prune_after=[1], fusion=False),
         dict(pre_norm=True, v_proj=True, mlp_ratio=None),
-        dict(num_queries=5, asked_queries=3, num_heads=2, q_proj=True, k_proj=True),
+        dict(num_queries=5, num_sampled_queries=3, num_heads=2, q_proj=True, k_proj=True),
         dict(ranking="inverted"),
         dict(ranking="random"),
     ],
@@ -57,22 +57,22 @@ VARIANTS += [
     for name in ALL
     for kwargs in OPTIONS[name]
 ]
-KEEP_ALL = {name: dict(r=0) if METHODS[name].dial[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
+KEEP_ALL = {name: dict(r=0) if METHODS[name].cost_param[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
 KEEP_ALL["DToP"] = dict(threshold=None)
 KEEP_ALL["SViT"] = dict(keep_ratio=1.0, mode="ratio")
-# A PPT threshold between the scores' variances of the pictures here, so that some prune and some pool.
+# A PPT threshold between the scores' variances of the images here, so that some prune and some pool.
 BETWEEN = 3.5e-3
 
 
 def reduced(reducer, keep=0.5, grid=24):
-    """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its dial is."""
+    """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its cost parameter is."""
     cut = (
         dict(r=max(int((1 - keep) * grid / DEPTH), 1))
-        if METHODS[reducer["type"]].dial[0] == "r"
+        if METHODS[reducer["type"]].cost_param[0] == "r"
         else dict(keep_ratio=keep)
     )
-    if reducer["type"] == "DToP":  # a share is no dial of it, and it needs somebody to judge
-        cut = dict(threshold=0.6, keep_per_class=1, judge=judge)
+    if reducer["type"] == "DToP":  # a share is no cost parameter of it, and it needs somebody to judge
+        cut = dict(threshold=0.6, keep_per_class=1, score_fn=score_fn)
     if reducer["type"] == "Cropr":  # it learns from labels
         cut = dict(cut, criterion=criterion, num_classes=4)
     if reducer["type"] == "PPT":
@@ -80,7 +80,7 @@ def reduced(reducer, keep=0.5, grid=24):
     return {**cut, **reducer}
 
 
-def judge(block, tokens):
+def score_fn(block, tokens):
     """Scores (T, 4) of tokens (T, C), for methods that ask a host's head."""
     return (tokens.x[:, :4].float() * 2).softmax(dim=1)
 

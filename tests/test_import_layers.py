@@ -225,7 +225,7 @@ import sys, mmcv_custom
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from mmcv.transforms import TRANSFORMS
 for registry, names in ((HOOKS, "AccelerationHook CostHook KeepingCheckpointHook ProgressBarHook PruningCurriculumHook "
-                                "ReduceLogsHook SeedByIterHook TokenPicturesHook WholeStepsHook"),
+                                "ReduceLogsHook SeedByIterHook TokenVisualizationHook WholeStepsHook"),
                         (MODELS, "PlainViTBackbone"), (RUNNERS, "PruningRunner"), (TRANSFORMS, "LoadImage"),
                         (OPTIM_WRAPPER_CONSTRUCTORS, "LayerDecayOptimWrapperConstructor")):
     assert all(registry.module_dict[name].__module__.startswith("mmcv_custom.") for name in names.split())

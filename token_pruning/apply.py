@@ -103,8 +103,8 @@ def _forward_features(
         rope=rope,
     )
     stack.run(0, len(model.blocks) - 1)
-    home = stack.finish(with_prefix=True)
-    return model.norm(home if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
+    dense_map = stack.finish(with_prefix=True)
+    return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
 
 
 def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:

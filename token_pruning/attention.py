@@ -74,7 +74,7 @@ def self_attention(
     x: Tensor,
     tokens: TokenSet,
     keys: Tensor | None = None,
-    proportional: bool = False,
+    prop_attn: bool = False,
     rope: Tensor | None = None,
 ) -> tuple[Tensor, QKV]:
     """A timm attention module on packed tokens.
@@ -108,7 +108,7 @@ def self_attention(
     elif keys is not None and keys.is_floating_point():
         out = soft_attention(qkv, tokens, keys, dropout)
     else:
-        bias = log_size(tokens) if proportional else None
+        bias = log_size(tokens) if prop_attn else None
         out = packed_attention(qkv, tokens, keys, dropout, bias)
     out = attn.norm(out.flatten(1))
     if attn.gate is not None:

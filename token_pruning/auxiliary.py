@@ -16,12 +16,12 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Answer:
+class AuxOutput:
     """What one auxiliary head says of a batch.
 
     Attributes:
         logits: (B, Q, K).
-        grid: (H, W) of the pictures.
+        grid: (H, W) of the images.
         queries: how many queries the head has: 1 for the image as a whole, or H * W, one for each token of the grid.
         asked: (Q,) int64, which of them answered; None if all did.
     """
@@ -29,7 +29,7 @@ class Answer:
     logits: Tensor
     grid: tuple[int, int]
     queries: int
-    asked: Tensor | None = None
+    query_indices: Tensor | None = None
 
     def pick(self, values: Tensor) -> Tensor:
         """Of ``values`` (B, H, W, ...) those of the queries that answered, (B, Q, ...).
@@ -44,7 +44,7 @@ class Answer:
                 f"have {self.queries}: set num_queries={rows * columns}, or train on crops that fit"
             )
         values = values.flatten(1, 2)
-        return values if self.asked is None else values[:, self.asked]
+        return values if self.query_indices is None else values[:, self.query_indices]
 
     def of_image(self) -> Tensor:
         """(B, K) what is said of the images as a whole.
@@ -59,15 +59,15 @@ class Answer:
         return self.logits[:, 0]
 
 
-Criterion = Callable[[Answer], Tensor]
+Criterion = Callable[[AuxOutput], Tensor]
 
 
 def image_labels(loss: Callable[[Tensor], Tensor], classes: int) -> Criterion:
     """A label an image: ``loss`` is the main head's own, a function of logits (B, K)."""
 
-    def criterion(answer: Answer) -> Tensor:
-        check_classes(answer, classes)
-        return loss(answer.of_image())
+    def criterion(output: AuxOutput) -> Tensor:
+        check_classes(output, classes)
+        return loss(output.of_image())
 
     return criterion
 
@@ -76,18 +76,18 @@ def token_labels(labels: Tensor, classes: int, ignore: int = 255) -> Criterion:
     """A label a token: cross entropy, mean over the tokens that have one (none: 0).
 
     Args:
-        labels: (B, H, W) int64; where the grid is larger, because pictures were padded, there is no label.
+        labels: (B, H, W) int64; where the grid is larger, because images were padded, there is no label.
         classes: K.
         ignore: the label that is no class.
     """
 
-    def criterion(answer: Answer) -> Tensor:
-        check_classes(answer, classes)
-        rows, columns = answer.grid
+    def criterion(output: AuxOutput) -> Tensor:
+        check_classes(output, classes)
+        rows, columns = output.grid
         wanted = F.pad(labels, (0, columns - labels.shape[2], 0, rows - labels.shape[1]), value=ignore)
-        wanted = answer.pick(wanted)
+        wanted = output.pick(wanted)
         loss = F.cross_entropy(
-            answer.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore, reduction="sum"
+            output.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore, reduction="sum"
         )
         return loss / (wanted != ignore).sum().clamp(min=1)
 
@@ -102,22 +102,22 @@ def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
         known: (B, H, W) bool, of which tokens the labels are known; None for all.
     """
 
-    def criterion(answer: Answer) -> Tensor:
-        check_classes(answer, labels.shape[-1])
-        logits, wanted = (answer.of_image(), labels) if labels.dim() == 2 else (answer.logits, answer.pick(labels))
+    def criterion(output: AuxOutput) -> Tensor:
+        check_classes(output, labels.shape[-1])
+        logits, wanted = (output.of_image(), labels) if labels.dim() == 2 else (output.logits, output.pick(labels))
         loss = F.binary_cross_entropy_with_logits(logits.float(), wanted.float(), reduction="none").mean(-1)
         if known is None:
             return loss.mean()
-        weights = answer.pick(known).float()
+        weights = output.pick(known).float()
         return (loss * weights).sum() / weights.sum().clamp(min=1)
 
     return criterion
 
 
-def check_classes(answer: Answer, classes: int) -> None:
+def check_classes(output: AuxOutput, classes: int) -> None:
     """Raises ValueError if the head knows another number of classes than the labels."""
-    if answer.logits.shape[-1] != classes:
+    if output.logits.shape[-1] != classes:
         raise ValueError(
-            f"the auxiliary heads know {answer.logits.shape[-1]} classes and the labels {classes}: set "
+            f"the auxiliary heads know {output.logits.shape[-1]} classes and the labels {classes}: set "
             f"the reducer's num_classes={classes}"
         )

@@ -22,9 +22,9 @@ def run_block(
     tokens: TokenSet,
     keys: Tensor | None = None,
     between: Between | None = None,
-    proportional: bool = False,
+    prop_attn: bool = False,
     rope: Tensor | None = None,
-    steady: bool = False,
+    no_drop_path: bool = False,
 ) -> TokenSet:
     """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2; or its
     ``EvaBlock``) on a token set.
@@ -42,12 +42,12 @@ def run_block(
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
     scale1, scale2 = layer_scales(block)
-    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, proportional, rope)
-    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, steady))
+    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, prop_attn, rope)
+    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)
     out = scale2(block.mlp(block.norm2(tokens.x)))
-    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, steady))
+    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, no_drop_path))
 
 
 def layer_scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
@@ -57,10 +57,10 @@ def layer_scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable
     return tuple((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
 
 
-def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet, steady: bool = False) -> Tensor:
-    """Stochastic depth of a branch (T, C) by *image*, none if ``steady``; timm's module would drop single packed
+def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet, no_drop_path: bool = False) -> Tensor:
+    """Stochastic depth of a branch (T, C) by *image*, none if ``no_drop_path``; timm's module would drop single packed
     tokens."""
-    rate = getattr(module, "drop_prob", 0.0) if module.training and not steady else 0.0
+    rate = getattr(module, "drop_prob", 0.0) if module.training and not no_drop_path else 0.0
     if not rate:
         return branch
     kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)

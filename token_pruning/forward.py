@@ -51,22 +51,22 @@ class StackForward:
         prefix: int = 0,
         checkpointing: bool = False,
         execution: str = "exact",
-        judge: Callable | None = None,
+        score_fn: Callable | None = None,
         rope: Tensor | None = None,
     ) -> None:
         self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
         self.tokens = TokenSet.full(x, grid, prefix)
-        self.memory = reducer.start(self.tokens, judge) if reducer else None
+        self.state = reducer.start(self.tokens, score_fn) if reducer else None
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
     def run(self, first: int, last: int) -> None:
         """Blocks ``first`` to ``last``, the last one included."""
         for i in range(first, last + 1):
-            decision = self.reducer.before_block(i, self.tokens, self.memory) if self.reducer else None
+            decision = self.reducer.before_block(i, self.tokens, self.state) if self.reducer else None
             self.tokens = self._step(i, decision)
             if self.reducer:
-                self.tokens = self.reducer.after_block(i, self.tokens, self.memory)
+                self.tokens = self.reducer.after_block(i, self.tokens, self.state)
 
     def _step(self, i: int, decision: Decision | None) -> TokenSet:
         if decision is None or (decision.gate is not None and not decision.packed):
@@ -83,7 +83,7 @@ class StackForward:
         if decision.gate is not None:
             gate = decision.gate[decision.keep]
             done = done.with_x(gate * done.x + (1 - gate) * subset.x)
-        return self.tokens.refresh(done.restore())
+        return self.tokens.with_dense(done.restore())
 
     def _subset(self, i: int, decision: Decision) -> TokenSet:
         if decision.counts is not None or self.execution == "exact" or self.reducer.training:
@@ -106,35 +106,35 @@ class StackForward:
         if self.reducer:
 
             def between(tokens, qkv):
-                left = self.reducer.after_attention(i, tokens, qkv, self.memory)
+                left = self.reducer.after_attention(i, tokens, qkv, self.state)
                 for trace in self.traces if left is not tokens else ():
                     trace.record_left(i, left)
                 return left
 
-        proportional = self.reducer is not None and self.reducer.proportional
-        steady = self.reducer is not None and i in self.reducer.steady_blocks
+        prop_attn = self.reducer is not None and self.reducer.prop_attn
+        no_drop_path = self.reducer is not None and i in self.reducer.no_drop_path_blocks
 
         def run(x):
-            return run_block(self.blocks[i], tokens.with_x(x), keys, between, proportional, self.rope, steady)
+            return run_block(self.blocks[i], tokens.with_x(x), keys, between, prop_attn, self.rope, no_drop_path)
 
         # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 
     def map(self, with_prefix: bool = False) -> Tensor:
         """The map (B, H * W, C) as it stands now; ``with_prefix``, the prefix tokens before it (B, N, C)."""
-        home = self.reducer.restore(self.tokens, self.memory) if self.reducer else self.tokens.restore()
-        return home if with_prefix else home[:, self.tokens.prefix :]
+        dense_map = self.reducer.restore(self.tokens, self.state) if self.reducer else self.tokens.restore()
+        return dense_map if with_prefix else dense_map[:, self.tokens.prefix :]
 
     def update(self, grid: Tensor) -> None:
         """Go on with a new map ``grid`` (B, H * W, C); the tokens that are in work stay the same."""
         if self.tokens.prefix:
             grid = torch.cat([self.map(with_prefix=True)[:, : self.tokens.prefix], grid], dim=1)
-        self.tokens = self.tokens.refresh(grid)
+        self.tokens = self.tokens.with_dense(grid)
 
     def finish(self, with_prefix: bool = False) -> Tensor:
         """The final ``map``; in training the reducer's losses are handed to whoever collects them."""
         if self.reducer and self.reducer.training:
-            report_losses(self.reducer.losses(self.memory))
+            report_losses(self.reducer.losses(self.state))
         return self.map(with_prefix)
 
 

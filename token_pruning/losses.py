@@ -50,7 +50,7 @@ def collect_losses(criterion: Criterion | None = None) -> Iterator[dict[str, Ten
     A name that is reported twice (two backbones, two passes) is summed if it is a loss and keeps its last value if not.
 
     Args:
-        criterion: makes losses of what auxiliary heads say; it knows the labels of the body's pictures. Only methods
+        criterion: makes losses of what auxiliary heads say; it knows the labels of the body's images. Only methods
             that have such heads need it.
     """
     found: dict[str, Tensor] = {}

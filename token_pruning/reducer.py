@@ -49,7 +49,7 @@ class Reducer(nn.Module):
     """Base class: keeps every token. A method overrides the moments that it needs.
 
     A reducer leaves nothing on itself during a forward: what it must remember from block to block lives in the
-    ``memory`` that ``start`` returns and every moment is given. Nothing may depend on what else is in the batch in
+    ``state`` that ``start`` returns and every moment is given. Nothing may depend on what else is in the batch in
     evaluation: a batch of n equals n batches of one (until a fixed capacity, which the batch shares, overflows).
 
     Args:
@@ -59,23 +59,23 @@ class Reducer(nn.Module):
     Attributes:
         proportional: merged tokens draw attention in proportion to their size.
         needs_class_token: tokens are ranked by the class token's attention.
-        fixed_shapes: no tensor's shape depends on what is in the pictures, given an execution of fixed capacity: what
+        fixed_shapes: no tensor's shape depends on what is in the images, given an execution of fixed capacity: what
             compilation and CUDA graphs need.
         judged: tokens leave with a final verdict of the host's judge; its heads look at the others only.
         supervised: auxiliary heads of its own learn from labels, by a criterion that the host hands to
             ``collect_losses``.
         steady_blocks: numbers of the blocks whose branches stochastic depth never drops.
-        dial: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
+        cost parameter: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
             the method wants them.
     """
 
-    proportional: bool = False
+    prop_attn: bool = False
     needs_class_token: bool = False
     fixed_shapes: bool = True
-    judged: bool = False
-    supervised: bool = False
-    steady_blocks: frozenset[int] = frozenset()
-    dial: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
+    needs_class_scores: bool = False
+    has_aux_heads: bool = False
+    no_drop_path_blocks: frozenset[int] = frozenset()
+    cost_param: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
 
     def __init__(self, embed_dim: int, depth: int) -> None:
         super().__init__()
@@ -99,28 +99,28 @@ class Reducer(nn.Module):
                 "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)"
             )
 
-    def start(self, tokens: TokenSet, judge: Callable | None = None) -> Any:
-        """Fresh memory for one forward that begins with ``tokens``. ``judge``: a function that the host hands over for
+    def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> Any:
+        """Fresh memory for one forward that begins with ``tokens``. ``score_fn``: a function that the host hands over for
         methods that ask one (DToP); others pay no attention to it."""
         return None
 
-    def before_block(self, block: int, tokens: TokenSet, memory: Any) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
         """Moment 1: which tokens run through ``block``; the others pass by unchanged. None for all."""
         return None
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: Any) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
         """Moment 2, between attention and MLP: the set that enters the MLP (drop or merge by what attention said)."""
         return tokens
 
-    def after_block(self, block: int, tokens: TokenSet, memory: Any) -> TokenSet:
+    def after_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Moment 3: the set that goes on; tokens that are not in it rest in the map."""
         return tokens
 
-    def restore(self, tokens: TokenSet, memory: Any) -> Tensor:
+    def restore(self, tokens: TokenSet, state: Any) -> Tensor:
         """Moment 4, at the end and wherever a map is needed: (B, N, C) with a value at every position."""
         return tokens.restore()
 
-    def losses(self, memory: Any) -> dict[str, Tensor]:
+    def losses(self, state: Any) -> dict[str, Tensor]:
         """Scalars of one forward in training: keys with "loss" are summed by the host, others only logged."""
         return {}
 

@@ -35,19 +35,19 @@ class TokenSet:
             fixed capacity.
         size: (T,) float, for how much each token counts in averages (and in proportional attention); None for 1 each.
         owner: (B * N,) int64, the flat position of the token that stands for each position; None if each is its own.
-        waiting: index (S,) and values (S, C) of tokens that left and are not written into ``home`` yet.
+        waiting: index (S,) and values (S, C) of tokens that left and are not written into ``dense`` yet.
     """
 
     x: Tensor
-    home: Tensor
+    dense: Tensor
     index: Tensor | None
     counts: tuple[int, ...] | None
     grid: tuple[int, int]
     prefix: int = 0
     offsets: Tensor | None = None
     size: Tensor | None = None
-    owner: Tensor | None = None
-    waiting: tuple[tuple[Tensor, Tensor], ...] = ()
+    assignment: Tensor | None = None
+    pending: tuple[tuple[Tensor, Tensor], ...] = ()
 
     @classmethod
     def full(cls, x: Tensor, grid: tuple[int, int], prefix: int = 0) -> TokenSet:
@@ -66,11 +66,11 @@ class TokenSet:
 
     @property
     def batch(self) -> int:
-        return self.home.shape[0]
+        return self.dense.shape[0]
 
     @property
     def positions(self) -> int:
-        return self.home.shape[1]
+        return self.dense.shape[1]
 
     @property
     def is_full(self) -> bool:
@@ -117,12 +117,12 @@ class TokenSet:
         """
         kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows])
         if others is None:
-            return replace(kept, x=self.x[rows], home=self.restore(), waiting=(), index=self._index()[rows])
+            return replace(kept, x=self.x[rows], dense=self.restore(), pending=(), index=self._index()[rows])
         order, number = torch.cat([rows, others]), len(rows)
         x, index = self.x[order], order if self.is_full else self.index[order]
-        return replace(kept, x=x[:number], index=index[:number], waiting=(*self.waiting, (index[number:], x[number:])))
+        return replace(kept, x=x[:number], index=index[:number], pending=(*self.pending, (index[number:], x[number:])))
 
-    def group(
+    def assign(
         self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor, targets: Tensor
     ) -> TokenSet:
         """The tokens ``rows`` (T',) with the values ``x`` (T', C); others stand behind them from now on.
@@ -132,24 +132,24 @@ class TokenSet:
             size: (T',) of the new tokens, or None.
             sources: (S,) all rows of this set that are not in the new one.
             targets: (S,) rows to whose group each source's positions go; a source that is its own target rests in the
-                map, with the value that ``home`` has for it.
+                map, with the value that ``dense`` has for it.
         """
         index = self._index()
-        owner = torch.arange(self.batch * self.positions, device=index.device)
-        owner = owner.index_copy(0, index[sources], index[targets])
+        assignment = torch.arange(self.batch * self.positions, device=index.device)
+        assignment = assignment.index_copy(0, index[sources], index[targets])
         return replace(
             self,
             x=x,
             index=index[rows],
             counts=counts,
             size=size,
-            owner=owner if self.owner is None else owner[self.owner],
+            assignment=assignment if self.assignment is None else assignment[self.assignment],
         )
 
     def merge(
         self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor, joins: Tensor | None = None
     ) -> TokenSet:
-        """``group`` with averages: each token of ``rows`` becomes the mean, weighted by size, of itself and the sources
+        """``assign`` with averages: each token of ``rows`` becomes the mean, weighted by size, of itself and the sources
         that join it. ``joins`` (S,) bool: the other sources rest in the map; None if all join."""
         size = self.sizes()
         place = torch.zeros_like(size, dtype=torch.int64).index_copy(
@@ -159,12 +159,12 @@ class TokenSet:
         if joins is not None:
             given = given * joins
             targets = torch.where(joins, targets, sources)
-            settled = replace(self, home=self.restore(), waiting=())
+            settled = replace(self, dense=self.restore(), pending=())
         total = size[rows].index_add(0, place, given)
         # Weights that sum to one, rather than a sum to be divided: no overflow in half precision.
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
         x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
-        return settled.group(rows, counts, x, total, sources, targets)
+        return settled.assign(rows, counts, x, total, sources, targets)
 
     def with_sizes(self, size: Tensor | None) -> TokenSet:
         """The same tokens, counting as much as ``size`` (T,) says; None for one each."""
@@ -197,37 +197,39 @@ class TokenSet:
         # Where each image starts among the sorted positions; the last of these is where the unused rows start.
         starts = torch.arange(self.batch + 1, device=index.device) * self.positions
         offsets = F.pad(torch.searchsorted(index, starts), (0, 1), value=capacity).to(torch.int32)
-        return replace(self, x=x, home=self.restore(), index=index, counts=None, offsets=offsets)
+        return replace(self, x=x, dense=self.restore(), index=index, counts=None, offsets=offsets)
 
     def restore(self) -> Tensor:
         """The whole map (B, N, C): the tokens of the set at their positions, all others as they rest."""
         if self.is_full:
-            return self.x.view(self.home.shape)
-        flat, index, x = self.home.flatten(0, 1), self.index, self.x.to(self.home.dtype)
-        if self.waiting:
-            index = torch.cat([index, *(index for index, _ in self.waiting)])
-            x = torch.cat([x, *(gone.to(x.dtype) for _, gone in self.waiting)])
+            return self.x.view(self.dense.shape)
+        flat, index, x = self.dense.flatten(0, 1), self.index, self.x.to(self.dense.dtype)
+        if self.pending:
+            index = torch.cat([index, *(index for index, _ in self.pending)])
+            x = torch.cat([x, *(gone.to(x.dtype) for _, gone in self.pending)])
         if self.counts is None:  # one more row takes what the unused rows hold
             flat = torch.cat([flat, x[:1]]).index_copy(0, index, x)[:-1]
         else:
             flat = flat.index_copy(0, index, x)
-        return (flat if self.owner is None else flat[self.owner]).view(self.home.shape)
+        return (flat if self.assignment is None else flat[self.assignment]).view(self.dense.shape)
 
-    def refresh(self, home: Tensor) -> TokenSet:
-        """The same tokens with the values of a new map ``home`` (B, N, C), the mean over the positions of each. Groups
+    def with_dense(self, dense: Tensor) -> TokenSet:
+        """The same tokens with the values of a new map ``dense`` (B, N, C), the mean over the positions of each. Groups
         whose token has left dissolve: each of their positions has its own value again."""
         self._need_counts("refresh")
-        flat = home.reshape(-1, home.shape[-1])
+        flat = dense.reshape(-1, dense.shape[-1])
         if self.is_full:
-            return replace(self, x=flat, home=home)
-        if self.owner is None:
-            return replace(self, x=flat[self.index], home=home, waiting=())
+            return replace(self, x=flat, dense=dense)
+        if self.assignment is None:
+            return replace(self, x=flat[self.index], dense=dense, pending=())
         itself = torch.arange(len(flat), device=flat.device)
-        owner = torch.where(self.members().flatten()[self.owner], self.owner, itself)
+        assignment = torch.where(self.members().flatten()[self.assignment], self.assignment, itself)
         # In single precision: a group may have more members than half precision can count.
-        total = torch.zeros_like(flat, dtype=torch.float32).index_add(0, owner, flat.float())[self.index]
-        members = torch.zeros_like(owner).index_add(0, owner, torch.ones_like(owner))[self.index]
-        return replace(self, x=(total / members[:, None]).to(flat.dtype), home=home, owner=owner, waiting=())
+        total = torch.zeros_like(flat, dtype=torch.float32).index_add(0, assignment, flat.float())[self.index]
+        members = torch.zeros_like(assignment).index_add(0, assignment, torch.ones_like(assignment))[self.index]
+        return replace(
+            self, x=(total / members[:, None]).to(flat.dtype), dense=dense, assignment=assignment, pending=()
+        )
 
     def with_x(self, x: Tensor) -> TokenSet:
         """The same positions with new values ``x`` (T, C)."""
@@ -237,8 +239,8 @@ class TokenSet:
         """The same set in memory of its own (a replayed CUDA graph writes over what it gave out)."""
         own = {name: value.clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
         if self.is_full:
-            own["home"] = own["x"].view(self.home.shape)
-        own["waiting"] = tuple((index.clone(), x.clone()) for index, x in self.waiting)
+            own["dense"] = own["x"].view(self.dense.shape)
+        own["pending"] = tuple((index.clone(), x.clone()) for index, x in self.pending)
         return replace(self, **own)
 
     def to_map(self, values: Tensor, fill: float = 0) -> Tensor:

@@ -147,19 +147,19 @@ class PlainViT(nn.Module):
             nn.init.normal_(self.cls_token, std=1e-6)
         self.blocks.apply(init_linear)
 
-    def start(self, image: Tensor, judge: Callable | None = None) -> StackForward:
+    def start(self, image: Tensor, score_fn: Callable | None = None) -> StackForward:
         """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks;
-        ``judge``: see ``Reducer.start``.
+        ``score_fn``: see ``Reducer.start``.
 
         Raises:
-            ValueError: the pictures are empty.
+            ValueError: the images are empty.
         """
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         if 0 in grid:
             raise ValueError(
-                f"a picture of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
-                "leave empty pictures out"
+                f"an image of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
+                "leave empty images out"
             )
         x = self.patch_embed(image) + self.positions(grid)
         if self.cls_token is not None:
@@ -172,7 +172,7 @@ class PlainViT(nn.Module):
             prefix=int(self.cls_token is not None),
             checkpointing=self.with_cp and self.training,
             execution=self.execution,
-            judge=judge,
+            score_fn=score_fn,
             rope=self.rotary_positions(grid),
         )
 

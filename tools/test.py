@@ -32,8 +32,8 @@ def parse_args():
         action="store_true",
         help="test-time augmentation: the mean over the views of the config's tta_pipeline",
     )
-    parser.add_argument("--show", action="store_true", help="show the pictures with their predictions")
-    parser.add_argument("--show-dir", metavar="DIR", help="write the pictures with their predictions here")
+    parser.add_argument("--show", action="store_true", help="show the images with their predictions")
+    parser.add_argument("--show-dir", metavar="DIR", help="write the images with their predictions here")
     parser.add_argument(
         "--show-score-thr",
         type=float,
@@ -74,7 +74,7 @@ def evaluators(cfg):
 
 
 def augment(cfg):
-    """Have ``cfg`` test each picture in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
+    """Have ``cfg`` test each image in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
     if not cfg.get("tta_model") or not cfg.get("tta_pipeline"):
         raise ConfigError(
             "--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "

@@ -1,4 +1,4 @@
-# Dense; evaluates the published DeiT-B, and trains it from scratch on 4 GPUs x 256 pictures.
+# Dense; evaluates the published DeiT-B, and trains it from scratch on 4 GPUs x 256 images.
 _base_ = "./deit-s.py"
 
 model = dict(backbone=dict(model_name="deit_base_patch16_224"))

@@ -1,4 +1,4 @@
-# Dense; evaluates the published DeiT-S, and trains it from scratch on 4 GPUs x 256 pictures.
+# Dense; evaluates the published DeiT-S, and trains it from scratch on 4 GPUs x 256 images.
 _base_ = ["../_base_/models/deit.py", "../_base_/datasets/imagenet.py", "../_base_/schedules/recipe_deit.py"]
 
 model = dict(

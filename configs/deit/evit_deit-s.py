@@ -1,4 +1,4 @@
-# EViT's published fine-tuning: 8 GPUs x 256 pictures, no warm-up.
+# EViT's published fine-tuning: 8 GPUs x 256 images, no warm-up.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(backbone=dict(reducer=dict(type="EViT", blocks=[3, 6, 9], keep_ratio=0.7, fuse=True)))

@@ -1,4 +1,4 @@
-# SViT's published fine-tuning: without stochastic depth and warm-up, 4 GPUs x 256 pictures. Its blocks have a LayerNorm
+# SViT's published fine-tuning: without stochastic depth and warm-up, 4 GPUs x 256 images. Its blocks have a LayerNorm
 # eps of 1e-5, and the last selector may drop the class token, too.
 _base_ = "./deit-s_ftune.py"
 

@@ -1,5 +1,5 @@
 # Cropr: equally many tokens leave after each block but the last two, 10 % are left; all come back before the last.
-# Auxiliary heads learn which classes are in the picture.
+# Auxiliary heads learn which classes are in the image.
 _base_ = "./svit-adapter-t-0.5x-ftune.py"
 
 model = dict(backbone=dict(norm_eps=1e-6, reducer=dict(_delete_=True, type="Cropr", keep_ratio=0.1, num_classes=80)))

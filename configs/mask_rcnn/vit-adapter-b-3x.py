@@ -1,4 +1,4 @@
-# 8 GPUs x 2 pictures.
+# 8 GPUs x 2 images.
 _base_ = "./vit-adapter-t-3x.py"
 
 model = dict(

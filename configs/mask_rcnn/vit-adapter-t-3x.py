@@ -1,4 +1,4 @@
-# 4 GPUs x 4 pictures.
+# 4 GPUs x 4 images.
 _base_ = [
     "../_base_/models/mask_rcnn_vit_adapter.py",
     "../_base_/datasets/coco_multiscale_crop.py",

@@ -1,4 +1,4 @@
-# 4 GPUs x 4 pictures.
+# 4 GPUs x 4 images.
 _base_ = [
     "../_base_/models/upernet_vit_adapter.py",
     "../_base_/datasets/ade20k.py",

@@ -1,4 +1,4 @@
-# 4 GPUs x 4 pictures.
+# 4 GPUs x 4 images.
 _base_ = "./vit-b_linear_ade20k-512.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one while sure tokens leave after blocks 7 and 15. 4 GPUs x 4 pictures.
+# Fine-tunes from the dense one while sure tokens leave after blocks 7 and 15. 4 GPUs x 4 images.
 # (The published config has a threshold at the last stage, too, after which there is nothing to save.)
 _base_ = "./vit-l_segvit_pascal-context59-480.py"
 

@@ -1,4 +1,4 @@
-# 4 GPUs x 4 pictures.
+# 4 GPUs x 4 images.
 _base_ = [
     "../_base_/models/segvit_l.py",
     "../_base_/datasets/coco_stuff10k.py",

@@ -1,17 +1,17 @@
 """Measuring models in turns: what speed_test.py, get_flops.py, plot_tradeoff.py and calibrate.py stand on."""
 
 from ..cli.launch import check_device
-from .case import PARTS, PRECISIONS, Case, Loaded, Setting
+from .case import PARTS, PRECISIONS, BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from .report import notes, table, write_csv
-from .session import Subject, counted, measure
+from .session import BenchmarkSession, counted, measure
 
 __all__ = [
     "PARTS",
     "PRECISIONS",
-    "Case",
-    "Loaded",
-    "Setting",
-    "Subject",
+    "BenchmarkCase",
+    "BenchmarkModel",
+    "BenchmarkSettings",
+    "BenchmarkSession",
     "check_device",
     "counted",
     "measure",

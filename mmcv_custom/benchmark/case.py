@@ -1,4 +1,4 @@
-"""A model and the pictures that it is measured on.
+"""A model and the images that it is measured on.
 
 A case is one model on one kind of input; a setting is what all cases of a run share.
 """
@@ -28,27 +28,27 @@ CANDIDATES = 1000  # detections before suppression that fresh weights are given,
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """One model on one kind of input.
 
     Attributes:
         keep: "checkpoint" as its selectors decide, "config" exactly the config's ratios, a number the reducer's
             ``keep_ratio``; None is "checkpoint" where there is one, else "config".
-        dial: (argument, value) of the reducer; None leaves the config's.
-        shape: (height, width) of painted pictures; None is what the model was made for (detectors: 800 x 1344).
+        cost parameter: (argument, value) of the reducer; None leaves the config's.
+        shape: (height, width) of synthetic images; None is what the model was made for (detectors: 800 x 1344).
     """
 
     config: str
     checkpoint: str | None = None
     keep: str | float | None = None
-    dial: tuple[str, float] | None = None
+    cost_param: tuple[str, float] | None = None
     batch: int = 1
     shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all cases of a run share; ``images`` is a folder of pictures, None paints them."""
+class BenchmarkSettings:
+    """What all cases of a run share; ``images`` is a folder of images, None paints them."""
 
     part: str = "net"
     device: str = "cpu"
@@ -62,18 +62,18 @@ class Setting:
     warmup: int = 2
 
 
-class Loaded:
+class BenchmarkModel:
     """A case's model on its device, and its batches, one for each turn; in evaluation, or for a training step.
 
     Attributes:
         cfg: the config as measured; ``kept`` says in words how its reducer was set.
-        shape: (height, width) of painted pictures.
+        shape: (height, width) of synthetic images.
 
     Raises:
-        ConfigError, DataError: config, reducer and pictures do not fit each other.
+        ConfigError, DataError: config, reducer and images do not fit each other.
     """
 
-    def __init__(self, case: Case, setting: Setting) -> None:
+    def __init__(self, case: BenchmarkCase, setting: BenchmarkSettings) -> None:
         self.case, self.setting, self.device = case, setting, check_device(setting.device)
         self.cfg, self.kept = _configured(case)
         self.model = build_model(self.cfg, case.checkpoint) if case.checkpoint else _fresh(self.cfg)
@@ -95,8 +95,8 @@ class Loaded:
         sizes = {tuple(image.shape[-2:]) for image in batch["inputs"]}
         if len(sizes) > 1 and not self.model.training and hasattr(self.model, "decode_head"):
             raise DataError(
-                f"pictures of {len(sizes)} sizes make no batch for a segmentor in testing; "
-                "use a batch of 1, or pictures of one size"
+                f"images of {len(sizes)} sizes make no batch for a segmentor in testing; "
+                "use a batch of 1, or images of one size"
             )
         data = self.model.data_preprocessor(batch, self.model.training)
         check_shape(self.model, tuple(data["inputs"].shape[-2:]))
@@ -126,19 +126,19 @@ class Loaded:
         heads.test_cfg.score_thr = scores.topk(min(CANDIDATES * self.case.batch, len(scores))).values[-1].item()
 
 
-def _configured(case: Case) -> tuple[Config, str]:
+def _configured(case: BenchmarkCase) -> tuple[Config, str]:
     """The config with its reducer set as the case wants it, and words for that."""
     cfg = read_config(case.config)
     reducer = cfg.model.backbone.get("reducer")
     if reducer is None:
-        if case.dial is not None:
+        if case.cost_param is not None:
             raise ConfigError(
-                f"config {case.config} has no reducer whose {case.dial[0]} could be set: give a pruned one"
+                f"config {case.config} has no reducer whose {case.cost_param[0]} could be set: give a pruned one"
             )
         return cfg, "dense"
     known = inspect.signature(find_method(reducer.type)).parameters
-    if case.dial is not None:
-        _set(reducer, known, *case.dial)
+    if case.cost_param is not None:
+        _set(reducer, known, *case.cost_param)
     keep = case.keep or ("config" if case.checkpoint is None else "checkpoint")
     if keep == "checkpoint":
         if case.checkpoint is None:
@@ -146,7 +146,7 @@ def _configured(case: Case) -> tuple[Config, str]:
         return cfg, "as trained"
     if "mode" in known:
         reducer.mode = "ratio"
-    # ATS keeps as many as a picture needs, so that its ratio is a bound.
+    # ATS keeps as many as an image needs, so that its ratio is a bound.
     exactly = "exactly" if find_method(reducer.type).fixed_shapes else "at most"
     if keep == "config":
         return cfg, f"{exactly} as configured"
@@ -168,9 +168,9 @@ def _fresh(cfg: Config) -> nn.Module:
 
 def _set(reducer: dict, known: dict, key: str, value: float) -> None:
     if key not in known:
-        name, dial = reducer["type"], find_method(reducer["type"]).dial[0]
+        name, cost_param = reducer["type"], find_method(reducer["type"]).cost_param[0]
         raise ConfigError(
-            f"reducer {name} has no {key} to set; set its {dial} in a config "
+            f"reducer {name} has no {key} to set; set its {cost_param} in a config "
             "(tools/analysis_tools/calibrate.py finds the one for a wanted cost)"
         )
     reducer[key] = value

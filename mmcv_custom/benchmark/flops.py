@@ -19,7 +19,7 @@ from token_pruning.analysis.trace import PassTrace
 from token_pruning.attention import WindowAttention
 
 PARTS = ("blocks", "reducer", "rest of backbone", "neck", "heads")
-MOMENTS = ("start", "before_block", "after_attention", "after_block", "restore")
+HOOKS = ("start", "before_block", "after_attention", "after_block", "restore")
 
 
 @dataclass
@@ -76,15 +76,15 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
 
 
 @contextmanager
-def wrapped_moments(reducer: Reducer | None, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """In the body, every moment of the reducer is ``wrap(moment)``."""
-    moments = MOMENTS if reducer is not None else ()
-    for name in moments:
+def wrapped_hooks(reducer: Reducer | None, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """In the body, every moment of the reducer is ``wrap(hook)``."""
+    hooks = HOOKS if reducer is not None else ()
+    for name in hooks:
         setattr(reducer, name, wrap(getattr(reducer, name)))
     try:
         yield
     finally:
-        for name in moments:
+        for name in hooks:
             delattr(reducer, name)
 
 
@@ -93,16 +93,16 @@ def _metered(reducer: Reducer | None, counter: FlopCounterMode) -> Iterator[list
     """The operations of every call of one of the reducer's moments in the body, its modules included."""
     found: list[int] = []
 
-    def metered(moment: Callable) -> Callable:
+    def metered(hook: Callable) -> Callable:
         def run(*args, **kwargs):
             before = counter.get_total_flops()
-            result = moment(*args, **kwargs)
+            result = hook(*args, **kwargs)
             found.append(counter.get_total_flops() - before)
             return result
 
         return run
 
-    with wrapped_moments(reducer, metered):
+    with wrapped_hooks(reducer, metered):
         yield found
 
 

@@ -1,4 +1,4 @@
-"""Pictures to measure on: a folder's, through the config's own test pipeline, or painted ones.
+"""Images to measure on: a folder's, through the config's own test pipeline, or synthetic ones.
 
 Shapes: h x w pixels, n objects.
 """
@@ -12,11 +12,11 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
-from ..data.image_files import SUFFIXES, pictures_in, pipeline_steps
+from ..data.image_files import SUFFIXES, images_in, pipeline_steps
 from ..data.synthetic import objects, scene
 from ..errors import DataError
 
-DETECTION = (800, 1344)  # pixels: what COCO's pictures mostly become
+DETECTION = (800, 1344)  # pixels: what COCO's images mostly become
 
 
 def batches(
@@ -27,19 +27,19 @@ def batches(
     shape: tuple[int, int] = DETECTION,
     annotated: bool = False,
 ) -> list[dict]:
-    """Up to ``number`` batches of ``size`` pictures, as a data loader of the config's task hands them on.
+    """Up to ``number`` batches of ``size`` images, as a data loader of the config's task hands them on.
 
     Args:
-        folder: its first pictures by name (of class folders, one from each in turn), through the test pipeline; None
+        folder: its first images by name (of class folders, one from each in turn), through the test pipeline; None
             paints one batch of ``shape`` (h, w).
         annotated: with made-up labels, boxes and masks, for a training step.
 
     Raises:
-        DataError: no such folder, or fewer pictures in it than one batch.
+        DataError: no such folder, or fewer images in it than one batch.
     """
     *load, pack = pipeline_steps(cfg)
     if folder is None:
-        found = [_painted(*shape, seed) for seed in range(size)]
+        found = [_synthetic(*shape, seed) for seed in range(size)]
     else:
         load = Compose(load)
         found = [load(dict(img_path=str(file), img_id=i)) for i, file in enumerate(_files(folder, number * size, size))]
@@ -53,7 +53,7 @@ def batches(
 
 
 def usual_shape(model: nn.Module) -> tuple[int, int]:
-    """(h, w) of painted pictures for a model: what it was made for, as far as it tells; else a detector's."""
+    """(h, w) of synthetic images for a model: what it was made for, as far as it tells; else a detector's."""
     embed = model.backbone.patch_embed
     if embed.img_size:
         return tuple(embed.img_size)
@@ -61,33 +61,33 @@ def usual_shape(model: nn.Module) -> tuple[int, int]:
 
 
 def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
-    """Raise DataError when ``model`` takes pictures of one size only and ``shape`` (h, w) is another."""
+    """Raise DataError when ``model`` takes images of one size only and ``shape`` (h, w) is another."""
     embed = model.backbone.patch_embed
     if embed.strict_img_size and tuple(shape) != tuple(embed.img_size):
         raise DataError(
-            f"pictures of {shape[0]} x {shape[1]} pixels do not fit a {type(model.backbone).__name__} made "
+            f"images of {shape[0]} x {shape[1]} pixels do not fit a {type(model.backbone).__name__} made "
             f"for {embed.img_size[0]} x {embed.img_size[1]}: give --shape {embed.img_size[0]} "
-            f"{embed.img_size[1]} or none; pictures of a folder have to be resized by the test pipeline"
+            f"{embed.img_size[1]} or none; images of a folder have to be resized by the test pipeline"
         )
 
 
 def _files(folder: str, number: int, least: int) -> list[Path]:
     if not Path(folder).is_dir():
-        raise DataError(f"--images {folder} is not a folder: give one that holds pictures")
-    files = pictures_in(Path(folder))
+        raise DataError(f"--images {folder} is not a folder: give one that holds images")
+    files = images_in(Path(folder))
     if len(files) < least:
         raise DataError(
-            f"--images {folder} holds {len(files)} pictures ({', '.join(SUFFIXES)}), fewer than one batch "
+            f"--images {folder} holds {len(files)} images ({', '.join(SUFFIXES)}), fewer than one batch "
             f"of {least}: give another folder or a smaller batch"
         )
     return files[:number]
 
 
-def _painted(height: int, width: int, seed: int) -> dict:
+def _synthetic(height: int, width: int, seed: int) -> dict:
     """What a test pipeline holds before its last step."""
     return dict(
         img=scene(height, width, seed),
-        img_path=f"painted {seed}",
+        img_path=f"synthetic {seed}",
         img_id=seed,
         ori_shape=(height, width),
         img_shape=(height, width),

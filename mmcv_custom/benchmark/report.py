@@ -20,7 +20,7 @@ def table(rows):
             "",
             "FLOP ratio",
             *heads,
-            "GFLOPs",
+            "GMACs",
             "block GMACs",
             *(["peak MiB"] if "peak_mb" in rows[0] else []),
         ]
@@ -41,7 +41,7 @@ def table(rows):
                 f"[{slow:.2f}, {fast:.2f}]",
                 f"{r['flops_ratio']:.3f}",
                 *(f"{r[name]:.1f}" for name in heads),
-                f"{r['gflops']:.4g} +- {r['gflops_std']:.2g}",
+                f"{r['gmacs']:.4g} +- {r['gmacs_std']:.2g}",
                 f"{r['block_gmacs']:.4g}",
                 *([f"{r['peak_mb']:.0f}"] if "peak_mb" in r else []),
             ]
@@ -59,7 +59,7 @@ def notes(rows):
     found = [
         f"{first['part']} on {first['device']}, {first['precision']}; 'times faster' and the FLOP ratio compare "
         "with the last dense model up to that line, without one with the first; 'kept' is the mean over the "
-        "pruned blocks, FLOPs are per picture and of the forward "
+        "pruned blocks, FLOPs are per image and of the forward "
         f"(+- over {'batches' if first['images'] else 'the one batch'})"
     ]
     for name, kept, tokens in dict.fromkeys((r["model"], r["keep"], tuple(r["tokens_by_block"])) for r in rows):
@@ -69,7 +69,7 @@ def notes(rows):
     if any(r["weights"] == "random" for r in rows):
         found.append("without a checkpoint the weights are random: this measures speed only")
     if "detections" in first:
-        found.append("detections per picture: " + ", ".join(f"{r['detections']:.0f}" for r in rows))
+        found.append("detections per image: " + ", ".join(f"{r['detections']:.0f}" for r in rows))
     return found
 
 

@@ -13,23 +13,23 @@ from torch import nn
 
 from ..engine.acceleration import STEPS, accelerate
 from ..results import row
-from .case import Case, Loaded, Setting
+from .case import BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from .flops import Count
-from .timing import Laps, in_turns, quartiles, speedup
+from .timing import Stopwatch, in_turns, quartiles, speedup
 
 
-class Subject(Loaded):
+class BenchmarkSession(BenchmarkModel):
     """A case made ready: ``step(turn)`` is what is timed, on one batch after the other."""
 
-    def __init__(self, case: Case, setting: Setting) -> None:
+    def __init__(self, case: BenchmarkCase, setting: BenchmarkSettings) -> None:
         super().__init__(case, setting)
-        self.laps = self.optimizer = None
+        self.stopwatch = self.optimizer = None
         if self.model.training:
             self.optimizer = _optimizer(self.model, self.cfg.optim_wrapper)
             if self.kept != "dense":
                 self.kept = "as training selects"
         if setting.part == "net" and getattr(self.model, "neck", None) is not None:
-            self.laps = Laps(self.model.neck, self.device)
+            self.stopwatch = Stopwatch(self.model.neck, self.device)
         self.counts = self.count()
         steps = [name for name in STEPS if getattr(setting, name)]
         if steps:  # what is counted above would be hidden by a compiled backbone
@@ -47,7 +47,7 @@ class Subject(Loaded):
 
     def fields(self, times: list[list[float]], others: dict[str, list[float]]) -> dict[str, object]:
         """Of the row, from the milliseconds of all turns (of a net: with its three parts) and those of the cases that
-        it is compared with, per picture."""
+        it is compared with, per image."""
         total, *parts = (list(column) for column in zip(*times, strict=True))
         ms = statistics.median(total)
         shape = self.setting.images is None and list(self.shape)
@@ -57,15 +57,15 @@ class Subject(Loaded):
             checkpoint=self.case.checkpoint,
             weights="random" if self.case.checkpoint is None else "trained",
             keep=self.kept,
-            dial=self.case.dial and self.case.dial[0],
-            dial_value=self.case.dial and self.case.dial[1],
+            cost_param=self.case.cost_param and self.case.cost_param[0],
+            cost_value=self.case.cost_param and self.case.cost_param[1],
             batch=self.case.batch,
             shape=shape or None,
             **asdict(self.setting),
-            pictures=len(self.data) * self.case.batch,
+            num_images=len(self.data) * self.case.batch,
             ms_median=ms,
             ms_quartiles=quartiles(total),
-            ms_per_picture=ms / self.case.batch,
+            ms_per_image=ms / self.case.batch,
         )
         for name, other in others.items():
             found |= speedup(other, [t / self.case.batch for t in total], name)
@@ -90,40 +90,40 @@ class Subject(Loaded):
         return (torch.cuda.max_memory_allocated(self.device) - before) / 2**20
 
 
-def measure(cases: list[Case], setting: Setting) -> list[dict]:
+def measure(cases: list[BenchmarkCase], setting: BenchmarkSettings) -> list[dict]:
     """One row per case, in their order; all run once in every turn. Each is compared with the first, and a pruned one
     with the last dense one before it; ``flops_ratio`` is to that one, without one to the first."""
-    subjects = [Subject(case, setting) for case in cases]
+    sessions = [BenchmarkSession(case, setting) for case in cases]
     times = in_turns(
-        [s.step for s in subjects],
+        [s.step for s in sessions],
         torch.device(setting.device),
         setting.repeats,
         setting.warmup,
-        [s.laps for s in subjects],
+        [s.stopwatch for s in sessions],
     )
     rows, others, whole = [], {}, None
-    for subject, own in zip(subjects, times, strict=True):
-        per_picture = [turn[0] / subject.case.batch for turn in own]
-        others.setdefault("first", per_picture)
-        if subject.kept == "dense":
-            others["dense"] = per_picture
-        fields = subject.fields(own, others)
-        if whole is None or subject.kept == "dense":
-            whole = fields["gflops"]
-        rows.append(row(**fields, flops_ratio=fields["gflops"] / whole))
+    for session, own in zip(sessions, times, strict=True):
+        per_image = [turn[0] / session.case.batch for turn in own]
+        others.setdefault("first", per_image)
+        if session.kept == "dense":
+            others["dense"] = per_image
+        fields = session.fields(own, others)
+        if whole is None or session.kept == "dense":
+            whole = fields["gmacs"]
+        rows.append(row(**fields, flops_ratio=fields["gmacs"] / whole))
     return rows
 
 
 def counted(counts: list[Count], backbone: nn.Module) -> dict[str, object]:
-    """Fields about operations (per picture, of a forward; the spread is over batches) and tokens."""
-    per_picture = [c.total / len(c.tokens) / 1e9 for c in counts]
+    """Fields about operations (per image, of a forward; the spread is over batches) and tokens."""
+    per_image = [c.total / len(c.tokens) / 2e9 for c in counts]
     tokens = torch.cat([c.tokens for c in counts]).float().mean(0)
     positions = statistics.mean(c.positions for c in counts)
     fraction = torch.cat([c.kept for c in counts]).mean(0).tolist()
     pruned = backbone.reducer.pruned_blocks if backbone.reducer else []
     return dict(
-        gflops=statistics.mean(per_picture),
-        gflops_std=statistics.pstdev(per_picture),
+        gmacs=statistics.mean(per_image),
+        gmacs_std=statistics.pstdev(per_image),
         block_gmacs=statistics.mean(c.parts["blocks"] / len(c.tokens) for c in counts) / 2e9,
         positions=positions,
         tokens_by_block=tokens.tolist(),

@@ -58,7 +58,7 @@ class Clock:
         return shares, totals
 
 
-class Laps:
+class Stopwatch:
     """Marks where ``module`` begins and ends inside a step. On CUDA they are events: nothing waits for them."""
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -87,14 +87,14 @@ class Laps:
         return [before, inside, total - before - inside]
 
 
-def milliseconds(step: Callable[[], object], device: torch.device, laps: Laps | None = None) -> list[float]:
-    """Of one call with the device idle at both ends; with ``laps``, also its three parts."""
+def milliseconds(step: Callable[[], object], device: torch.device, stopwatch: Stopwatch | None = None) -> list[float]:
+    """Of one call with the device idle at both ends; with ``stopwatch``, also its three parts."""
     start = now(device)
-    if laps:
-        laps.start()
+    if stopwatch:
+        stopwatch.start()
     step()
     total = 1e3 * (now(device) - start)
-    return [total, *laps.split(total)] if laps else [total]
+    return [total, *stopwatch.split(total)] if stopwatch else [total]
 
 
 def back_to_back(call: Callable[[], object], device: torch.device, times: int) -> float:
@@ -134,7 +134,7 @@ def in_turns(
     device: torch.device,
     repeats: int,
     warmup: int,
-    laps: Sequence[Laps | None],
+    stopwatch: Sequence[Stopwatch | None],
 ) -> list[list[list[float]]]:
     """The ``milliseconds`` of every step in every turn (A B A B ...), those of the warm-up left out.
 
@@ -144,7 +144,7 @@ def in_turns(
     """
     found = [[] for _ in steps]
     for turn in range(-warmup, repeats):
-        for step, lap, own in zip(steps, laps, found, strict=True):
+        for step, lap, own in zip(steps, stopwatch, found, strict=True):
             ms = milliseconds(lambda step=step, turn=turn: step(turn), device, lap)
             if turn >= 0:
                 own.append(ms)

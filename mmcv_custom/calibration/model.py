@@ -12,14 +12,14 @@ import torch
 
 from token_pruning import Trace
 
-from ..benchmark.case import Case, Loaded, Setting
+from ..benchmark.case import BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from ..benchmark.session import counted
 from ..benchmark.timing import in_turns, quartiles, speedup
 from ..errors import ConfigError
-from .reconfigure import turned
+from .reconfigure import reconfigured
 
 
-class Calibration(Loaded):
+class Calibration(BenchmarkModel):
     """Attributes:
         reducer: its config as given (``dict(type=METHOD, ...)``).
         dense: ``counted`` without the reducer.
@@ -29,7 +29,7 @@ class Calibration(Loaded):
         ConfigError: the config has no reducer.
     """
 
-    def __init__(self, case: Case, setting: Setting) -> None:
+    def __init__(self, case: BenchmarkCase, setting: BenchmarkSettings) -> None:
         super().__init__(case, setting)
         self.first = self.model.backbone.reducer
         if self.first is None:
@@ -40,22 +40,21 @@ class Calibration(Loaded):
             self.dense = counted(self.count(), self.model.backbone)
         self.grid = min(height * width for height, width in (seen.grid for seen in trace.passes))
 
-    def turn(self, name: str, value: float | list[float]) -> None:
+    def reconfigure(self, name: str, value: float | list[float]) -> None:
         """Give the model a reducer whose argument ``name`` is ``value``.
 
         Raises:
             ValueError: that is outside its range.
         """
-        self.model.backbone.reducer = turned(self.first, self.reducer, **{name: value})
+        self.model.backbone.reducer = reconfigured(self.first, self.reducer, **{name: value})
 
     def cost(self) -> dict[str, float]:
-        """Fields as those of ``counted``, ``flops_ratio`` to the dense model, and ``keep_ratio_std`` over pictures."""
+        """Fields as those of ``counted``, ``flops_ratio`` to the dense model, and ``keep_ratio_std`` over images."""
         counts = self.count()
         found = counted(counts, self.model.backbone)
         kept = torch.cat([c.kept for c in counts])[:, found["pruned_blocks"]].mean(1)
         return found | dict(
-            flops_ratio=found["gflops"] / self.dense["gflops"],
-            gmacs=found["gflops"] / 2,
+            flops_ratio=found["gmacs"] / self.dense["gmacs"],
             keep_ratio_std=kept.std(correction=0).item(),
         )
 
@@ -82,7 +81,7 @@ class Calibration(Loaded):
 
     @torch.no_grad()
     def pool_share(self) -> dict[str, float]:
-        """Share of the decisions, one for each picture and block, that pool.
+        """Share of the decisions, one for each image and block, that pool.
 
         Raises:
             ConfigError: there is nothing to decide.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from token_pruning import Reducer, build_reducer
 
 
-def turned(reducer: Reducer, given: Mapping, **arguments: object) -> Reducer:
+def reconfigured(reducer: Reducer, given: Mapping, **arguments: object) -> Reducer:
     """A new reducer of the config ``given`` but for ``arguments``, with the weights of ``reducer``, in evaluation.
 
     Raises:

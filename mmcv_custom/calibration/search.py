@@ -1,4 +1,4 @@
-"""Find where a cost that grows or falls with a dial meets a wanted value."""
+"""Find where a cost that grows or falls with a cost parameter meets a wanted value."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 
 class Flat(ValueError):
-    """Both ends of the dial cost the same."""
+    """Both ends of the cost parameter cost the same."""
 
 
 class OutOfReach(ValueError):
-    """The wanted value lies outside ``reach``, the values (least, most) at the ends of the dial."""
+    """The wanted value lies outside ``reach``, the values (least, most) at the ends of the parameter."""
 
     def __init__(self, reach: tuple[float, float]) -> None:
         super().__init__(f"only values from {reach[0]} to {reach[1]} can be reached")
@@ -20,7 +20,7 @@ class OutOfReach(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """Positions of the dial that were tried, with what each costs.
+    """Positions of the cost parameter that were tried, with what each costs.
 
     Attributes:
         best: the position whose cost is nearest to the wanted one.

@@ -11,13 +11,13 @@ from token_pruning.reducer import find_method
 
 from ..errors import ConfigError
 
-LEAST = 0.001  # of a dial whose lowest value is 0 and not allowed itself
+LEAST = 0.001  # of a cost parameter whose lowest value is 0 and not allowed itself
 FINEST = 4  # decimals
 THRESHOLDS = (1e-12, 1.0)  # scores that sum to one have no larger variance
 
 
 @dataclass(frozen=True)
-class Dial:
+class CostParam:
     """The interval [low, high] of positions of the argument ``name``.
 
     Attributes:
@@ -59,30 +59,36 @@ class Dial:
         return f"{self.name}{scaled}"
 
 
-def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
-    """The dial of a reducer's config that sets how much is computed.
+def cost_param_of(reducer: Mapping, name: str | None, grid: int) -> CostParam:
+    """The cost parameter of a reducer's config that sets how much is computed.
 
     Args:
         reducer: ``dict(type=METHOD, ...)``.
-        name: of the argument; None for the method's own dial.
+        name: of the argument; None for the method's own cost parameter.
         grid: positions of the smallest map.
 
     Raises:
         ConfigError: the method does not have it, or it is none that sets the cost.
     """
     method = find_method(reducer["type"])
-    ranges = {other.dial[0]: other.dial[1:] for other in METHODS.values()} | {method.dial[0]: method.dial[1:]}
+    ranges = {other.cost_param[0]: other.cost_param[1:] for other in METHODS.values()} | {
+        method.cost_param[0]: method.cost_param[1:]
+    }
     known = inspect.signature(method).parameters
-    name = name or method.dial[0]
+    name = name or method.cost_param[0]
     if name not in known:
-        raise ConfigError(f"reducer {reducer['type']} has no {name} to turn; its dial is {method.dial[0]}")
+        raise ConfigError(
+            f"reducer {reducer['type']} has no {name} to turn; its cost parameter is {method.cost_param[0]}"
+        )
     if name == "threshold" and hasattr(method, "decide"):
         raise ConfigError(
             f"the threshold does not change the cost of {reducer['type']}, only what becomes of tokens: "
             "give --pool-share"
         )
     if name not in ranges:
-        raise ConfigError(f"{name} of {reducer['type']} sets no cost that could be searched for; turn {method.dial[0]}")
+        raise ConfigError(
+            f"{name} of {reducer['type']} sets no cost that could be searched for; turn {method.cost_param[0]}"
+        )
     if name == "keep_ratio" and reducer.get("r") is not None:
         raise ConfigError(
             f"the config says by r how many tokens {reducer['type']} takes, and keep_ratio would say it "
@@ -100,13 +106,13 @@ def cost_dial(reducer: Mapping, name: str | None, grid: int) -> Dial:
         high = max(min(high, grid // 2), low + 1)
     low = low if whole or low else LEAST
     if entries is None:
-        return Dial(name, low, high, whole)
+        return CostParam(name, low, high, whole)
     if not any(numbers):
         raise ConfigError(f"{name} = {given} of {reducer['type']} is scaled as a whole and has no entry above 0")
-    return Dial(name, LEAST, high / min(n for n in numbers if n), whole, entries=entries, limit=high)
+    return CostParam(name, LEAST, high / min(n for n in numbers if n), whole, entries=entries, limit=high)
 
 
-def threshold_dial(reducer: Mapping, grid: int) -> Dial:
+def threshold_dial(reducer: Mapping, grid: int) -> CostParam:
     """The threshold between pruning and pooling.
 
     Raises:
@@ -118,4 +124,4 @@ def threshold_dial(reducer: Mapping, grid: int) -> Dial:
             "threshold for --pool-share: that is PPT's"
         )
     least, most = THRESHOLDS
-    return Dial("threshold", least, most * grid**2 if reducer.get("relative") else most, logarithmic=True)
+    return CostParam("threshold", least, most * grid**2 if reducer.get("relative") else most, logarithmic=True)

@@ -132,7 +132,7 @@ def run(main):
             if dist.get_backend() == "gloo":
                 _leave()
     except UserError as error:
-        # A config is wrong in every process alike; a picture is broken in the one that reads it.
+        # A config is wrong in every process alike; an image is broken in the one that reads it.
         if is_main_process() or isinstance(error, DataError):
             _say(error)
         sys.exit(2)
@@ -170,7 +170,7 @@ def _while_building(error):
 
 
 def _by_the_core(error):
-    """Whether the core itself raised a ValueError: a reducer that does not fit the pictures, found in a forward."""
+    """Whether the core itself raised a ValueError: a reducer that does not fit the images, found in a forward."""
     raised = traceback.extract_tb(error.__traceback__)[-1]
     return (
         isinstance(error, ValueError)

@@ -53,7 +53,7 @@ def train(config, folder, seed, epochs=None, start=None, options=()):
     return done
 
 
-def settle(folder, what, configs, **settings):
+def lock_settings(folder, what, configs, **settings):
     """Remember in ``folder`` what is trained there: ``configs`` (name -> path, kept in full) and further settings that
     JSON can hold. ``what`` names it for people.
 

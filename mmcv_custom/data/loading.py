@@ -1,4 +1,4 @@
-"""Reading pictures, with one sentence for those that cannot be read.
+"""Reading images, with one sentence for those that cannot be read.
 
 Shapes: images (h, w, 3) uint8, BGR.
 """

@@ -1,4 +1,4 @@
-"""Painted pictures, for measurements and tests that need no files.
+"""Painted images, for measurements and tests that need no files.
 
 Shapes: h x w pixels, n objects.
 """
@@ -13,18 +13,18 @@ OBJECTS = 8
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     """(h, w, 3) uint8: striped ellipses before a sky and a ground; equal for equal arguments."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    picture = np.stack([60 + 140 * y / height, 100 + 60 * x / width, 210 - 150 * (y > 0.6 * height)], axis=2)
+    image = np.stack([60 + 140 * y / height, 100 + 60 * x / width, 210 - 150 * (y > 0.6 * height)], axis=2)
     random = np.random.default_rng(seed)
     for box in objects(height, width, seed):
         colour, wave = random.uniform(0, 255, 3), random.uniform(4, 30)
         centre, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
         inside = ((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2 <= 1
-        picture[inside] = (0.8 * colour + 50 * (np.sin((x + y) / wave) > 0)[..., None])[inside]
-    return picture.clip(0, 255).astype(np.uint8)
+        image[inside] = (0.8 * colour + 50 * (np.sin((x + y) / wave) > 0)[..., None])[inside]
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def objects(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(n, 4) boxes x1, y1, x2, y2 inside the picture, from large to small."""
+    """(n, 4) boxes x1, y1, x2, y2 inside the image, from large to small."""
     random = np.random.default_rng(seed)
     side = np.geomspace(0.5, 0.05, OBJECTS)[:, None] * random.uniform(0.7, 1.4, (OBJECTS, 2)) * (width, height)
     corner = random.uniform(0, 1, (OBJECTS, 2)) * ((width, height) - side)

@@ -20,7 +20,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .utils import inside
+from .utils import unwrap_model
 
 MAX_SIZES = 8  # for which a backbone is compiled or captured; each takes its time, and a graph its memory
 Forward = Callable[[Tensor], list[Tensor] | Tensor]  # maps, or the scores of a classifier
@@ -100,7 +100,7 @@ def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
     unknown = [step for step in steps if step not in STEPS]
     if unknown:
         raise ConfigError(f"there is no step {unknown[0]!r}; choose from {', '.join(STEPS)}")
-    model = inside(model)
+    model = unwrap_model(model)
     for name, step in STEPS.items():
         if name in steps:
             step(model)
@@ -151,8 +151,8 @@ class PerSize:
         if key not in self.ready:
             if len(self.ready) == MAX_SIZES:
                 warnings.warn(
-                    f"the backbone is compiled or captured for {MAX_SIZES} sizes of pictures, further ones "
-                    "run as usual; pad pictures to fewer sizes (pad_size_divisor of the data preprocessor)",
+                    f"the backbone is compiled or captured for {MAX_SIZES} sizes of images, further ones "
+                    "run as usual; pad images to fewer sizes (pad_size_divisor of the data preprocessor)",
                     stacklevel=2,
                 )
                 return self.forward(image)

@@ -15,7 +15,7 @@ from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
 from ..errors import CheckpointError, ConfigError
 from ..files import replacing
-from .utils import inside
+from .utils import unwrap_model
 
 
 def latest_checkpoint(work_dir):
@@ -57,7 +57,9 @@ class PruningRunner(Runner):
         if resuming:
             _check_resumable(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_into(inside(self.model), checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename))
+        load_into(
+            unwrap_model(self.model), checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename)
+        )
         self._has_loaded = True
         return checkpoint
 

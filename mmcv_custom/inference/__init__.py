@@ -1,4 +1,4 @@
-"""Prediction in two lines: ``Predictor(config, checkpoint)(picture)`` gives what the model found and which tokens it
+"""Prediction in two lines: ``Predictor(config, checkpoint)(image)`` gives what the model found and which tokens it
 computed."""
 
 from .predictor import Predictor

@@ -44,7 +44,7 @@ def demo_parser(description: str, input_name: str, input_help: str, out: str, op
         "--ratio",
         type=float,
         metavar="X",
-        help="turn the method's own dial: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
+        help="turn the method's own cost parameter: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
         "of each block, or a share below 1), of DToP the threshold",
     )
     parser.add_argument(
@@ -67,9 +67,9 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
         warnings.simplefilter("ignore")
         predictor = Predictor(args.config, None if args.checkpoint == "none" else args.checkpoint, device=args.device)
     if args.mode is not None:
-        predictor.turn(mode=args.mode)
+        predictor.reconfigure(mode=args.mode)
     if args.ratio is not None:
-        predictor.dial(args.ratio)
+        predictor.cost_param(args.ratio)
     for sentence in predictor.notes:
         print(f"Note: {sentence}.")
     return predictor
@@ -86,32 +86,32 @@ def make_folder(path: str) -> Path:
     return Path(path)
 
 
-def files_of(pictures: str, out: str) -> list[Path]:
-    """The pictures that a demo reads: a file, or those of a folder.
+def files_of(images: str, out: str) -> list[Path]:
+    """The images that a demo reads: a file, or those of a folder.
 
     Raises:
         DataError: there are none.
         ConfigError: one of them is in the folder ``out``, where it could be overwritten.
     """
-    if not Path(pictures).exists():
-        raise DataError(f"picture {pictures} does not exist: check the path")
-    files = folder_of(pictures)
+    if not Path(images).exists():
+        raise DataError(f"image {images} does not exist: check the path")
+    files = folder_of(images)
     if Path(out).resolve() in {file.resolve().parent for file in files}:
-        raise ConfigError(f"--out {out} holds the pictures themselves: give another folder")
+        raise ConfigError(f"--out {out} holds the images themselves: give another folder")
     return files
 
 
 def results_of(predictor: Predictor, files: list[Path] | None, left_out: list[str]) -> Iterator[tuple[str, Result]]:
-    """A name of its own and the result of each picture; None is an embedded photograph. Of several, those that cannot
+    """A name of its own and the result of each image; None is an embedded photograph. Of several, those that cannot
     be read are skipped: each adds a sentence to ``left_out``.
 
     Raises:
         DataError: none of them can be read.
     """
     taken: set[str] = set()
-    for picture in [embedded(predictor.input_size())] if files is None else files:
+    for image in [embedded(predictor.input_size())] if files is None else files:
         try:
-            result = predictor(picture)
+            result = predictor(image)
         except DataError as error:
             if len(files or ()) == len(left_out) + 1:
                 raise
@@ -140,8 +140,8 @@ def embedded(size: tuple[int, int] | None = None) -> np.ndarray:
 
     # Found without importing: the package is large and only its file is wanted.
     file = Path(find_spec("skimage").origin).parent / "data" / "astronaut.png"
-    picture = Image.open(file).convert("RGB")
-    return np.asarray(picture if size is None else picture.resize(size[::-1], Image.Resampling.LANCZOS))
+    image = Image.open(file).convert("RGB")
+    return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | None:
@@ -160,7 +160,7 @@ def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | Non
 
 
 def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out: list[str]) -> None:
-    """The JSON of a demo: which model, what it found and computed in each picture, which ones it could not read."""
+    """The JSON of a demo: which model, what it found and computed in each image, which ones it could not read."""
     write_json(
         path,
         dict(
@@ -174,6 +174,6 @@ def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out:
 
 
 def end(left_out: list[str]) -> None:
-    """Raise DataError, one sentence, where pictures were left out: a demo's last step."""
+    """Raise DataError, one sentence, where images were left out: a demo's last step."""
     if left_out:
-        raise DataError(f"{len(left_out)} of the pictures cannot be read and were left out: results.json says which")
+        raise DataError(f"{len(left_out)} of the images cannot be read and were left out: results.json says which")

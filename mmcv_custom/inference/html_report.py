@@ -1,4 +1,4 @@
-"""One page about what a model computed in some pictures: light or dark as the desktop is, with relative files."""
+"""One page about what a model computed in some images: light or dark as the desktop is, with relative files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from token_pruning.analysis.plot import COLOURS, STATES
 
-from .results import Result, save_picture
+from .results import Result, save_image
 
 STYLE = """
  :root { color-scheme: light dark; --line: #8886; --page: #fff; --ink: #1a1a1a; }
@@ -33,11 +33,11 @@ all. Every token keeps its place in the map."""
 
 
 def section(name: str, result: Result, folder: Path, palette: Sequence | None = None) -> str:
-    """Write the pictures of ``result`` into ``folder / name`` and give the page's part about them."""
+    """Write the images of ``result`` into ``folder / name`` and give the page's part about them."""
     tokens, target, link = result.tokens, folder / name, quote(name)
 
-    def figure(file: str, picture, caption: str) -> str:
-        save_picture(picture, target / file)
+    def figure(file: str, image, caption: str) -> str:
+        save_image(image, target / file)
         return f"<figure><img src='{link}/{file}' alt=''><figcaption>{caption}</figcaption></figure>"
 
     found = result.draw(palette)
@@ -57,8 +57,8 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
         figure(f"block_{block:02d}.jpg", tokens.overlay(block), f"block {block}: {ratio:.1%}")
         for block, ratio in zip(tokens.blocks, ratios, strict=True)
     ]
-    save_picture(tokens.chart(), target / "chart.png")
-    save_picture(tokens.contact_sheet(found, name), target / "sheet.jpg")
+    save_image(tokens.chart(), target / "chart.png")
+    save_image(tokens.contact_sheet(found, name), target / "sheet.jpg")
     bars = "".join(_bar(*row) for row in zip(tokens.blocks, shares.tolist(), strict=True))
     present = [state for state in range(len(STATES)) if shares[:, state].any()]
     keys = "".join(_key(STATES[state], COLOURS[state]) for state in present)
@@ -71,7 +71,7 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
 
 
 def page(title: str, facts: Sequence[str], sections: Sequence[str]) -> str:
-    """The whole page; ``facts`` are sentences above the pictures."""
+    """The whole page; ``facts`` are sentences above the images."""
     told = "".join(f"<p class='small'>{html.escape(fact)}</p>" for fact in facts)
     head = (
         f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"

@@ -1,6 +1,6 @@
-"""A model with its config's own test pipeline: from pictures to results, in one forward each.
+"""A model with its config's own test pipeline: from images to results, in one forward each.
 
-Shapes: h x w pixels of a picture, B pictures of one forward.
+Shapes: h x w pixels of an image, B images of one forward.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from token_pruning import Trace
 from token_pruning.analysis.trace import PassTrace
 from token_pruning.reducer import find_method
 
-from ..calibration.reconfigure import turned
+from ..calibration.reconfigure import reconfigured
 from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
 from ..cli.launch import build_model, check_device, read_config, with_options
-from ..data.image_files import SUFFIXES, check_picture, pictures_in, pipeline_steps
+from ..data.image_files import SUFFIXES, check_image, images_in, pipeline_steps
 from ..errors import ConfigError, DataError
 from .class_names import class_names
 from .results import Classification, Detection, Result, Segmentation
@@ -41,7 +41,7 @@ class Predictor:
         checkpoint: weights in any schema that ``tools/test.py`` takes. None leaves random ones, with which learned
             methods keep exactly the config's ratios.
         device: "cpu", "cuda", "cuda:1".
-        batch: pictures of one forward at most. Only those that make inputs of one size share one, so that none is
+        batch: images of one forward at most. Only those that make inputs of one size share one, so that none is
             padded because of another.
         options: dotted names of the config and their values, as ``--cfg-options``.
 
@@ -64,12 +64,12 @@ class Predictor:
         options: dict | None = None,
     ) -> None:
         if batch < 1:
-            raise ConfigError(f"a batch of {batch} pictures: it must be 1 or more")
+            raise ConfigError(f"a batch of {batch} images: it must be 1 or more")
         self.cfg = with_options(config, options) if isinstance(config, Config) else read_config(str(config), options)
         self.device, self.batch, self.notes = check_device(device), batch, []
         load, *rest = pipeline_steps(self.cfg)
         if "Load" not in load["type"]:
-            raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads a picture")
+            raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads an image")
         if "backbone" not in (self.cfg.get("model") or {}):
             raise ConfigError(
                 f"config {self.cfg.filename} has no model.backbone: give one of a detector, segmentor or classifier"
@@ -94,32 +94,32 @@ class Predictor:
         for sentence in self.notes:
             warnings.warn(sentence, stacklevel=2)
 
-    def __call__(self, pictures: object) -> Result | list[Result]:
-        """Results of ``pictures``: of one file, one array (h, w, 3) uint8 RGB or one PIL image the result itself, of a
-        folder or several pictures a list.
+    def __call__(self, images: object) -> Result | list[Result]:
+        """Results of ``images``: of one file, one array (h, w, 3) uint8 RGB or one PIL image the result itself, of a
+        folder or several images a list.
 
         Raises:
-            DataError: a picture that is missing or broken, a folder without pictures, a size that the model cannot
+            DataError: an image that is missing or broken, a folder without images, a size that the model cannot
                 take.
         """
         single = (
-            isinstance(pictures, np.ndarray)
-            or hasattr(pictures, "convert")
-            or (isinstance(pictures, (str, Path)) and not Path(pictures).is_dir())
+            isinstance(images, np.ndarray)
+            or hasattr(images, "convert")
+            or (isinstance(images, (str, Path)) and not Path(images).is_dir())
         )
-        found = list(self.stream([pictures] if single else pictures))
+        found = list(self.stream([images] if single else images))
         return found[0] if single else found
 
-    def stream(self, pictures: str | Path | Iterable) -> Iterator[Result]:
+    def stream(self, images: str | Path | Iterable) -> Iterator[Result]:
         """The same one after the other, without holding all of them: for large folders and films."""
-        if isinstance(pictures, (str, Path)):
-            pictures = folder_of(pictures)
-        if not isinstance(pictures, Iterable):
-            raise DataError(f"{pictures!r} is no picture: give files, folders, arrays or PIL images")
+        if isinstance(images, (str, Path)):
+            images = folder_of(images)
+        if not isinstance(images, Iterable):
+            raise DataError(f"{images!r} is no image: give files, folders, arrays or PIL images")
         held: list[tuple] = []
-        for picture in pictures:
+        for photo in images:
             try:
-                held.append(self._prepared(picture))
+                held.append(self._prepared(photo))
             except DataError:
                 yield from self._results(held)  # those before it
                 raise
@@ -134,32 +134,36 @@ class Predictor:
         return self.given and self.given["type"]
 
     @property
-    def dial_name(self) -> str | None:
-        """The reducer's argument that ``dial`` turns; None of a dense model."""
-        return self.given and find_method(self.method).dial[0]
+    def cost_param_name(self) -> str | None:
+        """The reducer's argument that ``cost_param`` turns; None of a dense model."""
+        return self.given and find_method(self.method).cost_param[0]
 
-    def dial(self, value: float | None = None) -> object:
-        """Set how much is computed, by the method's own dial (``dial_name``); gives its present value, None where the
+    def cost_param(self, value: float | None = None) -> object:
+        """Set how much is computed, by the method's own cost parameter (``cost_param_name``); gives its present value, None where the
         config says it by ``r`` (see ``setting``).
 
         Raises:
-            ConfigError: a dense model, or a value outside the dial's range.
+            ConfigError: a dense model, or a value outside the cost parameter's range.
         """
         if self.given is None:
             raise ConfigError(f"{self.cfg.filename} has no reducer, so there is no ratio to set: give a pruned config")
         if value is not None:
-            self.turn(**{self.dial_name: value})
-        own = getattr(self.model.backbone.reducer, self.dial_name, None)
-        return self.given.get(self.dial_name, own)
+            self.reconfigure(**{self.cost_param_name: value})
+        own = getattr(self.model.backbone.reducer, self.cost_param_name, None)
+        return self.given.get(self.cost_param_name, own)
 
     @property
     def setting(self) -> str | None:
         """In words, what says how much is computed: "keep_ratio = 0.5"; None of a dense model."""
         if self.given is None:
             return None
-        return f"r = {self.given['r']}" if self.given.get("r") is not None else f"{self.dial_name} = {self.dial()}"
+        return (
+            f"r = {self.given['r']}"
+            if self.given.get("r") is not None
+            else f"{self.cost_param_name} = {self.cost_param()}"
+        )
 
-    def turn(self, **arguments: object) -> None:
+    def reconfigure(self, **arguments: object) -> None:
         """Give the reducer other ``arguments`` of its config (``mode``, ``keep_ratio``, ``ratio_scale``, ...).
 
         Raises:
@@ -172,7 +176,7 @@ class Predictor:
         if arguments.get("keep_ratio") is not None and "r" in self.given:  # one of the two says how many
             arguments = dict(arguments, r=None)
         try:
-            self.model.backbone.reducer = turned(self.model.backbone.reducer, self.given, **arguments)
+            self.model.backbone.reducer = reconfigured(self.model.backbone.reducer, self.given, **arguments)
         except (ValueError, TypeError) as error:
             wanted = ", ".join(f"{name} = {value}" for name, value in arguments.items())
             raise ConfigError(f"{wanted} does not fit {self.method}: {error}") from None
@@ -188,21 +192,21 @@ class Predictor:
     def _start_without_weights(self) -> None:
         self.notes.append(f"{self.cfg.filename} without a checkpoint has random weights: what is found means nothing")
         if self.given is not None and "mode" in vars(self.model.backbone.reducer):
-            self.turn(mode="ratio")
+            self.reconfigure(mode="ratio")
             self.notes.append(EXACT)
 
-    def _prepared(self, picture: object) -> tuple[np.ndarray, str | None, dict]:
-        """The picture as RGB, its path, and the network's input as the pipeline packs it."""
+    def _prepared(self, photo: object) -> tuple[np.ndarray, str | None, dict]:
+        """The image as RGB, its path, and the network's input as the pipeline packs it."""
         path = None
-        if isinstance(picture, (str, Path)):
-            path = str(picture)
-            check_picture(path)
+        if isinstance(photo, (str, Path)):
+            path = str(photo)
+            check_image(path)
             loaded = self._load(dict(img_path=path, img_id=0))
         else:
-            array = np.asarray(_as_read(picture) if hasattr(picture, "convert") else picture)
+            array = np.asarray(_as_read(photo) if hasattr(photo, "convert") else photo)
             if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
                 raise DataError(
-                    f"an array of shape {array.shape} and type {array.dtype} is no picture: give (height, "
+                    f"an array of shape {array.shape} and type {array.dtype} is no image: give (height, "
                     "width, 3) of uint8, red first"
                 )
             size = array.shape[:2]
@@ -215,7 +219,7 @@ class Predictor:
         if wanted and size != wanted:
             raise DataError(
                 f"{path or 'an array'} is {size[0]} x {size[1]} pixels after the test pipeline and the "
-                f"{type(self.model.backbone).__name__} takes {wanted[0]} x {wanted[1]} only: give pictures "
+                f"{type(self.model.backbone).__name__} takes {wanted[0]} x {wanted[1]} only: give images "
                 "of that size"
             )
         return image, path, packed
@@ -242,12 +246,12 @@ class Predictor:
 
 
 def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: tuple[int, int]) -> TokenView | None:
-    """What became of the tokens of one picture.
+    """What became of the tokens of one image.
 
     Args:
         model: which ran, out of its wrappers.
         inputs: (3, h, w) as the test pipeline packs them, values up to 255, blue first.
-        traces: of the picture alone, one for each window that slid over it; none gives None.
+        traces: of the image alone, one for each window that slid over it; none gives None.
         size: (h, w) of the forward's inputs, padding included.
     """
     if not traces:
@@ -275,7 +279,7 @@ def result_of(**common) -> Result:
     return Classification(**common, scores=sample.pred_score.numpy())
 
 
-def _as_read(picture):
+def _as_read(photo):
     """A PIL image as its file is read: turned as its camera was held.
 
     Raises:
@@ -283,21 +287,21 @@ def _as_read(picture):
     """
     from PIL import ImageOps
 
-    if picture.mode[0] in "IF":
+    if photo.mode[0] in "IF":
         raise DataError(
-            f"a PIL image of mode {picture.mode} has more than 8 bits a channel: give its file, or an "
+            f"a PIL image of mode {photo.mode} has more than 8 bits a channel: give its file, or an "
             "array (height, width, 3) of uint8"
         )
-    return ImageOps.exif_transpose(picture).convert("RGB")
+    return ImageOps.exif_transpose(photo).convert("RGB")
 
 
 def folder_of(path: str | Path) -> list[Path]:
-    """The picture, or the pictures of the folder. Raises DataError when there are none."""
+    """The image, or the images of the folder. Raises DataError when there are none."""
     if not Path(path).is_dir():
         return [Path(path)]
-    files = pictures_in(Path(path))
+    files = images_in(Path(path))
     if not files:
-        raise DataError(f"folder {path} has no pictures ({', '.join(SUFFIXES)}): give another")
+        raise DataError(f"folder {path} has no images ({', '.join(SUFFIXES)}): give another")
     return files
 
 

@@ -1,6 +1,6 @@
-"""What a model found in one picture: of a detector, a segmentor, a classifier.
+"""What a model found in one image: of a detector, a segmentor, a classifier.
 
-Shapes: h x w pixels of the picture as it was given, n objects, K classes.
+Shapes: h x w pixels of the image as it was given, n objects, K classes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 @dataclass(frozen=True)
 class Result(ABC):
     """Attributes:
-    image: (h, w, 3) uint8 RGB, the picture as it was given.
+    image: (h, w, 3) uint8 RGB, the image as it was given.
     path: its file; None of an array.
     classes: K names.
-    tokens: which tokens the forward computed, as numbers and pictures; None of a backbone that records nothing.
+    tokens: which tokens the forward computed, as numbers and images; None of a backbone that records nothing.
     sample: the toolbox's own result (DetDataSample, SegDataSample, DataSample).
     """
 
@@ -45,7 +45,7 @@ class Result(ABC):
 
     @property
     def trace(self) -> PassTrace:
-        """Of the forward; of windows that slid over the picture, the first one's (``tokens.windows`` has all).
+        """Of the forward; of windows that slid over the image, the first one's (``tokens.windows`` has all).
 
         Raises:
             ConfigError: the backbone recorded nothing.
@@ -60,16 +60,16 @@ class Result(ABC):
 
     @abstractmethod
     def draw(self, palette: Sequence | None = None):
-        """PIL image: the picture with what was found. ``palette``: K RGB colours (default: colour-blind-safe ones)."""
+        """PIL image: the image with what was found. ``palette``: K RGB colours (default: colour-blind-safe ones)."""
 
     def show(self) -> None:
-        """Open the drawn picture in the desktop's viewer. Raises ConfigError where there is no display."""
+        """Open the drawn image in the desktop's viewer. Raises ConfigError where there is no display."""
         check_display()
         self.draw().show()
 
     def save(self, path: str | Path) -> None:
-        """Write the drawn picture, in the format of the path's suffix. Raises DataError where that cannot be."""
-        save_picture(self.draw(), path)
+        """Write the drawn image, in the format of the path's suffix. Raises DataError where that cannot be."""
+        save_image(self.draw(), path)
 
     @abstractmethod
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
@@ -79,7 +79,7 @@ class Result(ABC):
     def to_dict(self) -> dict:
         """The numbers, for JSON; ``tokens`` among them."""
         return dict(
-            picture=self.path,
+            drawing=self.path,
             size=list(self.image.shape[:2]),
             task=self.task,
             **self._found(),
@@ -221,10 +221,10 @@ class Classification(Result):
 def check_display() -> None:
     """Raise ConfigError where windows cannot be opened."""
     if sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
-        raise ConfigError("there is no display to show pictures on: save them")
+        raise ConfigError("there is no display to show images on: save them")
 
 
-def save_picture(picture, path: str | Path) -> None:
+def save_image(drawing, path: str | Path) -> None:
     """Write a PIL image whole or not at all. Raises DataError where that cannot be."""
     from PIL import Image
 
@@ -233,7 +233,7 @@ def save_picture(picture, path: str | Path) -> None:
         raise DataError(f"{path} cannot be written: let its name end in .png or .jpg")
     try:
         with replacing(path) as part:
-            picture.save(part, quality=80)
+            drawing.save(part, quality=80)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}): give another folder") from None
 

@@ -1,6 +1,6 @@
-"""Which tokens of one picture each block computed, as numbers and as pictures.
+"""Which tokens of one image each block computed, as numbers and as images.
 
-A forward sees the picture whole, or through windows that slide over it, each with a trace of its own. Shapes: L blocks,
+A forward sees the image whole, or through windows that slide over it, each with a trace of its own. Shapes: L blocks,
 H x W grid of tokens, h x w pixels of what the network was given.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from token_pruning import PassTrace
 from token_pruning.analysis import plot, sheet
 
-LEAST = 480  # pixels: the longer side of a picture is enlarged to about this
+LEAST = 480  # pixels: the longer side of an image is enlarged to about this
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Window:
 
     @cached_property
     def states(self) -> np.ndarray:
-        """(L, H, W), see ``token_pruning.analysis.plot.token_states``; every picture and number asks for them."""
+        """(L, H, W), see ``token_pruning.analysis.plot.token_states``; every image and number asks for them."""
         return plot.token_states(self.trace)
 
 
 @dataclass(frozen=True)
 class TokenView:
     """Attributes:
-    picture: (h, w, 3) uint8 RGB, what the network was given, without padding.
-    windows: in the order of their forwards; where they overlap, pictures show the later one.
+    image: (h, w, 3) uint8 RGB, what the network was given, without padding.
+    windows: in the order of their forwards; where they overlap, images show the later one.
     patch: side of a token in pixels.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     windows: tuple[Window, ...]
     patch: int
 
@@ -62,17 +62,15 @@ class TokenView:
         """PIL image: what one block computed, skipped and held merged; see ``token_pruning.analysis.plot.overlay``."""
         row = self.blocks.index(block)
         return self._paint(
-            lambda picture, window, patch: plot.overlay(
-                picture, window.states[row], patch, plot.token_groups(window.trace, block)
+            lambda image, window, patch: plot.overlay(
+                image, window.states[row], patch, plot.token_groups(window.trace, block)
             )
         )
 
     def depth_map(self):
         """PIL image: how many blocks computed each token, dark blue none, yellow all."""
         return self._paint(
-            lambda picture, window, patch: plot.depth_map(
-                picture, plot.token_depth(window.trace), len(self.blocks), patch
-            )
+            lambda image, window, patch: plot.depth_map(image, plot.token_depth(window.trace), len(self.blocks), patch)
         )
 
     def exits(self) -> dict[int, float] | None:
@@ -88,7 +86,7 @@ class TokenView:
         """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
         order = list(self.exits() or ())
         return self._paint(
-            lambda picture, window, patch: plot.exit_map(picture, window.trace.last_use()[0].numpy(), order, patch)
+            lambda image, window, patch: plot.exit_map(image, window.trace.last_use()[0].numpy(), order, patch)
         )
 
     def chart(self, size: tuple[int, int] = (600, 360)):
@@ -100,7 +98,7 @@ class TokenView:
         from PIL import Image
 
         ratios, exits = self.keep_ratio(), self.exits()
-        view = self._paint(lambda picture, window, patch: picture)
+        view = self._paint(lambda image, window, patch: image)
         cells = [
             ("found", view if found is None else found),
             ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks))),
@@ -119,12 +117,12 @@ class TokenView:
         return sheet.contact_sheet(cells, self.legend(), columns, title)
 
     def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
-        """Words and colours for what the pictures of this trace show."""
+        """Words and colours for what the images of this trace show."""
         exits = self.exits() or {}
         present = self.shares().any(axis=0)
         words = [
-            f"{plot.STATES[plot.USED]} (on pictures: as photographed)",
-            f"{plot.STATES[plot.MERGED]} (on pictures: one colour a group)",
+            f"{plot.STATES[plot.USED]} (on images: as photographed)",
+            f"{plot.STATES[plot.MERGED]} (on images: one colour a group)",
             *plot.STATES[plot.LATER :],
         ]
         found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
@@ -143,7 +141,7 @@ class TokenView:
             shares_by_block=dict(zip(plot.STATES, self.shares().T.tolist(), strict=True)),
             windows=[dict(y=w.y, x=w.x, grid=list(w.trace.grid), prefix=w.trace.prefix) for w in self.windows],
             patch=self.patch,
-            input=list(self.picture.shape[:2]),
+            input=list(self.image.shape[:2]),
         )
         if any(trace.left for trace in traces):
             found["left_for_mlp"] = {
@@ -155,12 +153,12 @@ class TokenView:
         return found | (dict(left_after=self.exits()) if self.exits() else {})
 
     def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]):
-        """The picture, enlarged where it is small, with every window painted on."""
+        """The image, enlarged where it is small, with every window synthetic on."""
         from PIL import Image
 
-        h, w = self.picture.shape[:2]
+        h, w = self.image.shape[:2]
         times = max(1, round(LEAST / max(h, w)))
-        canvas = np.asarray(Image.fromarray(self.picture).resize((w * times, h * times), Image.Resampling.BICUBIC))
+        canvas = np.asarray(Image.fromarray(self.image).resize((w * times, h * times), Image.Resampling.BICUBIC))
         out = canvas.copy()
         for window in self.windows:
             y, x = window.y * times, window.x * times

@@ -1,4 +1,4 @@
-"""Pictures of what a model found, readable at any size of picture.
+"""Images of what a model found, readable at any size of image.
 
 Shapes: images (h, w, 3) uint8 RGB, masks (n, h, w) bool, boxes (n, 4) as x1, y1, x2, y2 in pixels. All give PIL images.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from token_pruning.analysis.plot import colour
 from token_pruning.analysis.sheet import FAINT, INK, PAPER, font, shorten
 
-LEAST = 640  # pixels: the longer side of a picture is enlarged to about this
+LEAST = 640  # pixels: the longer side of an image is enlarged to about this
 NAMED = 0.01  # share of the pixels from which on a region gets its name written on
 
 
@@ -29,9 +29,9 @@ def detections(
     from PIL import Image, ImageDraw
 
     times = _times(image)
-    picture = _enlarged(image, times)
-    size = _text_size(picture)
-    out = np.asarray(picture).astype(np.float32)
+    pixels = _enlarged(image, times)
+    size = _text_size(pixels)
+    out = np.asarray(pixels).astype(np.float32)
     order = np.argsort(scores, kind="stable").tolist()
     for i in order if masks is not None else ():
         if not masks[i].any():
@@ -43,16 +43,16 @@ def detections(
         paint = np.array(_colour(labels[i], palette), np.float32)
         part[inside] = 0.55 * part[inside] + 0.45 * paint
         part[mask & ~inside] = paint
-    picture = Image.fromarray(out.round().astype(np.uint8))
-    pen = ImageDraw.Draw(picture)
+    pixels = Image.fromarray(out.round().astype(np.uint8))
+    pen = ImageDraw.Draw(pixels)
     for i in order:
         pen.rectangle((boxes[i] * times).tolist(), outline=_colour(labels[i], palette), width=max(1, size // 8))
     taken: list[tuple] = []
     for i in reversed(order):  # the best get the best places
         x1, y1, *_ = (boxes[i] * times).tolist()
-        text = shorten(f"{names[i]} {scores[i]:.2f}", picture.width // 2, size)
-        _label(pen, picture.size, x1, y1 - size - 4, text, size, _colour(labels[i], palette), taken)
-    return picture
+        text = shorten(f"{names[i]} {scores[i]:.2f}", pixels.width // 2, size)
+        _label(pen, pixels.size, x1, y1 - size - 4, text, size, _colour(labels[i], palette), taken)
+    return pixels
 
 
 def segmentation(
@@ -67,45 +67,45 @@ def segmentation(
     from PIL import Image, ImageDraw
 
     times = _times(image)
-    picture = _enlarged(image, times)
-    size = _text_size(picture)
+    pixels = _enlarged(image, times)
+    size = _text_size(pixels)
     found, counts = np.unique(labels, return_counts=True)
     paint = np.zeros((int(found.max()) + 1, 3), np.float32)
     paint[found] = [_colour(label, palette) for label in found]
     large = labels.repeat(times, 0).repeat(times, 1)
-    out = 0.45 * np.asarray(picture) + 0.55 * paint[large]
+    out = 0.45 * np.asarray(pixels) + 0.55 * paint[large]
     lines = np.zeros(large.shape, bool)
     lines[:, 1:] |= large[:, 1:] != large[:, :-1]
     lines[1:] |= large[1:] != large[:-1]
     out[lines] = 255
-    picture = Image.fromarray(out.round().astype(np.uint8))
-    pen, taken = ImageDraw.Draw(picture), []
+    pixels = Image.fromarray(out.round().astype(np.uint8))
+    pen, taken = ImageDraw.Draw(pixels), []
     order = np.argsort(-counts, kind="stable")
     for i in order:
         if counts[i] >= NAMED * labels.size:
             y, x = (times * at for at in _middle(labels == found[i]))
-            text = shorten(name(int(found[i])), picture.width // 3, size)
+            text = shorten(name(int(found[i])), pixels.width // 3, size)
             x -= font(size).getlength(text) / 2
-            _label(pen, picture.size, x, y - size / 2, text, size, _colour(found[i], palette), taken)
+            _label(pen, pixels.size, x, y - size / 2, text, size, _colour(found[i], palette), taken)
     if not legend:
-        return picture
+        return pixels
     entries = [(f"{name(int(found[i]))} {counts[i] / labels.size:.0%}", _colour(found[i], palette)) for i in order]
-    return _with_legend(picture, entries, size)
+    return _with_legend(pixels, entries, size)
 
 
 def classification(image: np.ndarray, best: Sequence[tuple[str, float]]):
-    """The picture, and below it a bar for each of the ``best`` classes (name, score)."""
+    """The image, and below it a bar for each of the ``best`` classes (name, score)."""
     from PIL import Image, ImageDraw
 
     times = max(1, round(320 / max(image.shape[:2])))
-    picture = _enlarged(image, times)
-    size, width = max(13, _text_size(picture)), max(picture.width, 240)
+    pixels = _enlarged(image, times)
+    size, width = max(13, _text_size(pixels)), max(pixels.width, 240)
     line = 2 * size + 4
-    out = Image.new("RGB", (width, picture.height + line * len(best) + size), PAPER)
-    out.paste(picture, ((width - picture.width) // 2, 0))
+    out = Image.new("RGB", (width, pixels.height + line * len(best) + size), PAPER)
+    out.paste(pixels, ((width - pixels.width) // 2, 0))
     pen, margin = ImageDraw.Draw(out), size // 2
     for i, (name, score) in enumerate(best):
-        y = picture.height + margin + i * line
+        y = pixels.height + margin + i * line
         pen.text((margin, y), shorten(name, width - 5 * size, size), INK, font(size))
         pen.text((width - margin, y), f"{score:.1%}", INK, font(size), anchor="ra")
         top, full = y + size + 5, width - 2 * margin
@@ -125,8 +125,8 @@ def _enlarged(image: np.ndarray, times: int):
     return Image.fromarray(image).resize((w * times, h * times), Image.Resampling.BICUBIC)
 
 
-def _text_size(picture) -> int:
-    return int(np.clip(min(picture.size) / 28, 12, 40))
+def _text_size(pixels) -> int:
+    return int(np.clip(min(pixels.size) / 28, 12, 40))
 
 
 def _colour(label: int, palette: Sequence | None) -> tuple[int, int, int]:
@@ -167,7 +167,7 @@ def _label(
     fill: tuple[int, int, int],
     taken: list[tuple],
 ) -> None:
-    """A name on a plate of its colour near (x, y), inside the picture, and moved down where others are."""
+    """A name on a plate of its colour near (x, y), inside the image, and moved down where others are."""
     width, height = font(size).getlength(text) + 6, size + 4
     x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))
     for _ in range(8):
@@ -181,24 +181,24 @@ def _label(
     pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(size))
 
 
-def _with_legend(picture, entries: Sequence[tuple[str, tuple[int, int, int]]], size: int):
-    """The picture with swatches and words below."""
+def _with_legend(pixels, entries: Sequence[tuple[str, tuple[int, int, int]]], size: int):
+    """The image with swatches and words below."""
     from PIL import Image, ImageDraw
 
     lines, x = [[]], 0.0
     for text, fill in entries:
         needed = font(size).getlength(text) + 2.6 * size
-        if lines[-1] and x + needed > picture.width:
+        if lines[-1] and x + needed > pixels.width:
             lines.append([])
             x = 0.0
         lines[-1].append((x, text, fill))
         x += needed
     line = int(1.5 * size)
-    out = Image.new("RGB", (picture.width, picture.height + line * len(lines) + size // 2), PAPER)
-    out.paste(picture)
+    out = Image.new("RGB", (pixels.width, pixels.height + line * len(lines) + size // 2), PAPER)
+    out.paste(pixels)
     pen = ImageDraw.Draw(out)
     for row, entries in enumerate(lines):
-        y = picture.height + size // 3 + row * line
+        y = pixels.height + size // 3 + row * line
         for x, text, fill in entries:
             pen.rectangle([x + 3, y + 2, x + 3 + size, y + 2 + size], fill=fill, outline=INK)
             pen.text((x + 1.5 * size, y), text, INK, font(size))

@@ -55,7 +55,7 @@ class PlainViTBackbone(StageEnds):
         maps, first = [], 0
         for last in self.out_indices:
             stack.run(first, last)
-            home = stack.map() if last < self.depth - 1 else stack.finish()
-            maps.append(self.norm(home).transpose(1, 2).unflatten(2, stack.tokens.grid))
+            dense_map = stack.map() if last < self.depth - 1 else stack.finish()
+            maps.append(self.norm(dense_map).transpose(1, 2).unflatten(2, stack.tokens.grid))
             first = last + 1
         return self.crop(maps, tuple(image.shape[-2:]))

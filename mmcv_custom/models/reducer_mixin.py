@@ -42,12 +42,12 @@ class ReducerLosses:
         return self
 
     def criterion(self, data_samples) -> Criterion | None:
-        """What auxiliary heads are to learn of these pictures; a model of a task without an answer says None."""
+        """What auxiliary heads are to learn of these images; a model of a task without an answer says None."""
         return None
 
     def loss(self, inputs, data_samples, *args, **kwargs) -> dict:
         reducer = getattr(self.backbone, "reducer", None)
-        criterion = self.criterion(data_samples) if reducer is not None and reducer.supervised else None
+        criterion = self.criterion(data_samples) if reducer is not None and reducer.has_aux_heads else None
         with collect_losses(criterion) as reported:
             losses = super().loss(inputs, data_samples, *args, **kwargs)
         return {**losses, **reported}

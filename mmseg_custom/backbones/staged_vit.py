@@ -24,20 +24,20 @@ class StagedViT(StageEnds):
             branches.
     """
 
-    def forward(self, image: Tensor, judge: Callable[[int, TokenSet], Tensor] | None = None) -> list[TokenSet]:
+    def forward(self, image: Tensor, score_fn: Callable[[int, TokenSet], Tensor] | None = None) -> list[TokenSet]:
         """(B, 3, h, w) of any size -> the set after each of ``out_indices``, on a grid of ceil(h / p) x ceil(w / p).
 
-        With a reducer whose tokens leave by what ``judge`` says, those that are left; with any other the whole map.
+        With a reducer whose tokens leave by what ``score_fn`` says, those that are left; with any other the whole map.
         """
-        stack = self.start(self.pad(image), judge)
+        stack = self.start(self.pad(image), score_fn)
         sets, first = [], 0
         for last in self.out_indices:
             stack.run(first, last)
-            if self.reducer is not None and self.reducer.judged:
+            if self.reducer is not None and self.reducer.needs_class_scores:
                 sets.append(stack.tokens)
             else:
-                home = stack.map(with_prefix=True)
-                sets.append(TokenSet.full(home, stack.tokens.grid, stack.tokens.prefix))
+                dense_map = stack.map(with_prefix=True)
+                sets.append(TokenSet.full(dense_map, stack.tokens.grid, stack.tokens.prefix))
             first = last + 1
         if self.reducer is not None and self.reducer.training:  # also where all else is frozen
             stack.finish()  # which hands the reducer's losses on

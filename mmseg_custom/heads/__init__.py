@@ -4,7 +4,7 @@ from .linear import LinearHead
 from .mlp import MLPHead
 from .multi_stage import ATMHead, ATMHeadV2, ATMSingleHeadV2
 from .segvit import SegViTHead
-from .stages import View, join
+from .stages import StageOutput, scatter
 from .token_head import TokenHead
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "MLPHead",
     "SegViTHead",
     "TokenHead",
-    "View",
-    "join",
+    "StageOutput",
+    "scatter",
 ]

@@ -76,32 +76,34 @@ class DecoderLayer(nn.Module):
         exchange: False leaves self-attention and its norm out (SegViT v2).
     """
 
-    def __init__(self, dim: int, num_heads: int, dropout: float = 0.1, exchange: bool = True) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.1, self_attention: bool = True) -> None:
         super().__init__()
         self.multihead_attn = CrossAttention(dim, num_heads, dropout)
-        self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True) if exchange else None
+        self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True) if self_attention else None
         self.linear1, self.linear2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.norm1 = nn.LayerNorm(dim) if exchange else None
+        self.norm1 = nn.LayerNorm(dim) if self_attention else None
         self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, tokens: Tensor, rows: Rows, with_masks: bool) -> tuple[Tensor, Tensor | None]:
         """As ``CrossAttention``; the queries go on to the next layer."""
         if self.self_attn is not None:
-            heard = self.self_attn(queries, queries, queries, need_weights=False)[0]
-            queries = self.norm1(queries + self.dropout(heard))
+            attended = self.self_attn(queries, queries, queries, need_weights=False)[0]
+            queries = self.norm1(queries + self.dropout(attended))
         read, masks = self.multihead_attn(queries, tokens, rows, with_masks)
         queries = self.norm2(queries + self.dropout(read))
-        thought = self.linear2(self.dropout(F.relu(self.linear1(queries))))
-        return self.norm3(queries + self.dropout(thought)), masks
+        updated = self.linear2(self.dropout(F.relu(self.linear1(queries))))
+        return self.norm3(queries + self.dropout(updated)), masks
 
 
 class Decoder(nn.Module):
     """Layers in turn."""
 
-    def __init__(self, dim: int, num_heads: int, num_layers: int, dropout: float = 0.1, exchange: bool = True) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, num_layers: int, dropout: float = 0.1, self_attention: bool = True
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, dropout, exchange) for _ in range(num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, dropout, self_attention) for _ in range(num_layers))
 
     def forward(self, queries: Tensor, tokens: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """(B, K, C) queries after the last layer, and its mask logits (T, K)."""

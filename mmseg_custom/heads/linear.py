@@ -19,7 +19,7 @@ from .pixels import predicted_size, to_pixels
 
 @MODELS.register_module()
 class LinearHead(BaseDecodeHead):
-    """Logits of each patch, resampled to the pixels that the patches cover and cut to the picture: one whose sides are
+    """Logits of each patch, resampled to the pixels that the patches cover and cut to the image: one whose sides are
     no multiples of the patch is not stretched.
 
     Args:

@@ -14,7 +14,7 @@ from token_pruning import TokenSet
 from token_pruning.vit import init_linear
 
 from ..losses import Targets
-from .stages import View
+from .stages import StageOutput
 from .token_head import TokenHead
 
 
@@ -67,9 +67,9 @@ class MLPHead(TokenHead):
     def scores(self, logits: Tensor, class_logits: None) -> Tensor:
         return logits.softmax(-1)
 
-    def score_map(self, view: View) -> Tensor:
-        return view.map(view.canvas)
+    def score_map(self, stage: StageOutput) -> Tensor:
+        return stage.map(stage.mask_logits)
 
-    def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
-        pixels = view.to_pixels(self.score_map(view), targets.labels.shape[-2:])
+    def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
+        pixels = stage.to_pixels(self.score_map(stage), targets.labels.shape[-2:])
         return {self.loss_decode.loss_name: self.loss_decode(pixels, targets.labels, ignore_index=targets.ignore_index)}

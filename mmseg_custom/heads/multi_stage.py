@@ -46,7 +46,7 @@ class MultiStageHead(BaseDecodeHead):
     """
 
     gives_scores = True  # not logits; see ``MeanTTAModel``
-    exchange = False  # whether queries attend to each other
+    self_attention = False  # whether queries attend to each other
     binary = True  # whether a query says present or absent, or which class it is
 
     def __init__(
@@ -75,7 +75,7 @@ class MultiStageHead(BaseDecodeHead):
         for i in range(1, use_stages + 1):  # 1 reads the deepest map
             self.add_module(f"input_proj_{i}", nn.Linear(in_channels, channels))
             self.add_module(f"proj_norm_{i}", nn.LayerNorm(channels))
-            self.add_module(f"decoder_{i}", Decoder(channels, num_heads, num_layers, dropout, self.exchange))
+            self.add_module(f"decoder_{i}", Decoder(channels, num_heads, num_layers, dropout, self.self_attention))
         self.q = nn.Embedding(num_classes, channels)
         self.class_embed = nn.Linear(channels, 2 if self.binary else num_classes + 1)
         self.apply(init_linear)
@@ -141,7 +141,7 @@ class ATMHead(MultiStageHead):
     """v1: queries attend to each other and say which class they are; a pixel's score is the sum over all queries. The
     published one cannot be trained with mmseg 1.x, this one trains as the paper says."""
 
-    exchange = True
+    self_attention = True
     binary = False
 
     def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:

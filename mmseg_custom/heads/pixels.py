@@ -1,4 +1,4 @@
-"""From maps to the pixels of a picture.
+"""From maps to the pixels of an image.
 
 Shapes: B images, K classes, H x W grid, h x w pixels.
 """
@@ -24,13 +24,13 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def to_pixels(maps: Tensor, covers: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Maps (B, K, H, W) resampled to the pixels that their grid ``covers``, and cut to the picture of ``size``: one
+    """Maps (B, K, H, W) resampled to the pixels that their grid ``covers``, and cut to the image of ``size``: one
     whose sides are no multiples of the patch is not stretched."""
     return resize(maps, covers)[..., : size[0], : size[1]]
 
 
 def predicted_size(batch_img_metas: list[dict]) -> tuple[int, int]:
-    """(h, w) of the picture that the metas describe, or of the window that slides over it."""
+    """(h, w) of the image that the metas describe, or of the window that slides over it."""
     meta = batch_img_metas[0]
     window = isinstance(meta["img_shape"], torch.Size)  # so mmseg's sliding marks it
     return tuple((meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"]))[:2])

@@ -14,7 +14,7 @@ from token_pruning.vit import init_linear
 
 from ..losses import Targets
 from .decoder import Decoder, Rows
-from .stages import View
+from .stages import StageOutput
 from .token_head import TokenHead
 
 
@@ -67,10 +67,10 @@ class SegViTHead(TokenHead):
     def scores(self, logits: Tensor, class_logits: Tensor) -> Tensor:
         return class_logits.softmax(-1)[..., 0] * logits.sigmoid()
 
-    def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
         return self.loss_decode(
-            view.class_logits,
-            view.map(view.canvas),
+            stage.class_logits,
+            stage.map(stage.mask_logits),
             targets,
-            lambda masks: view.to_pixels(masks, targets.labels.shape[-2:]),
+            lambda masks: stage.to_pixels(masks, targets.labels.shape[-2:]),
         )

@@ -15,7 +15,7 @@ from .pixels import resize, to_pixels
 
 
 @dataclass(frozen=True)
-class View:
+class StageOutput:
     """What one head knows about all positions, whoever looked last.
 
     Attributes:
@@ -24,10 +24,10 @@ class View:
         class_logits: (B, K, 2) of this head; None for a head that has none.
         grid: (H, W), ``prefix``: P.
         scores: (B, N, K) the scores that each token left with or has now; None if they are to be made from the canvas.
-        covers: (h, w) pixels that the grid covers; ``size``: those of the picture, without the padding.
+        covers: (h, w) pixels that the grid covers; ``size``: those of the image, without the padding.
     """
 
-    canvas: Tensor
+    mask_logits: Tensor
     class_logits: Tensor | None
     grid: tuple[int, int]
     prefix: int
@@ -40,12 +40,12 @@ class View:
         return values[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     def to_pixels(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps (., ., H, W) resampled to the picture's pixels, then to another ``size`` if that is asked for."""
+        """Maps (., ., H, W) resampled to the image's pixels, then to another ``size`` if that is asked for."""
         return resize(to_pixels(maps, self.covers, self.size), self.size if size is None else size)
 
 
-def join(canvas: Tensor | None, tokens: TokenSet, values: Tensor) -> Tensor:
-    """The ``canvas`` (B, N, K; None: nobody has looked yet) with new ``values`` (T, K) at the tokens of the set."""
-    if canvas is None or tokens.is_full:
+def scatter(mask_logits: Tensor | None, tokens: TokenSet, values: Tensor) -> Tensor:
+    """The ``mask_logits`` (B, N, K; None: nobody has looked yet) with new ``values`` (T, K) at the tokens of the set."""
+    if mask_logits is None or tokens.is_full:
         return tokens.to_map(values)
-    return canvas.flatten(0, 1).index_copy(0, tokens.index, values).view(canvas.shape)
+    return mask_logits.flatten(0, 1).index_copy(0, tokens.index, values).view(mask_logits.shape)

@@ -15,11 +15,11 @@ from torch import Tensor
 from token_pruning import TokenSet
 
 from ..losses import Targets
-from .stages import View
+from .stages import StageOutput
 
 
 class TokenHead(BaseDecodeHead):
-    """``forward`` looks at a token set; ``loss`` and ``predict`` take what all heads of a segmentor saw (one ``View``
+    """``forward`` looks at a token set; ``loss`` and ``predict`` take what all heads of a segmentor saw (one ``StageOutput``
     of each, or None of one that did not look) and pick the own one by ``in_index``. Nothing is kept on the head.
 
     Args:
@@ -66,30 +66,32 @@ class TokenHead(BaseDecodeHead):
         """Scores in [0, 1] of logits (..., K), given class logits (..., K, 2) that fit them."""
 
     @abstractmethod
-    def losses(self, view: View, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
         """The losses of what the head saw."""
 
     def token_scores(self, tokens: TokenSet, logits: Tensor, class_logits: Tensor | None) -> Tensor:
         """(T, K) scores of the tokens that the head looked at: what a judge says."""
         return self.scores(logits, None if class_logits is None else class_logits[tokens.images()])
 
-    def score_map(self, view: View) -> Tensor:
+    def score_map(self, stage: StageOutput) -> Tensor:
         """(B, K, H, W) what is predicted at all positions, by default the scores. Where a token left, its mask logit is
         the one that it left with, and the class probability is this head's (published so), unless the view has the
         scores."""
-        if view.scores is not None:
-            return view.map(view.scores)
-        classes = None if view.class_logits is None else view.class_logits[:, None]
-        return view.map(self.scores(view.canvas, classes))
+        if stage.scores is not None:
+            return stage.map(stage.scores)
+        classes = None if stage.class_logits is None else stage.class_logits[:, None]
+        return stage.map(self.scores(stage.mask_logits, classes))
 
-    def loss(self, inputs: Sequence[View | None], batch_data_samples: Targets, train_cfg: dict | None) -> dict:
+    def loss(self, inputs: Sequence[StageOutput | None], batch_data_samples: Targets, train_cfg: dict | None) -> dict:
         """The head's losses and ``acc_seg`` for the ``Targets`` that the segmentor made of the samples."""
-        view, targets = inputs[self.in_index], batch_data_samples
-        pixels = view.to_pixels(self.score_map(view).detach(), targets.labels.shape[-2:])
+        stage, targets = inputs[self.in_index], batch_data_samples
+        pixels = stage.to_pixels(self.score_map(stage).detach(), targets.labels.shape[-2:])
         acc_seg = accuracy(pixels, targets.labels, ignore_index=targets.ignore_index)
-        return dict(self.losses(view, targets), acc_seg=acc_seg)
+        return dict(self.losses(stage, targets), acc_seg=acc_seg)
 
-    def predict(self, inputs: Sequence[View | None], batch_img_metas: list[dict], test_cfg: dict | None) -> Tensor:
+    def predict(
+        self, inputs: Sequence[StageOutput | None], batch_img_metas: list[dict], test_cfg: dict | None
+    ) -> Tensor:
         """(B, K, h, w) scores of the pixels that were given in."""
-        view = inputs[self.in_index]
-        return view.to_pixels(self.score_map(view))
+        stage = inputs[self.in_index]
+        return stage.to_pixels(self.score_map(stage))

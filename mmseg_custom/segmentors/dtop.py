@@ -16,7 +16,7 @@ from mmcv_custom.errors import ConfigError
 from token_pruning import TokenSet
 
 from ..backbones import StagedViT
-from ..heads import TokenHead, View, join
+from ..heads import StageOutput, TokenHead, scatter
 from ..losses import Targets
 from .pruned import PrunedEncoderDecoder
 
@@ -42,11 +42,13 @@ class DToPSegmentor(PrunedEncoderDecoder):
             stage ends, whose classes differ, or a stage of DToP at which no head looks.
     """
 
-    def __init__(self, *args, detach_canvas: bool = False, early_scores: str = "reweighed", **encoder_decoder) -> None:
+    def __init__(
+        self, *args, detach_mask_logits: bool = False, early_scores: str = "reweighed", **encoder_decoder
+    ) -> None:
         super().__init__(*args, **encoder_decoder)
         if early_scores not in ("reweighed", "final"):
             raise ConfigError(f"early_scores is {early_scores!r}; choose 'reweighed' or 'final'")
-        self.detach_canvas, self.early_scores = detach_canvas, early_scores
+        self.detach_mask_logits, self.early_scores = detach_mask_logits, early_scores
         heads = self.heads
         wrong = next((type(head).__name__ for head in heads if not isinstance(head, TokenHead)), None)
         if wrong or not isinstance(self.backbone, StagedViT):
@@ -68,7 +70,7 @@ class DToPSegmentor(PrunedEncoderDecoder):
                 f"the heads have in_channels {sorted(read)} and num_classes {sorted(classes)}: all need "
                 f"the backbone's embed_dim {self.backbone.embed_dim}, and the same classes"
             )
-        lacking = sorted({*(reducer.stages if reducer and reducer.judged else ())} - {*ends[:-1]})
+        lacking = sorted({*(reducer.stages if reducer and reducer.needs_class_scores else ())} - {*ends[:-1]})
         if lacking:
             raise ConfigError(
                 f"the reducer's stages {lacking} have no auxiliary head: they must be among the "
@@ -82,39 +84,39 @@ class DToPSegmentor(PrunedEncoderDecoder):
         several = isinstance(auxiliary, nn.ModuleList)
         return [*(auxiliary if several else [] if auxiliary is None else [auxiliary]), self.decode_head]
 
-    def extract_feat(self, inputs: Tensor) -> list[View | None]:
+    def extract_feat(self, inputs: Tensor) -> list[StageOutput | None]:
         """(B, 3, h, w) -> what each stage's head saw, by stage; None of auxiliary heads that nobody needed to ask."""
         ends, size = self.backbone.out_indices, tuple(inputs.shape[-2:])
         head_at = {ends[head.in_index]: head for head in self.heads}
-        views: dict[int, View] = {}
+        stages: dict[int, StageOutput] = {}
 
-        def look(block: int, tokens: TokenSet) -> tuple[Tensor, Tensor | None]:
+        def run_head(block: int, tokens: TokenSet) -> tuple[Tensor, Tensor | None]:
             head = head_at[block]
             logits, class_logits = head(tokens)
-            before = next((views[b] for b in reversed(ends) if b < block and b in views), None)
-            canvas, scores = (None, None) if before is None else (before.canvas, before.scores)
-            if canvas is not None and self.detach_canvas:
-                canvas = canvas.detach()
+            before = next((stages[b] for b in reversed(ends) if b < block and b in stages), None)
+            mask_logits, scores = (None, None) if before is None else (before.mask_logits, before.scores)
+            if mask_logits is not None and self.detach_mask_logits:
+                mask_logits = mask_logits.detach()
             if self.early_scores == "final":
-                scores = join(scores, tokens, head.token_scores(tokens, logits, class_logits))
+                scores = scatter(scores, tokens, head.token_scores(tokens, logits, class_logits))
             stride = self.backbone.strides[0]
             covers = (tokens.grid[0] * stride, tokens.grid[1] * stride)
-            views[block] = View(
-                join(canvas, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size, scores
+            stages[block] = StageOutput(
+                scatter(mask_logits, tokens, logits), class_logits, tokens.grid, tokens.prefix, covers, size, scores
             )
             return logits, class_logits
 
-        def judge(block: int, tokens: TokenSet) -> Tensor:
-            return head_at[block].token_scores(tokens, *look(block, tokens))
+        def score_fn(block: int, tokens: TokenSet) -> Tensor:
+            return head_at[block].token_scores(tokens, *run_head(block, tokens))
 
-        judged = self.backbone.reducer is not None and self.backbone.reducer.judged
-        sets = self.backbone(inputs, judge) if judged else self.backbone(inputs)
+        needs_class_scores = self.backbone.reducer is not None and self.backbone.reducer.needs_class_scores
+        sets = self.backbone(inputs, score_fn) if needs_class_scores else self.backbone(inputs)
         # Heads that were not asked on the way. No token left at their stages, so that the set after one is the one that
-        # the head should see, and heads that were asked later painted over all that these would have painted.
+        # the head should see, and heads that were asked later synthetic over all that these would have synthetic.
         for block, tokens in zip(ends, sets, strict=True):
-            if block not in views and (self.training or block == ends[-1]):
-                look(block, tokens)
-        return [views.get(block) for block in ends]
+            if block not in stages and (self.training or block == ends[-1]):
+                run_head(block, tokens)
+        return [stages.get(block) for block in ends]
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> dict:
         """The losses of every head with weight 1, and the reducer's. What the labels ask for is worked out once."""
@@ -125,5 +127,5 @@ class DToPSegmentor(PrunedEncoderDecoder):
         return data_samples.labels
 
     def _forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> Tensor:
-        views = self.extract_feat(inputs)
-        return views[-1].to_pixels(self.decode_head.score_map(views[-1]))
+        stages = self.extract_feat(inputs)
+        return stages[-1].to_pixels(self.decode_head.score_map(stages[-1]))

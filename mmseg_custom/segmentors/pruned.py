@@ -54,7 +54,7 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
             load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """mmseg's, but a picture that one window holds is predicted at once, without copies of its scores of all
+        """mmseg's, but an image that one window holds is predicted at once, without copies of its scores of all
         classes."""
         crop = self.test_cfg["crop_size"]
         fits = inputs.shape[-2] <= crop[0] and inputs.shape[-1] <= crop[1]

@@ -24,9 +24,9 @@ LEAVES = sorted([*(ROOT / "configs" / "deit").rglob("*.py"), *CROPR])
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Class folders of train and val with one picture each, of ImageNet's usual and of CIFAR-10's size."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    """Class folders of train and val with one image each, of ImageNet's usual and of CIFAR-10's size."""
+    folder = tmp_path_factory.mktemp("images")
     for name, shape in (("imagenet", (375, 500, 3)), ("cifar10", (32, 32, 3)), ("digits", (32, 32))):
         for split in ("train", "val"):
             for label in ("cat", "dog"):
@@ -36,10 +36,10 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def batch(loader, pictures):
-    """Both pictures of the small data set, through the config's own pipeline."""
+def batch(loader, images):
+    """Both images of the small data set, through the config's own pipeline."""
     spec = loader.dataset.copy()
-    spec.data_root = str(pictures / Path(spec.data_root).name)
+    spec.data_root = str(images / Path(spec.data_root).name)
     data = DATASETS.build(spec)
     assert data.metainfo["classes"] == ("cat", "dog")
     return default_collate([data[0], data[1]])
@@ -75,7 +75,7 @@ def test_there_are_configs():
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
-def test_config(path, pictures, tmp_path):
+def test_config(path, images, tmp_path):
     torch.manual_seed(0)
     cfg = Config.fromfile(path)
     check_config(cfg)
@@ -91,7 +91,7 @@ def test_config(path, pictures, tmp_path):
     groups = {g["weight_decay"] for g in optimizer.param_groups}
     assert groups == {0, cfg.optim_wrapper.optimizer.weight_decay}
 
-    data = model.data_preprocessor(batch(cfg.train_dataloader, pictures), True)
+    data = model.data_preprocessor(batch(cfg.train_dataloader, images), True)
     assert data["inputs"].shape[0] == 2 and tuple(data["inputs"].shape[2:]) == model.backbone.patch_embed.img_size
     total, logged = model.parse_losses(model.train()(**data, mode="loss"))
     total.backward()
@@ -106,7 +106,7 @@ def test_config(path, pictures, tmp_path):
     if cfg.model.get("distillation"):
         assert any(name.startswith("loss_distill") for name in logged)
 
-    data = model.data_preprocessor(batch(cfg.test_dataloader, pictures), False)
+    data = model.data_preprocessor(batch(cfg.test_dataloader, images), False)
     with torch.no_grad(), Trace() as trace:
         results = model.eval()(**data, mode="predict")
     assert all(r.pred_score.shape == (cfg.model.backbone.num_classes,) for r in results)

@@ -1,5 +1,5 @@
 """Every shipped config is short and starts from weights that exist. Those of detection: their keys are read, their
-pipelines run, their models build in full size, train a step and test a step on a small picture. (The others:
+pipelines run, their models build in full size, train a step and test a step on a small image. (The others:
 test_classification_configs.py, test_segmentation_configs.py.)"""
 
 import json
@@ -29,7 +29,7 @@ DETECTION = [
 
 
 def small_coco(folder, classes):
-    """One picture with one square of the last class, as COCO json."""
+    """One image with one square of the last class, as COCO json."""
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "a.png"), image)
     box = [30, 20, 60, 70]

@@ -1,5 +1,5 @@
 """Every config of segmentation: its keys are read, its pipelines run, its model builds in full size, trains a step and
-tests a step on small pictures (size L at an eighth of its width). Those of DToP have the published numbers."""
+tests a step on small images (size L at an eighth of its width). Those of DToP have the published numbers."""
 
 import copy
 import inspect
@@ -32,8 +32,8 @@ LEAVES = sorted(
 
 
 def side_of(model):
-    """Of the pictures that a step is taken on. DToP's losses pay for pixels; configs of ToMe and PPT take up to 288
-    tokens out of a picture, 260 of them in one block, and 288 pixels give them 324."""
+    """Of the images that a step is taken on. DToP's losses pay for pixels; configs of ToMe and PPT take up to 288
+    tokens out of an image, 260 of them in one block, and 288 pixels give them 324."""
     merges = (model.backbone.get("reducer") or {}).get("type") in ("ToMe", "PPT")
     return 160 if model.type == "DToPSegmentor" and not merges else 288
 
@@ -67,24 +67,24 @@ def test_there_are_configs_of_cropr():
 
 def fit_cropr(reducer, crop, side):
     """Its rates and queries are made for the config's crops: that they fit is looked at here, then they shrink to
-    pictures of ``side``."""
+    images of ``side``."""
     assert reducer.rates.left((crop // 16, crop // 16), 1)[-1] > 40
-    if not reducer.supervised:
+    if not reducer.has_aux_heads:
         return
     assert reducer.num_queries == (crop // 16) ** 2
     reducer.num_queries = (side // 16) ** 2
     for router in reducer.routers:
         queries = router.cross_attn.queries
         queries.data = queries.data[:, : reducer.num_queries]
-    reducer.ease(reducer.num_queries / (crop // 16) ** 2)
+    reducer.anneal(reducer.num_queries / (crop // 16) ** 2)
 
 
 def counts_from_one(spec):
     return spec.type != "BaseSegDataset"
 
 
-def write_pictures(cfg, folder, labels=None, size=(120, 160)):
-    """Two pictures for each split where the config looks for them, with every label that it knows, or these ``labels``
+def write_images(cfg, folder, labels=None, size=(120, 160)):
+    """Two images for each split where the config looks for them, with every label that it knows, or these ``labels``
     in maps of this ``size``."""
     classes = cfg.model.decode_head.num_classes
     random = np.random.default_rng(0)
@@ -94,12 +94,12 @@ def write_pictures(cfg, folder, labels=None, size=(120, 160)):
         ignored = 0 if counts_from_one(spec) else 255
         known = [*range(counts_from_one(spec), classes + counts_from_one(spec)), ignored]
         suffixes = inspect.signature(DATASETS.get(spec.type)).parameters
-        pictures, maps = (folder / spec.data_prefix[kind] for kind in ("img_path", "seg_map_path"))
-        pictures.mkdir(parents=True, exist_ok=True)
+        images, maps = (folder / spec.data_prefix[kind] for kind in ("img_path", "seg_map_path"))
+        images.mkdir(parents=True, exist_ok=True)
         maps.mkdir(parents=True, exist_ok=True)
         for i in range(2):
             image = random.integers(0, 255, (120, 160, 3), dtype=np.uint8)
-            Image.fromarray(image).save(pictures / f"{i}{spec.get('img_suffix', suffixes['img_suffix'].default)}")
+            Image.fromarray(image).save(images / f"{i}{spec.get('img_suffix', suffixes['img_suffix'].default)}")
             values = random.choice(known if labels is None else labels, size).astype(np.uint8)
             Image.fromarray(values).save(maps / f"{i}{suffixes['seg_map_suffix'].default}")
         if "ann_file" in spec:
@@ -110,7 +110,7 @@ def write_pictures(cfg, folder, labels=None, size=(120, 160)):
 
 
 def build(model):
-    """A config's model, ready for small pictures. One of size L is built in full only without storage."""
+    """A config's model, ready for small images. One of size L is built in full only without storage."""
     if model.backbone.depth > 12:
         with torch.device("meta"):
             assert sum(p.numel() for p in MODELS.build(model).parameters()) > 300e6
@@ -126,7 +126,7 @@ def build(model):
 
 
 def batch(cfg, loader):
-    """The two pictures of a split through the config's own pipeline, at a size that costs little."""
+    """The two images of a split through the config's own pipeline, at a size that costs little."""
     side = side_of(cfg.model)
     dataset = DATASETS.build(loader.dataset)
     data = pseudo_collate([dataset[0], dataset[1]])
@@ -146,7 +146,7 @@ def test_config(path, tmp_path):
     cfg = Config.fromfile(path)
     check_config(cfg)
     init_default_scope(cfg.default_scope)
-    write_pictures(cfg, tmp_path)
+    write_images(cfg, tmp_path)
     assert check_datasets(cfg, ("train", "val", "test")) == []
     model, side = build(cfg.model), side_of(cfg.model)
 
@@ -171,7 +171,7 @@ def test_config(path, tmp_path):
         assert any(name.startswith("keep_ratio.") for name in logged)
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
-    if reducer is not None and reducer.judged:  # fresh heads are sure of nothing
+    if reducer is not None and reducer.needs_class_scores:  # fresh heads are sure of nothing
         reducer.threshold_of = dict.fromkeys(reducer.threshold_of, 1e-3)
     data = model.data_preprocessor(batch(cfg, cfg.test_dataloader), False)
     with torch.no_grad(), Trace() as trace:
@@ -202,7 +202,7 @@ NEW_LABELS = [
 def test_crops_in_which_everything_is_ignored_train_without_harm(path, tmp_path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
-    write_pictures(cfg, tmp_path, labels=[0 if counts_from_one(cfg.train_dataloader.dataset) else 255])
+    write_images(cfg, tmp_path, labels=[0 if counts_from_one(cfg.train_dataloader.dataset) else 255])
     assert check_datasets(cfg) == []
     model = build(cfg.model).train()
     losses = model(**model.data_preprocessor(batch(cfg, cfg.train_dataloader), True), mode="loss")
@@ -215,14 +215,14 @@ def test_crops_in_which_everything_is_ignored_train_without_harm(path, tmp_path)
     "change, message",
     [
         (dict(labels=[1, 200]), "has label (199|200) and there are"),
-        (dict(size=(160, 120)), "is 160 x 120 and its picture 120 x 160"),
+        (dict(size=(160, 120)), "is 160 x 120 and its image 120 x 160"),
     ],
 )
 @pytest.mark.parametrize("path", NEW_LABELS, ids=lambda p: p.stem)
 def test_label_maps_that_do_not_fit_are_one_sentence(path, tmp_path, change, message):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
-    write_pictures(cfg, tmp_path, **change)
+    write_images(cfg, tmp_path, **change)
     with pytest.raises(DataError, match=message):
         check_datasets(cfg)
     with pytest.raises(DataError, match=message):

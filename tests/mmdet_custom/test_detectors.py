@@ -50,7 +50,7 @@ def test_losses_and_logs(base, kind):
     model = a_detector(base, kind).train()
     data = demo_mm_inputs(
         2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 0], num_classes=3, with_mask="ask" in kind or "Cascade" in kind
-    )  # the second picture has no ground truth
+    )  # the second image has no ground truth
     losses = model(**model.data_preprocessor(data, True), mode="loss")
     assert losses["loss_ratio"] > 0 and {"keep_ratio.2", "keep_ratio.3"} <= set(losses)
     total, logged = model.parse_losses(losses)
@@ -89,7 +89,7 @@ def sampled(iteration, seed):
     return torch.cat([result.pos_inds, result.neg_inds]).tolist()
 
 
-def test_sampler_depends_on_picture_and_iteration_only():
+def test_sampler_depends_on_image_and_iteration_only():
     assert sampled(3, seed=0) == sampled(3, seed=1)
     assert sampled(3, seed=0) != sampled(4, seed=0)
     assert len(sampled(3, 0)) == 8

@@ -9,13 +9,13 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 
 from mmdet_custom.presence import in_images, in_patches, presence_criterion
-from token_pruning.auxiliary import Answer
+from token_pruning.auxiliary import AuxOutput
 
 CLASSES, PATCH, SHARE = 3, 8, 0.1
 
 
 def instances(size, number, rng, with_masks=True, wrapped=True):
-    """Random instances on a picture of ``size`` (h, w): boxes, a class each, and masks that fill half of their box."""
+    """Random instances on an image of ``size`` (h, w): boxes, a class each, and masks that fill half of their box."""
     h, w = size
     corners = np.sort(rng.uniform(0, 1, (number, 2, 2)), axis=1) * [w, h]
     boxes = torch.tensor(corners.reshape(number, 4), dtype=torch.float32)
@@ -102,7 +102,7 @@ def test_an_ignored_box_without_a_mask_beside_masks():
     assert known[0].tolist() == [[False, True], [True, True]]
 
 
-def test_a_batch_is_its_pictures():
+def test_a_batch_is_its_images():
     rng = np.random.default_rng(2)
     samples = [sample(instances((32, 48), n, rng)) for n in (3, 1, 0)]
     together = in_patches(samples, (2, 3), CLASSES)[0]
@@ -110,7 +110,7 @@ def test_a_batch_is_its_pictures():
         assert torch.equal(in_patches([one], (2, 3), CLASSES)[0][0], together[b])
 
 
-def test_what_pictures_show():
+def test_what_images_show():
     true = InstanceData(bboxes=torch.zeros(3, 4), labels=torch.tensor([2, 2, 0]))
     crowd = InstanceData(bboxes=torch.zeros(1, 4), labels=torch.tensor([1]))
     none = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
@@ -123,12 +123,13 @@ def test_heads_learn_what_their_queries_ask_for():
     samples = [sample(instances((32, 48), n, rng), instances((32, 48), m, rng)) for n, m in ((3, 0), (1, 1))]
     criterion, logits = presence_criterion(samples, CLASSES, 16), torch.randn(2, 6, CLASSES)
     wanted = bce(logits[:, 0], in_images(samples, CLASSES).float())
-    torch.testing.assert_close(criterion(Answer(logits[:, :1], (2, 3), 1)), wanted)
+    torch.testing.assert_close(criterion(AuxOutput(logits[:, :1], (2, 3), 1)), wanted)
     labels, known = (found.flatten(1, 2) for found in in_patches(samples, (2, 3), CLASSES))
     assert not known.all()
-    torch.testing.assert_close(criterion(Answer(logits, (2, 3), 6)), bce(logits[known], labels[known].float()))
-    asked = torch.tensor([4, 1])
-    some = known[:, asked]
+    torch.testing.assert_close(criterion(AuxOutput(logits, (2, 3), 6)), bce(logits[known], labels[known].float()))
+    query_indices = torch.tensor([4, 1])
+    some = known[:, query_indices]
     torch.testing.assert_close(
-        criterion(Answer(logits[:, :2], (2, 3), 6, asked)), bce(logits[:, :2][some], labels[:, asked][some].float())
+        criterion(AuxOutput(logits[:, :2], (2, 3), 6, query_indices)),
+        bce(logits[:, :2][some], labels[:, query_indices][some].float()),
     )

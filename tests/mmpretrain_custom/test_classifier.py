@@ -1,4 +1,4 @@
-"""The classifier in mmpretrain: losses, predictions, published files, and one bad picture among good ones."""
+"""The classifier in mmpretrain: losses, predictions, published files, and one bad image among good ones."""
 
 import pytest
 import timm
@@ -96,7 +96,7 @@ def test_survivors_may_be_all_that_is_pooled():
 
 
 def test_smoothed_and_mixed_targets_are_deits():
-    """DeiT: smoothed one-hot labels of both pictures, mixed; here: mixed one-hot labels, smoothed. The same number."""
+    """DeiT: smoothed one-hot labels of both images, mixed; here: mixed one-hot labels, smoothed. The same number."""
     model = classifier(loss=dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"))
     scores, (a, b), share = torch.randn(1, 5), (1, 3), 0.3
     sample = DataSample().set_gt_score(share * torch.eye(5)[a] + (1 - share) * torch.eye(5)[b])
@@ -120,7 +120,7 @@ def test_predictions_are_what_mmpretrains_accuracy_reads():
 
 
 @pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
-def test_a_picture_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
+def test_a_image_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
     model = classifier(dict(reducer=reducer)).eval()
     data = batch()
     data["inputs"] = data["inputs"].float()
@@ -160,7 +160,7 @@ def test_a_published_file_loads_head_and_all(name, capsys):
     assert "loaded" in capsys.readouterr().out
 
 
-def test_other_sizes_of_picture_and_head(capsys):
+def test_other_sizes_of_image_and_head(capsys):
     source, checkpoint = published(num_classes=7, img_size=48)
     model = classifier()
     fresh = model.backbone.head.weight.clone()

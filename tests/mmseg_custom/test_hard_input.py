@@ -1,4 +1,4 @@
-"""What data sets really contain, for every kind of head: crops without a label, tiny pictures, odd grids, label maps of
+"""What data sets really contain, for every kind of head: crops without a label, tiny images, odd grids, label maps of
 another size; and what cannot work, in one sentence.
 
 Shapes: K classes, h x w pixels."""
@@ -85,7 +85,7 @@ def test_crops_without_any_label_train(kind):
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (1, 70), (41, 23)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_smaller_than_a_patch_and_odd_grids_train_and_predict(kind, size):
+def test_images_smaller_than_a_patch_and_odd_grids_train_and_predict(kind, size):
     model = a_segmentor(kind)
     a_step(model, size, torch.randint(0, K, (2, *size)))
     for test_cfg in (dict(mode="whole"), dict(mode="slide", crop_size=(24, 40), stride=(16, 27))):

@@ -47,8 +47,8 @@ def test_labels_can_be_merged_and_what_is_left_is_checked(tmp_path):
     [
         (a_map(2, 3, 7), {}, "a.png has label 3, 7 and there are 3 classes, labels 0 to 2"),
         (a_map(4), dict(reduce_zero_label=True), "a.png has label 3 "),
-        (a_map(0), dict(shape=(8, 6)), "a.png is 6 x 8 and its picture 8 x 6"),
-        (np.zeros((6, 8, 3), np.uint8), {}, "a.png is a colour picture"),
+        (a_map(0), dict(shape=(8, 6)), "a.png is 6 x 8 and its image 8 x 6"),
+        (np.zeros((6, 8, 3), np.uint8), {}, "a.png is a colour image"),
         (None, {}, "a.png does not exist"),
     ],
 )
@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_one_sentence(tmp_path, labels, more, message):
 
 
 def test_a_broken_file_is_one_sentence(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="a.png cannot be read"):
         load(tmp_path / "a.png")
 

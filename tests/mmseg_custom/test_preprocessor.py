@@ -1,4 +1,4 @@
-"""Batches whose pictures have no common size. Shapes: pictures (3, h, w)."""
+"""Batches whose images have no common size. Shapes: images (3, h, w)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of views as the base config lists them, on pictures of any size.
+"""Test-time augmentation: the mean of views as the base config lists them, on images of any size.
 
 Shapes: K classes, h x w pixels."""
 
@@ -17,7 +17,7 @@ from mmseg.models import SegTTAModel
 from mmseg.registry import MODELS
 
 import mmseg_custom  # noqa: F401 - registers
-from mmcv_custom.engine.utils import inside
+from mmcv_custom.engine.utils import unwrap_model
 from token_pruning import Trace
 
 K = 5
@@ -64,31 +64,31 @@ def a_model(kind, test_cfg=WHOLE, tta=BASE.tta_model):
     return model
 
 
-def a_picture(h, w, seed=0):
+def a_image(h, w, seed=0):
     return np.random.default_rng(seed).integers(0, 255, (h, w, 3), dtype=np.uint8)
 
 
-def views_of(*pictures):
+def views_of(*images):
     """What the config's pipeline and a data loader hand to the model."""
     step = deepcopy(BASE.tta_pipeline[-1])
     step.transforms = [part for part in step.transforms if "Annotations" not in part[0].type]
     init_default_scope("mmseg")
     pipeline = Compose([step])
     return pseudo_collate(
-        [pipeline(dict(img=p, img_path="a", ori_shape=p.shape[:2], img_shape=p.shape[:2])) for p in pictures]
+        [pipeline(dict(img=p, img_path="a", ori_shape=p.shape[:2], img_shape=p.shape[:2])) for p in images]
     )
 
 
-def by_hand(model, picture, softmax):
+def by_hand(model, pixels, softmax):
     """(K, h, w): every view by itself."""
-    total, size = 0, picture.shape[:2]
-    for flipped in (picture, picture[:, ::-1]):
+    total, size = 0, pixels.shape[:2]
+    for flipped in (pixels, pixels[:, ::-1]):
         for scale in SCALES:
             new = [int(side * scale + 0.5) for side in size]
             view = cv2.resize(np.ascontiguousarray(flipped), new[::-1]).reshape(*new, 3)
             image = (torch.from_numpy(view).permute(2, 0, 1)[None].float() - 127.5) / 50.0
             scores = model.module.inference(image, [dict(img_shape=new, ori_shape=new)])
-            scores = scores.flip(3) if flipped is not picture else scores
+            scores = scores.flip(3) if flipped is not pixels else scores
             scores = F.interpolate(scores, size, mode="bilinear")[0]
             total = total + (scores.softmax(0) if softmax else scores)
     return total / 12
@@ -97,9 +97,9 @@ def by_hand(model, picture, softmax):
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_it_is_the_mean_over_scales_and_flips(kind):
-    model, picture = a_model(kind), a_picture(40, 56)  # whose sides all scales keep in proportion
-    (found,) = model.test_step(views_of(picture))
-    wanted = by_hand(model, picture, softmax=kind in ("mlp", "mlp-dtop", "linear"))
+    model, pixels = a_model(kind), a_image(40, 56)  # whose sides all scales keep in proportion
+    (found,) = model.test_step(views_of(pixels))
+    wanted = by_hand(model, pixels, softmax=kind in ("mlp", "mlp-dtop", "linear"))
     torch.testing.assert_close(found.seg_logits.data, wanted, atol=1e-5, rtol=1e-4)
     assert torch.equal(found.pred_sem_seg.data, found.seg_logits.data.argmax(0, keepdim=True))
 
@@ -107,19 +107,19 @@ def test_it_is_the_mean_over_scales_and_flips(kind):
 @pytest.mark.parametrize("test_cfg", [WHOLE, SLIDE], ids=["whole", "slide"])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_pictures_of_any_size(kind, test_cfg):
-    """Windows that are not square, pictures smaller than a window or a patch."""
+def test_images_of_any_size(kind, test_cfg):
+    """Windows that are not square, images smaller than a window or a patch."""
     model = a_model(kind, test_cfg)
     for size in SIZES:
-        picture = a_picture(*size)
+        pixels = a_image(*size)
         with Trace() as trace:
-            (found,) = model.test_step(views_of(picture))
+            (found,) = model.test_step(views_of(pixels))
         assert found.seg_logits.data.shape == (K, *size) and found.seg_logits.data.isfinite().all()
         assert found.pred_sem_seg.data.shape == (1, *size)
         if kind == "segvit-dtop" and size == (64, 48):
             assert min(one.keep_ratio()[0, 2] for one in trace.passes) < 1
-        if min(size) > 1 and "dtop" not in kind:  # a picture and its mirror image have the same views
-            (mirrored,) = model.test_step(views_of(np.ascontiguousarray(picture[:, ::-1])))
+        if min(size) > 1 and "dtop" not in kind:  # an image and its mirror image have the same views
+            (mirrored,) = model.test_step(views_of(np.ascontiguousarray(pixels[:, ::-1])))
             torch.testing.assert_close(mirrored.seg_logits.data.flip(2), found.seg_logits.data, atol=2e-2, rtol=0)
 
 
@@ -128,20 +128,20 @@ def test_pictures_of_any_size(kind, test_cfg):
 def test_softmax_first_is_mmsegs(kind):
     ours, theirs = a_model(kind, tta=dict(type="MeanTTAModel", average="softmax")), a_model(kind)
     theirs = SegTTAModel(module=theirs.module)
-    data = views_of(a_picture(40, 56))
+    data = views_of(a_image(40, 56))
     (a,) = ours.test_step(deepcopy(data))
     (b,) = theirs.test_step(data)
     assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
-    (scores,) = a_model(kind).test_step(views_of(a_picture(40, 56)))
+    (scores,) = a_model(kind).test_step(views_of(a_image(40, 56)))
     assert torch.equal(scores.seg_logits.data, a.seg_logits.data) == (kind != "segvit")
 
 
 @torch.no_grad()
-def test_a_batch_of_pictures_of_one_size():
-    model, pictures = a_model("segvit-dtop"), [a_picture(40, 56, seed) for seed in range(3)]
-    together = model.test_step(views_of(*pictures))
-    for one, picture in zip(together, pictures, strict=True):
-        (alone,) = model.test_step(views_of(picture))
+def test_a_batch_of_images_of_one_size():
+    model, images = a_model("segvit-dtop"), [a_image(40, 56, seed) for seed in range(3)]
+    together = model.test_step(views_of(*images))
+    for one, pixels in zip(together, images, strict=True):
+        (alone,) = model.test_step(views_of(pixels))
         torch.testing.assert_close(one.seg_logits.data, alone.seg_logits.data, atol=1e-5, rtol=1e-4)
 
 
@@ -150,7 +150,7 @@ def test_a_single_class_is_a_probability_that_is_compared_to_the_threshold():
     model = a_model("linear")
     head = MODELS.build(dict(LINEAR, num_classes=2, out_channels=1, threshold=0.4))
     model.module.decode_head, model.module.out_channels = head.eval(), 1
-    (found,) = model.test_step(views_of(a_picture(40, 56)))
+    (found,) = model.test_step(views_of(a_image(40, 56)))
     scores = found.seg_logits.data
     assert scores.shape == (1, 40, 56) and 0 <= scores.min() and scores.max() <= 1
     assert torch.equal(found.pred_sem_seg.data, (scores > 0.4).long())
@@ -160,4 +160,4 @@ def test_words_and_wrappers():
     with pytest.raises(ValueError, match="average is 'mean'; choose 'scores' or 'softmax'"):
         a_model("linear", tta=dict(type="MeanTTAModel", average="mean"))
     model = a_model("linear")
-    assert inside(model) is model.module and inside(model.module) is model.module
+    assert unwrap_model(model) is model.module and unwrap_model(model.module) is model.module

@@ -46,7 +46,7 @@ def copy(tmp_path):
 
 @pytest.mark.skipif(os.environ.get("MSDA_BUILD") == "off", reason="MSDA_BUILD=off: nothing was to be compiled")
 def test_the_cpu_library_is_there():
-    assert "cpu" not in library.MISSING, f"{library.MISSING.get('cpu')}; {build.CURE}"
+    assert "cpu" not in library.MISSING, f"{library.MISSING.get('cpu')}; {build.HINT}"
 
 
 @pytest.mark.skipif(os.environ.get("MSDA_BUILD") in ("off", "cpu"), reason="MSDA_BUILD: CUDA was not to be compiled")
@@ -55,7 +55,7 @@ def test_the_cuda_library_is_there_where_a_matching_toolkit_is():
         build.find_toolkit()
     except build.BuildError as error:
         pytest.skip(f"the CUDA source cannot be compiled here: {error}")
-    assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.CURE}"
+    assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.HINT}"
 
 
 def test_without_libraries_everything_works_and_one_sentence_says_so(copy):

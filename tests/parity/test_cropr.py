@@ -20,7 +20,7 @@ import mmpretrain_custom  # noqa: F401 - registers the models
 import mmseg_custom  # noqa: F401
 from mmcv_custom import load_into
 from mmcv_custom.checkpoint.key_maps import to_published_cropr
-from mmcv_custom.engine.hooks.curriculum import strength
+from mmcv_custom.engine.hooks.curriculum import pruning_strength
 from token_pruning import StackForward, Trace, build_reducer, collect_losses
 
 LOGITS, LOSSES = dict(atol=2e-5, rtol=1e-5), dict(atol=5e-6, rtol=1e-5)
@@ -132,16 +132,16 @@ def check_blocks(model, image, record):
         x = backbone._pos_embed(backbone.patch_embed(image))
         stack = StackForward(backbone.blocks, backbone.reducer, x, backbone.patch_embed.grid_size, 1)
     order = torch.arange(stack.tokens.positions).expand(len(image), -1)
-    sites = {i: site for i, site in enumerate(wanted["selection"])}
-    everyone = [*(site["pruned"] for site in sites.values())]
+    prune_after = {i: site for i, site in enumerate(wanted["selection"])}
+    everyone = [*(site["pruned"] for site in prune_after.values())]
     for block, mean in enumerate(wanted["block_out_mean"]):
         if mean.shape[1] > order.shape[1]:  # the last block, with those that came back behind the others
             order = torch.cat([order, *everyone], dim=1)
         stack.run(block, block)
-        home = stack.map(with_prefix=True)
-        close(home.mean(2).gather(1, order), mean, **LOGITS)
-        order = sites[block]["kept"] if block in sites else order
-    close(home[0][order[0]], wanted["block_out_last"][0], **LOGITS)
+        dense_map = stack.map(with_prefix=True)
+        close(dense_map.mean(2).gather(1, order), mean, **LOGITS)
+        order = prune_after[block]["kept"] if block in prune_after else order
+    close(dense_map[0][order[0]], wanted["block_out_last"][0], **LOGITS)
 
 
 @pytest.mark.parametrize("record", CLASSIFIED)
@@ -205,11 +205,11 @@ def test_classification_losses(record, loss):
 
 @pytest.mark.parametrize("record", trained(CLASSIFIED))
 def test_classification_training(record):
-    model, wanted, answers = classifier(record, "soft").train(), record["train"], []
-    with Trace() as trace, collect_losses(lambda answer: answers.append(answer.of_image()) or answer.logits.sum()):
+    model, wanted, outputs = classifier(record, "soft").train(), record["train"], []
+    with Trace() as trace, collect_losses(lambda output: outputs.append(output.of_image()) or output.logits.sum()):
         main = model.backbone(record["input"])
     check_sets(trace, wanted["kept"])
-    for found, logits in zip([main, *answers], wanted["outputs"], strict=True):
+    for found, logits in zip([main, *outputs], wanted["outputs"], strict=True):
         close(found, logits, **LOGITS)
     losses = in_order(model.loss(record["input"], labelled(wanted, "soft")), "loss")
     check_gradients(model, losses, wanted)
@@ -261,23 +261,23 @@ def with_maps(labels):
 
 @pytest.mark.parametrize("record", trained(SEGMENTED))
 def test_segmentation_training(record):
-    model, wanted, answers = segmentor(record).train(), record["train"], []
+    model, wanted, outputs = segmentor(record).train(), record["train"], []
     reducer, image = model.backbone.reducer, record["input"]
     if reducer is not None:
         epochs, rate = record["cropr_cfg"]["epochs"], record["cropr_cfg"]["pruning_rate"]
-        assert [int(rate * strength(e, epochs)) for e in range(epochs)] == wanted["curriculum"].tolist()
-        reducer.ease(strength(wanted["epoch_for_curriculum"], epochs))
+        assert [int(rate * pruning_strength(e, epochs)) for e in range(epochs)] == wanted["curriculum"].tolist()
+        reducer.anneal(pruning_strength(wanted["epoch_for_curriculum"], epochs))
         grid = model.backbone.table_grid
         left = [grid[0] * grid[1], *reducer.rates.left(grid, 1)]
         assert [a - b for a, b in zip(left, left[1:], strict=False)] == wanted["rates"]
-    with Trace() as trace, collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
+    with Trace() as trace, collect_losses(lambda output: outputs.append(output) or output.logits.sum()):
         maps = model.backbone(image)
     check_sets(trace, wanted["kept"])
     step = wanted["masks_first_stride"]
     masks = model.decode_head.to_pixels(model.decode_head(maps), image.shape[2:])
     close(masks[:1, :, ::step, ::step], wanted["masks_first"], **LOGITS)
-    for answer, logits in zip(answers, wanted.get("aux_first", []), strict=True):
-        close(answer.logits[:1].transpose(1, 2).unflatten(2, answer.grid), logits, **LOGITS)
+    for output, logits in zip(outputs, wanted.get("aux_first", []), strict=True):
+        close(output.logits[:1].transpose(1, 2).unflatten(2, output.grid), logits, **LOGITS)
     losses = in_order(model.loss(image, with_maps(wanted["labels"])), "decode.loss_ce")
     close(torch.stack(losses), wanted["losses"], **LOSSES)
     close(sum(losses), wanted["total"], **LOSSES)
@@ -295,7 +295,7 @@ def test_published_names_load_both_ways(record):
 @pytest.mark.parametrize("record", of_kind("seg_infer"))
 @torch.no_grad()
 def test_inference(record):
-    """One window, as published; pictures larger than it, where the published code fails."""
+    """One window, as published; images larger than it, where the published code fails."""
     model = segmentor(record)
     for case in record["cases"]:
         image, size = case["image"], case["img_shape"]
@@ -375,7 +375,7 @@ def test_schedule_and_groups(record):
 
     rates = torch.linspace(0, record["drop_path_rate"], record["depth"]).tolist()
     reducer = build_reducer(dict(type="Cropr"), 32, record["depth"])
-    steady = [0.0 if i in reducer.steady_blocks else rate for i, rate in enumerate(rates)]
+    steady = [0.0 if i in reducer.no_drop_path_blocks else rate for i, rate in enumerate(rates)]
     assert steady == pytest.approx(record["drop_path_per_block"])
 
 
@@ -452,7 +452,7 @@ def test_segmentation_steps(record):
         end=options["iter_max"] + 1,
         by_epoch=False,
     )  # zero comes after the last step, not with it
-    model.backbone.reducer.ease(strength(record["epoch"], record["cropr_cfg"]["epochs"]))
+    model.backbone.reducer.anneal(pruning_strength(record["epoch"], record["cropr_cfg"]["epochs"]))
     totals = []
     for image, labels, after in zip(record["images"], record["labels"], record["lr_after_each_step"], strict=True):
         losses = in_order(model.loss(image, with_maps(labels)), "decode.loss_ce")

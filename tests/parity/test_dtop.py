@@ -11,8 +11,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmcv_custom.checkpoint.key_maps import from_published
-from mmseg_custom.heads import join
-from mmseg_custom.heads.stages import View
+from mmseg_custom.heads import scatter
+from mmseg_custom.heads.stages import StageOutput
 from mmseg_custom.losses import ATMLoss, Targets
 from token_pruning import TokenSet, Trace
 from token_pruning.methods.dtop import sure_tokens
@@ -99,7 +99,7 @@ def test_the_mlp_head(record):
     tokens = TokenSet.full(x.flatten(2).transpose(1, 2), tuple(x.shape[2:]))
     logits, _ = head(tokens)
     size = tuple(record["label"].shape[1:])
-    view = View(join(None, tokens, logits), None, tokens.grid, 0, size, size)
+    view = StageOutput(scatter(None, tokens, logits), None, tokens.grid, 0, size, size)
     close(head.score_map(view), wanted["eval_output"], **LOGITS)
     views, targets = [None] * config["in_index"] + [view], Targets.of(record["label"], head.num_classes)
     losses = head.loss(views, targets, None)
@@ -176,10 +176,10 @@ def check_stages(model, record, image):
         if block + 1 in used:
             assert torch.equal(~used[block + 1], stage["pruned_after"])
         assert torch.equal(~tokens.members(), stage["pruned_after"])
-        assert view.canvas.shape[1] == columns
-        close(view.canvas.transpose(1, 2), stage["canvas"], **LOGITS)
+        assert view.mask_logits.shape[1] == columns
+        close(view.mask_logits.transpose(1, 2), stage["canvas"], **LOGITS)
         close(view.class_logits, stage["class_logits"], **LOGITS)
-        scores = head.scores(view.canvas, view.class_logits[:, None])
+        scores = head.scores(view.mask_logits, view.class_logits[:, None])
         close(scores.transpose(1, 2), stage["scores"], **SCORES)
         # There, tokens that left at an earlier stage are zeros; here they keep the value that they left with.
         there = ~stage["pruned_before"][:, tokens.prefix :]

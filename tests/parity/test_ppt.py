@@ -38,7 +38,7 @@ def ppt_of(record):
         r=settings["r_tokens"],
         blocks=settings["pp_loc_list"],
         threshold=settings["threshold"],
-        proportional=settings["prop_attn"],
+        prop_attn=settings["prop_attn"],
         protect="class" if config["distilled"] else "prefix",
     )
 
@@ -46,7 +46,7 @@ def ppt_of(record):
 def tome_of(record):
     settings, config = record["settings"], record["model"]
     r, inflection = settings["r"] if settings["r_is_pair"] else (settings["r"], 0.0)
-    return ToMe(config["embed_dim"], config["depth"], r=r, inflection=inflection, proportional=settings["prop_attn"])
+    return ToMe(config["embed_dim"], config["depth"], r=r, inflection=inflection, prop_attn=settings["prop_attn"])
 
 
 def walk(model, reducer, images):
@@ -65,10 +65,10 @@ def groups(tokens):
     """(B, N) where each input token lives now, -1 if nowhere."""
     if tokens.is_full:
         return torch.arange(tokens.positions).expand(tokens.batch, -1)
-    owner = torch.arange(tokens.batch * tokens.positions) if tokens.owner is None else tokens.owner
-    places = torch.full_like(owner, -1)
+    assignment = torch.arange(tokens.batch * tokens.positions) if tokens.assignment is None else tokens.assignment
+    places = torch.full_like(assignment, -1)
     places[tokens.index] = torch.cat([torch.arange(n) for n in tokens.counts])
-    return places[owner].view(tokens.batch, -1)
+    return places[assignment].view(tokens.batch, -1)
 
 
 def logits_of(model, tokens):

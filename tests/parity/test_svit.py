@@ -310,10 +310,10 @@ def test_selector_with_and_without_class_token(record):
         assert torch.equal(decision.keep.view(2, -1), case["inference_mask"])
         reducer.noise = lambda *args, case=case: case["gumbel_noise"].flatten(0, 1)
         reducer.train()
-        memory = reducer.start(tokens)
-        decision = reducer.before_block(0, tokens, memory)
+        state = reducer.start(tokens)
+        decision = reducer.before_block(0, tokens, state)
         assert torch.equal(decision.keep.view(2, -1), case["gumbel_mask"])
-        close(memory.kept[0][2], case["gumbel_diff"].squeeze(2))
+        close(state.kept[0][2], case["gumbel_diff"].squeeze(2))
         soft = ((case["log_softmax"] + case["gumbel_noise"]) / case["tau"]).softmax(dim=-1)
         close(soft, case["gumbel_soft"])
         # Straight through: the gate's gradient is the soft mask's.
@@ -392,10 +392,10 @@ def test_key_names(record):
     state = {name: torch.zeros(()) for name in old}
     assert list(to_published_selective(from_published(state))) == list(new)
     selectors = {name: torch.zeros(()) for name in record["selective_only_keys"]}
-    house = from_published(selectors)
-    assert all(".reducer.selectors." in name for name in house)
-    assert list(to_published_selective(house)) == list(selectors)
-    assert list(from_published(house)) == list(house)
+    native = from_published(selectors)
+    assert all(".reducer.selectors." in name for name in native)
+    assert list(to_published_selective(native)) == list(selectors)
+    assert list(from_published(native)) == list(native)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_model_of_half_precision_gets_a_reducer_of_its_own(name):
 
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
-def test_any_size_of_picture(name):
+def test_any_size_of_image(name):
     pruned = token_pruning.apply(model(dynamic_img_size=True), reduced(dict(type=name), grid=24))
     assert pruned(images(2, 32, 72)).shape == (2, 5)
 

@@ -38,7 +38,7 @@ def test_uneven_subset_equals_timm_on_each_image():
 @torch.no_grad()
 def test_an_empty_set_skips_the_block():
     tokens = TokenSet.full(torch.randn(2, 20, 24), (4, 5)).select(torch.zeros(40, dtype=torch.bool))
-    assert torch.equal(run_block(a_block(), tokens).restore(), tokens.home)
+    assert torch.equal(run_block(a_block(), tokens).restore(), tokens.dense)
 
 
 @torch.no_grad()

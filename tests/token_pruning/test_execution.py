@@ -32,7 +32,7 @@ def a_vit(reducer=SVIT, **kwargs):
 
 
 def images(batch=3, height=128, width=160):
-    # Pictures of different contrast, so that selectors keep different numbers of tokens.
+    # Images of different contrast, so that selectors keep different numbers of tokens.
     x = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
     return x * torch.arange(1, batch + 1).view(-1, 1, 1, 1)
 
@@ -73,7 +73,7 @@ def test_beyond_capacity_the_lowest_scores_rest(small_steps):
     start = vit.start(images())
     start.run(0, 1)
     before = start.map()
-    kept = start.reducer.before_block(2, start.tokens, start.memory)
+    kept = start.reducer.before_block(2, start.tokens, start.state)
     capacity = int(kept.keep.sum()) // 2 // 8 * 8
     vit.execution = "capacity"
     vit.reducer.configure(capacity_scale=capacity / len(kept.keep) / 0.5)
@@ -153,7 +153,7 @@ def test_a_set_of_fixed_capacity_refuses_what_it_cannot_do():
     subset = tokens.select_at_most(keep, 16, torch.randn(40))
     for call in (
         lambda: subset.select(keep[:16]),
-        lambda: subset.refresh(tokens.home),
+        lambda: subset.with_dense(tokens.dense),
         subset.is_prefix,
         lambda: subset.to_map(keep[:16]),
     ):
@@ -196,7 +196,7 @@ def test_packed_training_of_nothing_leaves_no_parameter_without_gradient():
 
 @pytest.mark.parametrize("reducer", [SVIT, dict(type="Random")], ids=["SViT", "Random"])
 @torch.no_grad()
-def test_no_picture_at_all(reducer):
+def test_no_image_at_all(reducer):
     assert forward(a_vit(reducer), images(1)[:0]).shape == (0, 80, DIM)
 
 
@@ -214,7 +214,7 @@ def test_position_tables_follow_the_weights():
 class Dropping(Reducer):
     """Keeps what it likes and tells nobody how many."""
 
-    def before_block(self, block, tokens, memory):
+    def before_block(self, block, tokens, state):
         return Decision(tokens.x[:, 0] > 0)
 
 
@@ -272,7 +272,7 @@ def test_capacity_compiles_into_one_graph(small_steps):
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7, 0.9])
 @torch.no_grad()
 def test_only_kept_tokens_cost_anything(ratio):
-    """A batch whose pictures keep very different numbers: every counted operation of the blocks is on a kept token."""
+    """A batch whose images keep very different numbers: every counted operation of the blocks is on a kept token."""
     vit = a_vit(dict(SVIT, blocks=[1, 2, 3], keep_ratio=ratio))
     with Trace() as trace, count_flops() as flops:
         stack = vit.start(images(8))

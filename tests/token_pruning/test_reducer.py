@@ -40,12 +40,12 @@ def test_batch_equals_singles(reducer, autocast):
     masks = [p.masks() for p in trace.passes]
     assert torch.equal(masks[0], torch.cat(masks[1:]))
     assert masks[0].float().mean() < 1
-    for block, owner in trace.passes[0].owner.items():
-        assert torch.equal(owner, torch.cat([p.owner[block] for p in trace.passes[1:]]))
+    for block, assignment in trace.passes[0].assignment.items():
+        assert torch.equal(assignment, torch.cat([p.assignment[block] for p in trace.passes[1:]]))
     torch.testing.assert_close(together, singles, atol=5e-2 if autocast else 1e-5, rtol=1e-4)
 
 
-def test_the_pictures_here_make_ppt_do_both():
+def test_the_images_here_make_ppt_do_both():
     vit, seen = scattered(a_vit(reduced(dict(type="PPT")))), []
     decide = vit.reducer.decide
     vit.reducer.decide = lambda *args: seen.append(decide(*args)) or seen[-1]
@@ -75,15 +75,15 @@ def test_every_position_has_the_value_of_its_token(reducer):
     gone, last = torch.zeros(3, 25, dtype=torch.bool), None
     for block in range(DEPTH):
         stack.run(block, block)
-        home, tokens = stack.map(with_prefix=True), stack.tokens
-        owner = torch.arange(75) if tokens.owner is None else tokens.owner
-        there = tokens.members().flatten()[owner].view(3, 25)
-        assert torch.equal(home.flatten(0, 1), home.flatten(0, 1)[owner])
+        dense_map, tokens = stack.map(with_prefix=True), stack.tokens
+        assignment = torch.arange(75) if tokens.assignment is None else tokens.assignment
+        there = tokens.members().flatten()[assignment].view(3, 25)
+        assert torch.equal(dense_map.flatten(0, 1), dense_map.flatten(0, 1)[assignment])
         returned = reducer["type"] == "Cropr" and vit.reducer.fusion and block == DEPTH - 2
         assert (gone & there).any() == returned and there[:, 0].all()
         if last is not None:
-            assert torch.equal(home[gone], last[gone])
-        gone, last = ~there, home
+            assert torch.equal(dense_map[gone], last[gone])
+        gone, last = ~there, dense_map
 
 
 @pytest.mark.parametrize("reducer", VARIANTS)
@@ -142,9 +142,14 @@ def test_a_host_that_changes_the_map_goes_on(name):
     stack = vit.start(images())
     stack.run(0, 1)
     tokens, new = stack.tokens, torch.randn(stack.map().shape, generator=torch.Generator().manual_seed(4))
-    owner = torch.arange(75) if tokens.owner is None else tokens.owner
-    alive, wanted = tokens.members().flatten()[owner], torch.cat([torch.zeros(3, 1, DIM), new], dim=1).flatten(0, 1)
-    means = torch.stack([wanted[(owner == owner[p]) & alive].mean(0) if alive[p] else wanted[p] for p in range(75)])
+    assignment = torch.arange(75) if tokens.assignment is None else tokens.assignment
+    alive, wanted = (
+        tokens.members().flatten()[assignment],
+        torch.cat([torch.zeros(3, 1, DIM), new], dim=1).flatten(0, 1),
+    )
+    means = torch.stack(
+        [wanted[(assignment == assignment[p]) & alive].mean(0) if alive[p] else wanted[p] for p in range(75)]
+    )
     stack.update(new)
     torch.testing.assert_close(stack.map().flatten(0, 1), means.view(3, 25, DIM)[:, 1:].flatten(0, 1))
 
@@ -267,25 +272,25 @@ class Moments(Reducer):
     """A toy that uses the three moments SViT does not need: half of the tokens leave between attention and MLP of
     block 1, all but two of each image leave after block 2."""
 
-    def start(self, tokens, judge=None):
+    def start(self, tokens, score_fn=None):
         return []
 
-    def before_block(self, block, tokens, memory):
-        memory.append(("before", block, tokens.counts))
+    def before_block(self, block, tokens, state):
+        state.append(("before", block, tokens.counts))
         return None
 
-    def after_attention(self, block, tokens, qkv, memory):
+    def after_attention(self, block, tokens, qkv, state):
         assert qkv.q.shape == qkv.k.shape == qkv.v.shape == (len(tokens.x), 3, DIM // 3)
         return tokens.select(torch.arange(len(tokens.x)) % 2 == 0) if block == 1 else tokens
 
-    def after_block(self, block, tokens, memory):
+    def after_block(self, block, tokens, state):
         if block != 2:
             return tokens
         keep = torch.cat([torch.arange(n) < 2 for n in tokens.counts])
         return tokens.select(keep)
 
-    def losses(self, memory):
-        return {"steps": torch.tensor(float(len(memory)))}
+    def losses(self, state):
+        return {"steps": torch.tensor(float(len(state)))}
 
 
 @torch.no_grad()
@@ -297,7 +302,7 @@ def test_tokens_leave_between_and_after_and_keep_their_place():
         stack.run(block, block)
         seen.append((stack.tokens.counts, stack.map()))
     assert [counts for counts, _ in seen] == [(24, 24), (12, 12), (2, 2), (2, 2)]
-    assert stack.memory[-1] == ("before", 3, (2, 2))
+    assert stack.state[-1] == ("before", 3, (2, 2))
     # After block 2 all but positions 0 and 2 rest, whatever block 3 does.
     resting = torch.ones(24, dtype=torch.bool)
     resting[[0, 2]] = False

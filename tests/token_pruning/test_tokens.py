@@ -17,7 +17,7 @@ def test_a_clone_has_memory_of_its_own():
         assert torch.equal(copy.restore(), tokens.restore()) and copy.counts == tokens.counts
         before = copy.restore().clone()
         tokens.x.zero_()
-        tokens.home.zero_()
+        tokens.dense.zero_()
         assert torch.equal(copy.restore(), before)
 
 
@@ -66,14 +66,14 @@ def test_tokens_may_wait_to_be_written_into_the_map():
             tokens = tokens.with_x(tokens.x * 3)
             tokens = tokens.take((~leave).nonzero()[:, 0], counts, leave.nonzero()[:, 0] if others else None)
             seen += [tokens.x, tokens.index, tokens.restore(), tokens.clone().restore(), tokens.members()]
-        assert len(tokens.waiting) == 2 * others
+        assert len(tokens.pending) == 2 * others
         last = tokens.with_x(tokens.x + 1).select(torch.arange(len(tokens.x)) % 2 == 0)
-        assert last.waiting == ()
-        seen += [last.restore(), tokens.refresh(x * 2).restore()]
+        assert last.pending == ()
+        seen += [last.restore(), tokens.with_dense(x * 2).restore()]
         last.restore().square().sum().backward()
         results.append([*seen, source.grad])
-    for waiting, written in zip(*results, strict=True):
-        assert torch.equal(waiting, written)
+    for pending, written in zip(*results, strict=True):
+        assert torch.equal(pending, written)
 
 
 def test_images_may_keep_nothing():
@@ -82,13 +82,13 @@ def test_images_may_keep_nothing():
     keep[20:23] = True
     subset = tokens.select(keep)
     assert subset.counts == (0, 3, 0)
-    assert torch.equal(tokens.select(keep & False).restore(), tokens.home)
+    assert torch.equal(tokens.select(keep & False).restore(), tokens.dense)
 
 
 def test_refresh_takes_new_values_for_the_same_positions():
     x = a_map()
     subset = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 7 == 0)
-    fresh = subset.refresh(x * 2)
+    fresh = subset.with_dense(x * 2)
     assert torch.equal(fresh.x, subset.x * 2) and torch.equal(fresh.restore(), x * 2)
 
 
@@ -116,7 +116,7 @@ def test_a_large_group_averages_in_half_precision(dtype):
     full = TokenSet.full(torch.zeros(1, 600, 2, dtype=dtype), (20, 30))
     rows, sources = torch.zeros(1, dtype=torch.int64), torch.arange(1, 600)
     merged = full.merge(rows, (1,), sources, torch.zeros_like(sources))
-    assert merged.refresh(torch.full((1, 600, 2), 200, dtype=dtype)).x.tolist() == [[200, 200]]
+    assert merged.with_dense(torch.full((1, 600, 2), 200, dtype=dtype)).x.tolist() == [[200, 200]]
     assert merged.sizes().tolist() == [600]
 
 
@@ -126,5 +126,10 @@ def test_a_group_whose_token_left_dissolves_when_the_map_changes():
     assert merged.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
     left = merged.take(torch.tensor([1, 2]), (2,))
     assert left.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
-    assert left.refresh(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [10, 20, 30, 40]
-    assert merged.refresh(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [15, 15, 30, 40]
+    assert left.with_dense(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [10, 20, 30, 40]
+    assert merged.with_dense(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [
+        15,
+        15,
+        30,
+        40,
+    ]

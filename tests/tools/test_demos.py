@@ -38,9 +38,9 @@ def demo(monkeypatch, name, *arguments):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder with two pictures of 352 x 352."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """A folder with two images of 352 x 352."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in "ab":
         Image.fromarray(scene(352, 352, ord(name))).save(folder / f"{name}.png")
@@ -52,8 +52,8 @@ def pictures(tmp_path):
     [(DETECTOR, ["--mode", "target"]), (TOME, []), (DTOP, ["--ratio", "0.0925"]), (DENSE, ["--palette", "coco"])],
     ids=["detector", "ToMe", "DToP", "dense"],
 )
-def test_selector_demo_writes_a_page_with_all_its_pictures(monkeypatch, capsys, tmp_path, pictures, config, options):
-    demo(monkeypatch, "selector_demo", pictures, config, "none", "--out", tmp_path / "out", *options)
+def test_selector_demo_writes_a_page_with_all_its_images(monkeypatch, capsys, tmp_path, images, config, options):
+    demo(monkeypatch, "selector_demo", images, config, "none", "--out", tmp_path / "out", *options)
     said = capsys.readouterr().out
     assert said.count("Token Use Rate:") == 2 and said.count("total use rate: ") == 2 and "block  0: 100.000%" in said
     page = (tmp_path / "out/index.html").read_text()
@@ -69,7 +69,7 @@ def test_selector_demo_writes_a_page_with_all_its_pictures(monkeypatch, capsys, 
     assert f"{100 * ratios[5]:7.3f}%" in said and all((tmp_path / f"out/{n}/sheet.jpg").exists() for n in "ab")
 
 
-def test_selector_demo_has_a_picture_of_its_own_and_the_published_name(tmp_path):
+def test_selector_demo_has_a_image_of_its_own_and_the_published_name(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
     done = subprocess.run(
         [sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"],
@@ -84,37 +84,37 @@ def test_selector_demo_has_a_picture_of_its_own_and_the_published_name(tmp_path)
     assert (tmp_path / "demo/embedded/block_11.jpg").exists()
 
 
-def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, pictures):
-    demo(monkeypatch, "image_demo", pictures / "a.png", DETECTOR, "none", "--out", tmp_path / "o", "--score-thr", "0")
+def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, images):
+    demo(monkeypatch, "image_demo", images / "a.png", DETECTOR, "none", "--out", tmp_path / "o", "--score-thr", "0")
     listed = json.loads((tmp_path / "o/results.json").read_text())["results"][0]["objects"]
     entries = json.loads((tmp_path / "o/coco.json").read_text())
     assert len(listed) == len(entries) > 0 and (tmp_path / "o/a.jpg").exists()
-    demo(monkeypatch, "image_demo", pictures, TOME, "none", "--out", tmp_path / "seg")
+    demo(monkeypatch, "image_demo", images, TOME, "none", "--out", tmp_path / "seg")
     assert sorted(p.name for p in (tmp_path / "seg").iterdir()) == ["a.jpg", "b.jpg", "coco.json", "results.json"]
     assert "Written to" in capsys.readouterr().out
 
 
-def test_files_hold_what_pictures_do_not_show(monkeypatch, capsys, tmp_path, pictures):
+def test_files_hold_what_images_do_not_show(monkeypatch, capsys, tmp_path, images):
     counts = []
     for name in ("image_demo", "selector_demo"):
-        demo(monkeypatch, name, pictures / "a.png", "--score-thr", "0.99", DETECTOR, "none", "--out", tmp_path / name)
+        demo(monkeypatch, name, images / "a.png", "--score-thr", "0.99", DETECTOR, "none", "--out", tmp_path / name)
         counts.append(len(json.loads((tmp_path / name / "results.json").read_text())["results"][0]["objects"]))
     assert counts[0] == counts[1] == len(json.loads((tmp_path / "image_demo/coco.json").read_text())) > 0
     assert "a: nothing above --score-thr" in capsys.readouterr().out
 
 
-def test_a_broken_picture_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tmp_path, pictures):
-    (pictures / "aa.png").write_text("none")
+def test_a_broken_image_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tmp_path, images):
+    (images / "aa.png").write_text("none")
     for name in ("image_demo", "selector_demo"):
         with pytest.raises(SystemExit) as ended:
-            demo(monkeypatch, name, pictures, DETECTOR, "none", "--out", tmp_path / name)
+            demo(monkeypatch, name, images, DETECTOR, "none", "--out", tmp_path / name)
         said = capsys.readouterr()
-        assert ended.value.code == 2 and "1 of the pictures cannot be read" in said.err and "Left out: " in said.out
+        assert ended.value.code == 2 and "1 of the images cannot be read" in said.err and "Left out: " in said.out
         found = json.loads((tmp_path / name / "results.json").read_text())
-        assert len(found["results"]) == 2 and "aa.png is no picture" in found["left_out"][0]
+        assert len(found["results"]) == 2 and "aa.png is no image" in found["left_out"][0]
 
 
-def test_pictures_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
+def test_images_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
     for name in ("cat/1", "dog/1_3", "dog/50% #1?", "owl/1", "rat/1"):
         (tmp_path / "all" / name).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(scene(32, 32)).save(tmp_path / "all" / f"{name}.png")
@@ -125,7 +125,7 @@ def test_pictures_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
     assert all((tmp_path / "out" / link / "found.jpg").exists() for link in links)
 
 
-def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path, pictures):
+def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path, images):
     stream = Predictor.stream
 
     def interrupted(self, frames):
@@ -133,7 +133,7 @@ def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "stream", interrupted)
-    demo(monkeypatch, "video_demo", pictures, TOME, "none", "--out", tmp_path / "a.mp4")
+    demo(monkeypatch, "video_demo", images, TOME, "none", "--out", tmp_path / "a.mp4")
     assert "a.mp4: 1 frames" in capsys.readouterr().out
     good, frame = cv2.VideoCapture(str(tmp_path / "a.mp4")).read()
     assert good and frame.shape[:2] == (704, 704)  # no legend below
@@ -145,9 +145,9 @@ def test_palettes_are_the_toolboxs_own(capsys):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
-def test_video_demo_reads_frames_and_films(monkeypatch, capsys, tmp_path, pictures, ending):
+def test_video_demo_reads_frames_and_films(monkeypatch, capsys, tmp_path, images, ending):
     film = tmp_path / f"film.{ending}"
-    demo(monkeypatch, "video_demo", pictures, DETECTOR, "none", "--out", film, "--tokens", "--fps", "5")
+    demo(monkeypatch, "video_demo", images, DETECTOR, "none", "--out", film, "--tokens", "--fps", "5")
     seen = cv2.VideoCapture(str(film))
     assert int(seen.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 and seen.get(cv2.CAP_PROP_FPS) == 5
     demo(monkeypatch, "video_demo", film, DETECTOR, "none", "--out", tmp_path / "again.mp4", "--frames", "1")
@@ -189,10 +189,10 @@ def test_predictor_finds_what_the_testing_tool_finds(tmp_path):
 
 
 MISTAKES = {
-    "missing picture": ("selector_demo", ["nowhere.jpg", DENSE, "none"], "picture nowhere.jpg does not exist"),
-    "text": ("image_demo", ["text.jpg", DENSE, "none"], "text.jpg is no picture that can be read"),
-    "truncated": ("image_demo", ["cut.jpg", DENSE, "none"], "cut.jpg is no picture that can be read"),
-    "empty folder": ("selector_demo", ["empty", DENSE, "none"], "folder empty has no pictures"),
+    "missing image": ("selector_demo", ["nowhere.jpg", DENSE, "none"], "image nowhere.jpg does not exist"),
+    "text": ("image_demo", ["text.jpg", DENSE, "none"], "text.jpg is no image that can be read"),
+    "truncated": ("image_demo", ["cut.jpg", DENSE, "none"], "cut.jpg is no image that can be read"),
+    "empty folder": ("selector_demo", ["empty", DENSE, "none"], "folder empty has no images"),
     "config": ("selector_demo", ["a.jpg", "nowhere.py", "none"], "config nowhere.py does not exist"),
     "checkpoint": ("selector_demo", ["a.jpg", DENSE, "nowhere.pth"], "checkpoint nowhere.pth does not exist"),
     "another model's": ("selector_demo", ["a.jpg", DENSE, "other.pth"], "other.pth is of another model"),
@@ -205,16 +205,16 @@ MISTAKES = {
     "film": ("video_demo", ["a.txt", DENSE, "none"], "film a.txt cannot be opened"),
     "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "film nowhere.mp4 does not exist"),
     "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "films are written as .mp4 or .avi"),
-    "over the pictures": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the pictures themselves"),
-    "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the pictures themselves"),
-    "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the pictures"),
+    "over the images": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the images themselves"),
+    "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the images themselves"),
+    "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the images"),
     "no checkpoint": ("selector_demo", ["a.jpg", DENSE], "a.jpg is no config (.py): is the checkpoint missing?"),
-    "all broken": ("image_demo", ["broken", DENSE, "none"], "text.jpg is no picture that can be read"),
+    "all broken": ("image_demo", ["broken", DENSE, "none"], "text.jpg is no image that can be read"),
     "no display": ("image_demo", ["a.jpg", DENSE, "none", "--show"], "there is no display"),
     "no window": ("video_demo", ["all", DENSE, "none", "--show"], "there is no display"),
     "no such device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "meta"], "runs on cpu and cuda"),
     "over the film": ("video_demo", ["a.avi", DENSE, "none", "--out", "./a.avi"], "--out ./a.avi is the film itself"),
-    "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no pictures"),
+    "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no images"),
 }
 
 
@@ -224,12 +224,12 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     Image.fromarray(scene(64, 64)).save("a.jpg")
     whole = Path("a.jpg").read_bytes()
     Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
-    Path("text.jpg").write_text("no picture")
+    Path("text.jpg").write_text("no image")
     Path("a.txt").write_text("no film")
     for folder in ("empty", "all/class", "broken"):
         Path(folder).mkdir(parents=True)
     Path("all/class/b.jpg").write_bytes(whole)
-    Path("broken/text.jpg").write_text("no picture")
+    Path("broken/text.jpg").write_text("no image")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     torch.save(dict(state_dict={"features.0.weight": torch.zeros(3)}), "other.pth")

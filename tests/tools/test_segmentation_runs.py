@@ -60,9 +60,9 @@ def project(tmp_path_factory):
         for i in range(2):
             labels = np.zeros((240, 320), np.uint8)
             labels[100 + 20 * i :], labels[90:100] = 3, 11
-            picture = np.stack([np.where(labels == 3, 70, 220)] * 3, 2)
-            picture = (picture + np.random.default_rng(i).integers(-9, 9, picture.shape)).astype(np.uint8)
-            Image.fromarray(picture).save(folder / "src" / split / f"{i}.jpg")
+            image = np.stack([np.where(labels == 3, 70, 220)] * 3, 2)
+            image = (image + np.random.default_rng(i).integers(-9, 9, image.shape)).astype(np.uint8)
+            Image.fromarray(image).save(folder / "src" / split / f"{i}.jpg")
             Image.fromarray(labels).save(folder / "src" / f"{split}annot" / f"{i}.png")
     well("dataset_converters/camvid.py", "src", "data/camvid", cwd=folder)
     return folder

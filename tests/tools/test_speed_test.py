@@ -1,4 +1,4 @@
-"""speed_test.py on tiny detectors: rows, table and pictures are complete; what they say about time is not tested."""
+"""speed_test.py on tiny detectors: rows, table and images are complete; what they say about time is not tested."""
 
 import argparse
 import csv
@@ -27,14 +27,14 @@ SEGMENTOR, SEG_PPT, SEG_RANDOM = (
 
 
 def measure(*cases, **setting):
-    return benchmark.measure(list(cases), benchmark.Setting(repeats=2, warmup=0, **setting))
+    return benchmark.measure(list(cases), benchmark.BenchmarkSettings(repeats=2, warmup=0, **setting))
 
 
 def case(config, **fields):
-    return benchmark.Case(config, **dict(dict(shape=(128, 192)), **fields))
+    return benchmark.BenchmarkCase(config, **dict(dict(shape=(128, 192)), **fields))
 
 
-def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
+def test_two_models_give_two_rows_a_table_and_images(tmp_path):
     files = [f"--{kind}={tmp_path / 'rows'}.{end}" for kind, end in dict(json="json", csv="csv", plot="png").items()]
     options = ["--models", DENSE, PRUNED, *"--shape 128 192 --repeats 2 --warmup 0 --device cpu".split(), *files]
     done = subprocess.run([sys.executable, "speed_test.py", *options], cwd=ROOT, capture_output=True, text=True)
@@ -50,8 +50,8 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
             "ms_backbone",
             "ms_neck",
             "ms_heads",
-            "gflops",
-            "gflops_std",
+            "gmacs",
+            "gmacs_std",
             "block_gmacs",
             "commit",
             "versions",
@@ -60,8 +60,8 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
         } <= row.keys()
         assert row["weights"] == "random" and row["detections"] > 0
     assert rows[1]["speedup_vs_dense"] == rows[1]["speedup_vs_first"]  # of two, the dense one is the first
-    assert rows[0]["keep_ratio"] == 1 and rows[1]["gflops"] < rows[0]["gflops"]
-    assert rows[0]["flops_ratio"] == 1 and rows[1]["flops_ratio"] == rows[1]["gflops"] / rows[0]["gflops"]
+    assert rows[0]["keep_ratio"] == 1 and rows[1]["gmacs"] < rows[0]["gmacs"]
+    assert rows[0]["flops_ratio"] == 1 and rows[1]["flops_ratio"] == rows[1]["gmacs"] / rows[0]["gmacs"]
     assert "FLOP ratio" in done.stdout
     # 96 tokens, the configured ratios .7 .6 .5 .4
     assert rows[1]["tokens_by_block"] == [96, 96, 67, 58, 48, 38]
@@ -78,7 +78,7 @@ def test_two_models_give_two_rows_a_table_and_pictures(tmp_path):
         (["--models", "nowhere.py"], "config nowhere.py does not exist"),
         (["--images", "nowhere", "--models", DENSE], "--images nowhere is not a folder"),
         (["--keep-ratio", "0.5", "--models", TOME], "reducer ToMe has no keep_ratio to set; set its r in a config"),
-        (["--shape", "64", "64", "--models", DEIT], "pictures of 64 x 64 pixels do not fit a VisionTransformer"),
+        (["--shape", "64", "64", "--models", DEIT], "images of 64 x 64 pixels do not fit a VisionTransformer"),
         (["--shape", "64", "64", "--models", SEG_PPT], "r is 120, but a grid of 4 x 4 has 16 tokens"),
         (["--shape", "16", "64"], "both sides must be at least 32 pixels"),
         (["--repeats", "1"], "--repeats must be at least 2"),
@@ -106,13 +106,13 @@ def test_grow_makes_a_case_for_every_point():
         assert c.shape[0] * c.shape[1] / 256 == pytest.approx(tokens, rel=0.02)
 
 
-def test_the_ratio_can_be_given_and_operations_are_per_picture():
+def test_the_ratio_can_be_given_and_operations_are_per_image():
     rows = measure(case(PRUNED, keep=0.25), case(PRUNED, keep=1.0), case(PRUNED, batch=2), part="backbone")
     words = ["exactly keep_ratio=0.25", "exactly keep_ratio=1.0", "exactly as configured"]
     assert [row["keep"] for row in rows] == words
     assert [row["tokens_by_block"][2] for row in rows] == [24, 96, 67]
-    alone = benchmark.Subject(case(PRUNED), benchmark.Setting(part="backbone", repeats=2)).counts[0]
-    assert rows[2]["gflops"] == pytest.approx(alone.total / 1e9)
+    alone = benchmark.BenchmarkSession(case(PRUNED), benchmark.BenchmarkSettings(part="backbone", repeats=2)).counts[0]
+    assert rows[2]["gmacs"] == pytest.approx(alone.total / 1e9)
 
 
 @pytest.mark.parametrize("part", ["backbone", "net", "train-step"])
@@ -125,7 +125,7 @@ def test_classifiers_and_segmentors_are_measured_too(dense, pruned, shape, part)
     given = shape if dense == SEGMENTOR else None  # a DeiT knows its own
     rows = measure(case(dense, batch=2, shape=given), case(pruned, batch=2, shape=given), part=part)
     assert [row["shape"] for row in rows] == [list(shape)] * 2 and "detections" not in rows[0]
-    assert rows[1]["flops_ratio"] == pytest.approx(rows[1]["gflops"] / rows[0]["gflops"]) and rows[1]["flops_ratio"] < 1
+    assert rows[1]["flops_ratio"] == pytest.approx(rows[1]["gmacs"] / rows[0]["gmacs"]) and rows[1]["flops_ratio"] < 1
     assert rows[0]["keep_ratio"] == 1 > rows[1]["keep_ratio"]
     assert len(benchmark.table(rows)) == 3 and benchmark.notes(rows)
 
@@ -138,20 +138,20 @@ def test_folders_go_through_the_test_pipelines_of_all_tasks(tmp_path, config):
     for name in "abcd":
         Image.fromarray(synthetic.scene(size, size, ord(name))).save(tmp_path / f"{name}.png")
     rows = measure(case(config, batch=2), images=str(tmp_path))
-    assert rows[0]["pictures"] == 4 and rows[0]["shape"] is None
+    assert rows[0]["num_images"] == 4 and rows[0]["shape"] is None
 
 
-def test_pictures_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
+def test_images_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
     from PIL import Image
 
     for width in (64, 96):
         Image.fromarray(synthetic.scene(64, width)).save(tmp_path / f"{width}.png")
     with pytest.raises(DataError, match="2 sizes make no batch for a segmentor .* use a batch of 1"):
-        benchmark.Subject(case(SEGMENTOR, batch=2), benchmark.Setting(images=str(tmp_path)))
+        benchmark.BenchmarkSession(case(SEGMENTOR, batch=2), benchmark.BenchmarkSettings(images=str(tmp_path)))
 
 
 def test_a_checkpoint_is_run_as_trained(tmp_path):
-    built = benchmark.Subject(case(PRUNED), benchmark.Setting(part="backbone", repeats=2))
+    built = benchmark.BenchmarkSession(case(PRUNED), benchmark.BenchmarkSettings(part="backbone", repeats=2))
     torch.save(dict(state_dict=built.model.state_dict()), tmp_path / "weights.pth")
     (row,) = measure(case(PRUNED, checkpoint=str(tmp_path / "weights.pth")), part="backbone")
     assert row["keep"] == "as trained" and row["weights"] == "trained"
@@ -160,7 +160,9 @@ def test_a_checkpoint_is_run_as_trained(tmp_path):
 
 def test_fresh_weights_are_those_of_the_dense_counterpart():
     dense, pruned = (
-        benchmark.Subject(case(config), benchmark.Setting(part="backbone", repeats=2)).model.state_dict()
+        benchmark.BenchmarkSession(
+            case(config), benchmark.BenchmarkSettings(part="backbone", repeats=2)
+        ).model.state_dict()
         for config in (DENSE, PRUNED)
     )
     assert all(torch.equal(value, pruned[name]) for name, value in dense.items())
@@ -168,17 +170,20 @@ def test_fresh_weights_are_those_of_the_dense_counterpart():
 
 
 def test_a_training_step_moves_the_weights():
-    subject = benchmark.Subject(case(PRUNED), benchmark.Setting(part="train-step", repeats=2))
-    before = [p.detach().clone() for p in subject.model.parameters()]
-    subject.step(0)
-    assert any(not torch.equal(old, new) for old, new in zip(before, subject.model.parameters(), strict=True))
+    session = benchmark.BenchmarkSession(case(PRUNED), benchmark.BenchmarkSettings(part="train-step", repeats=2))
+    before = [p.detach().clone() for p in session.model.parameters()]
+    session.step(0)
+    assert any(not torch.equal(old, new) for old, new in zip(before, session.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("options", [dict(channels_last=True), dict(fuse_conv_bn=True)], ids=str)
 def test_options_that_must_not_change_what_is_found_do_not(options):
-    plain, other = (benchmark.Subject(case(DENSE), benchmark.Setting(repeats=2, **more)) for more in ({}, options))
+    plain, other = (
+        benchmark.BenchmarkSession(case(DENSE), benchmark.BenchmarkSettings(repeats=2, **more))
+        for more in ({}, options)
+    )
     with torch.no_grad():
-        one, two = (subject.forward(0)[0].pred_instances for subject in (plain, other))
+        one, two = (session.forward(0)[0].pred_instances for session in (plain, other))
     assert len(one) and torch.allclose(one.bboxes, two.bboxes, atol=1e-2)
 
 
@@ -188,15 +193,15 @@ def test_half_precision_runs_through_suppression_and_roi_align(tmp_path):
     for name in "ab":
         Image.fromarray(synthetic.scene(200, 300)).save(tmp_path / f"{name}.png")
     rows = measure(case(PRUNED), precision="bf16", images=str(tmp_path))
-    assert rows[0]["pictures"] == 2 and rows[0]["detections"] > 0 and rows[0]["shape"] is None
+    assert rows[0]["num_images"] == 2 and rows[0]["detections"] > 0 and rows[0]["shape"] is None
     assert autocast._single([(torch.ones(1, dtype=torch.bfloat16),)])[0][0].dtype == torch.float32
 
 
-def test_pictures_are_repeatable_and_not_noise():
-    picture = synthetic.scene(96, 128)
-    assert np.array_equal(picture, synthetic.scene(96, 128))
-    assert not np.array_equal(picture, synthetic.scene(96, 128, 1))
-    assert np.median(np.abs(np.diff(picture.astype(int), axis=1))) <= 2
+def test_images_are_repeatable_and_not_noise():
+    image = synthetic.scene(96, 128)
+    assert np.array_equal(image, synthetic.scene(96, 128))
+    assert not np.array_equal(image, synthetic.scene(96, 128, 1))
+    assert np.median(np.abs(np.diff(image.astype(int), axis=1))) <= 2
     boxes = synthetic.objects(96, 128)
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (128, 96)).all() and (boxes[:, 2:] > boxes[:, :2]).all()
 
@@ -212,13 +217,15 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
 
 def test_a_dense_model_has_no_ratio_to_scale():
     with pytest.raises(ConfigError, match="no reducer whose ratio_scale could be set"):
-        benchmark.Subject(case(DENSE, dial=("ratio_scale", 0.5)), benchmark.Setting())
+        benchmark.BenchmarkSession(case(DENSE, cost_param=("ratio_scale", 0.5)), benchmark.BenchmarkSettings())
 
 
-def test_windows_that_slide_over_a_picture_count_together(tmp_path):
+def test_windows_that_slide_over_a_image_count_together(tmp_path):
     sliding = "model = dict(test_cfg=dict(mode='slide', crop_size=(96, 96), stride=(64, 64)))"
     (tmp_path / "slide.py").write_text(f"_base_ = {SEG_RANDOM!r}\n{sliding}\n")
-    found = benchmark.Subject(case(str(tmp_path / "slide.py")), benchmark.Setting(repeats=2)).counts[0]
+    found = benchmark.BenchmarkSession(case(str(tmp_path / "slide.py")), benchmark.BenchmarkSettings(repeats=2)).counts[
+        0
+    ]
     windows = 2 * 3  # of 6 x 6 tokens and a class token
     assert found.positions == windows * 37
     assert found.tokens.tolist() == [[windows * n for n in (37, 37, 26, 23, 19, 15)]]

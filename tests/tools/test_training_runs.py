@@ -130,7 +130,7 @@ def test_demo_writes_report_and_rows(project):
     run(
         sys.executable,
         ROOT / "tools/quickstart/demo.py",
-        "--pictures",
+        "--images",
         24,
         4,
         "--epochs",
@@ -143,8 +143,8 @@ def test_demo_writes_report_and_rows(project):
     rows = json.loads((project / "work_dirs/demo/results.json").read_text())
     assert [row["model"] for row in rows] == ["dense", "pruned"]
     for row in rows:
-        assert {"box_AP", "box_AP50", "mask_AP", "keep_ratio", "gflops", "ms", "command", "versions"} <= set(row)
+        assert {"box_AP", "box_AP50", "mask_AP", "keep_ratio", "gmacs", "ms", "command", "versions"} <= set(row)
     assert rows[0]["keep_ratio"] == 1 and 0 < rows[1]["keep_ratio"] < 1
-    assert rows[1]["gflops"] < rows[0]["gflops"]
+    assert rows[1]["gmacs"] < rows[0]["gmacs"]
     report = (project / "work_dirs/demo/report.html").read_text()
     assert report.count("data:image/png;base64,") == 3 * 4 and "block 5" in report

@@ -30,11 +30,6 @@ class Flops:
     by_operator: dict[str, int] = field(default_factory=dict)
 
     @property
-    def gflops(self) -> float:
-        """10^9 operations, multiply-add = 2."""
-        return self.total / 1e9
-
-    @property
     def gmacs(self) -> float:
         """10^9 multiply-adds."""
         return self.total / 2e9

@@ -1,7 +1,7 @@
-"""Pictures of a trace: what became of every token of an image in each block.
+"""Images of a trace: what became of every token of an image in each block.
 
-Everything here takes the trace of one image (``PassTrace.of``). Shapes: L blocks, H x W grid of tokens, pictures are
-(h, w, 3) uint8 RGB; a grid may cover more than its picture (padding is cut off).
+Everything here takes the trace of one image (``PassTrace.of``). Shapes: L blocks, H x W grid of tokens, images are
+(h, w, 3) uint8 RGB; a grid may cover more than its image (padding is cut off).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114
 # What becomes of a token in a block.
 USED, MERGED, LATER, GONE = range(4)
 STATES = ("computed", "in a group with others", "skipped, used by a later block", "skipped for good")
-# Colours of the states in charts and legends; on a picture, computed tokens are the picture itself.
+# Colours of the states in charts and legends; on an image, computed tokens are the image itself.
 COLOURS = ((230, 159, 0), (0, 158, 115), (86, 180, 233), (70, 70, 70))
-STRENGTH = {LATER: 0.68, GONE: 0.82}  # of the colour over the picture
+STRENGTH = {LATER: 0.68, GONE: 0.82}  # of the colour over the image
 GROUP_STRENGTH = 0.55
-SHOW_THROUGH = 0.2  # of the picture in a depth map
+SHOW_THROUGH = 0.2  # of the image in a depth map
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -51,9 +51,9 @@ def token_states(trace: PassTrace) -> np.ndarray:
     later = np.concatenate([later[1:], np.zeros_like(used[:1])])
     found = np.where(used, USED, np.where(later, LATER, GONE)).astype(np.uint8)
     for row, block in enumerate(trace.blocks):
-        if block in trace.owner:
-            owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
-            stands_in = runs[owner][trace.prefix :].reshape(trace.grid)
+        if block in trace.assignment:
+            assignment, runs = trace.assignment[block][0].numpy(), trace.used[block][0].numpy()
+            stands_in = runs[assignment][trace.prefix :].reshape(trace.grid)
             found[row][stands_in & ~used[row]] = MERGED
     return found
 
@@ -61,11 +61,11 @@ def token_states(trace: PassTrace) -> np.ndarray:
 def token_groups(trace: PassTrace, block: int) -> np.ndarray | None:
     """(H, W) int64, the number of each token's group when ``block`` begins, that is the position of the token that
     stands for it; -1 for tokens alone or gone. None where nothing is merged."""
-    if block not in trace.owner:
+    if block not in trace.assignment:
         return None
-    owner, runs = trace.owner[block][0].numpy(), trace.used[block][0].numpy()
-    members = np.bincount(owner, minlength=len(owner))
-    groups = np.where((members[owner] > 1) & runs[owner], owner, -1)[trace.prefix :].reshape(trace.grid)
+    assignment, runs = trace.assignment[block][0].numpy(), trace.used[block][0].numpy()
+    members = np.bincount(assignment, minlength=len(assignment))
+    groups = np.where((members[assignment] > 1) & runs[assignment], assignment, -1)[trace.prefix :].reshape(trace.grid)
     return groups if (groups >= 0).any() else None
 
 
@@ -74,12 +74,12 @@ def token_depth(trace: PassTrace) -> np.ndarray:
     return trace.masks()[0].numpy().sum(axis=0)
 
 
-def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np.ndarray | None = None) -> np.ndarray:
-    """The picture with what one block did: computed tokens as they are, blue those that a later block uses, dark those
+def overlay(image: np.ndarray, states: np.ndarray, patch: int = 16, groups: np.ndarray | None = None) -> np.ndarray:
+    """The image with what one block did: computed tokens as they are, blue those that a later block uses, dark those
     that none does, and groups of merged tokens each in one colour.
 
     Args:
-        picture: (h, w, 3) uint8.
+        image: (h, w, 3) uint8.
         states: (H, W) of ``token_states``.
         patch: side of a token in pixels.
         groups: (H, W) of ``token_groups``.
@@ -87,9 +87,9 @@ def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np
     Returns:
         (h, w, 3) uint8.
     """
-    out, states = picture.astype(np.float32), _to_pixels(states, picture, patch)
+    out, states = image.astype(np.float32), _to_pixels(states, image, patch)
     if groups is not None:
-        inner = _to_pixels(groups, picture, patch)
+        inner = _to_pixels(groups, image, patch)
         where, strength = inner >= 0, GROUP_STRENGTH
         # By its place, so a group has the same colour in all blocks; neighbours mostly differ, and lines part them.
         numbers = inner[where] + 2 * (inner[where] // groups.shape[1])
@@ -104,20 +104,20 @@ def overlay(picture: np.ndarray, states: np.ndarray, patch: int = 16, groups: np
     return out.round().astype(np.uint8)
 
 
-def depth_map(picture: np.ndarray, depth: np.ndarray, blocks: int, patch: int = 16) -> np.ndarray:
+def depth_map(image: np.ndarray, depth: np.ndarray, blocks: int, patch: int = 16) -> np.ndarray:
     """(h, w, 3) uint8: how many of the ``blocks`` computed each token (H, W), dark blue (none) to yellow (all); the
-    picture shows through faintly."""
+    image shows through faintly."""
     from matplotlib import colormaps
 
-    colours = 255 * colormaps["cividis"](_to_pixels(depth / blocks, picture, patch))[..., :3]
-    grey = picture.mean(axis=2, keepdims=True)
+    colours = 255 * colormaps["cividis"](_to_pixels(depth / blocks, image, patch))[..., :3]
+    grey = image.mean(axis=2, keepdims=True)
     return ((1 - SHOW_THROUGH) * colours + SHOW_THROUGH * grey).round().astype(np.uint8)
 
 
-def exit_map(picture: np.ndarray, exits: np.ndarray, order: Sequence[int], patch: int = 16) -> np.ndarray:
+def exit_map(image: np.ndarray, exits: np.ndarray, order: Sequence[int], patch: int = 16) -> np.ndarray:
     """(h, w, 3) uint8: after which block each token (H, W) left, in one colour for each block of ``order``; all others
-    are the picture itself."""
-    pixels, out = _to_pixels(exits, picture, patch), picture.astype(np.float32)
+    are the image itself."""
+    pixels, out = _to_pixels(exits, image, patch), image.astype(np.float32)
     for number, block in enumerate(order):
         where = pixels == block
         out[where] = 0.35 * out[where] + 0.65 * np.array(exit_colour(number, len(order)), np.float32)
@@ -131,8 +131,8 @@ def exit_blocks(exits: np.ndarray, last: int) -> list[int]:
     return [int(block) for block in np.unique(exits) if block != last]
 
 
-def _to_pixels(tokens: np.ndarray, picture: np.ndarray, patch: int) -> np.ndarray:
-    return tokens.repeat(patch, 0).repeat(patch, 1)[: picture.shape[0], : picture.shape[1]]
+def _to_pixels(tokens: np.ndarray, image: np.ndarray, patch: int) -> np.ndarray:
+    return tokens.repeat(patch, 0).repeat(patch, 1)[: image.shape[0], : image.shape[1]]
 
 
 def _borders(pixels: np.ndarray, patch: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Sheets and charts around the pictures of a trace: what a person reads them by.
+"""Sheets and charts around the images of a trace: what a person reads them by.
 
-Shapes: pictures are PIL images of any size.
+Shapes: images are PIL images of any size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from .plot import COLOURS, STATES
 
-Picture = Any  # a PIL image: the core must load without PIL
+Image = Any  # a PIL image: the core must load without PIL
 INK, PAPER, FAINT = (25, 25, 25), (255, 255, 255), (205, 205, 205)
 CELL = 288  # pixels: the width that cells of a sheet are brought to
 GAP, TITLE, TEXT = 12, 24, 15
@@ -30,7 +30,7 @@ def font(size: int) -> Any:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (480, 300)) -> Picture:
+def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (480, 300)) -> Image:
     """A bar for every block: which share of the tokens was in which state, the computed one in figures.
 
     Args:
@@ -73,15 +73,15 @@ def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (48
     return Image.open(buffer).convert("RGB")
 
 
-def depth_bar(picture: Picture, blocks: int) -> Picture:
+def depth_bar(image: Image, blocks: int) -> Image:
     """A depth map with the scale of its colours below."""
     from matplotlib import colormaps
     from PIL import Image, ImageDraw
 
-    width, height = picture.size
+    width, height = image.size
     text = max(12, width // 22)
     out = Image.new("RGB", (width, height + 2 * text + 8), PAPER)
-    out.paste(picture)
+    out.paste(image)
     steps = np.linspace(0, 1, blocks + 1).repeat(-(-width // (blocks + 1)))[:width]
     ramp = (colormaps["cividis"](steps)[None, :, :3] * 255).astype(np.uint8).repeat(text - 4, 0)
     out.paste(Image.fromarray(ramp), (0, height + 4))
@@ -92,20 +92,20 @@ def depth_bar(picture: Picture, blocks: int) -> Picture:
 
 
 def contact_sheet(
-    cells: Sequence[tuple[str, Picture]],
+    cells: Sequence[tuple[str, Image]],
     legend: Sequence[tuple[str, tuple[int, int, int] | None]],
     columns: int = 4,
     title: str = "",
-) -> Picture:
-    """One white sheet: each cell's title above its picture, all brought to one width, and the legend at the end.
+) -> Image:
+    """One white sheet: each cell's title above its image, all brought to one width, and the legend at the end.
 
     Args:
-        cells: titles and pictures.
+        cells: titles and images.
         legend: words and their colours; None draws no swatch.
     """
     from PIL import Image, ImageDraw
 
-    shown = [(text, _fitted(picture)) for text, picture in cells]
+    shown = [(text, _fitted(image)) for text, image in cells]
     rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     width = GAP + min(columns, len(shown)) * (CELL + GAP)
     lines = _legend_lines(legend, width)
@@ -115,11 +115,11 @@ def contact_sheet(
     draw, y = ImageDraw.Draw(sheet), top
     draw.text((GAP, GAP), title, INK, font(TEXT + 3))
     for row in rows:
-        for column, (text, picture) in enumerate(row):
+        for column, (text, image) in enumerate(row):
             x = GAP + column * (CELL + GAP)
             draw.text((x, y), shorten(text, CELL, TEXT), INK, font(TEXT))
-            sheet.paste(picture, (x, y + TITLE))
-        y += TITLE + max(picture.height for _, picture in row) + GAP
+            sheet.paste(image, (x, y + TITLE))
+        y += TITLE + max(image.height for _, image in row) + GAP
     for line in lines:
         x = GAP
         for words, swatch in line:
@@ -142,11 +142,11 @@ def shorten(text: str, width: int, size: int) -> str:
     return text + "..."
 
 
-def _fitted(picture: Picture) -> Picture:
+def _fitted(image: Image) -> Image:
     from PIL import Image
 
-    height = max(1, round(picture.height * CELL / picture.width))
-    return picture.resize((CELL, height), Image.Resampling.LANCZOS)
+    height = max(1, round(image.height * CELL / image.width))
+    return image.resize((CELL, height), Image.Resampling.LANCZOS)
 
 
 def _legend_lines(legend: Sequence[tuple[str, tuple | None]], width: int) -> list[list[tuple]]:

@@ -34,13 +34,14 @@ class PassTrace:
     prefix: int
     used: dict[int, Tensor] = field(default_factory=dict)
     left: dict[int, Tensor] = field(default_factory=dict)
-    owner: dict[int, Tensor] = field(default_factory=dict)
+    assignment: dict[int, Tensor] = field(default_factory=dict)
 
     def of(self, image: int) -> PassTrace:
         """The same of one image alone, on CPU: B is 1."""
         one = slice(image, image + 1)
         kinds = (
-            {block: values[one].cpu() for block, values in kind.items()} for kind in (self.used, self.left, self.owner)
+            {block: values[one].cpu() for block, values in kind.items()}
+            for kind in (self.used, self.left, self.assignment)
         )
         return PassTrace(self.grid, self.prefix, *kinds)
 
@@ -49,8 +50,8 @@ class PassTrace:
         if keep is None:
             keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
         self.used[block] = tokens.to_map(keep, fill=False).detach()
-        if tokens.owner is not None:
-            self.owner[block] = tokens.owner.view(tokens.batch, -1) % tokens.positions
+        if tokens.assignment is not None:
+            self.assignment[block] = tokens.assignment.view(tokens.batch, -1) % tokens.positions
 
     def record_left(self, block: int, tokens: TokenSet) -> None:
         """``tokens`` is the set that enters the MLP."""

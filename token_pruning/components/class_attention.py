@@ -13,7 +13,7 @@ from ..attention import QKV, log_size
 from ..tokens import TokenSet
 
 
-def class_attention(tokens: TokenSet, qkv: QKV, proportional: bool = False) -> Tensor:
+def class_attention(tokens: TokenSet, qkv: QKV, prop_attn: bool = False) -> Tensor:
     """(T, H) the class token's attention to each token of its image: row 0 of the attention matrix, in at least single
     precision.
 
@@ -21,7 +21,7 @@ def class_attention(tokens: TokenSet, qkv: QKV, proportional: bool = False) -> T
         proportional: as the block itself attended, merged tokens in proportion to their size.
     """
     wide = torch.promote_types(qkv.k.dtype, torch.float32)
-    bias = log_size(tokens) if proportional else None
+    bias = log_size(tokens) if prop_attn else None
     if len(set(tokens.counts)) == 1:
         q, k = tokens.by_image(qkv.q)[:, :1].to(wide), tokens.by_image(qkv.k).to(wide)
         logits = (q * k).sum(-1) * k.shape[-1] ** -0.5
@@ -34,10 +34,10 @@ def class_attention(tokens: TokenSet, qkv: QKV, proportional: bool = False) -> T
     return tokens.from_map(tokens.to_map(logits, fill=-torch.inf).softmax(1))
 
 
-def significance(tokens: TokenSet, qkv: QKV, unscored: int, proportional: bool = False) -> Tensor:
+def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = False) -> Tensor:
     """(T,) the class token's attention, summed over heads, times the length of the token's value vector (ATS, eq. 4;
     PPT, eq. 5); of each image the scores sum to one. The first ``unscored`` positions get 0."""
-    score = class_attention(tokens, qkv, proportional).sum(1) * qkv.v.flatten(1).float().norm(dim=1)
+    score = class_attention(tokens, qkv, prop_attn).sum(1) * qkv.v.flatten(1).float().norm(dim=1)
     score = tokens.to_map(score)
     score = torch.cat([torch.zeros_like(score[:, :unscored]), score[:, unscored:]], dim=1)
     return tokens.from_map(score / score.sum(1, keepdim=True))

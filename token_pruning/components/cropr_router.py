@@ -51,11 +51,11 @@ class CrossAttention(nn.Module):
             vector = vector @ self.k.weight.float()
         return vector if isinstance(self.attn_norm, nn.Identity) else self.attn_norm.weight * vector
 
-    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
-        """What the queries, or those of them that are ``asked`` (Q,), gather from the tokens ``x`` (B, M, C), without
+    def forward(self, x: Tensor, query_indices: Tensor | None = None) -> Tensor:
+        """What the queries, or those of them that are ``query_indices`` (Q,), gather from the tokens ``x`` (B, M, C), without
         a residual from themselves: (B, Q, C)."""
         x = self.attn_norm(x)
-        queries = self.queries if asked is None else self.queries[:, asked]
+        queries = self.queries if query_indices is None else self.queries[:, query_indices]
         q, k, v = (
             t.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for t in (self.q(queries).expand(len(x), -1, -1), self.k(x), self.v(x))
@@ -93,9 +93,9 @@ class Router(nn.Module):
         self.cross_attn = CrossAttention(dim, **attention)
         self.head = AuxiliaryHead(dim, num_classes)
 
-    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, query_indices: Tensor | None = None) -> Tensor:
         """Logits (B, Q, K) for tokens ``x`` (B, M, C)."""
-        return self.head(self.cross_attn(x, asked))
+        return self.head(self.cross_attn(x, query_indices))
 
     def vector(self) -> Tensor:
         return self.cross_attn.vector()

@@ -25,8 +25,8 @@ def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
     """Places (B, m) of each image by ascending position on the map."""
     if tokens.is_full:
         return places.sort(dim=1).values
-    home = tokens.by_image(tokens.index).gather(1, places)
-    return places.gather(1, home.argsort(dim=1))
+    places_in_map = tokens.by_image(tokens.index).gather(1, places)
+    return places.gather(1, places_in_map.argsort(dim=1))
 
 
 def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int]) -> Tensor:

@@ -77,7 +77,7 @@ def r_of_grid(r: float, grid: tuple[int, int]) -> int:
     return int(r * there) if 0 < r < 1 else int(r)
 
 
-class SiteRates:
+class TokenSchedule:
     """Args:
         sites: how many there are.
         r: tokens that each site takes, or one number for each; the first site takes the prefix tokens' number more.
@@ -88,35 +88,41 @@ class SiteRates:
     """
 
     def __init__(
-        self, sites: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
+        self, prune_after: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
     ) -> None:
         if r is not None and keep_ratio is not None:
             raise ValueError("give r or keep_ratio, not both")
         self.r, self.shares = None, None
         if r is not None:
-            self.r = [r] * sites if isinstance(r, (int, float)) else list(r)
-            if len(self.r) != sites or any(not isinstance(n, int) or n < 0 for n in self.r):
+            self.r = [r] * prune_after if isinstance(r, (int, float)) else list(r)
+            if len(self.r) != prune_after or any(not isinstance(n, int) or n < 0 for n in self.r):
                 raise ValueError(
-                    f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {sites} sites"
+                    f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {prune_after} sites"
                 )
         else:
             keep_ratio = 0.1 if keep_ratio is None else keep_ratio
             single = isinstance(keep_ratio, (int, float))
-            shares = [1 - (1 - keep_ratio) * (i + 1) / sites for i in range(sites)] if single else list(keep_ratio)
+            shares = (
+                [1 - (1 - keep_ratio) * (i + 1) / prune_after for i in range(prune_after)]
+                if single
+                else list(keep_ratio)
+            )
             falling = shares == sorted(shares, reverse=True)
-            if len(shares) != sites or any(not 0 < share <= 1 for share in shares) or not falling:
+            if len(shares) != prune_after or any(not 0 < share <= 1 for share in shares) or not falling:
                 raise ValueError(
                     f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left "
-                    f"after the last site, or a falling one for each of the {sites} sites"
+                    f"after the last site, or a falling one for each of the {prune_after} sites"
                 )
             self.shares = shares
-        self.ease(1)
+        self.anneal(1)
 
-    def ease(self, strength: Fraction | float) -> None:
+    def anneal(self, pruning_strength: Fraction | float) -> None:
         """Take fewer from now on: 0 none, 1 as many as configured."""
         # Worked out here: a compiled forward knows no fractions.
-        self._taken = None if self.r is None else [int(r * strength) for r in self.r]
-        self._shares = None if self.shares is None else [float(1 - strength * (1 - share)) for share in self.shares]
+        self._taken = None if self.r is None else [int(r * pruning_strength) for r in self.r]
+        self._shares = (
+            None if self.shares is None else [float(1 - pruning_strength * (1 - share)) for share in self.shares]
+        )
 
     def left(self, grid: tuple[int, int], prefix: int) -> list[int]:
         """How many tokens of a ``grid`` (H, W) are left after each site.

@@ -52,7 +52,7 @@ class ATS(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         ratio = self.ratio_of.get(block, 1.0)
         if ratio == 1.0:
             return tokens

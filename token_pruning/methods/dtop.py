@@ -57,10 +57,10 @@ def sure_tokens(
 
 
 @dataclass
-class Memory:
+class State:
     """Of one forward: who judges and, in training, which fraction of all positions goes on after each stage."""
 
-    judge: Judge | None
+    score_fn: Judge | None
     kept: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ class DToP(Reducer):
     """After each stage a *judge* gives every token that is still there a score for each class. Sure tokens leave for
     good, with the value they have; a few of each class stay as context for the others.
 
-    The judge is a function ``judge(block, tokens) -> scores``, (T, K) in [0, 1], that the host hands over for one
+    The judge is a function ``score_fn(block, tokens) -> scores``, (T, K) in [0, 1], that the host hands over for one
     forward (an auxiliary head of a segmentor): the backbone knows no head. It is asked only where a threshold is set.
 
     Args:
@@ -86,8 +86,8 @@ class DToP(Reducer):
     """
 
     fixed_shapes = False
-    judged = True
-    dial = ("threshold", 0.0, 1.0)
+    needs_class_scores = True
+    cost_param = ("threshold", 0.0, 1.0)
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class DToP(Reducer):
         threshold: Sequence[float | None] | float | None = 0.9,
         keep_per_class: int = 5,
         class_tokens: str = "protect",
-        judge: Judge | None = None,
+        score_fn: Judge | None = None,
     ) -> None:
         super().__init__(embed_dim, depth)
         if stages is None:
@@ -120,25 +120,25 @@ class DToP(Reducer):
             raise ValueError(f"class_tokens is {class_tokens!r}; choose 'protect' or 'score'")
         self.threshold_of = {s: t for s, t in zip(stages, thresholds, strict=True) if t is not None}
         self.stages, self.keep_per_class, self.class_tokens = list(stages), keep_per_class, class_tokens
-        self.judge = judge
+        self.score_fn = score_fn
 
     @property
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.threshold_of) + 1, self.depth)) if self.threshold_of else []
 
-    def start(self, tokens: TokenSet, judge: Judge | None = None) -> Memory:
-        judge = judge or self.judge
-        if judge is None and self.threshold_of:
+    def start(self, tokens: TokenSet, score_fn: Judge | None = None) -> State:
+        score_fn = score_fn or self.score_fn
+        if score_fn is None and self.threshold_of:
             raise ValueError(
                 "DToP lets tokens leave by the scores of an auxiliary head and nobody gives any: run "
                 "it in DToPSegmentor, or hand a function over as `judge`"
             )
-        return Memory(judge)
+        return State(score_fn)
 
-    def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+    def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
         if block not in self.threshold_of:
             return tokens
-        scores = memory.judge(block, tokens).detach()
+        scores = state.score_fn(block, tokens).detach()
         protected = tokens.prefix and self.class_tokens == "protect"
         leave = sure_tokens(
             scores,
@@ -150,8 +150,8 @@ class DToP(Reducer):
         left = tokens.select(~leave)
         if self.training:  # on the tokens' device: logs are averaged over processes there
             share = sum(left.counts) / max(left.batch * left.positions, 1)
-            memory.kept[block] = torch.full((), share, device=left.x.device)
+            state.kept[block] = torch.full((), share, device=left.x.device)
         return left
 
-    def losses(self, memory: Memory) -> dict[str, Tensor]:
-        return {f"keep_ratio.{block}": kept for block, kept in memory.kept.items()}
+    def losses(self, state: State) -> dict[str, Tensor]:
+        return {f"keep_ratio.{block}": kept for block, kept in state.kept.items()}

@@ -22,7 +22,7 @@ from ..tokens import TokenSet
 
 
 @dataclass
-class Memory:
+class State:
     """In training: the policy (T,) so far, 1 where a token is kept, and that of each stage (B, S / B)."""
 
     policy: Tensor | None = None
@@ -73,23 +73,23 @@ class DynamicViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.stage_of), self.depth))
 
-    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
-        return Memory()
+    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+        return State()
 
-    def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
         if not self.training or block < min(self.stage_of):
             return None
         stage = self.stage_of.get(block)
         if stage is not None:
-            before = None if memory.policy is None else _scored(tokens, memory.policy)
+            before = None if state.policy is None else _scored(tokens, state.policy)
             logp, counts = self._scores(stage, tokens, before)
             gate = gumbel_gate(logp, gumbel_noise(counts, 2, logp.device))[:, KEEP]
             gate = gate if before is None else gate * before
-            memory.stages.append(gate.view(tokens.batch, -1))
-            memory.policy = _with_prefix(tokens, gate)
-        return Decision(memory.policy > 0.5, memory.policy[:, None], soft_keys=True)
+            state.stages.append(gate.view(tokens.batch, -1))
+            state.policy = _with_prefix(tokens, gate)
+        return Decision(state.policy > 0.5, state.policy[:, None], soft_keys=True)
 
-    def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+    def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
         stage = self.stage_of.get(block + 1)
         if self.training or stage is None:
             return tokens
@@ -103,20 +103,19 @@ class DynamicViT(Reducer):
         counts = tuple(n - tokens.prefix for n in tokens.counts)
         return self.predictors[stage](_scored(tokens, tokens.x), counts, policy), counts
 
-    def restore(self, tokens: TokenSet, memory: Memory) -> Tensor:
-        home = tokens.restore()
+    def restore(self, tokens: TokenSet, state: State) -> Tensor:
+        dense_map = tokens.restore()
         if self.preserve:
-            return home
-        left = tokens.members() if memory.policy is None else memory.policy.view(tokens.batch, -1)
-        return home * left[..., None]
+            return dense_map
+        left = tokens.members() if state.policy is None else state.policy.view(tokens.batch, -1)
+        return dense_map * left[..., None]
 
-    def losses(self, memory: Memory) -> dict[str, Tensor]:
+    def losses(self, state: State) -> dict[str, Tensor]:
         """Weighted mean over the stages of the squared distance of each image's kept fraction from the wanted one."""
-        stages = zip(memory.stages, self.ratios, strict=True)
+        stages = zip(state.stages, self.ratios, strict=True)
         terms = [ratio_loss(gate, ratio, per_image=True) for gate, ratio in stages]
         logs = {
-            f"keep_ratio.{block}": gate.detach().mean()
-            for block, gate in zip(self.stage_of, memory.stages, strict=True)
+            f"keep_ratio.{block}": gate.detach().mean() for block, gate in zip(self.stage_of, state.stages, strict=True)
         }
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 

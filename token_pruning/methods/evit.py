@@ -56,7 +56,7 @@ class EViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.ratio_of), self.depth))
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         prefix = tokens.prefix
         there = tokens.counts[0] - prefix
         keep = math.ceil(self.ratio_of.get(block, 1.0) * there)
@@ -76,7 +76,7 @@ class EViT(Reducer):
         fused = (x.gather(1, dropped[..., None].expand(-1, -1, x.shape[2])) * weight).sum(1, keepdim=True)
         values = torch.cat([values[:, :-1], fused], dim=1).flatten(0, 1)
         host = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
-        return tokens.group(
+        return tokens.assign(
             rows_of(places, tokens),
             (places.shape[1],) * tokens.batch,
             values,

@@ -21,7 +21,7 @@ from ..tokens import TokenSet
 
 
 @dataclass
-class Memory:
+class State:
     """The running class attention (B, N) of every position, and the decision that blocks follow until the next one."""
 
     attention: Tensor | None = None
@@ -80,28 +80,28 @@ class EvoViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(self.ratio_of)
 
-    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
-        return Memory()
+    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+        return State()
 
-    def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
         if block not in self.ratio_of:
             return None
         if block in self.decide:
             grid = tokens.positions - tokens.prefix
             wanted = int(self.ratio_of[block] * grid)
-            score = memory.attention[:, tokens.prefix :].flatten()
+            score = state.attention[:, tokens.prefix :].flatten()
             keep = keep_top(score, (grid,) * tokens.batch, (wanted,) * tokens.batch)
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-            memory.decision = Decision(keep, counts=(tokens.prefix + wanted,) * tokens.batch)
-        return memory.decision
+            state.decision = Decision(keep, counts=(tokens.prefix + wanted,) * tokens.batch)
+        return state.decision
 
     @torch.no_grad()
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: Memory) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: State) -> TokenSet:
         new = tokens.to_map(class_attention(tokens, qkv).sum(1))
-        if memory.attention is None:
-            memory.attention = new
+        if state.attention is None:
+            state.attention = new
         else:
             weight = self.tradeoff[block]
-            blended = (1 - weight) * memory.attention + weight * new
-            memory.attention = torch.where(tokens.members(), blended, memory.attention)
+            blended = (1 - weight) * state.attention + weight * new
+            state.attention = torch.where(tokens.members(), blended, state.attention)
         return tokens

@@ -41,7 +41,7 @@ class PPT(ToMe):
             tokens: 7e-5 off the shelf and 6e-5 for fine-tuning belong to 224 pixels in patches of 16. 0 always prunes,
             infinity always pools. ``tools/analysis_tools/calibrate.py`` finds it.
         relative: the threshold is of the variance in units of the squared mean score, which does not depend on the
-            number of tokens: for pictures of any size.
+            number of tokens: for images of any size.
         proportional: pooled tokens draw attention in proportion to their size. Off, they also count as one in later
             averages (as published).
         order: of the tokens afterwards, by which later poolings decide who can meet whom. "published": by falling score
@@ -64,18 +64,18 @@ class PPT(ToMe):
         blocks: Sequence[int] | None = None,
         threshold: float = 7e-5,
         relative: bool = False,
-        proportional: bool = True,
+        prop_attn: bool = True,
         order: str = "published",
         protect: str = "prefix",
     ) -> None:
-        super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), proportional, order)
+        super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), prop_attn, order)
         if not threshold >= 0:
             raise ValueError(f"threshold is {threshold}; it must be 0 (always prune) or more")
         if protect not in PROTECT:
             raise ValueError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")
         self.threshold, self.relative, self.protect = threshold, relative, protect
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         r = self.taken(block, tokens)
         if not r:
             return tokens
@@ -87,7 +87,7 @@ class PPT(ToMe):
                 match = Match(*(torch.where(pool[:, None], a, b) for a, b in zip(pooled, match, strict=True)))
             if self.order == "map":
                 match = match._replace(rows=sort_rows(match.rows, tokens))
-        if not self.proportional:
+        if not self.prop_attn:
             tokens = tokens.with_sizes(None)
         if not self.threshold:  # nothing was ever pooled
             return tokens.take(rows_of(match.rows, tokens), (match.rows.shape[1],) * tokens.batch)
@@ -97,7 +97,7 @@ class PPT(ToMe):
         """For each image whether to pool (B,) bool, and the scores (B, n): they sum to one, protected tokens have
         infinity. An image with a NaN prunes."""
         unscored = tokens.prefix if self.protect == "prefix" else 1
-        score = tokens.by_image(significance(tokens, qkv, unscored, self.proportional))
+        score = tokens.by_image(significance(tokens, qkv, unscored, self.prop_attn))
         spread = score[:, unscored:].var(dim=1)
         if self.relative:  # the mean of n scores that sum to one is 1 / n
             spread = spread * (score.shape[1] - unscored) ** 2

@@ -44,7 +44,7 @@ class Random(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(self.ratio_of)
 
-    def before_block(self, block: int, tokens: TokenSet, memory: None) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: None) -> Decision | None:
         ratio = self.ratio_of.get(block)
         if ratio is None:
             return None

@@ -26,7 +26,7 @@ MODES = ("target", "threshold", "ratio", "sample")
 
 
 @dataclass
-class Memory:
+class State:
     """What one forward remembers: the last decision and its selector, the decision that the current block follows (the
     same, but without gradient where it is reused), and what each decision kept (for the losses)."""
 
@@ -62,7 +62,7 @@ class SViT(Reducer):
             highest p first (deterministic, unbiased); "threshold": p > 0.5; "ratio": exactly the configured ratio, the
             highest p first; "sample": Gumbel noise as in training (what the published evaluation does). With
             ``inherit`` only tokens that are still kept have a p; the ratio is of all tokens.
-        ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed dial that needs no training.
+        ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed setting that needs no training.
         capacity_scale: in executions of fixed capacity, a block's capacity in units of the wanted ratio; images differ.
         training: "exact" computes all tokens in training, the dropped ones masked as keys; "packed" only the kept ones,
             which makes the step cheaper than the dense one: a selector then learns from a dropped token only through
@@ -74,7 +74,7 @@ class SViT(Reducer):
         ValueError: an argument is out of its range or two do not fit together.
     """
 
-    dial = ("ratio_scale", 0.0, 10.0)
+    cost_param = ("ratio_scale", 0.0, 10.0)
 
     def __init__(
         self,
@@ -150,23 +150,23 @@ class SViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(self.selector_of)
 
-    def start(self, tokens: TokenSet, judge: None = None) -> Memory:
-        return Memory()
+    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+        return State()
 
-    def before_block(self, block: int, tokens: TokenSet, memory: Memory) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
         selector = self.selector_of.get(block)
         if selector is None:
             return None
-        if self.reuse and selector == memory.selector:
+        if self.reuse and selector == state.selector:
             # A reused decision blends as before but teaches its selector only once.
-            gate = None if memory.decision.gate is None else memory.decision.gate.detach()
-            memory.in_force = replace(memory.decision, gate=gate)
+            gate = None if state.decision.gate is None else state.decision.gate.detach()
+            state.in_force = replace(state.decision, gate=gate)
         else:
-            memory.decision = memory.in_force = self._decide(block, selector, tokens, memory)
-            memory.selector = selector
-        return memory.in_force
+            state.decision = state.in_force = self._decide(block, selector, tokens, state)
+            state.selector = selector
+        return state.in_force
 
-    def _decide(self, block: int, selector: int, tokens: TokenSet, memory: Memory) -> Decision:
+    def _decide(self, block: int, selector: int, tokens: TokenSet, state: State) -> Decision:
         prefix = tokens.prefix if self.class_tokens[selector] == "keep" else 0  # tokens of an image that are not scored
 
         def scores_only(values: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class SViT(Reducer):
         scored = scores_only(tokens.x)
         counts = tuple(n - prefix for n in tokens.counts)
         logp = self.selectors[selector](scored, counts)
-        before = memory.decision if self.inherit else None
+        before = state.decision if self.inherit else None
         if not self.training:
             left = None if before is None else scores_only(before.keep)
             keep = with_prefix(self._choose(logp, counts, selector, left, block), True)
@@ -190,7 +190,7 @@ class SViT(Reducer):
         keep = gate > 0.5
         if before is not None:
             keep, gate = keep & before.keep, gate * before.gate.squeeze(1)
-        memory.kept.append((block, selector, scores_only(gate).view(tokens.batch, -1)))
+        state.kept.append((block, selector, scores_only(gate).view(tokens.batch, -1)))
         return Decision(keep, gate[:, None], packed=self.training_mode == "packed")
 
     def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
@@ -223,21 +223,21 @@ class SViT(Reducer):
     def capacity(self, block: int) -> float:
         return min(1.0, self.keep_ratio[self.selector_of[block]] * self.ratio_scale * self.capacity_scale)
 
-    def after_block(self, block: int, tokens: TokenSet, memory: Memory) -> TokenSet:
+    def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
         if self.preserve or block not in self.selector_of:
             return tokens
-        gate = memory.in_force.gate
-        return tokens.with_x(tokens.x * (memory.in_force.keep[:, None] if gate is None else gate))
+        gate = state.in_force.gate
+        return tokens.with_x(tokens.x * (state.in_force.keep[:, None] if gate is None else gate))
 
-    def losses(self, memory: Memory) -> dict[str, Tensor]:
+    def losses(self, state: State) -> dict[str, Tensor]:
         """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""
         terms = [
             ratio_loss(gate, self.keep_ratio[selector], self.per_image, self.all_processes)
-            for _, selector, gate in memory.kept
+            for _, selector, gate in state.kept
         ]
         if not terms:
             return {}
-        logs = {f"keep_ratio.{block}": gate.detach().mean() for block, _, gate in memory.kept}
+        logs = {f"keep_ratio.{block}": gate.detach().mean() for block, _, gate in state.kept}
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 

@@ -42,7 +42,7 @@ class ToMe(Reducer):
         ValueError: an argument is out of its range.
     """
 
-    dial = ("r", 0, 1000)
+    cost_param = ("r", 0, 1000)
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ToMe(Reducer):
         r: float | Sequence[float] = 8,
         inflection: float = 0.0,
         blocks: Sequence[int] | None = None,
-        proportional: bool = True,
+        prop_attn: bool = True,
         order: str = "published",
     ) -> None:
         super().__init__(embed_dim, depth)
@@ -59,7 +59,7 @@ class ToMe(Reducer):
         if order not in ORDERS:
             raise ValueError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
         self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
-        self.proportional, self.order = proportional, order
+        self.prop_attn, self.order = prop_attn, order
 
     @property
     def pruned_blocks(self) -> list[int]:
@@ -69,7 +69,7 @@ class ToMe(Reducer):
         """How many tokens ``block`` takes from each image."""
         return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, memory: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         r = self.taken(block, tokens)
         if not r:
             return tokens

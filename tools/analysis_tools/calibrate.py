@@ -1,4 +1,4 @@
-"""Find the setting of a method's dial (r, keep ratio, ratio_scale) that hits a wanted cost on pictures, and write it as
+"""Find the setting of a method's cost parameter (r, keep ratio, ratio_scale) that hits a wanted cost on images, and write it as
 a config that inherits the given one.
 
     python tools/analysis_tools/calibrate.py configs/deit/evit_deit-s.py --images data/imagenet/val --flops-ratio 0.6 \\
@@ -7,7 +7,7 @@ a config that inherits the given one.
     python tools/analysis_tools/calibrate.py configs/deit/ppt_deit-s_r50.py --checkpoint FILE --images FOLDER \\
         --pool-share 0.5        # PPT's threshold, which changes what is done with tokens, not the cost
 
-A multiply-add is two FLOPs or one MAC, counted per picture. Without a checkpoint the weights are random and the learned
+A multiply-add is two FLOPs or one MAC, counted per image. Without a checkpoint the weights are random and the learned
 methods keep exactly their ratios.
 """
 
@@ -16,19 +16,18 @@ import math
 
 import torch
 
-from mmcv_custom.benchmark import PRECISIONS, Case, Setting
+from mmcv_custom.benchmark import PRECISIONS, BenchmarkCase, BenchmarkSettings
 from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
 from mmcv_custom.calibration.model import Calibration
 from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
-from mmcv_custom.calibration.search_space import cost_dial, threshold_dial
+from mmcv_custom.calibration.search_space import cost_param_of, threshold_dial
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 
 # Target: the measured field that is to reach it, and its unit.
 TARGETS = dict(
-    gflops=("gflops", "GFLOPs a picture"),
-    gmacs=("gmacs", "GMACs a picture"),
+    gmacs=("gmacs", "GMACs an image"),
     flops_ratio=("flops_ratio", "of the dense model's FLOPs"),
     keep_ratio=("keep_ratio", "of the tokens in pruned blocks"),
     ms=("ms_median", "ms a batch"),
@@ -46,21 +45,22 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="of a pruned model")
     parser.add_argument("--checkpoint", metavar="FILE", help="its weights (default: random ones)")
-    parser.add_argument("--images", metavar="FOLDER", help="pictures, through the test pipeline (default: painted)")
+    parser.add_argument("--images", metavar="FOLDER", help="images, through the test pipeline (default: synthetic)")
     parser.add_argument("--number", type=int, default=8, metavar="N", help="how many of them (default: 8)")
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--gflops", type=float, metavar="X", help="10^9 operations a picture, a multiply-add is 2")
-    target.add_argument("--gmacs", type=float, metavar="X", help="10^9 multiply-adds a picture")
+    target.add_argument("--gmacs", type=float, metavar="X", help="10^9 multiply-adds an image")
     target.add_argument("--flops-ratio", type=float, metavar="X", help="of the same model without its reducer")
     target.add_argument("--keep-ratio", type=float, metavar="X", help="mean fraction of tokens in pruned blocks")
     target.add_argument("--ms", type=float, metavar="X", help="measured milliseconds a batch")
     target.add_argument("--speedup", type=float, metavar="X", help="measured, to the same model without its reducer")
     target.add_argument("--pool-share", type=float, metavar="X", help="of PPT's decisions, by its threshold")
-    parser.add_argument("--dial", metavar="NAME", help="argument of the reducer to turn (default: the method's own)")
+    parser.add_argument(
+        "--cost-param", metavar="NAME", help="argument of the reducer to turn (default: the method's own)"
+    )
     parser.add_argument(
         "--part", choices=("net", "backbone"), default="net", help="what is counted and timed (default: net)"
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default: 1)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--repeats", type=int, metavar="N", help="turns that are timed (default: 7; on CUDA 30)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -82,32 +82,32 @@ def check(args):
         raise ConfigError(f"{option} {args.wanted:g}: give a number greater than 0{most}")
     if args.number < 1 or args.batch < 1 or args.repeats < 2:
         raise ConfigError("--number and --batch must be at least 1, --repeats at least 2 (quartiles need them)")
-    if args.target == "pool_share" and args.dial not in (None, "threshold"):
-        raise ConfigError(f"--pool-share is set by the threshold: leave --dial {args.dial} out")
+    if args.target == "pool_share" and args.cost_param not in (None, "threshold"):
+        raise ConfigError(f"--pool-share is set by the threshold: leave --cost-param {args.cost_param} out")
     if args.out:
         check_leaf(args.out, args.config, args.force)
 
 
-def search(model, dial, args):
-    """The dial turned until the target is met."""
+def search(model, cost_param, args):
+    """The cost parameter turned until the target is met."""
     field, unit = TARGETS[args.target]
     tolerance = TIME_TOLERANCE if args.target in TIMED else TOLERANCE
 
     def cost(position):
-        value = dial.value(position)
-        model.turn(dial.name, value)
+        value = cost_param.value(position)
+        model.reconfigure(cost_param.name, value)
         measured = read(model, args)
         spread = quartiles_of(measured, args)
         spread = f", quartiles {spread[0]:.4g} to {spread[1]:.4g}" if spread else ""
-        print(f"  {dial.name} = {value}: {measured[field]:.4g} {unit}{spread}", flush=True)
+        print(f"  {cost_param.name} = {value}: {measured[field]:.4g} {unit}{spread}", flush=True)
         return measured[field]
 
     try:
         return bisect(
             cost,
-            dial.low,
-            dial.high,
-            dial.between,
+            cost_param.low,
+            cost_param.high,
+            cost_param.between,
             args.wanted,
             tolerance * args.wanted,
             TIME_STEPS if args.target in TIMED else 40,
@@ -115,12 +115,12 @@ def search(model, dial, args):
     except Flat:
         mode = f" in mode {model.reducer['mode']!r}" if "mode" in model.reducer else ""
         raise ConfigError(
-            f"{dial.name} of {model.reducer['type']}{mode} does not change how many {unit}: turn another with --dial"
+            f"{cost_param.name} of {model.reducer['type']}{mode} does not change how many {unit}: turn another with --cost-param"
         ) from None
     except OutOfReach as error:
         least, most = error.reach
         raise ConfigError(
-            f"{args.wanted:g} {unit} is out of reach: {dial.name} of {model.reducer['type']} makes it "
+            f"{args.wanted:g} {unit} is out of reach: {cost_param.name} of {model.reducer['type']} makes it "
             f"{least:.4g} to {most:.4g}{dense(model, args)}"
         ) from None
 
@@ -143,15 +143,15 @@ def quartiles_of(measured, args):
 
 def dense(model, args):
     """The dense model's cost, where the target is one."""
-    gflops = model.dense["gflops"]
-    known = dict(gflops=f"{gflops:.4g}", gmacs=f"{gflops / 2:.4g}")
+    gmacs = model.dense["gmacs"]
+    known = dict(gmacs=f"{gmacs:.4g}")
     return f"; the dense model has {known[args.target]}" if args.target in known else ""
 
 
-def result(model, dial, found, args):
+def result(model, cost_param, found, args):
     """The row of the best position; what is timed, is timed once more and for longer."""
-    value = dial.value(found.best)
-    model.turn(dial.name, value)
+    value = cost_param.value(found.best)
+    model.reconfigure(cost_param.name, value)
     fields = model.cost() | (model.pool_share() if args.target == "pool_share" else {})
     if args.target in TIMED:
         fields |= model.times(2 * args.repeats)
@@ -160,14 +160,14 @@ def result(model, dial, found, args):
     low, high = quartiles_of(fields, args) or (reached, reached)
     tolerance = args.wanted * (TIME_TOLERANCE if args.target in TIMED else TOLERANCE)
     met = low - tolerance <= args.wanted <= high + tolerance
-    sides = [dict(value=dial.value(x), reached=found.costs[x]) for x in (found.below, found.above)]
+    sides = [dict(value=cost_param.value(x), reached=found.costs[x]) for x in (found.below, found.above)]
     return row(
         config=args.config,
         checkpoint=args.checkpoint,
         weights="trained" if args.checkpoint else "random",
         keep=model.kept,
         method=model.reducer["type"],
-        dial=dial.name,
+        cost_param=cost_param.name,
         value=value,
         target=args.target,
         wanted=args.wanted,
@@ -175,12 +175,12 @@ def result(model, dial, found, args):
         met=met,
         neighbours=[] if met else sides,
         images=args.images,
-        pictures=len(model.data) * args.batch,
+        num_images=len(model.data) * args.batch,
         part=args.part,
         batch=args.batch,
         device=args.device,
         precision=args.precision,
-        dense_gflops=model.dense["gflops"],
+        dense_gmacs=model.dense["gmacs"],
         **fields,
     )
 
@@ -188,7 +188,7 @@ def result(model, dial, found, args):
 def sentences(r):
     """The row for people."""
     unit = TARGETS[r["target"]][1]
-    found = [f"{r['method']} with {r['dial']} = {r['value']}: {r['reached']:.4g} {unit}, wanted {r['wanted']:g}"]
+    found = [f"{r['method']} with {r['cost_param']} = {r['value']}: {r['reached']:.4g} {unit}, wanted {r['wanted']:g}"]
     if not r["met"] and r["target"] in TIMED:
         found.append("measured once more it is another than in the search: use more --repeats on a quieter machine")
     elif not r["met"]:
@@ -197,9 +197,9 @@ def sentences(r):
             + ", ".join(f"{side['value']} makes it {side['reached']:.4g}" for side in r["neighbours"])
         )
     found.append(
-        f"{r['gflops']:.4g} +- {r['gflops_std']:.2g} GFLOPs a picture (a multiply-add is 2; {r['gmacs']:.4g} GMACs), "
-        f"{r['flops_ratio']:.3f} of the dense model's {r['dense_gflops']:.4g}; {r['keep_ratio']:.1%} +- "
-        f"{r['keep_ratio_std']:.1%} of the tokens in pruned blocks; +- over pictures ({r['pictures']}), {r['part']}"
+        f"{r['gmacs']:.4g} +- {r['gmacs_std']:.2g} GMACs an image, "
+        f"{r['flops_ratio']:.3f} of the dense model's {r['dense_gmacs']:.4g}; {r['keep_ratio']:.1%} +- "
+        f"{r['keep_ratio_std']:.1%} of the tokens in pruned blocks; +- over images ({r['num_images']}), {r['part']}"
     )
     if "ms_median" in r:
         low, high = r["ms_quartiles"]
@@ -220,25 +220,25 @@ def sentences(r):
 def main():
     args = parse_args()
     check(args)
-    setting = Setting(
+    setting = BenchmarkSettings(
         part=args.part,
         device=args.device,
         precision=args.precision,
         images=args.images,
         repeats=-(-args.number // args.batch),
     )
-    model = Calibration(Case(args.config, args.checkpoint, batch=args.batch), setting)
+    model = Calibration(BenchmarkCase(args.config, args.checkpoint, batch=args.batch), setting)
     if args.target == "pool_share":
-        dial = threshold_dial(model.reducer, model.grid)
+        cost_param = threshold_dial(model.reducer, model.grid)
     else:
-        dial = cost_dial(model.reducer, args.dial, model.grid)
-    print(f"{args.config}: turning {dial.words}", flush=True)
-    found = result(model, dial, search(model, dial, args), args)
+        cost_param = cost_param_of(model.reducer, args.cost_param, model.grid)
+    print(f"{args.config}: turning {cost_param.words}", flush=True)
+    found = result(model, cost_param, search(model, cost_param, args), args)
     print("\n".join(["", *(f"{sentence}." for sentence in sentences(found))]))
     if args.out:
-        pictures = f"pictures of {args.images}" if args.images else "painted pictures"
-        made = [found["command"], f"{sentences(found)[0]}; {found['pictures']} {pictures}, {found['weights']} weights."]
-        write_leaf(args.out, args.config, made, dial.name, found["value"])
+        images = f"images of {args.images}" if args.images else "synthetic images"
+        made = [found["command"], f"{sentences(found)[0]}; {found['images']} {images}, {found['weights']} weights."]
+        write_leaf(args.out, args.config, made, cost_param.name, found["value"])
         print(f"Written to {args.out}.")
     if args.json:
         write_json(args.json, found)

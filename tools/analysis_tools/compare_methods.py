@@ -6,7 +6,7 @@ after fine-tuning from them, with the same recipe, budget and seeds.
 
 The first config is the dense model, the others fine-tune it (a config without a reducer among them shows what the
 further epochs alone are worth). Every evaluation goes to rows.json in the work dir, one row per method to summary.json,
-scores against GMACs to methods.png. With --images the fine-tuned models of the first seed are timed on these pictures,
+scores against GMACs to methods.png. With --images the fine-tuned models of the first seed are timed on these images,
 all in turns. Run again, it goes on where it stopped: what is trained or evaluated is not done twice.
 
     python tools/analysis_tools/compare_methods.py configs/setr/vit-nano_setr_camvid-352.py \\
@@ -24,9 +24,9 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
-from mmcv_custom.benchmark import Case, Setting, measure
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, measure
 from mmcv_custom.cli.launch import run
-from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
+from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 
@@ -55,7 +55,7 @@ def parse_args():
         "--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"), help="default: the configs'"
     )
     parser.add_argument("--metric", default="accuracy/top1", help="of the evaluator (default: accuracy/top1)")
-    parser.add_argument("--images", metavar="FOLDER", help="also time the models on these pictures, one at a time")
+    parser.add_argument("--images", metavar="FOLDER", help="also time the models on these images, one at a time")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="to time on")
     parser.add_argument("--work-dir", default="work_dirs/methods")
@@ -139,7 +139,7 @@ def summary(rows):
     for name in dict.fromkeys(r["model"] for r in rows):
         own = [r for r in rows if r["model"] == name]
         tuned = [r for r in own if r["stage"] == "fine-tuned"]
-        gmacs = statistics.mean(r["gmacs"] for r in tuned or own)  # where pictures decide, training moves it a little
+        gmacs = statistics.mean(r["gmacs"] for r in tuned or own)  # where images decide, training moves it a little
         fields = dict(
             model=name,
             config=own[-1]["config"],
@@ -163,14 +163,14 @@ def summary(rows):
 
 
 def timed(rows, args):
-    """model -> milliseconds a picture, and how many times faster than the dense model, of the first seed's."""
+    """model -> milliseconds an image, and how many times faster than the dense model, of the first seed's."""
     cases = {}
     for r in rows:
         if r["seed"] == args.seeds[0] and r["stage"] != "off the shelf":
             # The first of a name: of "dense", the model that the others start from, not what further epochs make of it.
-            cases.setdefault(r["model"], Case(r["config"], r["checkpoint"]))
-    print("\nTiming all on the same pictures, in turns ...", flush=True)
-    found = measure(list(cases.values()), Setting(device=args.device, images=args.images, repeats=args.timed))
+            cases.setdefault(r["model"], BenchmarkCase(r["config"], r["checkpoint"]))
+    print("\nTiming all on the same images, in turns ...", flush=True)
+    found = measure(list(cases.values()), BenchmarkSettings(device=args.device, images=args.images, repeats=args.timed))
     fields = ("ms_median", "ms_quartiles", "speedup_vs_first", "speedup_vs_first_quartiles", "device")
     return {name: {field: r[field] for field in fields} for name, r in zip(cases, found, strict=True)}
 
@@ -224,7 +224,7 @@ def draw(table, path):
                     label=r["model"] if fill == colour else None,
                 )
     axes.set(
-        xlabel="GMACs of a picture (a multiply-add is 1)",
+        xlabel="GMACs of an image (a multiply-add is 1)",
         ylabel=table[0]["metric"],
         title="hollow: off the shelf, filled: fine-tuned",
     )
@@ -242,7 +242,7 @@ def main():
     if len({*stems}) < len(stems):
         raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
     folder = Path(args.work_dir)
-    settle(
+    lock_settings(
         folder,
         "a comparison",
         {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},

@@ -1,4 +1,4 @@
-"""Count what detectors, segmentors and classifiers compute on pictures: mean and spread over the pictures, by part of
+"""Count what detectors, segmentors and classifiers compute on images: mean and spread over the images, by part of
 the net (what a method computes to decide is the part "reducer") and by operator. A multiply-add is 2. Not counted:
 elementwise work, norms, softmax, resizes, RoIAlign, NMS.
 
@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from mmcv_custom.benchmark import Case, Setting, Subject, counted
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings, counted
 from mmcv_custom.benchmark.flops import PARTS
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
@@ -32,17 +32,17 @@ def parse_args():
         metavar="FILE",
         help="weights, one file per config (default: fresh ones, cut at exactly the config's ratios)",
     )
-    parser.add_argument("--images", metavar="FOLDER", help="pictures to count on, through the test pipeline")
+    parser.add_argument("--images", metavar="FOLDER", help="images to count on, through the test pipeline")
     parser.add_argument("--number", type=int, default=20, metavar="N", help="how many of them (default: 20)")
     parser.add_argument(
         "--shape",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="without --images, of the painted pictures (default: what the model was made for; detectors 800 1344)",
+        help="without --images, of the synthetic images (default: what the model was made for; detectors 800 1344)",
     )
     parser.add_argument("--part", choices=("net", "backbone"), default="net", help="what is counted (default: net)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default: 1)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     return parser.parse_args()
@@ -58,28 +58,30 @@ def check(args):
 def count(config, checkpoint, args):
     """One row."""
     repeats = -(-args.number // args.batch)
-    setting = Setting(part=args.part, device=args.device, images=args.images, repeats=repeats)
-    subject = Subject(Case(config, checkpoint, batch=args.batch, shape=args.shape and tuple(args.shape)), setting)
-    counts, size = subject.counts, args.batch
-    gflops = {part: [c.parts[part] / size / 1e9 for c in counts] for part in PARTS}
+    setting = BenchmarkSettings(part=args.part, device=args.device, images=args.images, repeats=repeats)
+    session = BenchmarkSession(
+        BenchmarkCase(config, checkpoint, batch=args.batch, shape=args.shape and tuple(args.shape)), setting
+    )
+    counts, size = session.counts, args.batch
+    gmacs = {part: [c.parts[part] / size / 2e9 for c in counts] for part in PARTS}
     operators = {
-        name: statistics.mean(c.operators.get(name, 0) for c in counts) / size / 1e9
+        name: statistics.mean(c.operators.get(name, 0) for c in counts) / size / 2e9
         for name in sorted({name for c in counts for name in c.operators})
     }
     blocks, formula = (sum(n) for n in zip(*((c.parts["blocks"], c.formula) for c in counts), strict=True))
     return row(
         config=config,
         checkpoint=checkpoint,
-        keep=subject.kept,
+        keep=session.kept,
         images=args.images,
         part=args.part,
         batch=size,
-        pictures=len(counts) * size,
-        **counted(counts, subject.model.backbone),
-        gflops_by_part={part: statistics.mean(values) for part, values in gflops.items()},
-        gflops_by_part_std={part: statistics.pstdev(values) for part, values in gflops.items()},
-        gflops_by_operator=operators,
-        formula_gflops=formula / len(counts) / size / 1e9,
+        num_images=len(counts) * size,
+        **counted(counts, session.model.backbone),
+        gmacs_by_part={part: statistics.mean(values) for part, values in gmacs.items()},
+        gmacs_by_part_std={part: statistics.pstdev(values) for part, values in gmacs.items()},
+        gmacs_by_operator=operators,
+        formula_gmacs=formula / len(counts) / size / 2e9,
         formula_deviation=blocks / formula - 1,
     )
 
@@ -87,15 +89,15 @@ def count(config, checkpoint, args):
 def say(r):
     """The row for the terminal."""
     print(
-        f"\n{r['config']}: {r['gflops']:.2f} GFLOPs a picture (multiply-add = 2; half as many GMACs), standard "
-        f"deviation {r['gflops_std']:.2f} over {r['pictures']} pictures in batches of {r['batch']}; tokens kept: "
+        f"\n{r['config']}: {r['gmacs']:.2f} GMACs an image, standard "
+        f"deviation {r['gmacs_std']:.2f} over {r['num_images']} images in batches of {r['batch']}; tokens kept: "
         f"{r['keep']}, {r['keep_ratio']:.0%} in the pruned blocks"
     )
     for part in PARTS:
-        print(f"  {part:<18}{r['gflops_by_part'][part]:10.3f} +- {r['gflops_by_part_std'][part]:.3f}")
-    for name, value in sorted(r["gflops_by_operator"].items(), key=lambda item: -item[1]):
+        print(f"  {part:<18}{r['gmacs_by_part'][part]:10.3f} +- {r['gmacs_by_part_std'][part]:.3f}")
+    for name, value in sorted(r["gmacs_by_operator"].items(), key=lambda item: -item[1]):
         print(f"  {name:<55}{value:10.3f}")
-    print(f"  blocks by the closed formula: {r['formula_gflops']:.3f}, counted {r['formula_deviation']:+.3%}")
+    print(f"  blocks by the closed formula: {r['formula_gmacs']:.3f}, counted {r['formula_deviation']:+.3%}")
 
 
 def main():

@@ -3,7 +3,7 @@ with the same recipe, budget and seed, evaluates and times all in turns, and say
 
     python tools/analysis_tools/insights.py --seeds 0
 
-Rows go to rows.json in the work dir, box AP against GFLOPs to insights.png. Run again, it goes on where it stopped:
+Rows go to rows.json in the work dir, box AP against GMACs to insights.png. Run again, it goes on where it stopped:
 what is trained or measured is not done twice, and more seeds or variants can be added.
 """
 
@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS
 
 from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import build_model, run
-from mmcv_custom.cli.subprocess_tools import ROOT, call, settle, train
+from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.results import row, write_json
 
 CONFIGS = {
@@ -38,7 +38,7 @@ ROUNDS = 15  # of timed training steps
 INSIGHTS = [
     ("inherited", "discarded", "better", "1. Preserve pruned tokens in the map"),
     ("standard", "inherited", "better", "2. Let later blocks reactivate them"),
-    ("standard", "fixed-rate", "better", "3. Let the rate differ from picture to picture"),
+    ("standard", "fixed-rate", "better", "3. Let the rate differ from image to image"),
     ("standard", "heavier-gate", "as good", "4. A two-layer MLP is enough to select"),
 ]
 # Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
@@ -65,8 +65,8 @@ def parse_args():
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="default: all")
     parser.add_argument("--dense", metavar="CHECKPOINT", help="start from this one instead of training it")
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
-    parser.add_argument("--pictures", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
-    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
+    parser.add_argument("--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
     parser.add_argument("--work-dir", default="work_dirs/insights")
     return parser.parse_args()
 
@@ -135,7 +135,7 @@ def report(rows):
     names = list(dict.fromkeys(r["model"] for r in rows))
     seeds = len({r["seed"] for r in rows})
     said = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
-    lines = [f"{'':<14}{'box AP':>15}{'mask AP':>16}{'kept':>7}{'GFLOPs':>15}{'ms':>12}   ({said})"]
+    lines = [f"{'':<14}{'box AP':>15}{'mask AP':>16}{'kept':>7}{'GMACs':>15}{'ms':>12}   ({said})"]
     lines += [_line(rows, name) for name in ("dense", "standard")]
     for better, worse, expected, insight in INSIGHTS:
         if {better, worse} <= set(names):
@@ -176,22 +176,22 @@ def _verdict(won, expected):
 
 
 def _line(rows, name):
-    box, mask, gflops, ms, keep = (mean(rows, name, f) for f in ("box_AP", "mask_AP", "gflops", "ms", "keep_ratio"))
-    box_0, mask_0, gflops_0, ms_0 = (mean(rows, "standard", f) for f in ("box_AP", "mask_AP", "gflops", "ms"))
+    box, mask, gmacs, ms, keep = (mean(rows, name, f) for f in ("box_AP", "mask_AP", "gmacs", "ms", "keep_ratio"))
+    box_0, mask_0, gmacs_0, ms_0 = (mean(rows, "standard", f) for f in ("box_AP", "mask_AP", "gmacs", "ms"))
     return (
         f"{name:<14}{box:>6.3f} ({box - box_0:+.3f}){mask:>7.3f} ({mask - mask_0:+.3f}){keep:>7.0%}"
-        f"{gflops:>7.2f} ({gflops - gflops_0:+.2f}){ms:>5.0f} ({ms / ms_0:.0%})"
+        f"{gmacs:>7.2f} ({gmacs - gmacs_0:+.2f}){ms:>5.0f} ({ms / ms_0:.0%})"
     )
 
 
 def draw(rows, path):
-    """Box AP against GFLOPs, one marker a model; over several seeds their mean, with bars from worst to best."""
+    """Box AP against GMACs, one marker a model; over several seeds their mean, with bars from worst to best."""
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
     for name in dict.fromkeys(r["model"] for r in rows):
         points = [r["box_AP"] for r in rows if r["model"] == name]
         middle, (colour, marker) = statistics.mean(points), LOOKS[name]
         axes.errorbar(
-            mean(rows, name, "gflops"),
+            mean(rows, name, "gmacs"),
             middle,
             [[middle - min(points)], [max(points) - middle]],
             color=colour,
@@ -202,7 +202,7 @@ def draw(rows, path):
             label=name,
         )
     axes.set(
-        xlabel="GFLOPs of the whole net (a multiply-add counts 2)",
+        xlabel="GMACs of the whole net (a multiply-add counts 2)",
         ylabel="box AP",
         title="SViT's insights on digit scenes",
     )
@@ -214,11 +214,11 @@ def draw(rows, path):
 def main():
     args = parse_args()
     folder = Path(args.work_dir)
-    settle(
+    lock_settings(
         folder,
         "a comparison",
         CONFIGS,
-        pictures=list(args.pictures),
+        images=list(args.images),
         epochs=args.epochs,
         dense=args.dense,
         timed=args.timed,
@@ -227,9 +227,9 @@ def main():
         ROOT / "tools/dataset_converters/digit_scenes.py",
         "data/digit_scenes",
         "--train",
-        args.pictures[0],
+        args.images[0],
         "--val",
-        args.pictures[1],
+        args.images[1],
     )
     epochs = args.epochs or (None, None)
     dense = args.dense or trained("dense", folder, epochs[0], seed=0)

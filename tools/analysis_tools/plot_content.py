@@ -1,10 +1,10 @@
-"""Whether a method keeps more tokens where there is more to see: the share of each annotated picture that objects cover
+"""Whether a method keeps more tokens where there is more to see: the share of each annotated image that objects cover
 against the fraction of its tokens that the pruned blocks compute, with a fitted line and Pearson's correlation.
 
     python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --number 200 --out work_dirs/content
     python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --classes car pedestrian bicyclist
 
-Pictures and annotations are those of the config's val_dataloader (--cfg-options val_dataloader.dataset.data_root=...
+Images and annotations are those of the config's val_dataloader (--cfg-options val_dataloader.dataset.data_root=...
 names others): of a detector the union of masks, or of boxes where there are none; of a segmentor the pixels of the
 classes that are objects, by default all but one that is called background. Writes content.json and content.png.
 """
@@ -26,7 +26,7 @@ from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
 
 POINTS, LINE = "#0072b2", "#d55e00"  # of Okabe and Ito's palette
-FLAT = 1e-6  # what varies less than this from picture to picture does not vary
+FLAT = 1e-6  # what varies less than this from image to image does not vary
 
 
 def parse_args():
@@ -34,7 +34,7 @@ def parse_args():
     parser.add_argument("config", help="of a pruned detector or segmentor")
     parser.add_argument("checkpoint", help="its weights")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="which are objects (default: all but background)")
-    parser.add_argument("--number", type=int, default=200, metavar="N", help="of pictures at most (default: 200)")
+    parser.add_argument("--number", type=int, default=200, metavar="N", help="of images at most (default: 200)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", default="work_dirs/content", metavar="DIR", help="default: work_dirs/content")
     parser.add_argument(
@@ -47,7 +47,7 @@ def parse_args():
 
 
 class Coverage:
-    """The annotated pictures of a data set, and which share of each the objects cover.
+    """The annotated images of a data set, and which share of each the objects cover.
 
     Args:
         cfg: whose ``val_dataloader`` names them.
@@ -82,7 +82,7 @@ class Coverage:
         return len(self.dataset)
 
     def __getitem__(self, i):
-        """Path of the picture, and its covered share from 0 to 1."""
+        """Path of the image, and its covered share from 0 to 1."""
         sample = self.dataset.get_data_info(i)
         mask = self._labelled(sample) if self.load else self._instances(sample)
         return sample["img_path"], float(mask.mean())
@@ -115,48 +115,48 @@ class Coverage:
 
 
 def measured(predictor, coverage, number):
-    """A dict for each of the first ``number`` pictures: its covered share, and the kept fraction by block."""
+    """A dict for each of the first ``number`` images: its covered share, and the kept fraction by block."""
     count = min(number, len(coverage))
     found = []
-    for i in tqdm(range(count), unit="picture", disable=None):
+    for i in tqdm(range(count), unit="image", disable=None):
         path, covered = coverage[i]
         tokens = predictor(path).tokens
-        found.append(dict(picture=path, covered=covered, keep_by_block=tokens.keep_ratio()))
+        found.append(dict(image=path, covered=covered, keep_by_block=tokens.keep_ratio()))
     return found
 
 
 def fit(x, y):
-    """Slope, offset and Pearson's correlation; no correlation where one of them is the same for all pictures."""
+    """Slope, offset and Pearson's correlation; no correlation where one of them is the same for all images."""
     if np.ptp(x) < FLAT or np.ptp(y) < FLAT:
         return dict(slope=0.0, offset=float(np.mean(y)), correlation=None)
     slope, offset = np.polyfit(x, y, 1)
     return dict(slope=float(slope), offset=float(offset), correlation=float(np.corrcoef(x, y)[0, 1]))
 
 
-def summary(pictures):
+def summary(images):
     """The fits of the mean over the pruned blocks, and of each of these. Raises DataError where there is nothing to
     compare."""
-    covered = np.array([one["covered"] for one in pictures])
-    kept = np.array([one["keep_by_block"] for one in pictures])  # (pictures, blocks)
-    if len(pictures) < 3:
-        raise DataError(f"the validation set has {len(pictures)} pictures: at least 3 are needed for a line")
+    covered = np.array([one["covered"] for one in images])
+    kept = np.array([one["keep_by_block"] for one in images])  # (images, blocks)
+    if len(images) < 3:
+        raise DataError(f"the validation set has {len(images)} images: at least 3 are needed for a line")
     if not covered.any():
         raise DataError(
-            "none of the pictures has an annotation of these classes: give others with --classes, or another data set"
+            "none of the images has an annotation of these classes: give others with --classes, or another data set"
         )
     if np.ptp(covered) < FLAT:
-        raise DataError(f"objects cover {covered[0]:.0%} of every picture: say with --classes which are objects")
+        raise DataError(f"objects cover {covered[0]:.0%} of every image: say with --classes which are objects")
     pruned = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
     if not pruned:
-        raise DataError("every block computed all tokens of all pictures: turn the method's dial down")
+        raise DataError("every block computed all tokens of all images: turn the method's cost parameter down")
     blocks = {block: fit(covered, kept[:, block]) for block in pruned}
     return dict(mean=fit(covered, kept[:, pruned].mean(1)), blocks=blocks)
 
 
-def draw(pictures, fits, title):
+def draw(images, fits, title):
     """One large panel for the mean over the pruned blocks, a small one for each of them."""
-    x = 100 * np.array([one["covered"] for one in pictures])
-    kept = 100 * np.array([one["keep_by_block"] for one in pictures])
+    x = 100 * np.array([one["covered"] for one in images])
+    kept = 100 * np.array([one["keep_by_block"] for one in images])
     blocks = list(fits["blocks"])
     columns = 1 if len(blocks) <= 3 else 2 if len(blocks) <= 6 else 3 if len(blocks) <= 12 else 4
     lines = -(-len(blocks) // columns)
@@ -164,7 +164,7 @@ def draw(pictures, fits, title):
     left, right = figure.subfigures(1, 2, width_ratios=[5.8, 2.7 * columns])
     large = left.subplots()
     panel(large, x, kept[:, blocks].mean(1), fits["mean"], "mean of the pruned blocks", 13, 28)
-    large.set_xlabel("% of the picture covered by objects", fontsize=12)
+    large.set_xlabel("% of the image covered by objects", fontsize=12)
     large.set_ylabel("% of its tokens computed", fontsize=12)
     small = right.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, block in zip(small, blocks, strict=False):
@@ -189,9 +189,9 @@ def say(fits, count):
     """The outcome in words."""
     line = fits["mean"]
     if line["correlation"] is None:
-        return f"The method keeps the same number of tokens of all {count} pictures."
+        return f"The method keeps the same number of tokens of all {count} images."
     return (
-        f"{count} pictures, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
+        f"{count} images, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
         f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks)."
     )
 
@@ -202,11 +202,11 @@ def main():
     if cfg.model.backbone.get("reducer") is None:
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
     if cfg.get("val_dataloader") is None:
-        raise ConfigError(f"config {args.config} has no val_dataloader: nothing says which pictures are annotated")
+        raise ConfigError(f"config {args.config} has no val_dataloader: nothing says which images are annotated")
     check_datasets(cfg, ["val"])
     coverage = Coverage(cfg, args.classes)
-    pictures = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
-    fits, out = summary(pictures), Path(args.out)
+    images = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
+    fits, out = summary(images), Path(args.out)
     write_json(
         out / "content.json",
         [
@@ -214,16 +214,16 @@ def main():
                 config=args.config,
                 checkpoint=args.checkpoint,
                 classes=args.classes,
-                number=len(pictures),
+                number=len(images),
                 mean=fits["mean"],
                 blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()],
-                pictures=pictures,
+                images=images,
             )
         ],
     )
-    title = f"Tokens by what pictures show: {Path(args.config).stem}, {len(pictures)} pictures"
-    draw(pictures, fits, title).savefig(out / "content.png", dpi=150)
-    print(f"{say(fits, len(pictures))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
+    title = f"Tokens by what images show: {Path(args.config).stem}, {len(images)} images"
+    draw(images, fits, title).savefig(out / "content.png", dpi=150)
+    print(f"{say(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def parse_args():
         help="what to draw, a panel each (default: loss, and the main scores that were logged)",
     )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: what their paths differ in)")
-    parser.add_argument("--title", help="of the pictures")
+    parser.add_argument("--title", help="of the images")
     parser.add_argument("--out", default="work_dirs/logs", metavar="DIR", help="default: work_dirs/logs")
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.work_dirs):

@@ -1,11 +1,11 @@
-"""What a method's dial buys at test time: scores against time and against operations of one pruned model, at several
-values of the dial (SViT: the scale of its keep probabilities), without any training.
+"""What a method's cost parameter buys at test time: scores against time and against operations of one pruned model, at several
+values of the cost parameter (SViT: the scale of its keep probabilities), without any training.
 
     python tools/analysis_tools/plot_tradeoff.py CONFIG CHECKPOINT --values 0.4 0.6 0.8 1.0 1.2 \\
         --dense CONFIG=CHECKPOINT --images data/coco/val2017 --out work_dirs/tradeoff
 
 Scores (AP, top-1, mIoU) come from tools/test.py on the config's test data; time (in turns with all others) and
-operations from the first pictures of --images. Writes rows.json and tradeoff.png.
+operations from the first images of --images. Writes rows.json and tradeoff.png.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mmcv_custom.benchmark import PARTS, Case, Setting, measure
+from mmcv_custom.benchmark import PARTS, BenchmarkCase, BenchmarkSettings, measure
 from mmcv_custom.cli.launch import add_common_options, load_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import CheckpointError, ConfigError
@@ -33,7 +33,7 @@ METRICS = [
     {"mIoU": "mIoU"},
 ]
 VALUES = dict(ratio_scale=[0.4, 0.6, 0.8, 1.0, 1.2], keep_ratio=[0.3, 0.5, 0.7, 0.9])
-PANELS = {"ms_median": "ms per picture", "gflops": "GFLOPs per picture (multiply-add = 2)"}
+PANELS = {"ms_median": "ms per image", "gmacs": "GMACs per image (multiply-add = 2)"}
 LINES = (("#0072B2", "o"), ("#D55E00", "s"))  # of Okabe and Ito's palette
 
 
@@ -41,17 +41,19 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="of a pruned model")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("--dial", metavar="NAME", help="argument of the reducer (default: the method's own dial)")
+    parser.add_argument(
+        "--cost-param", metavar="NAME", help="argument of the reducer (default: the method's own cost parameter)"
+    )
     parser.add_argument(
         "--values",
         "--scales",
         nargs="+",
         type=_number,
         metavar="V",
-        help="of the dial (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 0.9)",
+        help="of the cost parameter (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 0.9)",
     )
     parser.add_argument("--dense", metavar="CONFIG=CHECKPOINT", help="the dense model, for comparison")
-    parser.add_argument("--images", required=True, metavar="FOLDER", help="pictures to time and count on")
+    parser.add_argument("--images", required=True, metavar="FOLDER", help="images to time and count on")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
     parser.add_argument("--part", choices=PARTS[:2], default="net", help="what is timed (default: net)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -70,16 +72,19 @@ def points(args):
     reducer = load_config(args.config, options.parse_args([])).model.backbone.get("reducer")
     if reducer is None:
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
-    dial = args.dial or find_method(reducer["type"]).dial[0]
-    values = args.values or VALUES.get(dial, [])
+    cost_param = args.cost_param or find_method(reducer["type"]).cost_param[0]
+    values = args.values or VALUES.get(cost_param, [])
     if not values or any(not value > 0 for value in values) or args.timed < 2:
         raise ConfigError(
-            f"--values of {dial} must be given and greater than 0, and --timed at least 2 (quartiles need them)"
+            f"--values of {cost_param} must be given and greater than 0, and --timed at least 2 (quartiles need them)"
         )
-    found = [Case(args.config, args.checkpoint, "checkpoint", dial=(dial, value)) for value in sorted(set(values))]
+    found = [
+        BenchmarkCase(args.config, args.checkpoint, "checkpoint", cost_param=(cost_param, value))
+        for value in sorted(set(values))
+    ]
     if args.dense:
         config, _, checkpoint = args.dense.partition("=")
-        found.insert(0, Case(config, checkpoint))
+        found.insert(0, BenchmarkCase(config, checkpoint))
     for case in found:
         if not Path(case.checkpoint).is_file():
             raise CheckpointError(f"checkpoint {case.checkpoint!r} of {case.config} does not exist: check the path")
@@ -88,11 +93,11 @@ def points(args):
 
 def evaluate(case, folder):
     """The scores of one case through tools/test.py."""
-    name = "dense" if case.dial is None else "{}_{}".format(*case.dial)
+    name = "dense" if case.cost_param is None else "{}_{}".format(*case.cost_param)
     scores = folder / f"{name}.json"
     command = [ROOT / "tools/test.py", case.config, case.checkpoint, "--work-dir", folder / name, "--scores", scores]
-    if case.dial:
-        command += ["--cfg-options", "model.backbone.reducer.{}={}".format(*case.dial)]
+    if case.cost_param:
+        command += ["--cfg-options", "model.backbone.reducer.{}={}".format(*case.cost_param)]
     call(*command)
     found = json.loads(scores.read_text())
     for metrics in METRICS:
@@ -117,14 +122,14 @@ def plot(rows, file):
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    pruned = [r for r in rows if r["dial"] is not None]
+    pruned = [r for r in rows if r["cost_param"] is not None]
     for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
         for metric, (colour, marker) in zip(drawn(rows[0]), LINES, strict=False):
             words = metric.replace("_", " ")
             axes.plot([r[field] for r in pruned], [r[metric] for r in pruned], color=colour, marker=marker, label=words)
             for r in pruned:
                 axes.annotate(
-                    f"{r['dial_value']:g}",
+                    f"{r['cost_value']:g}",
                     (r[field], r[metric]),
                     xytext=(0, 6),
                     ha="center",
@@ -132,7 +137,7 @@ def plot(rows, file):
                     fontsize=8,
                 )
             for r in rows:
-                if r["dial"] is None:
+                if r["cost_param"] is None:
                     axes.plot(
                         r[field],
                         r[metric],
@@ -150,7 +155,7 @@ def plot(rows, file):
         axes.margins(y=0.1)
     panels[0].set(ylabel=", ".join(drawn(rows[0])).replace("_", " "))
     panels[1].legend()
-    figure.suptitle(f"{pruned[0]['model']}: the numbers are {pruned[0]['dial']}")
+    figure.suptitle(f"{pruned[0]['model']}: the numbers are {pruned[0]['cost_param']}")
     figure.savefig(file, dpi=150)
 
 
@@ -158,18 +163,18 @@ def main():
     args = parse_args()
     cases, folder = points(args), Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    setting = Setting(part=args.part, device=args.device, images=args.images, repeats=args.timed)
-    print("Timing all on the same pictures, in turns ...", flush=True)
+    setting = BenchmarkSettings(part=args.part, device=args.device, images=args.images, repeats=args.timed)
+    print("Timing all on the same images, in turns ...", flush=True)
     rows = measure(cases, setting)
     rows = [{**r, **evaluate(case, folder)} for r, case in zip(rows, cases, strict=True)]
     write_json(folder / "rows.json", rows)
     plot(rows, folder / "tradeoff.png")
     for r in rows:
-        name = "dense" if r["dial"] is None else f"{r['dial']} {r['dial_value']:g}"
+        name = "dense" if r["cost_param"] is None else f"{r['cost_param']} {r['cost_value']:g}"
         scores = ", ".join(f"{metric.replace('_', ' ')} {r[metric]:.4g}" for metric in drawn(r))
         print(
             f"{name:>18}: {scores}, kept {r['keep_ratio']:.0%}, "
-            f"{r['gflops']:.2f} GFLOPs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first"
+            f"{r['gmacs']:.2f} GMACs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first"
         )
 
 

@@ -13,9 +13,9 @@ import statistics
 
 import torch
 
-from mmcv_custom.benchmark import Case, Setting
-from mmcv_custom.benchmark.case import Loaded
-from mmcv_custom.benchmark.flops import wrapped_moments
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings
+from mmcv_custom.benchmark.case import BenchmarkModel
+from mmcv_custom.benchmark.flops import wrapped_hooks
 from mmcv_custom.benchmark.timing import Clock, quartiles
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
@@ -26,9 +26,9 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="of a pruned model")
     parser.add_argument("--checkpoint", metavar="FILE", help="its weights (default: random ones)")
-    parser.add_argument("--images", metavar="FOLDER", help="pictures, through the test pipeline (default: painted)")
-    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of painted pictures")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="pictures at a time")
+    parser.add_argument("--images", metavar="FOLDER", help="images, through the test pipeline (default: synthetic)")
+    parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of synthetic images")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="images at a time")
     parser.add_argument("--repeats", type=int, default=9, metavar="N", help="at least 2 (default: 9)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
@@ -39,21 +39,21 @@ def parse_args():
 
 
 @torch.no_grad()
-def share(subject, repeats):
+def share(session, repeats):
     """Fields of a row."""
-    clock = Clock(subject.device)
+    clock = Clock(session.device)
 
-    def watched(moment):
+    def watched(hook):
         def run(*args, **kwargs):
-            found = moment(*args, **kwargs)
-            if getattr(found, "judge", None):  # the memory that a forward starts with
-                found.judge = clock.watch(found.judge, -1)
+            found = hook(*args, **kwargs)
+            if getattr(found, "score_fn", None):  # the memory that a forward starts with
+                found.score_fn = clock.watch(found.score_fn, -1)
             return found
 
         return clock.watch(run)
 
-    with wrapped_moments(subject.model.backbone.reducer, watched):
-        shares, totals = clock.shares(subject.forward, repeats, warmup=2)
+    with wrapped_hooks(session.model.backbone.reducer, watched):
+        shares, totals = clock.shares(session.forward, repeats, warmup=2)
     return dict(
         ms=statistics.median(totals),
         share_of_decision=statistics.median(shares),
@@ -65,15 +65,15 @@ def main():
     args = parse_args()
     rows = []
     for batch in args.batch:
-        setting = Setting(device=args.device, images=args.images, repeats=args.repeats)
-        case = Case(args.config, args.checkpoint, batch=batch, shape=args.shape and tuple(args.shape))
-        subject = Loaded(case, setting)
-        if subject.kept == "dense":
+        setting = BenchmarkSettings(device=args.device, images=args.images, repeats=args.repeats)
+        case = BenchmarkCase(args.config, args.checkpoint, batch=batch, shape=args.shape and tuple(args.shape))
+        session = BenchmarkModel(case, setting)
+        if session.kept == "dense":
             raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
-        found = share(subject, args.repeats)
+        found = share(session, args.repeats)
         rows.append(
             row(
-                case=f"deciding, {type(subject.model.backbone.reducer).__name__}",
+                case=f"deciding, {type(session.model.backbone.reducer).__name__}",
                 config=args.config,
                 checkpoint=args.checkpoint,
                 batch=batch,

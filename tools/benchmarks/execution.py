@@ -3,8 +3,8 @@
     python tools/benchmarks/execution.py --json rows.json
 
 Three rows. "selection": the share of selecting (selectors and ranking), gathering and restoring in the time of a pruned
-backbone. "unequal pictures": one block on a batch of eight pictures that keep 0.1 to 0.9 of their tokens, against the
-same pictures one by one; its FLOPs on kept tokens over all that it executes. "training": forward and backward in packed
+backbone. "unequal images": one block on a batch of eight images that keep 0.1 to 0.9 of their tokens, against the
+same images one by one; its FLOPs on kept tokens over all that it executes. "training": forward and backward in packed
 mode, against exact mode and the dense backbone with the same weights (untrained selectors keep about half).
 """
 
@@ -28,7 +28,7 @@ from token_pruning import TokenSet, collect_losses, count_flops, run_block
 from token_pruning.analysis.flops import block_flops
 
 NUMBERS = ("share_of_selection", "kept_flops", "speedup_vs_singles", "speedup_vs_exact", "speedup_vs_dense")
-CASES = ["selection", "unequal pictures", "training"]
+CASES = ["selection", "unequal images", "training"]
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
 
 
@@ -53,7 +53,7 @@ def selection(cfg, shape, rounds):
     accelerate(model, ["fuse_conv_bn"])
     backbone, image = model.backbone, torch.randn(1, 3, *shape)
     clock = Clock(torch.device("cpu"))
-    parts = [(backbone.reducer, "before_block"), (TokenSet, "select"), (TokenSet, "restore"), (TokenSet, "refresh")]
+    parts = [(backbone.reducer, "before_block"), (TokenSet, "select"), (TokenSet, "restore"), (TokenSet, "with_dense")]
     with ExitStack() as stack:
         for owner, name in parts:
             stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
@@ -67,8 +67,8 @@ def selection(cfg, shape, rounds):
 
 
 @torch.no_grad()
-def unequal_pictures(cfg, shape, rounds):
-    """Time and operations of a packed batch against its pictures one by one."""
+def unequal_images(cfg, shape, rounds):
+    """Time and operations of a packed batch against its images one by one."""
     backbone = build(cfg).eval()
     block, dim, grid = backbone.blocks[3], backbone.embed_dim, tuple(side // 16 for side in shape)
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def unequal_pictures(cfg, shape, rounds):
 
 
 def training(cfg, shape, rounds):
-    """Forward and backward of packed, exact and dense training on the same weights and picture."""
+    """Forward and backward of packed, exact and dense training on the same weights and image."""
     models = dict(packed=build(cfg, training="packed"), exact=build(cfg, training="exact"), dense=build(cfg, None))
     image = torch.randn(1, 3, *shape)
 
@@ -113,7 +113,7 @@ def build(cfg, *dense, **options):
 def main():
     args = parse_args()
     cfg = Config.fromfile(args.config)
-    measure = dict(zip(CASES, (selection, unequal_pictures, training), strict=True))
+    measure = dict(zip(CASES, (selection, unequal_images, training), strict=True))
     rows = [
         row(
             case=case,

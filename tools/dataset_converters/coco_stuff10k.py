@@ -1,4 +1,4 @@
-"""Bring COCO-Stuff-10k (10,000 pictures, 171 classes) into the layout of the configs, which is mmseg's.
+"""Bring COCO-Stuff-10k (10,000 images, 171 classes) into the layout of the configs, which is mmseg's.
 
 SRC is the unpacked cocostuff-10k-v1.1.zip: images/*.jpg, annotations/*.mat, imageLists/train.txt and test.txt. Of the
 182 numbers of COCO-Stuff, eleven name nothing in it; the classes are the others in their order, counted from 1.
@@ -25,17 +25,17 @@ CLASS_OF = np.full(NUMBERS + 2, -1)  # the last one stands for all above
 CLASS_OF[[0, *USED]] = range(len(USED) + 1)
 
 
-def find_pictures(src):
-    """Folder name of each split -> names of its pictures. Raises ValueError when a file is missing."""
+def find_images(src):
+    """Folder name of each split -> names of its images. Raises ValueError when a file is missing."""
     splits = {split: read_names(src / "imageLists" / f"{name}.txt") for name, split in SPLITS.items()}
     names = [name for split in splits.values() for name in split]
-    check_files([src / "images" / f"{name}.jpg" for name in names], "pictures")
+    check_files([src / "images" / f"{name}.jpg" for name in names], "images")
     check_files([src / "annotations" / f"{name}.mat" for name in names], "label maps")
     return splits
 
 
 def read_labels(src, name):
-    """The label map (h, w) uint8 of a picture, as it is written. Raises ValueError when it does not fit."""
+    """The label map (h, w) uint8 of an image, as it is written. Raises ValueError when it does not fit."""
     path = src / "annotations" / f"{name}.mat"
     numbers = read_map(path, "S", src / "images" / f"{name}.jpg")
     labels = CLASS_OF[np.minimum(numbers, NUMBERS + 1)]
@@ -65,18 +65,18 @@ def convert(src, out, overwrite=False):
     it)."""
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
-    splits = find_pictures(src)
+    splits = find_images(src)
     if not overwrite and is_complete(out, splits):
         return
     check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         for split, names in splits.items():
-            pictures, labels = folder / "images" / split, folder / "annotations" / split
-            pictures.mkdir(parents=True)
+            images, labels = folder / "images" / split, folder / "annotations" / split
+            images.mkdir(parents=True)
             labels.mkdir(parents=True)
             for name in names:
                 Image.fromarray(read_labels(src, name)).save(labels / f"{name}_labelTrainIds.png")
-                link_or_copy(src / "images" / f"{name}.jpg", pictures / f"{name}.jpg")
+                link_or_copy(src / "images" / f"{name}.jpg", images / f"{name}.jpg")
 
 
 def main():

@@ -2,17 +2,17 @@
 
 Real handwritten digits (scikit-learn's ``load_digits``) are pasted at random size, angle and colour on crops of real
 photographs (files inside scikit-learn and scikit-image). Nothing is downloaded. The same arguments and package versions
-give the same bytes, and picture i does not depend on how many pictures are made.
+give the same bytes, and image i does not depend on how many images are made.
 
 Train and val share neither digits nor backgrounds: of every class each fifth sample (counted within the class) is
 val's; of every photograph the right 30 % is val's.
 
     python tools/dataset_converters/digit_scenes.py data/digit_scenes
 
-    OUT/train/000000.jpg ...             the pictures (and val/)
+    OUT/train/000000.jpg ...             the images (and val/)
     OUT/annotations/instances_train.json COCO format, exact visible masks as RLE (and instances_val.json)
     OUT/semantic/train/000000.png ...    uint8 label maps, 0 background, 1 + digit elsewhere (and val/)
-    OUT/classes/train/<digit>/*.png      every digit sample once, alone on a 64 x 64 picture (and val/)
+    OUT/classes/train/<digit>/*.png      every digit sample once, alone on a 64 x 64 image (and val/)
     OUT/digit_scenes.json                arguments, photographs and versions it was made with
 """
 
@@ -29,7 +29,7 @@ from pycocotools import mask as mask_utils
 from sklearn.datasets import load_digits
 from whole_folder import whole_folder
 
-REVISION = 1  # raise it when the same arguments give other pictures than before
+REVISION = 1  # raise it when the same arguments give other images than before
 CARD = "digit_scenes.json"
 SPLITS = ("train", "val")
 VAL_EVERY = 5
@@ -52,14 +52,14 @@ PHOTOS = dict(
     ),
 )
 
-DIGITS_PER_PICTURE = (2, 8)
-DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a share of the picture side
-SMALLEST_SIDE = 20  # px; fewer and the class cannot be seen, however small the picture
+DIGITS_PER_IMAGE = (2, 8)
+DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a share of the image side
+SMALLEST_SIDE = 20  # px; fewer and the class cannot be seen, however small the image
 CROP_SIZE = 64  # px, of the classification crops
 CROP_SIDE = (0.5, 0.7)  # as DIGIT_SIDE; at 0.7 the corners of a turned square still fit
 MAX_ANGLE = 30  # degrees; more and a 6 turns into a 9
 MIN_VISIBLE = 0.6  # share of its own area that later digits must leave of each digit
-MIN_AREA = 80 / 256**2  # share of the picture area
+MIN_AREA = 80 / 256**2  # share of the image area
 TRIES = 40
 
 STROKE = 0.45  # grey (0..1) at which a pen stroke begins
@@ -76,7 +76,7 @@ class Instance:
     mask: np.ndarray
 
 
-# --- what the pictures are drawn from ---------------------------------------------------------------------------------
+# --- what the images are drawn from ---------------------------------------------------------------------------------
 
 
 def digit_samples():
@@ -183,10 +183,10 @@ def draw_colour(rng, behind):
     return colours[0, good[0] if len(good) else kept.argmax()]
 
 
-def paste(rng, picture, opacity, ink, top, left):
-    """Put a digit on ``picture`` (H, W, 3) in place, in a colour that can be seen there."""
+def paste(rng, scene_image, opacity, ink, top, left):
+    """Put a digit on ``image`` (H, W, 3) in place, in a colour that can be seen there."""
     height, width = opacity.shape
-    behind = picture[top : top + height, left : left + width]
+    behind = scene_image[top : top + height, left : left + width]
     colour = draw_colour(rng, behind)
     # Fainter ink is darker: the strokes stay readable where a blurred hole has closed.
     shade = np.clip(0.5 + (ink - STROKE), 0.5, 1)
@@ -203,13 +203,13 @@ def stays_visible(instances, full_areas, mask, size):
 
 
 def draw_scene(rng, regions, images, labels, samples, size):
-    """One picture (size, size, 3) uint8 BGR and its list of Instance.
+    """One image (size, size, 3) uint8 BGR and its list of Instance.
 
     ``samples`` are the indices into ``images`` (N, 8, 8) and ``labels`` (N,) that may be used."""
-    picture = draw_background(rng, regions, size)
+    scene_image = draw_background(rng, regions, size)
     instances, full_areas = [], []
     sides = max(SMALLEST_SIDE, DIGIT_SIDE[0] * size), DIGIT_SIDE[1] * size
-    for _ in range(rng.integers(DIGITS_PER_PICTURE[0], DIGITS_PER_PICTURE[1] + 1)):
+    for _ in range(rng.integers(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
         sample = rng.choice(samples)
         for _ in range(TRIES):  # a digit that fits nowhere is left out before it is pasted: nothing goes unlabelled
             opacity, ink = draw_digit(images[sample], rng.uniform(*sides), rng.uniform(-MAX_ANGLE, MAX_ANGLE))
@@ -220,25 +220,25 @@ def draw_scene(rng, regions, images, labels, samples, size):
                 break
         else:
             continue
-        paste(rng, picture, opacity, ink, top, left)
+        paste(rng, scene_image, opacity, ink, top, left)
         for instance in instances:
             instance.mask &= ~mask
         instances.append(Instance(int(labels[sample]), mask))
         full_areas.append(np.count_nonzero(mask))
-    return to_bytes(picture), instances
+    return to_bytes(scene_image), instances
 
 
 def draw_crop(rng, regions, image):
     """One digit (8, 8) alone on a background: (64, 64, 3) uint8 BGR."""
-    picture = draw_background(rng, regions, CROP_SIZE)
+    scene_image = draw_background(rng, regions, CROP_SIZE)
     opacity, ink = draw_digit(image, rng.uniform(*CROP_SIDE) * CROP_SIZE, rng.uniform(-MAX_ANGLE, MAX_ANGLE))
     top, left = (int(rng.integers(CROP_SIZE - extent + 1)) for extent in opacity.shape)
-    paste(rng, picture, opacity, ink, top, left)
-    return to_bytes(picture)
+    paste(rng, scene_image, opacity, ink, top, left)
+    return to_bytes(scene_image)
 
 
-def to_bytes(picture):
-    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+def to_bytes(scene_image):
+    return np.round(np.clip(scene_image, 0, 1) * 255).astype(np.uint8)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -267,22 +267,22 @@ def label_map(instances, size):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_image(path, picture):
+def write_image(path, scene_image):
     # 4:4:4: with halved chroma the edges of coloured digits would bleed.
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    if not cv2.imwrite(str(path), picture, options if path.suffix == ".jpg" else []):
+    if not cv2.imwrite(str(path), scene_image, options if path.suffix == ".jpg" else []):
         raise OSError(f"could not write {path}; is the disk full?")
 
 
 def write_scenes(folder, split, count, size, seed, regions, images, labels, samples):
-    """Pictures, label maps and the COCO json of one split."""
+    """Images, label maps and the COCO json of one split."""
     for kind in (folder / split, folder / "semantic" / split, folder / "annotations"):
         kind.mkdir(parents=True, exist_ok=True)
     entries, annotations = [], []
     for index in range(count):
         rng = np.random.default_rng([seed, SPLITS.index(split), 0, index])
-        picture, instances = draw_scene(rng, regions, images, labels, samples, size)
-        write_image(folder / split / f"{index:06d}.jpg", picture)
+        scene_image, instances = draw_scene(rng, regions, images, labels, samples, size)
+        write_image(folder / split / f"{index:06d}.jpg", scene_image)
         write_image(folder / "semantic" / split / f"{index:06d}.png", label_map(instances, size))
         entries.append(dict(id=index + 1, file_name=f"{index:06d}.jpg", width=size, height=size))
         for instance in instances:
@@ -302,8 +302,8 @@ def write_crops(folder, split, seed, regions, images, labels, samples):
         (folder / "classes" / split / str(digit)).mkdir(parents=True)
     for sample in samples:
         rng = np.random.default_rng([seed, SPLITS.index(split), 1, int(sample)])
-        picture = draw_crop(rng, regions, images[sample])
-        write_image(folder / "classes" / split / str(labels[sample]) / f"{sample:04d}.png", picture)
+        scene_image = draw_crop(rng, regions, images[sample])
+        write_image(folder / "classes" / split / str(labels[sample]) / f"{sample:04d}.png", scene_image)
 
 
 def versions():
@@ -340,7 +340,7 @@ def is_complete(out, arguments, overwrite):
 def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
     """Make the set in the folder ``out``; False when it was already there, made with the same arguments.
 
-    ``train`` and ``val`` count pictures of ``size`` x ``size`` px. Raises ValueError on arguments out of range and when
+    ``train`` and ``val`` count images of ``size`` x ``size`` px. Raises ValueError on arguments out of range and when
     ``out`` holds something else (``overwrite`` replaces all of it)."""
     for name, value, least in (("train", train, 1), ("val", val, 1), ("size", size, 64), ("seed", seed, 0)):
         if value < least:
@@ -365,9 +365,9 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
 def main():
     parser = argparse.ArgumentParser(description="Make the digit scenes data set; nothing is downloaded.")
     parser.add_argument("out", metavar="OUT", help="folder to make")
-    parser.add_argument("--train", type=int, default=1000, help="training pictures (default %(default)s)")
-    parser.add_argument("--val", type=int, default=200, help="validation pictures (default %(default)s)")
-    parser.add_argument("--size", type=int, default=256, help="side of a picture in px (default %(default)s)")
+    parser.add_argument("--train", type=int, default=1000, help="training images (default %(default)s)")
+    parser.add_argument("--val", type=int, default=200, help="validation images (default %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="side of an image in px (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
     args = parser.parse_args()
@@ -376,7 +376,7 @@ def main():
     except (ValueError, OSError) as error:
         raise SystemExit(f"digit_scenes: {error}") from None
     print(
-        f"{args.out}: {args.train} train and {args.val} val pictures made"
+        f"{args.out}: {args.train} train and {args.val} val images made"
         if made
         else f"{args.out} is already there, made with the same arguments; nothing to do"
     )

@@ -1,7 +1,7 @@
-"""Write scikit-learn's handwritten digits as 32 x 32 pictures, one folder per class; nothing is downloaded.
+"""Write scikit-learn's handwritten digits as 32 x 32 images, one folder per class; nothing is downloaded.
 
 The 1797 digits are 8 x 8; they are enlarged smoothly to 24 x 24 and centred. The split is that of the digit scenes: of
-every class each fifth sample is val's. 1442 train and 355 val pictures.
+every class each fifth sample is val's. 1442 train and 355 val images.
 
     python tools/dataset_converters/digits.py data/digits
 
@@ -21,7 +21,7 @@ SIDE = 32
 DIGIT = 24
 
 
-def picture(image):
+def digit_image(image):
     """One digit (8, 8) in 0..1 as (32, 32) uint8, pen white on black."""
     margin = (SIDE - DIGIT) // 2
     large = cv2.resize(image, (DIGIT, DIGIT), interpolation=cv2.INTER_CUBIC)
@@ -29,7 +29,7 @@ def picture(image):
 
 
 def make(out):
-    """Write the set to the new folder ``out``; returns the number of pictures of each split.
+    """Write the set to the new folder ``out``; returns the number of images of each split.
 
     Raises ValueError when ``out`` is not empty."""
     out = Path(os.path.abspath(out))
@@ -41,19 +41,19 @@ def make(out):
             for digit in range(10):
                 (folder / split / str(digit)).mkdir(parents=True)
             for sample in samples[split]:
-                write_image(folder / split / str(labels[sample]) / f"{sample:04d}.png", picture(images[sample]))
+                write_image(folder / split / str(labels[sample]) / f"{sample:04d}.png", digit_image(images[sample]))
     return {split: len(samples[split]) for split in SPLITS}
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write scikit-learn's digits as pictures in class folders.")
+    parser = argparse.ArgumentParser(description="Write scikit-learn's digits as images in class folders.")
     parser.add_argument("out", metavar="OUT", help="folder to make")
     args = parser.parse_args()
     try:
         counts = make(args.out)
     except (ValueError, OSError) as error:
         raise SystemExit(f"digits: {error}") from None
-    print(f"{args.out}: {counts['train']} train and {counts['val']} val pictures")
+    print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from scipy.io.matlab import MatReadError
 from whole_folder import check_size
 
 
-def read_map(path, field, picture):
-    """The label map (h, w) uint16 that ``field`` of the MATLAB file ``path`` holds for ``picture``.
+def read_map(path, field, image):
+    """The label map (h, w) uint16 that ``field`` of the MATLAB file ``path`` holds for ``image``.
 
-    Raises ValueError when it cannot be read, or is no such map of the picture's size."""
+    Raises ValueError when it cannot be read, or is no such map of the image's size."""
     try:
         labels = loadmat(path, variable_names=[field]).get(field)
     except (MatReadError, NotImplementedError, OSError, TypeError, ValueError, zlib.error) as error:
@@ -22,7 +22,7 @@ def read_map(path, field, picture):
         whole = labels.astype(np.uint16) if labels.dtype.kind in "uif" else None
     if whole is None or (whole != labels).any():
         raise ValueError(f"{field} of {path} holds something else than numbers of labels; unpack the data set again")
-    check_size(labels, f"{field} of {path}", picture)
+    check_size(labels, f"{field} of {path}", image)
     return whole
 
 

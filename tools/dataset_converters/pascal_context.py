@@ -1,13 +1,13 @@
-"""Make label maps of the 59 classes of Pascal-Context beside the pictures of PASCAL VOC 2010, as mmseg lays them out.
+"""Make label maps of the 59 classes of Pascal-Context beside the images of PASCAL VOC 2010, as mmseg lays them out.
 
-LABELS is the unpacked trainval.tar.gz of Pascal-Context: a .mat file for every picture, and labels.txt, which numbers
+LABELS is the unpacked trainval.tar.gz of Pascal-Context: a .mat file for every image, and labels.txt, which numbers
 459 labels ("2: aeroplane"); what is none of the 59 becomes 0, which is ignored. VOC is the folder VOC2010 of PASCAL
 VOC's development kit. The splits are VOC's train and val.
 
     python tools/dataset_converters/pascal_context.py LABELS data/VOCdevkit/VOC2010
 
     VOC/SegmentationClassContext/*.png                   1 to 59 in alphabetical order; 0 elsewhere
-    VOC/ImageSets/SegmentationContext/{train,val}.txt    names of the pictures
+    VOC/ImageSets/SegmentationContext/{train,val}.txt    names of the images
 """
 
 import argparse
@@ -51,7 +51,7 @@ def convert(labels, voc, overwrite=False):
     maps, lists = voc / "SegmentationClassContext", voc / "ImageSets" / "SegmentationContext"
     splits = {split: read_names(voc / "ImageSets" / "Main" / f"{split}.txt") for split in SPLITS}
     names = [name for split in splits.values() for name in split]
-    check_files([voc / "JPEGImages" / f"{name}.jpg" for name in names], "pictures")
+    check_files([voc / "JPEGImages" / f"{name}.jpg" for name in names], "images")
     check_files([labels / f"{name}.mat" for name in names], "label maps")
     classes = read_numbers(labels / "labels.txt")
     contents = {lists / f"{split}.txt": "\n".join(found) + "\n" for split, found in splits.items()}

@@ -1,8 +1,8 @@
-"""Convert the Penn-Fudan pedestrian data set (170 pictures, one class) to COCO format.
+"""Convert the Penn-Fudan pedestrian data set (170 images, one class) to COCO format.
 
-SRC is the unpacked official folder with PNGImages/ (.png or .jpg) and PedMasks/ (<picture>_mask.png, pixel value =
-instance id). The split is fixed: with the pictures sorted by name, number i (from 0) is val's when 5 * i mod 17 < 5,
-which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed and the PennPed pictures.
+SRC is the unpacked official folder with PNGImages/ (.png or .jpg) and PedMasks/ (<image>_mask.png, pixel value =
+instance id). The split is fixed: with the images sorted by name, number i (from 0) is val's when 5 * i mod 17 < 5,
+which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed and the PennPed images.
 
     python tools/dataset_converters/pennfudan.py data/PennFudanPed data/pennfudan
 
@@ -18,25 +18,25 @@ import numpy as np
 from pycocotools import mask as mask_utils
 from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
-OFFICIAL_PICTURES = 170
+OFFICIAL_IMAGES = 170
 HOME = "https://www.cis.upenn.edu/~jshi/ped_html/"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def find_pictures(src):
-    """Pairs (picture, mask) of paths, sorted by name. Raises ValueError when a folder or a mask is missing."""
+def find_images(src):
+    """Pairs (image, mask) of paths, sorted by name. Raises ValueError when a folder or a mask is missing."""
     for name in ("PNGImages", "PedMasks"):
         if not (src / name).is_dir():
             raise ValueError(f"{src} has no folder {name}; give the unpacked PennFudanPed folder (from {HOME})")
-    pictures = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
-    if not pictures:
-        raise ValueError(f"{src / 'PNGImages'} holds no .png or .jpg picture; unpack the data set again")
-    pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in pictures]
+    photos = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
+    if not photos:
+        raise ValueError(f"{src / 'PNGImages'} holds no .png or .jpg image; unpack the data set again")
+    pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in photos]
     check_pairs(pairs, "masks")
     return pairs
 
 
-def split_pictures(pairs):
+def split_images(pairs):
     """Split name -> its pairs, by the rule at the top of this file."""
     splits = dict(train=[], val=[])
     for index, pair in enumerate(pairs):
@@ -44,10 +44,10 @@ def split_pictures(pairs):
     return splits
 
 
-def read_instances(picture, mask):
-    """Size (width, height) of a picture and the COCO fields of each person in its mask."""
+def read_instances(image, mask):
+    """Size (width, height) of an image and the COCO fields of each person in its mask."""
     ids = np.asarray(open_image(mask))
-    check_size(ids, mask, picture)
+    check_size(ids, mask, image)
     people = []
     for value in np.unique(ids[ids > 0]):  # only ids with pixels: some of the numbering has gaps
         rle = mask_utils.encode(np.asfortranarray(ids == value, dtype=np.uint8))
@@ -66,9 +66,9 @@ def read_instances(picture, mask):
 def convert_split(pairs, split):
     """The COCO json of one split as a dict."""
     images, annotations = [], []
-    for picture, mask in pairs:
-        (width, height), people = read_instances(picture, mask)
-        images.append(dict(id=len(images) + 1, file_name=picture.name, width=width, height=height))
+    for image, mask in pairs:
+        (width, height), people = read_instances(image, mask)
+        images.append(dict(id=len(images) + 1, file_name=image.name, width=width, height=height))
         for person in people:
             annotations.append(dict(id=len(annotations) + 1, image_id=len(images), **person))
     return dict(
@@ -80,7 +80,7 @@ def convert_split(pairs, split):
 
 
 def is_complete(out, contents):
-    """Whether ``out`` already holds exactly these annotations (split -> dict) and a file for every picture."""
+    """Whether ``out`` already holds exactly these annotations (split -> dict) and a file for every image."""
     for split, content in contents.items():
         try:
             found = json.loads((out / "annotations" / f"instances_{split}.json").read_text())
@@ -93,13 +93,13 @@ def is_complete(out, contents):
 
 
 def convert(src, out, overwrite=False):
-    """Convert the folder ``src`` into ``out``; returns split -> number of pictures.
+    """Convert the folder ``src`` into ``out``; returns split -> number of images.
 
     Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
     holds something else (``overwrite`` replaces all of it)."""
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
-    splits = split_pictures(find_pictures(src))
+    splits = split_images(find_images(src))
     contents = {split: convert_split(pairs, split) for split, pairs in splits.items()}
     counts = {split: len(pairs) for split, pairs in splits.items()}
     if is_complete(out, contents) and not overwrite:
@@ -109,14 +109,14 @@ def convert(src, out, overwrite=False):
         (folder / "annotations").mkdir()
         for split, content in contents.items():
             (folder / "images" / split).mkdir(parents=True)
-            for picture, _ in splits[split]:
-                link_or_copy(picture, folder / "images" / split / picture.name)
+            for image, _ in splits[split]:
+                link_or_copy(image, folder / "images" / split / image.name)
             (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return counts
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Convert Penn-Fudan to COCO format, 120 train and 50 val pictures.")
+    parser = argparse.ArgumentParser(description="Convert Penn-Fudan to COCO format, 120 train and 50 val images.")
     parser.add_argument("src", metavar="SRC", help="the unpacked PennFudanPed folder")
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
@@ -125,9 +125,9 @@ def main():
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"pennfudan: {error}") from None
-    print(f"{args.out} is there: {counts['train']} train and {counts['val']} val pictures")
-    if sum(counts.values()) != OFFICIAL_PICTURES:
-        print(f"note: the official set has {OFFICIAL_PICTURES} pictures, {args.src} has {sum(counts.values())}")
+    print(f"{args.out} is there: {counts['train']} train and {counts['val']} val images")
+    if sum(counts.values()) != OFFICIAL_IMAGES:
+        print(f"note: the official set has {OFFICIAL_IMAGES} images, {args.src} has {sum(counts.values())}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the converters share: folders that appear whole or not at all, and the pictures they are made of."""
+"""What the converters share: folders that appear whole or not at all, and the images they are made of."""
 
 import os
 import shutil
@@ -58,7 +58,7 @@ def link_or_copy(source, target):
 
 
 def open_image(path):
-    """The picture at ``path``, decoded. Raises ValueError when it cannot be."""
+    """The image at ``path``, decoded. Raises ValueError when it cannot be."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -78,7 +78,7 @@ def check_files(paths, what):
 
 
 def check_pairs(pairs, what):
-    """Raises ValueError when the second of a pair (picture, label map) of paths is no file, or a picture, by which they
+    """Raises ValueError when the second of a pair (image, label map) of paths is no file, or an image, by which they
     are sorted, is there with two suffixes. ``what`` the label maps are called."""
     check_files([labels for _, labels in pairs], what)
     for (a, _), (b, _) in pairwise(pairs):
@@ -86,11 +86,11 @@ def check_pairs(pairs, what):
             raise ValueError(f"{a.parent} holds {a.stem} as more than one file; keep one of them")
 
 
-def check_size(labels, what, picture):
-    """Raises ValueError when an array is not of the size (h, w) of the picture at a path; ``what`` it is, in words."""
-    width, height = open_image(picture).size
+def check_size(labels, what, photo):
+    """Raises ValueError when an array is not of the size (h, w) of the image at a path; ``what`` it is, in words."""
+    width, height = open_image(photo).size
     if labels.shape != (height, width):
         raise ValueError(
-            f"{what} has shape {labels.shape}, but its picture is {height} x {width} (height x width); "
+            f"{what} has shape {labels.shape}, but its image is {height} x {width} (height x width); "
             "unpack the data set again"
         )

@@ -32,7 +32,7 @@ def main():
     cfg = load_config(args.config, args)
     model = build_model(cfg, args.checkpoint)
     reducer = model.backbone.reducer
-    if not isinstance(reducer, Cropr) or not reducer.supervised:
+    if not isinstance(reducer, Cropr) or not reducer.has_aux_heads:
         raise ConfigError(f"config {args.config} has no routers to fold: its reducer must be a Cropr with folded=False")
     images = torch.randn(2, 3, *size_of(model.backbone), generator=torch.Generator().manual_seed(0))
     before, wanted = number(model), outputs(model, images)
@@ -55,7 +55,7 @@ def main():
 
 
 def size_of(backbone):
-    """Height and width of the pictures that the position table was made for."""
+    """Height and width of the images that the position table was made for."""
     if hasattr(backbone, "table_grid"):
         return [side * backbone.patch_embed.patch_size[0] for side in backbone.table_grid]
     return backbone.patch_embed.img_size

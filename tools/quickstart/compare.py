@@ -1,4 +1,4 @@
-"""Evaluate detectors and time them in turns on the same pictures: one result row each.
+"""Evaluate detectors and time them in turns on the same images: one result row each.
 
     python tools/quickstart/compare.py dense=CONFIG=CHECKPOINT pruned=CONFIG=CHECKPOINT --out rows.json
 
@@ -31,7 +31,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="NAME=CONFIG=CHECKPOINT")
     parser.add_argument("--out", default="work_dirs/compare/rows.json", help="default: work_dirs/compare/rows.json")
-    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
     parser.add_argument("--mode", choices=MODES, help="how the reducers select (default: as configured)")
     return parser.parse_args()
 
@@ -47,12 +47,12 @@ def evaluate(name, config, checkpoint, folder, options=()):
 
 
 def measure(models, dataset, number):
-    """Time and count detectors on the same pictures, in turns, so that a busy machine hits all alike.
+    """Time and count detectors on the same images, in turns, so that a busy machine hits all alike.
 
-    Returns name -> dict: median ms per picture (batch 1, post-processing included) of net and backbone, GFLOPs (mean,
+    Returns name -> dict: median ms per image (batch 1, post-processing included) of net and backbone, GMACs (mean,
     spread; a multiply-add is 2), kept fraction by block.
     """
-    found = {name: dict(ms=[], ms_backbone=[], gflops=[], keep=[]) for name in models}
+    found = {name: dict(ms=[], ms_backbone=[], gmacs=[], keep=[]) for name in models}
     batches = [pseudo_collate([dataset[i]]) for i in range(min(number, len(dataset)))]
     with torch.no_grad():
         for batch in batches[:WARM_UP]:
@@ -65,16 +65,16 @@ def measure(models, dataset, number):
                 found[name]["ms_backbone"] += milliseconds(partial(model.backbone, inputs), inputs.device)
                 with Trace() as trace, count_flops() as flops:
                     model.test_step(batch)
-                found[name]["gflops"].append(flops.gflops)
+                found[name]["gmacs"].append(flops.gmacs)
                 found[name]["keep"].append(trace.passes[0].keep_ratio()[0])
     return {
         name: dict(
             ms=statistics.median(f["ms"]),
             ms_backbone=statistics.median(f["ms_backbone"]),
-            gflops=statistics.mean(f["gflops"]),
-            gflops_std=statistics.pstdev(f["gflops"]),
+            gmacs=statistics.mean(f["gmacs"]),
+            gmacs_std=statistics.pstdev(f["gmacs"]),
             keep_by_block=torch.stack(f["keep"]).mean(0).tolist(),
-            pictures=len(batches),
+            num_images=len(batches),
         )
         for name, f in found.items()
     }
@@ -103,7 +103,7 @@ def say(rows):
     for r in rows:
         print(
             f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
-            f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gflops']:.2f} GFLOPs "
+            f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gmacs']:.2f} GMACs "
             f"(multiply-add = 2), {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms"
         )
 
@@ -122,7 +122,7 @@ def compare(specs, folder, number, mode=None, **circumstances):
             torch.save(dict(state_dict=models[name].state_dict()), checkpoint)
         scores[name] = evaluate(name, path, checkpoint, folder, options)
         dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
-    print("\nTiming all on the same pictures, in turns ...", flush=True)
+    print("\nTiming all on the same images, in turns ...", flush=True)
     measured = measure(models, dataset, number)
     rows = [result_row(name, model, scores[name], measured[name], **circumstances) for name, model in models.items()]
     return rows, models, dataset

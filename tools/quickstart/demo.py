@@ -15,7 +15,7 @@ from compare import ROOT, compare, say
 from demo_report import write_report
 
 from mmcv_custom.cli.launch import run
-from mmcv_custom.cli.subprocess_tools import call, settle
+from mmcv_custom.cli.subprocess_tools import call, lock_settings
 from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.results import write_json
 
@@ -28,9 +28,9 @@ CONFIGS = {
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work-dir", default="work_dirs/demo", help="where everything but the data goes")
-    parser.add_argument("--pictures", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
+    parser.add_argument("--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
-    parser.add_argument("--timed", type=int, default=40, metavar="N", help="pictures to time on (default: 40)")
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
     return parser.parse_args()
 
 
@@ -57,15 +57,15 @@ def main():
     args = parse_args()
     began = time.time()
     folder = Path(args.work_dir)
-    settle(folder, "a demo", CONFIGS, pictures=list(args.pictures), epochs=args.epochs)
+    lock_settings(folder, "a demo", CONFIGS, images=list(args.images), epochs=args.epochs)
     epochs = args.epochs or (None, None)
     call(
         ROOT / "tools/dataset_converters/digit_scenes.py",
         "data/digit_scenes",
         "--train",
-        args.pictures[0],
+        args.images[0],
         "--val",
-        args.pictures[1],
+        args.images[1],
     )
     dense = train("dense", folder, epochs[0])
     pruned = train("pruned", folder, epochs[1], start=dense)

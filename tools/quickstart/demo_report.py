@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that holds its pictures, readable on a light and a dark page."""
+"""The demo's report: one HTML file that holds its images, readable on a light and a dark page."""
 
 import base64
 import html
@@ -31,17 +31,17 @@ PAGE = """<!doctype html>
 </style>
 <h1>Dense and pruned detector on digit scenes</h1>
 <p>{summary}</p>
-<table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>tokens kept<th>GFLOPs<th>ms<th>backbone ms</tr>
+<table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>tokens kept<th>GMACs<th>ms<th>backbone ms</tr>
 {rows}</table>
-<p class="small">Tokens kept: mean over the pruned blocks. GFLOPs: mean over the timed pictures; a multiply-add counts
-2. ms: median per picture, batch 1, both models in turns on one machine; a ratio of the two means something, a single
+<p class="small">Tokens kept: mean over the pruned blocks. GMACs: mean over the timed images; a multiply-add counts
+2. ms: median per image, batch 1, both models in turns on one machine; a ratio of the two means something, a single
 time does not.</p>
 <h2>Kept tokens by block</h2>
 <div class="bars">{bars}</div>
 <h2>What the pruned detector leaves out</h2>
 <p>Bright: the block computes this token. Blue: it skips the token, but a later block uses it again. Dark: neither this
 block nor any later one uses it. Every token keeps its place in the map, so the detector always sees all of it.</p>
-{pictures}
+{images}
 <h2>How this was made</h2>
 <p class="small"><code>{command}</code> at commit <code>{commit}</code>, {machine}; {versions}.</p>
 </html>
@@ -54,16 +54,16 @@ def write_report(path, rows, models, dataset, number=6):
     Args:
         rows: the result rows of ``dense`` and ``pruned``.
         models: name -> detector in evaluation mode.
-        dataset: test data set to take ``number`` pictures from.
+        dataset: test data set to take ``number`` images from.
     """
     dense, pruned = rows
     step = max(1, len(dataset) // number)
-    pictures = "\n".join(_picture(models, dataset, i) for i in range(0, len(dataset), step)[:number])
+    images = "\n".join(_image(models, dataset, i) for i in range(0, len(dataset), step)[:number])
     text = PAGE.format(
         summary=_summary(dense, pruned),
         rows="\n".join(_table_row(r) for r in rows),
         bars="".join(_bar(i, share) for i, share in enumerate(pruned["keep_by_block"])),
-        pictures=pictures,
+        images=images,
         command=html.escape(pruned["command"]),
         commit=pruned["commit"],
         machine=html.escape(f"{pruned['machine']['cpu']}, {pruned['machine']['cores']} cores"),
@@ -78,7 +78,7 @@ def _summary(dense, pruned):
     return (
         f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 "
         f"is {change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
-        f"{pruned['gflops'] / dense['gflops']:.0%} of the whole network's operations and took "
+        f"{pruned['gmacs'] / dense['gmacs']:.0%} of the whole network's operations and took "
         f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
         "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
         "demo shows that it is right, not how fast it gets."
@@ -92,7 +92,7 @@ def _table_row(r):
         f"{r['box_AP50']:.3f}",
         f"{r['mask_AP']:.3f}",
         f"{r['keep_ratio']:.0%}",
-        f"{r['gflops']:.2f}",
+        f"{r['gmacs']:.2f}",
         f"{r['ms']:.0f}",
         f"{r['ms_backbone']:.0f}",
     ]
@@ -104,8 +104,8 @@ def _bar(block, share):
     return f"<span>block {block}</span>{bar}<span>{share:.0%}</span>"
 
 
-def _picture(models, dataset, index):
-    """One validation picture: detections of both models, and the kept tokens of every block of the pruned one."""
+def _image(models, dataset, index):
+    """One validation image: detections of both models, and the kept tokens of every block of the pruned one."""
     batch = pseudo_collate([dataset[index]])
     image = batch["inputs"][0].flip(0).permute(1, 2, 0).numpy()  # BGR (3, h, w) as loaded
     shown, tokens = {}, None
@@ -121,7 +121,7 @@ def _picture(models, dataset, index):
     return f"<div class='pair'>{pair}</div><figure>{_img(tokens.contact_sheet(shown[name]))}</figure>"
 
 
-def _img(picture):
+def _img(drawing):
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    drawing.save(buffer, "PNG", optimize=True)
     return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

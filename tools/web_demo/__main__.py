@@ -1,5 +1,5 @@
-"""A web page that shows what a model finds in a picture and which tokens it computed, block by block, with ms and
-GFLOPs beside the dense model's.
+"""A web page that shows what a model finds in an image and which tokens it computed, block by block, with ms and
+GMACs beside the dense model's.
 
     python tools/web_demo                                          # the quickstart models
     python tools/web_demo --models CONFIG=CHECKPOINT CONFIG        # your own; without a checkpoint, random weights
@@ -56,14 +56,14 @@ def parse_args():
         type=float,
         default=Limits.megapixels,
         metavar="MP",
-        help=f"size of a picture (default: {Limits.megapixels})",
+        help=f"size of an image (default: {Limits.megapixels})",
     )
     parser.add_argument(
         "--queue",
         type=int,
         default=Limits.waiting,
         metavar="N",
-        help=f"pictures that may wait for the one that runs (default: {Limits.waiting})",
+        help=f"images that may wait for the one that runs (default: {Limits.waiting})",
     )
     return parser.parse_args()
 

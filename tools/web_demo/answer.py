@@ -1,4 +1,4 @@
-"""What the page is sent about a picture: words, numbers, and pictures as data URLs."""
+"""What the page is sent about an image: words, numbers, and images as data URLs."""
 
 import base64
 import io
@@ -9,17 +9,17 @@ from mmcv_custom.inference import Result, TokenView
 from token_pruning.analysis import plot
 
 WIDEST = 1024  # pixels of the longer side of what is sent
-# How pictures show a state, where that is not its colour.
+# How images show a state, where that is not its colour.
 SHOWN = {plot.USED: " (as photographed)", plot.MERGED: " (one colour a group)"}
 
 
-def about_result(result: Result, ms: float, gflops: float) -> dict:
+def about_result(result: Result, ms: float, gmacs: float) -> dict:
     """What a model found, and at what cost."""
-    return dict(ms=ms, gflops=gflops, words=in_words(result), picture=data_url(result.draw()))
+    return dict(ms=ms, gmacs=gmacs, words=in_words(result), image=data_url(result.draw()))
 
 
 def about_tokens(tokens: TokenView) -> dict:
-    """What became of the tokens in each block, as numbers and pictures."""
+    """What became of the tokens in each block, as numbers and images."""
     shares = tokens.shares()
     maps = {"depth": data_url(tokens.depth_map())}
     if tokens.exits():
@@ -28,7 +28,7 @@ def about_tokens(tokens: TokenView) -> dict:
         keep=float(shares[:, plot.USED].mean()),
         maps=maps,
         blocks=[
-            dict(block=block, shares=row, picture=data_url(tokens.overlay(block)))
+            dict(block=block, shares=row, image=data_url(tokens.overlay(block)))
             for block, row in zip(tokens.blocks, shares.tolist(), strict=True)
         ],
         states=[
@@ -40,7 +40,7 @@ def about_tokens(tokens: TokenView) -> dict:
 
 
 def in_words(result: Result) -> str:
-    """What was found, for those who do not see the picture."""
+    """What was found, for those who do not see the image."""
     if result.task == "detection":
         found = [f"{name} {score:.2f}" for name, score in zip(result.names, result.scores, strict=True)]
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
@@ -49,9 +49,9 @@ def in_words(result: Result) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in best[:6])
 
 
-def data_url(picture: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
     """A JPEG that an ``img`` element takes as its source."""
-    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
+    image.save(buffer, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

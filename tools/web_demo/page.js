@@ -1,9 +1,9 @@
-// The page: it sends the picture and the slider's position, and shows what comes back. One request is under way at a
+// The page: it sends the image and the slider's position, and shows what comes back. One request is under way at a
 // time; what changes meanwhile is asked for after it.
 "use strict";
 
 const $ = id => document.getElementById(id);
-let models = [], limits = {}, picture = null, answer = null, running = false, stale = false;
+let models = [], limits = {}, image = null, answer = null, running = false, stale = false;
 const chosen = { found: "pruned", tokens: "block" };
 
 const model = () => models[$("model").selectedIndex];
@@ -20,7 +20,7 @@ function element(kind, properties = {}, ...children) {
 function complain(sentence, passing = false) {
   $("error").firstElementChild.textContent = sentence || "";
   $("error").hidden = !sentence;
-  $("again").hidden = !(passing && picture);
+  $("again").hidden = !(passing && image);
 }
 
 // The server's answer to a request, or null after a complaint in the page.
@@ -40,38 +40,38 @@ async function ask(path, options) {
 function take(blob) {
   if (!blob) return;
   if (blob.size > 1e6 * limits.megabytes) {
-    complain(`This file has ${(blob.size / 1e6).toFixed(1)} MB and at most ${limits.megabytes} are taken: make the picture smaller.`);
+    complain(`This file has ${(blob.size / 1e6).toFixed(1)} MB and at most ${limits.megabytes} are taken: make the image smaller.`);
     return;
   }
-  picture = blob;
+  image = blob;
   URL.revokeObjectURL($("chosen").src);
   $("chosen").src = URL.createObjectURL(blob);
   run();
 }
 
 async function run() {
-  if (!picture) return;
+  if (!image) return;
   if (running) { stale = true; return; }
   running = true;
   $("busy").hidden = false;
   do {
     stale = false;
     const asked = new URLSearchParams({ model: model().name });
-    if (model().slider && $("dial").dataset.own !== "yes") asked.set("dial", $("dial").value);
-    const found = await ask(`/run?${asked}`, { method: "POST", body: picture });
+    if (model().slider && $("cost_param").dataset.own !== "yes") asked.set("cost_param", $("cost_param").value);
+    const found = await ask(`/run?${asked}`, { method: "POST", body: image });
     if (found) { complain(""); answer = found; show(); }
-    document.body.classList.toggle("old", !found);  // what is shown belongs to another picture or setting
+    document.body.classList.toggle("old", !found);  // what is shown belongs to another image or setting
   } while (stale);
   running = false;
   $("busy").hidden = true;
 }
 
-// Which of several pictures is shown, as radio buttons: arrow keys move between them.
+// Which of several images is shown, as radio buttons: arrow keys move between them.
 function views(box, name, labels) {
   if (!(chosen[name] in labels)) chosen[name] = Object.keys(labels)[0];
   $(box).replaceChildren(...(Object.keys(labels).length < 2 ? [] : Object.entries(labels).map(([value, words]) =>
     element("label", {}, element("input", { type: "radio", name, value, checked: chosen[name] === value,
-      onchange: () => { chosen[name] = value; showPictures(); } }), words))));
+      onchange: () => { chosen[name] = value; showImages(); } }), words))));
 }
 
 function show() {
@@ -92,7 +92,7 @@ function show() {
       return part;
     }))));
   showCosts();
-  showPictures();
+  showImages();
 }
 
 function showCosts() {
@@ -108,20 +108,20 @@ function showCosts() {
       })));
   };
   row(pruned ? `${(dense.ms / pruned.ms).toFixed(2)}×` : "", pruned ? "as fast" : "time", "ms", "ms");
-  row(pruned ? percent(pruned.gflops / dense.gflops) : "", pruned ? "of operations" : "operations", "gflops", "GFLOPs");
+  row(pruned ? percent(pruned.gmacs / dense.gmacs) : "", pruned ? "of operations" : "operations", "gmacs", "GMACs");
   rows.push(element("div", { className: "big" }, percent(keep), element("small", {}, "of tokens")),
     element("span", { className: "small" }, "computed, mean over blocks. Times: the network with post-processing, median of " +
       `${turns} turn${turns > 1 ? "s" : ""}. A multiply-add is 2 FLOPs.`));
   $("costs").replaceChildren(...rows);
 }
 
-function showPictures() {
+function showImages() {
   const found = answer.models[chosen.found], i = Number($("block").value), block = answer.blocks[i];
-  $("found").src = found.picture;
+  $("found").src = found.image;
   $("found").alt = `What the ${chosen.found} model finds: ${found.words}`;
-  $("words").textContent = answer.task === "detection" ? found.words : "";  // other pictures say it themselves
+  $("words").textContent = answer.task === "detection" ? found.words : "";  // other images say it themselves
   const byBlock = chosen.tokens === "block";
-  $("tokens").src = byBlock ? block.picture : answer.maps[chosen.tokens];
+  $("tokens").src = byBlock ? block.image : answer.maps[chosen.tokens];
   const share = percent(block.shares[0]);
   $("tokens").alt = byBlock ? `Block ${block.block} computes ${share} of the tokens` : chosen.tokens;
   $("blockvalue").textContent = `${block.block}: ${share} computed`;
@@ -142,26 +142,26 @@ function choose() {
   $("about").textContent = `${task}, ${method ? `pruned by ${method}` : "dense"}`;
   $("notes").textContent = notes.map(note => `${note}.`).join(" ");
   $("notes").hidden = !notes.length;
-  $("dialbox").hidden = !slider;
+  $("costbox").hidden = !slider;
   if (slider) {
-    Object.assign($("dial"), { min: slider.low, max: slider.high, step: slider.step });
-    $("dialname").textContent = slider.name;
-    $("dialwords").textContent = `${slider.words};`;
+    Object.assign($("cost_param"), { min: slider.low, max: slider.high, step: slider.step });
+    $("costname").textContent = slider.name;
+    $("costwords").textContent = `${slider.words};`;
     reset();
   }
 }
 
 function reset() {
   const { slider } = model();
-  $("dial").value = slider.start ?? slider.high;
-  $("dial").dataset.own = "yes";
+  $("cost_param").value = slider.start ?? slider.high;
+  $("cost_param").dataset.own = "yes";
   showDial();
 }
 
 function showDial() {
-  const own = $("dial").dataset.own === "yes";
-  $("dialvalue").textContent = own && model().slider.start === null ? "as configured"
-    : Number($("dial").value).toFixed(model().slider.step === 1 ? 0 : 2);
+  const own = $("cost_param").dataset.own === "yes";
+  $("costvalue").textContent = own && model().slider.start === null ? "as configured"
+    : Number($("cost_param").value).toFixed(model().slider.step === 1 ? 0 : 2);
   $("reset").disabled = own;
 }
 
@@ -173,8 +173,8 @@ function theme(name) {
 $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
 $("example").onclick = async () => take(await ask(`/example?model=${encodeURIComponent(model().name)}`));
 $("model").onchange = () => { choose(); run(); };
-$("dial").oninput = () => { $("dial").dataset.own = "no"; showDial(); };
-$("dial").onchange = () => run();
+$("cost_param").oninput = () => { $("cost_param").dataset.own = "no"; showDial(); };
+$("cost_param").onchange = () => run();
 $("reset").onclick = () => { reset(); run(); };
 $("again").onclick = () => run();
 $("block").oninput = () => { chosen.tokens = "block"; show(); };

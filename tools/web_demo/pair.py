@@ -1,4 +1,4 @@
-"""A pruned model beside its dense twin, on one picture: what both find, what both cost, which tokens were computed.
+"""A pruned model beside its dense twin, on one image: what both find, what both cost, which tokens were computed.
 
 The twin is the same module with the reducer taken out for a moment: the same weights, no second copy in memory.
 """
@@ -17,7 +17,7 @@ from slider import make_slider
 from torch import nn
 
 from mmcv_custom.benchmark.timing import in_turns
-from mmcv_custom.data.image_files import pictures_in
+from mmcv_custom.data.image_files import images_in
 from mmcv_custom.engine.hooks.cost import fresh_samples
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.inference import Predictor, Result
@@ -30,10 +30,10 @@ TURNS = 7  # at most
 
 @dataclass(frozen=True)
 class Measured:
-    """One of the two on one picture: the result, 10^9 operations (a multiply-add is 2), and the network again."""
+    """One of the two on one image: the result, 10^9 operations (a multiply-add is 2), and the network again."""
 
     result: Result
-    gflops: float
+    gmacs: float
     again: Callable[[], object]
 
 
@@ -65,7 +65,7 @@ class Pair:
             self.slider = make_slider(self.own, tokens[0] * tokens[1], blocks)
 
     def describe(self) -> dict:
-        """What the page shows before any picture."""
+        """What the page shows before any image."""
         return dict(
             name=self.name,
             task=self.task,
@@ -75,46 +75,46 @@ class Pair:
         )
 
     def example(self) -> Image.Image:
-        """The first test picture of the config's data where that is there, else an embedded photograph."""
+        """The first test image of the config's data where that is there, else an embedded photograph."""
         dataset = self.predictor.cfg.test_dataloader.dataset
         prefix = dataset.get("data_prefix") or ""
         if not isinstance(prefix, str):
             prefix = next((value for key, value in prefix.items() if key.startswith("img")), "")
         folder = Path(dataset.get("data_root") or "", prefix)
-        files = pictures_in(folder) if prefix and folder.is_dir() else []
+        files = images_in(folder) if prefix and folder.is_dir() else []
         return Image.open(files[0]).convert("RGB") if files else Image.fromarray(embedded())
 
-    def run(self, picture: Image.Image, position: float | None = None) -> dict:
-        """All that the page shows of a picture, ready for JSON. ``position``: of the slider; None: as configured.
+    def run(self, image: Image.Image, position: float | None = None) -> dict:
+        """All that the page shows of an image, ready for JSON. ``position``: of the slider; None: as configured.
 
         Raises:
             ConfigError: a position that the slider does not have.
-            DataError: a picture that the model cannot take.
+            DataError: an image that the model cannot take.
         """
         self._turn(position)
         if self.size:
-            picture = ImageOps.fit(picture, self.size[::-1], Image.Resampling.LANCZOS)
+            image = ImageOps.fit(image, self.size[::-1], Image.Resampling.LANCZOS)
         backbone = self.predictor.model.backbone
         reducers = {"pruned": backbone.reducer, "dense": None} if self.own else {"dense": None}
         found = {}
         for name, reducer in reducers.items():
             with reduced_by(backbone, reducer):
-                found[name] = self._measure(picture)
+                found[name] = self._measure(image)
         times = self._times([(reducers[name], one.again) for name, one in found.items()])
         first = next(iter(found.values()))
         return dict(
             task=self.task,
-            size=[picture.width, picture.height],
+            size=[image.width, image.height],
             turns=len(times[0]),
             models={
-                name: about_result(one.result, statistics.median(own), one.gflops)
+                name: about_result(one.result, statistics.median(own), one.gmacs)
                 for (name, one), own in zip(found.items(), times, strict=True)
             },
             **about_tokens(first.result.tokens),
         )
 
     def _first(self) -> tuple[tuple[int, int] | None, Result]:
-        """The size (h, w) that pictures must be brought to, where the pipeline does not do so itself; and a result."""
+        """The size (h, w) that images must be brought to, where the pipeline does not do so itself; and a result."""
         try:
             return None, self.predictor(embedded()[:, :480])
         except DataError:
@@ -128,11 +128,11 @@ class Pair:
             return
         position = self.slider.start if position is None else position
         if position is None:
-            self.predictor.turn(**{name: self.own.get(name) for name in (self.slider.dial.name, "r")})
+            self.predictor.reconfigure(**{name: self.own.get(name) for name in (self.slider.cost_param.name, "r")})
         else:
-            self.predictor.turn(**self.slider.arguments(position))
+            self.predictor.reconfigure(**self.slider.arguments(position))
 
-    def _measure(self, picture: Image.Image) -> Measured:
+    def _measure(self, image: Image.Image) -> Measured:
         """One forward, counted; its inputs are kept so that the network alone can be timed."""
         model, calls = self.predictor.model, []
 
@@ -142,7 +142,7 @@ class Pair:
         handle = model.register_forward_pre_hook(note, with_kwargs=True)
         try:
             with count_flops() as flops:
-                result = self.predictor(picture)
+                result = self.predictor(image)
         finally:
             handle.remove()
         inputs, samples = calls[0]
@@ -152,7 +152,7 @@ class Pair:
 
         if hasattr(result, "above"):
             result = result.above(self.least_score)
-        return Measured(result, flops.gflops, again)
+        return Measured(result, flops.gmacs, again)
 
     @torch.no_grad()
     def _times(self, models: list[tuple[Reducer | None, Callable[[], object]]]) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""The page's server: who may send what, one picture at a time, and a sentence for every mistake.
+"""The page's server: who may send what, one image at a time, and a sentence for every mistake.
 
 Nothing of an upload is written to disk: the body is read into memory, decoded there, and forgotten with the answer.
 """
@@ -21,7 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from upload import LONGEST, open_picture
+from upload import LONGEST, open_image
 
 from mmcv_custom.errors import UserError
 
@@ -31,7 +31,7 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-PATIENCE = 30  # seconds that a body may take to arrive
+BODY_TIMEOUT_S = 30  # seconds that a body may take to arrive
 # no-store: a browser must not keep answers on its disk either.
 HEADERS = {
     "Cache-Control": "no-store",
@@ -45,15 +45,15 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """``megabytes`` (10^6) of a body, ``megapixels`` of a picture, ``waiting`` pictures besides the one that runs."""
+    """``megabytes`` (10^6) of a body, ``megapixels`` of an image, ``waiting`` images besides the one that runs."""
 
     megabytes: float = 20
     megapixels: float = 32
     waiting: int = 4
 
 
-class Desk:
-    """One picture runs at a time and a few may wait; a place is taken before the body is read, so that memory is
+class RequestQueue:
+    """One image runs at a time and a few may wait; a place is taken before the body is read, so that memory is
     bounded, too."""
 
     def __init__(self, waiting: int) -> None:
@@ -65,7 +65,7 @@ class Desk:
         """Raises HTTPException, 503, when all are taken."""
         if not self.places:
             raise HTTPException(
-                503, "the server is busy with other pictures: try again in a moment", {"Retry-After": "3"}
+                503, "the server is busy with other images: try again in a moment", {"Retry-After": "3"}
             )
         self.places -= 1
         try:
@@ -86,7 +86,7 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
         hosts: names that the server is called by; ["*"] for all. Others are refused, so that no foreign page can reach
             a local server under a name of its own.
     """
-    desk = Desk(limits.waiting)
+    queue = RequestQueue(limits.waiting)
 
     async def models(request: Request) -> Response:
         return _json(
@@ -98,25 +98,25 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
         )
 
     async def example(request: Request) -> Response:
-        picture, buffer = _chosen(request, pairs).example(), io.BytesIO()
-        picture.thumbnail((LONGEST, LONGEST))
-        picture.save(buffer, "JPEG", quality=95)
+        image, buffer = _chosen(request, pairs).example(), io.BytesIO()
+        image.thumbnail((LONGEST, LONGEST))
+        image.save(buffer, "JPEG", quality=95)
         return Response(buffer.getvalue(), media_type="image/jpeg", headers=HEADERS)
 
     async def run(request: Request) -> Response:
         try:
             pair, position = _chosen(request, pairs), _position(request)
-            with desk.place():
-                body = await asyncio.wait_for(_body(request, 1e6 * limits.megabytes), PATIENCE)
-                async with desk.turn:
+            with queue.place():
+                body = await asyncio.wait_for(_body(request, 1e6 * limits.megabytes), BODY_TIMEOUT_S)
+                async with queue.turn:
                     if await request.is_disconnected():
                         return Response(status_code=499)
-                    return await desk.work(_answer, pair, body, position, limits.megapixels)
+                    return await queue.work(_answer, pair, body, position, limits.megapixels)
         except HTTPException:
             await _drain(request, 4e6 * limits.megabytes)
             raise
         except asyncio.TimeoutError:
-            raise HTTPException(408, f"the picture did not arrive within {PATIENCE} seconds: try again") from None
+            raise HTTPException(408, f"the image did not arrive within {BODY_TIMEOUT_S} seconds: try again") from None
         except ClientDisconnect:
             return Response(status_code=499)
 
@@ -133,7 +133,7 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
 
 
 def _answer(pair: Pair, body: bytes, position: float | None, megapixels: float) -> Response:
-    return _json(pair.run(open_picture(body, megapixels), position))
+    return _json(pair.run(open_image(body, megapixels), position))
 
 
 def _chosen(request: Request, pairs: Mapping[str, Pair]) -> Pair:
@@ -144,7 +144,7 @@ def _chosen(request: Request, pairs: Mapping[str, Pair]) -> Pair:
 
 
 def _position(request: Request) -> float | None:
-    text = request.query_params.get("dial")
+    text = request.query_params.get("cost_param")
     if not text:
         return None
     try:
@@ -152,7 +152,7 @@ def _position(request: Request) -> float | None:
     except ValueError:
         position = math.nan
     if not math.isfinite(position):
-        raise HTTPException(400, f"dial = {text[:80]} is no number")
+        raise HTTPException(400, f"cost parameter = {text[:80]} is no number")
     return position
 
 
@@ -162,7 +162,7 @@ async def _body(request: Request, limit: float) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > limit:
-            raise HTTPException(413, f"the file is larger than {limit / 1e6:g} MB: make the picture smaller")
+            raise HTTPException(413, f"the file is larger than {limit / 1e6:g} MB: make the image smaller")
     return bytes(body)
 
 
@@ -177,7 +177,7 @@ async def _drain(request: Request, limit: float) -> None:
                 return
 
     try:
-        await asyncio.wait_for(read(), PATIENCE)
+        await asyncio.wait_for(read(), BODY_TIMEOUT_S)
     except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: the body was read to its end
         pass
 
@@ -199,4 +199,4 @@ async def _refusal(request: Request, error: HTTPException) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return _json(dict(error="the model failed on this picture; the terminal of the server says why."), 500)
+    return _json(dict(error="the model failed on this image; the terminal of the server says why."), 500)

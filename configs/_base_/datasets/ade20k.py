@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type="PhotoMetricDistortion"),
     dict(type="PackSegInputs"),
 ]
-# Labels are loaded after the picture is resized: they are compared at their own size.
+# Labels are loaded after the image is resized: they are compared at their own size.
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),

@@ -17,7 +17,7 @@ train_dataloader = dict(
         ]
     ),
 )
-# Labels keep their own size: scores are of the original pictures.
+# Labels keep their own size: scores are of the original images.
 test_pipeline = [
     dict(type="LoadImage"),
     _twice,

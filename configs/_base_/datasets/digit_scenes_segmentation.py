@@ -1,4 +1,4 @@
-# The label maps of the digit scenes (tools/dataset_converters/digit_scenes.py), pictures at half their size. All digits
+# The label maps of the digit scenes (tools/dataset_converters/digit_scenes.py), images at half their size. All digits
 # are one class: in minutes a plain ViT from scratch learns where they are, not which.
 data_root = "data/digit_scenes/"
 metainfo = dict(classes=("background", "digit"), palette=[[0, 0, 0], [230, 25, 75]])

@@ -1,5 +1,5 @@
 # Pascal-Context (tools/dataset_converters/pascal_context.py), its 59 classes without the background, crops of 480 from
-# pictures whose short side is 520. Label maps count from 1; 0 is ignored.
+# images whose short side is 520. Label maps count from 1; 0 is ignored.
 _base_ = "./ade20k.py"
 
 data_root = "data/VOCdevkit/VOC2010"

@@ -1,4 +1,4 @@
-# Penn-Fudan pedestrians (tools/dataset_converters/pennfudan.py): 120 pictures to train on, 50 to validate.
+# Penn-Fudan pedestrians (tools/dataset_converters/pennfudan.py): 120 images to train on, 50 to validate.
 _base_ = "./digit_scenes.py"
 
 data_root = "data/pennfudan/"

@@ -1,4 +1,4 @@
-# A DeiT for pictures of 32 pixels: 8 x 8 patches and a class token, 12 blocks; two cores train 250 pictures a second.
+# A DeiT for images of 32 pixels: 8 x 8 patches and a class token, 12 blocks; two cores train 250 images a second.
 _base_ = "./deit.py"
 
 model = dict(

@@ -1,5 +1,5 @@
 # A ViT of timm that begins as a masked autoencoder: all tokens are pooled, the class token among them. ImageNet's
-# colours; mixed pictures.
+# colours; mixed images.
 model = dict(
     type="PrunedClassifier",
     backbone=dict(

@@ -1,4 +1,4 @@
-# What all segmentors share: pictures as DeiT had them, crops of 512, slid over larger pictures with a third of overlap.
+# What all segmentors share: images as DeiT had them, crops of 512, slid over larger images with a third of overlap.
 model = dict(
     type="PrunedEncoderDecoder",
     data_preprocessor=dict(

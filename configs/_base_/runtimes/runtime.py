@@ -2,12 +2,14 @@ _base_ = "mmdet::_base_/default_runtime.py"
 
 custom_imports = dict(imports=["mmcv_custom", "mmdet_custom"])
 runner_type = "PruningRunner"
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_last=True), token_pictures=dict(type="TokenPicturesHook"))
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3, save_last=True), token_visualization=dict(type="TokenVisualizationHook")
+)
 randomness = dict(seed=0)
 custom_hooks = [
     dict(type="SeedByIterHook"),
     dict(type="ReduceLogsHook"),
     dict(type="ProgressBarHook"),
-    dict(type="CostHook", counted=8),  # pictures are large
+    dict(type="CostHook", counted=8),  # images are large
 ]
 visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])

@@ -9,7 +9,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3, save_last=True),
     visualization=dict(type="SegVisualizationHook"),
-    token_pictures=dict(type="TokenPicturesHook"),
+    token_visualization=dict(type="TokenVisualizationHook"),
 )
 randomness = dict(seed=0)
 custom_hooks = [
@@ -26,7 +26,7 @@ visualizer = dict(
 load_from = None
 resume = False
 
-# `tools/test.py --tta`: each picture at six scales of its own size, each also flipped; the mean of the scores. Labels
+# `tools/test.py --tta`: each image at six scales of its own size, each also flipped; the mean of the scores. Labels
 # are loaded as the test pipeline loads them.
 tta_model = dict(type="MeanTTAModel")
 tta_pipeline = [
@@ -34,7 +34,7 @@ tta_pipeline = [
     dict(
         type="TestTimeAug",
         transforms=[
-            # Flipped first: torch takes no picture one pixel wide as numpy flips it.
+            # Flipped first: torch takes no image one pixel wide as numpy flips it.
             [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
             [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
             [dict(type="LoadSegAnnotations")],

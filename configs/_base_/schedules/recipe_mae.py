@@ -17,5 +17,5 @@ train_cfg = dict(by_epoch=True, max_epochs=50, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
-# DeiT draws each picture three times, this recipe once.
+# DeiT draws each image three times, this recipe once.
 train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))

@@ -1,5 +1,5 @@
 # With the layer decay that was meant, and a quarter of the queries trained in each step: cheaper than a dense one.
 _base_ = "./eva02-l-cropr_linear_ade20k-512.py"
 
-model = dict(backbone=dict(reducer=dict(asked_queries=256)))
+model = dict(backbone=dict(reducer=dict(num_sampled_queries=256)))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9))

@@ -1,5 +1,7 @@
 # 80 tokens leave after each block but the last two, 224 of 1025 are left; a quarter of the queries train in each step.
 _base_ = "./vit-b_linear_ade20k-512_64e.py"
 
-model = dict(backbone=dict(reducer=dict(type="Cropr", r=80, num_classes=150, num_queries=1024, asked_queries=256)))
+model = dict(
+    backbone=dict(reducer=dict(type="Cropr", r=80, num_classes=150, num_queries=1024, num_sampled_queries=256))
+)
 custom_hooks = _base_.custom_hooks + [dict(type="PruningCurriculumHook")]

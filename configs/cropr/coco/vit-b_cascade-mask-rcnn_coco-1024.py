@@ -1,4 +1,4 @@
-# Dense, global attention in all blocks, from MAE's weights. 16 GPUs x 4 pictures.
+# Dense, global attention in all blocks, from MAE's weights. 16 GPUs x 4 images.
 _base_ = [
     "../../_base_/models/cascade_mask_rcnn_vit_pyramid.py",
     "../../_base_/datasets/coco_lsj.py",

@@ -1,4 +1,4 @@
-# Dense, from MAE's weights. 4 GPUs x 256 pictures.
+# Dense, from MAE's weights. 4 GPUs x 256 images.
 _base_ = "./vit-l_imagenet.py"
 
 model = dict(backbone=dict(model_name="vit_base_patch16_224", drop_path_rate=0.1))

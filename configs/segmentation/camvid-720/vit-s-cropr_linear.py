@@ -8,7 +8,7 @@ model = dict(
             keep_ratio=[1, 1, 0.85, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25],
             num_classes=11,
             num_queries=1936,
-            asked_queries=484,
+            num_sampled_queries=484,
         )
     )
 )

@@ -38,13 +38,12 @@ def check_class_folders(folder, where, model, others):
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     if not names:
         raise DataError(
-            f"{where}: {folder} has no class folders: put the pictures of every class into one of its own "
+            f"{where}: {folder} has no class folders: put the images of every class into one of its own "
             "(see data/README.md)"
         )
     if not any(_holds_something(os.path.join(folder, name)) for name in names):
         raise DataError(
-            f"{where}: the {len(names)} class folders of {folder} are empty: put the pictures there (see "
-            "data/README.md)"
+            f"{where}: the {len(names)} class folders of {folder} are empty: put the images there (see data/README.md)"
         )
     wanted = ((model or {}).get("backbone") or {}).get("num_classes")
     if isinstance(wanted, int) and wanted != len(names):

@@ -24,7 +24,7 @@ def check_datasets(cfg, splits=("train", "val")):
     order, and skips annotations of other categories without a word): there are images and, for training, annotations
     left after that; every class of the config is in the file, in the file's order; annotations use listed categories;
     the heads' ``num_classes`` is the number of classes. For datasets of one folder per class: as many as the model has
-    classes, with pictures in them, and the same in every split. For mmseg's data sets: the heads' and the
+    classes, with images in them, and the same in every split. For mmseg's data sets: the heads' and the
     pipeline's ``num_classes``, and ``label_maps.check_label_maps``.
     """
     advice = []
@@ -51,7 +51,7 @@ def check_datasets(cfg, splits=("train", "val")):
                 advice += check_coco(content, ann_file, classes, where, training=split == "train")
                 _check_heads(cfg.get("model"), classes, where)
                 _check_images(dataset, content, ann_file, where)
-            elif _reads_label_maps(cls) and _local(dataset, "pictures"):
+            elif _reads_label_maps(cls) and _local(dataset, "images"):
                 _check_segmentation(cfg, dataset, cls, where)
         _check_evaluators(cfg, split)
     return advice
@@ -201,7 +201,7 @@ def _check_segmentation(cfg, dataset, cls, where):
 
 
 def _check_evaluators(cfg, split):
-    """The evaluator's ground truth exists and is the one its pictures come with."""
+    """The evaluator's ground truth exists and is the one its images come with."""
     evaluators = cfg.get(f"{split}_evaluator") or []
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         truth = evaluator.get("ann_file")
@@ -210,10 +210,10 @@ def _check_evaluators(cfg, split):
         if not os.path.exists(truth):
             raise DataError(f"{split}_evaluator.ann_file {truth} does not exist: put it there or correct the path")
         parts = leaves((cfg.get(f"{split}_dataloader") or {}).get("dataset"))
-        pictures = [_local(part, part.get("ann_file")) for part in parts]
-        if pictures and all(p and os.path.exists(p) and not os.path.samefile(p, truth) for p in pictures):
+        images = [_local(part, part.get("ann_file")) for part in parts]
+        if images and all(p and os.path.exists(p) and not os.path.samefile(p, truth) for p in images):
             raise DataError(
-                f"{split}_evaluator.ann_file {truth} is not the {split}_dataloader's {pictures[0]}: set both alike"
+                f"{split}_evaluator.ann_file {truth} is not the {split}_dataloader's {images[0]}: set both alike"
             )
 
 

@@ -1,4 +1,4 @@
-"""Label maps of semantic segmentation against their pictures and the classes of the config.
+"""Label maps of semantic segmentation against their images and the classes of the config.
 
 Shapes: label maps (h, w).
 """
@@ -14,8 +14,8 @@ CHECKED = 500  # pairs of a data set that are looked at before training, evenly 
 
 
 def check_label_maps(samples, load, classes, where):
-    """Check the label maps of a data set: every picture exists and has one, and of ``CHECKED`` pairs (all of a smaller
-    set) both have the same size and the labels are classes. Of the pictures only the headers are read.
+    """Check the label maps of a data set: every image exists and has one, and of ``CHECKED`` pairs (all of a smaller
+    set) both have the same size and the labels are classes. Of the images only the headers are read.
 
     Args:
         samples: the data set's dicts, with ``img_path`` and ``seg_map_path``.
@@ -25,11 +25,9 @@ def check_label_maps(samples, load, classes, where):
     Raises DataError, one sentence.
     """
     if not samples:
-        raise DataError(f"{where} has no pictures: check its data_prefix and img_suffix")
-    _check_names([sample["img_path"] for sample in samples], f"pictures of {where} do not exist", "img_path")
-    _check_names(
-        [sample["seg_map_path"] for sample in samples], f"pictures of {where} have no label map", "seg_map_path"
-    )
+        raise DataError(f"{where} has no images: check its data_prefix and img_suffix")
+    _check_names([sample["img_path"] for sample in samples], f"images of {where} do not exist", "img_path")
+    _check_names([sample["seg_map_path"] for sample in samples], f"images of {where} have no label map", "seg_map_path")
     step = max(1, len(samples) / CHECKED)
     for sample in (samples[int(i * step)] for i in range(min(CHECKED, len(samples)))):
         path = sample["seg_map_path"]
@@ -38,13 +36,13 @@ def check_label_maps(samples, load, classes, where):
         _check_size(path, own, size)
         if mode not in ("L", "P", "1"):
             raise DataError(
-                f"label map {path} is not a grey or palette picture of 8 bits (mode {mode}): save one number per pixel"
+                f"label map {path} is not a grey or palette image of 8 bits (mode {mode}): save one number per pixel"
             )
         check_labels(path, load(dict(sample, ori_shape=size))["gt_seg_map"], size, classes)
 
 
 def check_labels(path, labels, size, classes):
-    """Check ``labels`` (h, w), as training sees those of the file ``path``, against the picture's ``size`` (h, w) and
+    """Check ``labels`` (h, w), as training sees those of the file ``path``, against the image's ``size`` (h, w) and
     the number of ``classes``. Raises DataError, one sentence."""
     _check_size(path, labels.shape, size)
     found = np.flatnonzero(np.bincount(labels.ravel()))
@@ -58,10 +56,10 @@ def check_labels(path, labels, size, classes):
 
 def _check_size(path, size, wanted):
     if len(size) != 2:
-        raise DataError(f"label map {path} is a colour picture: save one number per pixel")
+        raise DataError(f"label map {path} is a colour image: save one number per pixel")
     if tuple(size) != tuple(wanted[:2]):
         raise DataError(
-            f"label map {path} is {size[0]} x {size[1]} and its picture {wanted[0]} x {wanted[1]} (height "
+            f"label map {path} is {size[0]} x {size[1]} and its image {wanted[0]} x {wanted[1]} (height "
             "x width): labels would lie beside what they name, make both alike"
         )
 
@@ -80,7 +78,7 @@ def _check_names(paths, what, prefix):
 
 
 def _header(path):
-    """(h, w) and mode of a picture, which is not decoded."""
+    """(h, w) and mode of an image, which is not decoded."""
     from PIL import Image
 
     try:

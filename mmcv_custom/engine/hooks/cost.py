@@ -1,4 +1,4 @@
-"""What an evaluation cost: pictures a second, multiply-adds, kept tokens, of the real pictures on the real weights.
+"""What an evaluation cost: images a second, multiply-adds, kept tokens, of the real images on the real weights.
 
 Shapes: B images, h x w pixels, L blocks.
 """
@@ -17,7 +17,7 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ..utils import inside
+from ..utils import unwrap_model
 from .logging import evaluation_step
 
 if TYPE_CHECKING:  # what measures is loaded by the first evaluation that is measured
@@ -33,14 +33,14 @@ class CostHook(Hook):
 
     ``cost/images_per_second``: of one process, the network alone with what it makes of its outputs (boxes, masks,
     labels), the device idle at both ends. The first batches, and the first of every size, are left out. ``cost/gmacs``,
-    ``cost/gmacs_std``: 10^9 multiply-adds of a picture, its windows and flips together, mean and standard deviation
-    over pictures; heads that run to decide are in. ``cost/keep_ratio``: fraction of the grid tokens that each block
-    computed, mean over pictures, for ``vis_backends`` also one curve a block, ``cost/keep_ratio.0`` and so on. For the
-    last three, some pictures of the first batches run once more, one by one.
+    ``cost/gmacs_std``: 10^9 multiply-adds of an image, its windows and flips together, mean and standard deviation
+    over images; heads that run to decide are in. ``cost/keep_ratio``: fraction of the grid tokens that each block
+    computed, mean over images, for ``vis_backends`` also one curve a block, ``cost/keep_ratio.0`` and so on. For the
+    last three, some images of the first batches run once more, one by one.
 
     Args:
         skip: batches that are not timed.
-        counted: pictures that are counted.
+        counted: images that are counted.
     """
 
     priority = "HIGHEST"  # before RuntimeInfoHook, which records the scores
@@ -55,7 +55,7 @@ class CostHook(Hook):
         self._begin(runner, "test_loop")
 
     def _begin(self, runner, loop: str) -> None:
-        model = inside(runner.model)
+        model = unwrap_model(runner.model)
         half = getattr(getattr(runner, loop, None), "fp16", False)
         self.meter = Meter(model, half) if hasattr(model.backbone, "execution") else None
 
@@ -84,7 +84,7 @@ class CostHook(Hook):
 
 class Meter:
     """Times every prediction of ``model`` until it is closed. A batch may be predicted several times, flipped or
-    resized: these together are what its pictures cost. ``half``: predictions are made in mixed precision."""
+    resized: these together are what its images cost. ``half``: predictions are made in mixed precision."""
 
     def __init__(self, model: nn.Module, half: bool = False) -> None:
         from ...benchmark.timing import now
@@ -95,7 +95,7 @@ class Meter:
         self.calls, self.seconds = [], 0.0  # of this batch: (images (B, 3, h, w), samples) of every prediction
         self.last = []  # the calls of the batch before
         self.times = []  # (shapes, seconds) of every batch
-        self.counts: list[list[Count]] = []  # of every counted picture
+        self.counts: list[list[Count]] = []  # of every counted image
         self.handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, with_kwargs=True),
@@ -109,13 +109,13 @@ class Meter:
         # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
         self.calls.append((kwargs["inputs"], fresh_samples(kwargs["data_samples"])))
 
-    def close_batch(self, pictures: int) -> None:
-        """A batch has been predicted. Its pictures are counted one by one, until there are ``pictures`` of all."""
+    def close_batch(self, num_images: int) -> None:
+        """A batch has been predicted. Its images are counted one by one, until there are ``images`` of all."""
         self.last, self.calls, seconds, self.seconds = self.calls, [], self.seconds, 0.0
         shapes = tuple(tuple(images.shape) for images, _ in self.last)
         self.times.append((shapes, seconds))
         self.batch = max(self.batch, shapes[0][0])
-        for i in range(min(pictures - len(self.counts), shapes[0][0])):
+        for i in range(min(num_images - len(self.counts), shapes[0][0])):
             self.counts.append([self._count(images[i : i + 1], samples[i : i + 1]) for images, samples in self.last])
             self.calls, self.seconds = [], 0.0
 
@@ -171,5 +171,5 @@ class Meter:
 
 
 def fresh_samples(samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
-    """What is known of the pictures, without what predictions have written into the samples."""
+    """What is known of the images, without what predictions have written into the samples."""
     return [type(sample)(metainfo=sample.metainfo) for sample in samples]

@@ -7,10 +7,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
 from ...errors import ConfigError
-from ..utils import inside
+from ..utils import unwrap_model
 
 
-def strength(epoch, epochs):
+def pruning_strength(epoch, epochs):
     """How much of the configured rate is taken in ``epoch`` (from 0) of ``epochs``: from nothing to all in even steps
     over the first half, then all."""
     rising = epochs // 2
@@ -27,7 +27,7 @@ class PruningCurriculumHook(Hook):
     """
 
     def before_train(self, runner):
-        if not hasattr(_reducer(runner), "ease"):
+        if not hasattr(_reducer(runner), "anneal"):
             raise ConfigError(
                 "PruningCurriculumHook turns the rate of a reducer that can be eased, and the backbone's "
                 f"is {type(_reducer(runner)).__name__}: use Cropr, or take the hook out of custom_hooks"
@@ -39,8 +39,8 @@ class PruningCurriculumHook(Hook):
             )
 
     def before_train_epoch(self, runner):
-        _reducer(runner).ease(strength(runner.epoch, runner.max_epochs))
+        _reducer(runner).anneal(pruning_strength(runner.epoch, runner.max_epochs))
 
 
 def _reducer(runner):
-    return getattr(inside(runner.model).backbone, "reducer", None)
+    return getattr(unwrap_model(runner.model).backbone, "reducer", None)

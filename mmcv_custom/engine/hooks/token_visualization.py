@@ -1,6 +1,6 @@
-"""Pictures of which tokens were kept, at every evaluation: how a selection changes while it is trained.
+"""Images of which tokens were kept, at every evaluation: how a selection changes while it is trained.
 
-Shapes: B pictures of a batch, h x w pixels.
+Shapes: B images of a batch, h x w pixels.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from torch import Tensor, nn
 
 from token_pruning import Trace
 
-from ..utils import inside
+from ..utils import unwrap_model
 from .logging import evaluation_step
 
 
 @HOOKS.register_module()
-class TokenPicturesHook(Hook):
-    """Writes a sheet for each of the first pictures of every evaluation: what was found in it, which tokens each block
+class TokenVisualizationHook(Hook):
+    """Writes a sheet for each of the first images of every evaluation: what was found in it, which tokens each block
     computed, how many. They go to all ``vis_backends`` (TensorBoard: tab "Images") as ``tokens_1``, ``tokens_2``, ...
 
-    The evaluation's own forward is watched, so there is no other, and nothing is watched once the pictures are had
+    The evaluation's own forward is watched, so there is no other, and nothing is watched once the images are had
     (with the defaults only in batches that CostHook does not time). Of several processes the main one shows its own
-    first pictures; of several views of a picture (test-time augmentation) the tokens are the first view's. Silent for
+    first images; of several views of an image (test-time augmentation) the tokens are the first view's. Silent for
     dense models and where the backbone is none of this project's.
 
     Args:
-        number: pictures of an evaluation; 0 switches it off.
+        number: images of an evaluation; 0 switches it off.
         interval: only the first of every so many evaluations of a training, and the last of all.
         score: detections from this score on are drawn.
     """
 
     def __init__(self, number: int = 2, interval: int = 1, score: float = 0.3) -> None:
         self.number, self.interval, self.score = number, interval, score
-        self.evaluations, self.left, self.watch = 0, 0, None  # so far; pictures still wanted; eyes on this batch
+        self.evaluations, self.left, self.recorder = 0, 0, None  # so far; images still wanted; eyes on this batch
 
     def before_val_epoch(self, runner) -> None:
-        backbone = getattr(inside(runner.model), "backbone", None)
+        backbone = getattr(unwrap_model(runner.model), "backbone", None)
         prunes = hasattr(backbone, "execution") and backbone.reducer is not None
         last = evaluation_step(runner) and runner.iter >= runner.max_iters
         due = self.evaluations % self.interval == 0 or last
@@ -52,7 +52,7 @@ class TokenPicturesHook(Hook):
     before_test_epoch = before_val_epoch
 
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self.watch = Watch(inside(runner.model)) if self.left else None
+        self.recorder = TokenRecorder(unwrap_model(runner.model)) if self.left else None
 
     before_test_iter = before_val_iter
 
@@ -61,7 +61,7 @@ class TokenPicturesHook(Hook):
             return
         from ...inference.predictor import result_of, token_view
 
-        watch, self.watch = self.watch, None
+        watch, self.recorder = self.recorder, None
         watch.close()
         if not watch.trace.passes:
             self._give_up(runner)
@@ -70,7 +70,7 @@ class TokenPicturesHook(Hook):
         for i, (inputs, sample) in enumerate(zip(first_view(data_batch["inputs"]), outputs, strict=True)):
             if self.left:
                 tokens = token_view(watch.model, inputs, [seen.of(i) for seen in watch.trace.passes], watch.size)
-                image, path = photograph(sample, tokens.picture), sample.get("img_path")
+                image, path = photograph(sample, tokens.image), sample.get("img_path")
                 result = result_of(image=image, path=path, classes=classes, sample=sample.cpu(), tokens=tokens)
                 self._write(runner, result)
                 self.left -= 1
@@ -78,7 +78,7 @@ class TokenPicturesHook(Hook):
     after_test_iter = after_val_iter
 
     def _give_up(self, runner) -> None:
-        runner.logger.info("no pictures of tokens: a backbone that is compiled or replayed does not record them")
+        runner.logger.info("no images of tokens: a backbone that is compiled or replayed does not record them")
         self.left = 0
 
     def _write(self, runner, result) -> None:
@@ -93,7 +93,7 @@ class TokenPicturesHook(Hook):
         runner.visualizer.add_image(f"tokens_{self.number - self.left + 1}{end}", np.asarray(sheet), step)
 
 
-class Watch:
+class TokenRecorder:
     """Traces the next forward of ``model`` and is gone from it afterwards.
 
     Attributes:
@@ -122,7 +122,7 @@ class Watch:
 
 
 def first_view(inputs: Tensor | list) -> Tensor | list[Tensor]:
-    """B pictures (3, h, w) of a batch as a data loader gives it; of test-time augmentation, in its first view."""
+    """B images (3, h, w) of a batch as a data loader gives it; of test-time augmentation, in its first view."""
     nested = isinstance(inputs[0], (list, tuple)) or inputs[0].ndim == 4
     return inputs[0] if nested else inputs
 

@@ -27,9 +27,9 @@ def named(names):
 def test_matches_the_recorded_mapping():
     data = recorded()
     old, new = zip(*data["dense_to_selective"], strict=True)
-    house = key_maps.from_published(named(old))
-    assert list(key_maps.to_published_selective(house)) == list(new)
-    assert list(key_maps.from_published(named(new))) == list(house)
+    native = key_maps.from_published(named(old))
+    assert list(key_maps.to_published_selective(native)) == list(new)
+    assert list(key_maps.from_published(named(new))) == list(native)
     selectors = data["selective_only_keys"]
     assert list(key_maps.to_published_selective(key_maps.from_published(named(selectors)))) == selectors
 
@@ -47,7 +47,7 @@ def test_every_schema_lands_on_the_house_names_and_stays(prefix):
         "interactions.0.injector.gamma",
         "pos_embed",
     ]
-    house = [
+    native = [
         "blocks.3.ls1.gamma",
         "blocks.3.attn.qkv.weight",
         "blocks.11.attn.proj.bias",
@@ -59,16 +59,16 @@ def test_every_schema_lands_on_the_house_names_and_stays(prefix):
         "pos_embed",
     ]
     once = key_maps.from_published(named(prefix + n for n in published))
-    assert list(once) == [prefix + n for n in house]
+    assert list(once) == [prefix + n for n in native]
     assert list(key_maps.from_published(once)) == list(once)
 
 
 def test_the_evo_vit_adapter_lands_on_the_house_names():
     data = recorded()
-    house = key_maps.from_published(data["evo_example_renamed"])
-    assert house.keys() == data["evo_example_dense"].keys()
+    native = key_maps.from_published(data["evo_example_renamed"])
+    assert native.keys() == data["evo_example_dense"].keys()
     for name, value in data["evo_example_dense"].items():
-        assert torch.equal(house[name], value)
+        assert torch.equal(native[name], value)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
@@ -86,7 +86,7 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
         "layers.3.ffn.layers.1.bias",
         "ln1.weight",
     ]
-    house = [
+    native = [
         "cls_token",
         "patch_embed.proj.weight",
         "patch_embed.proj.bias",
@@ -102,7 +102,7 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
     heads = ["decode_head.decoder.layers.0.self_attn.in_proj_weight", "decode_head.decoder.layers.1.norm1.bias"]
     state = named([prefix + n for n in published] + heads)
     once = key_maps.from_published(state)
-    assert list(once) == [prefix + n for n in house] + heads
+    assert list(once) == [prefix + n for n in native] + heads
     assert list(key_maps.from_published(once)) == list(once)
     assert key_maps.describe(state) == "mmsegmentation ViT"
     back = key_maps.to_mmseg({name: once[name] for name in once if prefix or name not in heads})
@@ -115,9 +115,9 @@ def test_patches_embedded_without_a_bias_get_one_of_zeros(prefix):
         f"{prefix}patch_embed.projection.weight": torch.ones(3, 2, 1, 1),
         f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(1),
     }
-    house = key_maps.from_published(state)
-    assert torch.equal(house[f"{prefix}patch_embed.proj.bias"], torch.zeros(3))
-    assert len(house) == 3 and len(key_maps.from_published(house)) == 3
+    native = key_maps.from_published(state)
+    assert torch.equal(native[f"{prefix}patch_embed.proj.bias"], torch.zeros(3))
+    assert len(native) == 3 and len(key_maps.from_published(native)) == 3
 
 
 def test_what_only_trained_a_vit_has_no_place_in_mmsegmentation():
@@ -158,13 +158,13 @@ def test_a_table_without_a_class_row_has_no_place_in_mmsegmentation():
 def test_cropr_lands_on_the_house_names_and_goes_back(prefix):
     published = ["blocks.0.norm1.weight", "cropr.0.cross_attn.queries", "cropr.11.head.head.bias", "head.bias"]
     state = named(prefix + n for n in published)
-    house = key_maps.from_published(state)
-    assert key_maps.describe(state) == "published Cropr" and list(key_maps.from_published(house)) == list(house)
-    assert list(house)[1:3] == [
+    native = key_maps.from_published(state)
+    assert key_maps.describe(state) == "published Cropr" and list(key_maps.from_published(native)) == list(native)
+    assert list(native)[1:3] == [
         prefix + "reducer.routers.0.cross_attn.queries",
         prefix + "reducer.routers.11.head.head.bias",
     ]
-    assert list(key_maps.to_published_cropr(house)) == published
+    assert list(key_maps.to_published_cropr(native)) == published
     with pytest.raises(ValueError, match="folded routers cannot be written in the published schema"):
         key_maps.to_published_cropr(named(["reducer.routers.0.folded"]))
 

@@ -74,7 +74,7 @@ def test_a_table_finds_its_way_to_any_grid(tmp_path, old, new, how):
 
 
 @pytest.mark.parametrize("img_size", [(32, 48), (16, 64), 32])
-def test_pictures_of_the_table_s_size_take_it_as_it_is(img_size):
+def test_images_of_the_table_s_size_take_it_as_it_is(img_size):
     vit = PlainViT(img_size=img_size, **SIZES)
     grid = (img_size // 8,) * 2 if isinstance(img_size, int) else tuple(side // 8 for side in img_size)
     assert torch.equal(vit.positions(grid), vit.pos_embed[:, 1:])

@@ -1,4 +1,4 @@
-"""Pictures of every kind become 8-bit BGR; those that cannot be read end in one sentence."""
+"""Images of every kind become 8-bit BGR; those that cannot be read end in one sentence."""
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ def test_other_kinds_come_out_as_eight_bit_bgr(tmp_path, name, content):
 def test_missing_and_broken_files_are_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"image .*none\.png does not exist: check"):
         LoadImage()({"img_path": str(tmp_path / "none.png")})
-    for content in (b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 30):
+    for content in (b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30):
         (tmp_path / "bad.png").write_bytes(content)
         with pytest.raises(DataError, match=r"image .*bad\.png (cannot be read|is empty or broken)"):
             LoadImage()({"img_path": str(tmp_path / "bad.png")})

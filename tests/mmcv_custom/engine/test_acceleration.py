@@ -102,7 +102,7 @@ def test_further_sizes_and_other_settings(monkeypatch):
     )
     for size in ((1, 32, 32), (1, 64, 32), (1, 32, 32)):
         same(model(image(*size)), plain(image(*size)))
-    with pytest.warns(UserWarning, match="for 2 sizes of pictures, further ones run as usual; pad pictures to fewer"):
+    with pytest.warns(UserWarning, match="for 2 sizes of images, further ones run as usual; pad images to fewer"):
         same(model(image(1, 64, 64)), plain(image(1, 64, 64)))
     assert prepared == [(1, 3, 32, 32), (1, 3, 64, 32)]
     model.backbone.forward.ready.clear()

@@ -15,7 +15,7 @@ from mmcv_custom.data.synthetic import scene
 from mmcv_custom.inference import Classification, Detection, Segmentation, TokenView, Window, visualize
 from mmcv_custom.inference.class_names import class_names
 from mmcv_custom.inference.predictor import window_corners
-from mmcv_custom.inference.results import save_picture
+from mmcv_custom.inference.results import save_image
 from token_pruning import PassTrace, Trace
 from token_pruning.analysis.plot import PALETTE
 
@@ -32,21 +32,21 @@ def predictor(config, **options):
     return Predictor(config, None, **options)
 
 
-def test_a_detector_finds_the_same_from_file_array_and_picture(tmp_path):
-    picture = scene(96, 128)
-    Image.fromarray(picture).save(tmp_path / "a.png")
+def test_a_detector_finds_the_same_from_file_array_and_image(tmp_path):
+    image = scene(96, 128)
+    Image.fromarray(image).save(tmp_path / "a.png")
     model = predictor(DETECTOR)
     found = model(tmp_path / "a.png")
     assert isinstance(found, Detection) and len(found.boxes) and found.masks.shape[1:] == (96, 128)
-    assert found.classes == tuple("0123456789") and np.array_equal(found.image, picture)
-    for other in (model(str(tmp_path / "a.png")), model(picture), model(Image.fromarray(picture))):
+    assert found.classes == tuple("0123456789") and np.array_equal(found.image, image)
+    for other in (model(str(tmp_path / "a.png")), model(image), model(Image.fromarray(image))):
         assert np.array_equal(found.boxes, other.boxes) and np.array_equal(found.masks, other.masks)
     assert found.trace.keep_ratio().shape == (1, 6) and len(found.tokens.keep_ratio()) == 6
     # random weights keep the config's ratios, of 192 tokens (96 x 128 becomes 192 x 256)
     assert found.tokens.keep_ratio() == pytest.approx([1, 1, 0.7, 0.6, 0.5, 0.4], abs=0.5 / 192 + 1e-6)
 
 
-def test_folders_and_batches_give_what_pictures_give_alone(tmp_path):
+def test_folders_and_batches_give_what_images_give_alone(tmp_path):
     for i, size in enumerate([(64, 64), (64, 64), (64, 96)]):
         Image.fromarray(scene(*size, i)).save(tmp_path / f"{i}.png")
     model = predictor(DETECTOR)
@@ -88,8 +88,8 @@ def test_a_segmentor_gives_a_map_and_its_merged_tokens():
 
 def test_tokens_that_dtop_lets_go_leave_after_their_stages():
     model = predictor(DTOP)
-    model.dial(0.0925)
-    assert model.dial() == 0.0925 and model.dial_name == "threshold"
+    model.cost_param(0.0925)
+    assert model.cost_param() == 0.0925 and model.cost_param_name == "threshold"
     found = model(scene(352, 352))
     exits = found.tokens.exits()
     assert exits and set(exits) <= {2, 3}
@@ -120,7 +120,7 @@ def test_a_classifier_gives_its_best_classes():
     assert found.tokens.shares()[-2, 2] == pytest.approx(1 - ratios[-2])
 
 
-def test_windows_that_slide_over_a_picture_cover_it(tmp_path):
+def test_windows_that_slide_over_a_image_cover_it(tmp_path):
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(40, 40))"
     (tmp_path / "slide.py").write_text(
         f"_base_ = {str(SEGMENTOR)!r}\nmodel = dict(test_cfg={slide}, backbone=dict(\n    reducer=dict(r=4)))\n"
@@ -142,34 +142,34 @@ def test_windows_that_slide_over_a_picture_cover_it(tmp_path):
 def test_turning_the_dial_keeps_the_weights():
     model = predictor(DETECTOR)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    picture = scene(64, 64)
-    most = sum(model(picture).tokens.keep_ratio())
-    model.turn(keep_ratio=0.2)
-    assert sum(model(picture).tokens.keep_ratio()) < most
+    image = scene(64, 64)
+    most = sum(model(image).tokens.keep_ratio())
+    model.reconfigure(keep_ratio=0.2)
+    assert sum(model(image).tokens.keep_ratio()) < most
     assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
     with pytest.raises(ConfigError, match="ratio_scale = -1 does not fit SViT"):
-        model.dial(-1)
+        model.cost_param(-1)
     with pytest.raises(ConfigError, match="has no reducer, so there is no ratio to set"):
-        predictor(DENSE).dial(0.5)
+        predictor(DENSE).cost_param(0.5)
     with pytest.raises(ConfigError, match="'mode'"):
-        predictor(SEGMENTOR).turn(mode="sample")
+        predictor(SEGMENTOR).reconfigure(mode="sample")
 
 
 def test_the_dial_of_configs_that_count_by_r():
     model = predictor(CLASSIFIER, options={"model.backbone.reducer": dict(r=4, keep_ratio=None)})
-    assert model.dial() is None and model.setting == "r = 4"
+    assert model.cost_param() is None and model.setting == "r = 4"
     with pytest.raises(ConfigError, match="num_queries = 4 does not fit Cropr: it needs weights of another shape"):
-        model.turn(num_queries=4)
-    model.dial(0.5)
+        model.reconfigure(num_queries=4)
+    model.cost_param(0.5)
     assert model.setting == "keep_ratio = 0.5" and predictor(DENSE).setting is None
 
 
 def test_a_whole_number_of_tokens_is_one_however_it_is_written():
-    model, picture = predictor(SEGMENTOR), scene(352, 352)
+    model, image = predictor(SEGMENTOR), scene(352, 352)
     found = []
     for r in (4, 4.0):
-        model.dial(r)
-        found.append(model(picture).trace.masks())
+        model.cost_param(r)
+        found.append(model(image).trace.masks())
     assert torch.equal(*found) and not found[0][:, -1].all()
 
 
@@ -208,7 +208,7 @@ def test_the_toolbox_of_a_data_set_is_found_for_its_names():
     assert class_names(cfg, dict(meta=dict(CLASSES=("cat", "dog")))) == ("cat", "dog")
 
 
-def test_pictures_of_a_turned_camera_are_read_alike(tmp_path):
+def test_images_of_a_turned_camera_are_read_alike(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(scene(48, 96)).save(tmp_path / "turned.png", exif=exif)
@@ -217,11 +217,11 @@ def test_pictures_of_a_turned_camera_are_read_alike(tmp_path):
     assert read.image.shape == (96, 48, 3) and np.array_equal(read.image, given.image)
 
 
-def test_a_broken_picture_does_not_take_those_before_it_along(tmp_path):
+def test_a_broken_image_does_not_take_those_before_it_along(tmp_path):
     (tmp_path / "b.png").write_text("none")
     model = predictor(DETECTOR, batch=4)
     seen = []
-    with pytest.raises(DataError, match="b.png is no picture"):
+    with pytest.raises(DataError, match="b.png is no image"):
         for found in model.stream([scene(64, 64), scene(64, 64), tmp_path / "b.png"]):
             seen.append(found)
     assert len(seen) == 2
@@ -241,9 +241,9 @@ def test_random_weights_are_said_and_nothing_is_printed(capsys):
     capsys.readouterr()
     model(scene(64, 64)).draw()
     assert capsys.readouterr().out == "" and len(model.notes) == 2
-    model.turn(keep_ratio=0.3)
+    model.reconfigure(keep_ratio=0.3)
     assert "exact ratios" in model.notes[1]
-    model.turn(mode="sample")
+    model.reconfigure(mode="sample")
     assert len(model.notes) == 1
 
 
@@ -256,33 +256,33 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("picture", "sentence"),
+    ("image", "sentence"),
     [
         ("nowhere.jpg", "nowhere.jpg does not exist"),
-        (np.zeros((4, 4), np.uint8), "is no picture: give"),
-        (np.zeros((4, 4, 3)), "float64 is no picture"),
-        (3, "3 is no picture"),
+        (np.zeros((4, 4), np.uint8), "is no image: give"),
+        (np.zeros((4, 4, 3)), "float64 is no image"),
+        (3, "3 is no image"),
         (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
     ],
     ids=["missing", "grey", "float", "number", "16 bits"],
 )
-def test_what_is_no_picture_is_refused(picture, sentence):
+def test_what_is_no_image_is_refused(image, sentence):
     with pytest.raises(DataError, match=sentence):
-        predictor(CLASSIFIER)(picture)
+        predictor(CLASSIFIER)(image)
 
 
-def test_pictures_of_another_size_than_the_only_one_are_refused():
+def test_images_of_another_size_than_the_only_one_are_refused():
     with pytest.raises(DataError, match="48 x 48 pixels after the test pipeline .* takes 32 x 32 only"):
         predictor(CLASSIFIER)(scene(48, 48))
 
 
 def test_masks_are_tinted_where_they_are():
-    picture = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
+    image = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
     masks = np.zeros((2, 700, 800), bool)  # the second stays empty
     masks[0, 650:, 100:200] = True
     drawn = np.asarray(
         visualize.detections(
-            picture, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2), np.zeros(2, int), "ab", masks
+            image, np.array([[100, 600, 200, 700], [9, 9, 30, 30]]), np.ones(2), np.zeros(2, int), "ab", masks
         )
     )
     paint = np.array(PALETTE[0])
@@ -290,21 +290,21 @@ def test_masks_are_tinted_where_they_are():
     assert (drawn[675, 150] == (0.55 * 200 + 0.45 * paint).round()).all() and (drawn[650, 150] == paint).all()
 
 
-def test_windows_beyond_the_picture_are_counted_and_not_painted():
+def test_windows_beyond_the_image_are_counted_and_not_painted():
     trace = PassTrace((2, 2), 0, {block: torch.tensor([[1, 1, 0, 1]]).bool() for block in range(2)})
     view = TokenView(scene(40, 40), (Window(0, 0, trace), Window(0, 64, trace)), 16)
     assert view.keep_ratio() == [0.75, 0.75] and view.contact_sheet() and view.exit_map().size == (480, 480)
 
 
-def test_pictures_are_drawn_at_any_size(tmp_path):
+def test_images_are_drawn_at_any_size(tmp_path):
     found = predictor(DETECTOR)(scene(40, 700)).above(0.1)
     found.save(tmp_path / "deep" / "found.jpg")
     assert Image.open(tmp_path / "deep" / "found.jpg").size == (700, 40)
     with pytest.raises(DataError, match="let its name end in"):
-        save_picture(found.draw(), tmp_path / "found.xyz")
+        save_image(found.draw(), tmp_path / "found.xyz")
     with pytest.raises(DataError, match="let its name end in"):
-        save_picture(found.draw(), tmp_path / "found.psd")  # which can only be read
+        save_image(found.draw(), tmp_path / "found.psd")  # which can only be read
     assert found.draw([]).size == (700, 40)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        save_picture(found.draw(), tmp_path / "file" / "found.png")
+        save_image(found.draw(), tmp_path / "file" / "found.png")

@@ -25,7 +25,7 @@ def a_backbone(**more):
 @pytest.mark.parametrize("class_token", [False, True])
 @pytest.mark.parametrize("patch", [8, 14, 16])
 @pytest.mark.parametrize("size", [(64, 64), (33, 97), (10, 50), (1, 1)])
-def test_maps_cover_pictures_of_any_size(size, patch, class_token):
+def test_maps_cover_images_of_any_size(size, patch, class_token):
     vit = a_backbone(patch_size=patch, out_indices=[0, 2, 3], class_token=class_token)
     with torch.no_grad():
         maps = vit(torch.randn(2, 3, *size))
@@ -102,7 +102,7 @@ def test_padding_is_zeros_at_the_bottom_and_right():
 
 
 @pytest.mark.parametrize("reducer", REDUCERS, ids=lambda r: r["type"])
-def test_a_batch_equals_its_pictures_one_by_one_and_fewer_tokens_run(reducer):
+def test_a_batch_equals_its_images_one_by_one_and_fewer_tokens_run(reducer):
     vit = a_backbone(reducer=reducer, class_token=True, out_indices=[1, 3])
     image = torch.randn(3, 3, 80, 112)
     with torch.no_grad(), Trace() as trace:

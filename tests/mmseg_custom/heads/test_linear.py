@@ -37,7 +37,7 @@ def a_segmentor(**backbone):
 
 
 @torch.no_grad()
-def test_pictures_are_cut_and_not_stretched():
+def test_images_are_cut_and_not_stretched():
     model, image = a_segmentor(), torch.randn(2, 3, 40, 64)
     image[..., 33:, :] = image[..., 59:] = 0
     part = image[..., :33, :59]

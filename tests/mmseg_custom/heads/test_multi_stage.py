@@ -35,7 +35,7 @@ def a_segmentor(head, test_cfg, **kwargs):
 )
 @pytest.mark.parametrize("head", HEADS)
 @torch.no_grad()
-def test_pictures_of_any_size_and_a_batch_equals_its_images(head, test_cfg):
+def test_images_of_any_size_and_a_batch_equals_its_images(head, test_cfg):
     model, image = a_segmentor(head, test_cfg).eval(), torch.randn(3, 3, 43, 90)
 
     def scores(image):

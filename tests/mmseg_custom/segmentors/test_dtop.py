@@ -17,7 +17,7 @@ import mmseg_custom  # noqa: F401 - registers
 from mmcv_custom.engine.acceleration import compile_backbone
 from mmcv_custom.errors import ConfigError
 from mmseg_custom.heads.decoder import CrossAttention, Rows
-from mmseg_custom.heads.stages import View
+from mmseg_custom.heads.stages import StageOutput
 from mmseg_custom.losses import ATMLoss, Targets
 from token_pruning import Trace
 
@@ -100,23 +100,23 @@ def by_hand(model, image, threshold, k):
     padded = vit.pad(image[None])
     grid = (padded.shape[-2] // P, padded.shape[-1] // P)
     x = (vit.patch_embed(padded) + vit.positions(grid))[0]
-    active, canvas, used = torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x), K), []
+    active, mask_logits, used = torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x), K), []
     for i, block in enumerate(vit.blocks):
         used.append(active.clone())
         x[active] = block(x[active][None])[0]
         if i not in vit.out_indices:
             continue
         logits, present = head_by_hand(model.heads[vit.out_indices.index(i)], x[active])
-        canvas[active] = logits
+        mask_logits[active] = logits
         if i == vit.out_indices[-1]:
             break
-        value, label = (canvas.sigmoid() * present).max(1)
+        value, label = (mask_logits.sigmoid() * present).max(1)
         easy = active & (value > threshold)
         for c in range(K):
             mine = (easy & (label == c)).nonzero().flatten()
             easy[mine[value[mine].argsort(descending=True)[:k]]] = False
         active = active & ~easy
-    return (canvas.sigmoid() * present).T.unflatten(1, grid), torch.stack(used)
+    return (mask_logits.sigmoid() * present).T.unflatten(1, grid), torch.stack(used)
 
 
 @pytest.mark.parametrize("size", [(40, 72), (37, 90), (8, 8), (120, 16), (5, 3)])
@@ -151,7 +151,7 @@ def test_a_batch_equals_its_images_one_by_one(head, class_token):
 
 
 @torch.no_grad()
-def test_windows_smaller_than_the_crop_and_pictures_of_any_size_slide():
+def test_windows_smaller_than_the_crop_and_images_of_any_size_slide():
     model = a_segmentor(test_cfg=dict(mode="slide", crop_size=(40, 40), stride=(27, 27)))
     for size in ((40, 40), (30, 100), (61, 47)):
         found = scores_of(model, images(2, *size))
@@ -205,14 +205,14 @@ def test_a_stage_without_a_threshold_changes_nothing_for_the_others():
         model.train()
         trained = model.extract_feat(images())
     assert asked[1] is None and trained[1] is not None
-    assert torch.equal(asked[2].canvas, trained[2].canvas)
+    assert torch.equal(asked[2].mask_logits, trained[2].mask_logits)
     gone = ~trace.passes[1].used[2]
-    assert gone.any() and torch.equal(trained[1].canvas[gone], trained[0].canvas[gone])
+    assert gone.any() and torch.equal(trained[1].mask_logits[gone], trained[0].mask_logits[gone])
 
 
 @pytest.mark.parametrize("detach", [False, True])
 def test_gradients_go_through_the_canvas_unless_detached(detach):
-    model = a_segmentor(detach_canvas=detach).train()
+    model = a_segmentor(detach_mask_logits=detach).train()
     losses = model.loss(images(), samples())
     sum(v for k, v in losses.items() if k.startswith("decode.loss")).backward()
     grads = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.auxiliary_head[0].parameters()]
@@ -231,7 +231,7 @@ def test_early_scores_can_be_final():
     _, _, published = model.extract_feat(images())
     reweighed = model.decode_head.score_map(published)
     there = trace.passes[0].used[3].unflatten(1, (5, 9))
-    assert left.any() and there.any() and torch.equal(last.canvas, published.canvas)
+    assert left.any() and there.any() and torch.equal(last.mask_logits, published.mask_logits)
     for ours, theirs, where in ((final, early, left), (final, reweighed, there)):
         # Of packed tokens and of a map, the same products may round differently in the last bit.
         torch.testing.assert_close(ours.movedim(1, -1)[where], theirs.movedim(1, -1)[where], atol=1e-6, rtol=1e-6)
@@ -262,8 +262,8 @@ def test_no_state_is_left_and_an_image_of_nan_harms_no_other():
 @torch.no_grad()
 def test_half_precision_decides_in_single():
     model, seen = a_segmentor(), []
-    judge = model.auxiliary_head[0].token_scores
-    model.auxiliary_head[0].token_scores = lambda *args: seen.append(judge(*args)) or seen[-1]
+    score_fn = model.auxiliary_head[0].token_scores
+    model.auxiliary_head[0].token_scores = lambda *args: seen.append(score_fn(*args)) or seen[-1]
     with torch.autocast("cpu", torch.bfloat16):
         assert scores_of(model, images()).isfinite().all()
     assert seen[0].dtype == torch.float32
@@ -310,8 +310,8 @@ def test_labels_of_another_size_are_compared_at_their_own():
     model, image = a_segmentor().train(), images()
     losses = model.loss(image, samples(3, 20, 36))
     assert all(v.isfinite() for k, v in losses.items() if "loss" in k)
-    view = View(torch.randn(1, 6, 2), None, (2, 3), 0, (16, 24), (13, 20))
-    maps = view.map(view.canvas)
+    view = StageOutput(torch.randn(1, 6, 2), None, (2, 3), 0, (16, 24), (13, 20))
+    maps = view.map(view.mask_logits)
     pixels = F.interpolate(maps, (16, 24), mode="bilinear")[..., :13, :20]
     assert torch.equal(view.to_pixels(maps), pixels)
     assert torch.equal(view.to_pixels(maps, (26, 40)), F.interpolate(pixels, (26, 40), mode="bilinear"))

@@ -76,7 +76,7 @@ def a_batch(*sizes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_and_logs(kind):
     model = a_segmentor(kind).train()
-    # One picture is smaller than the crop, its rest ignored.
+    # One image is smaller than the crop, its rest ignored.
     losses = model(**model.data_preprocessor(a_batch((64, 64), (30, 50)), True), mode="loss")
     assert losses["loss_ratio"] > 0 and {"keep_ratio.2", "keep_ratio.3", "decode.loss_ce"} <= set(losses)
     assert ("aux.loss_ce" in losses) == (kind == "upernet")
@@ -91,16 +91,16 @@ def test_losses_and_logs(kind):
 def test_auxiliary_heads_learn_the_label_of_each_patch(kind):
     model = a_segmentor(kind, reducer=CROPR).train()
     data = model.data_preprocessor(a_batch((64, 64), (30, 50)), True)
-    answers, criterion = [], model.criterion(data["data_samples"])
-    with collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
+    outputs, criterion = [], model.criterion(data["data_samples"])
+    with collect_losses(lambda output: outputs.append(output) or output.logits.sum()):
         model.backbone(data["inputs"])
     labels = torch.cat([sample.gt_sem_seg.data for sample in data["data_samples"]])
     low = torch.nn.functional.interpolate(labels[:, None].float(), (4, 4), mode="nearest")[:, 0].long()
     assert (low == 255).any()
-    for answer in answers:
-        logits = answer.logits.transpose(1, 2).unflatten(2, (4, 4))
+    for output in outputs:
+        logits = output.logits.transpose(1, 2).unflatten(2, (4, 4))
         wanted = torch.nn.functional.cross_entropy(logits, low, ignore_index=255)
-        torch.testing.assert_close(criterion(answer), wanted)
+        torch.testing.assert_close(criterion(output), wanted)
     losses = model(**data, mode="loss")
     assert {"loss_aux.0", "loss_aux.1", "keep_ratio.1", "decode.loss_ce"} <= set(losses)
     model.parse_losses(losses)[0].backward()
@@ -158,7 +158,7 @@ def test_sliding_is_the_mean_of_its_windows(kind, size):
 
 @pytest.mark.parametrize("test_cfg", [WHOLE, SLIDE], ids=["whole", "slide"])
 @pytest.mark.parametrize("kind, reducer", [*((kind, SVIT) for kind in KINDS), ("linear", CROPR)])
-def test_a_batch_equals_its_pictures_one_by_one(kind, reducer, test_cfg):
+def test_a_batch_equals_its_images_one_by_one(kind, reducer, test_cfg):
     model, data = a_segmentor(kind, test_cfg, reducer=reducer), a_batch((70, 100), (70, 100), (70, 100))
     singles = [dict(inputs=[i], data_samples=[s]) for i, s in zip(data["inputs"], data["data_samples"], strict=True)]
     with Trace() as trace:

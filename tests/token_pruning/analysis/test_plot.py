@@ -1,4 +1,4 @@
-"""What became of tokens, told from hand-made traces, and the pictures of it."""
+"""What became of tokens, told from hand-made traces, and the images of it."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from token_pruning.analysis.plot import GONE, LATER, MERGED, USED
 PREFIX = torch.ones(1, 1, dtype=torch.bool)
 
 
-def trace_of(*used, owner=None):
+def trace_of(*used, assignment=None):
     """A trace with one prefix token of blocks that computed these tokens of a 2 x 3 grid."""
     found = PassTrace((2, 3), 1)
     for block, row in enumerate(used):
         found.used[block] = torch.cat([PREFIX, torch.tensor([row], dtype=torch.bool)], dim=1)
-    found.owner = {
-        block: torch.tensor([[0, *(position + 1 for position in row)]]) for block, row in (owner or {}).items()
+    found.assignment = {
+        block: torch.tensor([[0, *(position + 1 for position in row)]]) for block, row in (assignment or {}).items()
     }
     return found
 
@@ -26,7 +26,10 @@ BACK = trace_of([1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], [1, 1, 0, 0, 1, 1])  # t
 LEAVING = trace_of([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1])
 # In block 1 token 0 stands behind 1; in block 2 both stand behind 4, and 5 is gone.
 MERGING = trace_of(
-    [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0], owner={1: [1, 1, 2, 3, 4, 5], 2: [4, 4, 2, 3, 4, 5]}
+    [1, 1, 1, 1, 1, 1],
+    [0, 1, 1, 1, 1, 1],
+    [0, 0, 1, 1, 1, 0],
+    assignment={1: [1, 1, 2, 3, 4, 5], 2: [4, 4, 2, 3, 4, 5]},
 )
 
 
@@ -49,15 +52,15 @@ def test_merged_tokens_are_neither():
 
 
 def test_groups_whose_token_has_left_are_gone_with_it():
-    trace = trace_of([1] * 6, [0, 0, 1, 1, 1, 1], owner={1: [1, 1, 2, 3, 4, 5]})
+    trace = trace_of([1] * 6, [0, 0, 1, 1, 1, 1], assignment={1: [1, 1, 2, 3, 4, 5]})
     assert plot.token_states(trace)[1].ravel().tolist()[:2] == [GONE, GONE]
     assert plot.token_groups(trace, 1) is None
 
 
 def test_overlay_paints_by_state_and_cuts_padding():
-    picture = np.full((24, 40, 3), 200, np.uint8)
-    out = plot.overlay(picture, plot.token_states(BACK)[1])
-    assert out.shape == picture.shape
+    image = np.full((24, 40, 3), 200, np.uint8)
+    out = plot.overlay(image, plot.token_states(BACK)[1])
+    assert out.shape == image.shape
     for x, state in ((8, LATER), (38, GONE)):
         strength = plot.STRENGTH[state]
         assert out[8, x] == pytest.approx((1 - strength) * 200 + strength * np.array(plot.COLOURS[state]), abs=1)
@@ -66,25 +69,25 @@ def test_overlay_paints_by_state_and_cuts_padding():
 
 
 def test_groups_have_one_colour_and_neighbours_another():
-    picture = np.full((32, 48, 3), 128, np.uint8)
-    out = plot.overlay(picture, plot.token_states(MERGING)[2], groups=plot.token_groups(MERGING, 2))
+    image = np.full((32, 48, 3), 128, np.uint8)
+    out = plot.overlay(image, plot.token_states(MERGING)[2], groups=plot.token_groups(MERGING, 2))
     assert (out[8, 8] == out[8, 24]).all() and (out[8, 8] == out[24, 24]).all() and (out[8, 8] != 128).any()
     assert (out[24, 8] == 128).all()
     assert out[24, 40].max() < 100
 
 
-def test_depth_and_exit_maps_cover_the_picture():
-    picture = np.zeros((24, 40, 3), np.uint8)
-    depth = plot.depth_map(picture, plot.token_depth(BACK), 3)
-    assert depth.shape == picture.shape and depth[8, 20].mean() > depth[8, 8].mean() > depth[8, 38].mean()
-    exits = plot.exit_map(picture, LEAVING.last_use()[0].numpy(), [0, 1])
+def test_depth_and_exit_maps_cover_the_image():
+    image = np.zeros((24, 40, 3), np.uint8)
+    depth = plot.depth_map(image, plot.token_depth(BACK), 3)
+    assert depth.shape == image.shape and depth[8, 20].mean() > depth[8, 8].mean() > depth[8, 38].mean()
+    exits = plot.exit_map(image, LEAVING.last_use()[0].numpy(), [0, 1])
     for count in (2, 7, 12, 30):
         assert len({plot.exit_colour(number, count) for number in range(count)}) == count
     assert plot.exit_blocks(LEAVING.last_use().numpy(), 2) == [0, 1]
     assert (exits[8, 8] != exits[8, 24]).any() and (exits[8, 38] == 0).all()
 
 
-def test_sheet_and_chart_are_pictures_of_the_wanted_size():
+def test_sheet_and_chart_are_images_of_the_wanted_size():
     from PIL import Image
 
     states = plot.token_states(BACK).reshape(3, -1)

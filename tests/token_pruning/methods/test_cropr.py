@@ -8,7 +8,7 @@ from reducers import DEPTH, DIM, criterion, images, scattered
 
 from token_pruning import Cropr, PlainViT, TokenSet, Trace, build_reducer, collect_losses, count_flops
 from token_pruning.analysis.flops import block_flops
-from token_pruning.auxiliary import Answer, image_labels, presence_labels, token_labels
+from token_pruning.auxiliary import AuxOutput, image_labels, presence_labels, token_labels
 from token_pruning.components.cropr_router import scores
 
 PROJECTED = dict(num_queries=6, num_heads=2, pre_norm=True, q_proj=True, k_proj=True, v_proj=True)
@@ -83,14 +83,14 @@ def test_the_best_tokens_stay_and_the_others_come_back():
 def test_for_comparison_the_lowest_stay_or_any():
     used = {}
     for ranking in ("queries", "inverted", "random"):
-        vit = a_vit(sites=[0], r=11, ranking=ranking)
+        vit = a_vit(prune_after=[0], r=11, ranking=ranking)
         with Trace() as trace:
             forward(vit, images())
         used[ranking] = trace.passes[0].used[1][:, 1:]
     assert all(mask.sum() == 3 * 12 for mask in used.values())
     assert torch.equal(used["inverted"], ~used["queries"])
     assert torch.equal(used["random"][0], used["random"][1]) and not torch.equal(used["random"], used["queries"])
-    assert list(vit.reducer.parameters()) == [] and not vit.reducer.supervised
+    assert list(vit.reducer.parameters()) == [] and not vit.reducer.has_aux_heads
 
 
 @torch.no_grad()
@@ -99,10 +99,10 @@ def test_any_number_of_prefix_tokens_and_none():
         vit = a_vit(class_token=False, r=5)
         x = torch.cat([torch.randn(2, prefix, DIM), torch.randn(2, 24, DIM)], dim=1)
         tokens, seen = TokenSet.full(x, (4, 6), prefix), []
-        memory = vit.reducer.start(tokens)
+        state = vit.reducer.start(tokens)
         for block in range(DEPTH):
             seen.append(tokens.counts[0])
-            tokens = vit.reducer.after_block(block, tokens, memory)
+            tokens = vit.reducer.after_block(block, tokens, state)
         assert seen == counts and torch.equal(tokens.restore(), x)
 
 
@@ -112,22 +112,22 @@ def test_schedules():
 
     assert kept(r=8) == [55, 47, 39, 31] and kept(r=8, fusion=False) == [55, 47, 39, 31, 23]
     assert kept((14, 14), depth=24, r=8)[-1] == 19 and kept((32, 32), depth=24, r=40)[-1] == 143
-    assert kept((14, 14), depth=24, r=50, sites=[5, 11, 17]) == [145, 95, 45]
+    assert kept((14, 14), depth=24, r=50, prune_after=[5, 11, 17]) == [145, 95, 45]
     assert kept(r=[0, 3, 0, 4]) == [64, 61, 61, 57] and kept(r=0) == [64] * 4
     assert kept(keep_ratio=0.5) == [56, 48, 40, 32] and kept((1, 1), keep_ratio=0.5) == [1] * 4
     assert kept(keep_ratio=[1.0, 0.5, 0.5, 0.25]) == [64, 32, 32, 16]
-    assert kept((32, 32), sites=[2], depth=24, keep_ratio=0.2, fusion=False) == [205]
+    assert kept((32, 32), prune_after=[2], depth=24, keep_ratio=0.2, fusion=False) == [205]
 
 
 def test_a_curriculum_takes_less():
     reducer = Cropr(DIM, 6, r=8)
     taken = []
     for epoch in range(4):
-        reducer.ease(Fraction(epoch, 3))
+        reducer.anneal(Fraction(epoch, 3))
         taken.append(64 - reducer.rates.left((8, 8), 1)[0])
     assert taken == [0, 2 + 1, 5 + 1, 8 + 1]
     reducer = Cropr(DIM, 6, keep_ratio=0.5)
-    reducer.ease(0.5)
+    reducer.anneal(0.5)
     assert reducer.rates.left((8, 8), 1) == [60, 56, 52, 48]
 
 
@@ -145,7 +145,7 @@ def test_folded_is_the_same_and_remembers_no_queries(options):
     vit, x = a_vit(r=5, **options), images()
     wanted, queries = forward(vit, x), options.get("num_queries", 1)
     vit.reducer.fold()
-    assert torch.equal(forward(vit, x), wanted) and not vit.reducer.supervised
+    assert torch.equal(forward(vit, x), wanted) and not vit.reducer.has_aux_heads
     assert [*vit.reducer.state_dict()] == ["routers.0.folded", "routers.1.folded"]
     built = a_vit(r=5, folded=True, **options)
     built.load_state_dict(vit.state_dict())
@@ -178,48 +178,48 @@ def test_auxiliary_losses_train_routers_and_nothing_else():
 
 
 def test_some_queries_answer_as_they_do_among_all():
-    vit, answers = a_vit(r=5, num_queries=24, asked_queries=5).train(), []
-    with collect_losses(lambda answer: answers.append(answer) or answer.logits.sum()):
+    vit, outputs = a_vit(r=5, num_queries=24, num_sampled_queries=5).train(), []
+    with collect_losses(lambda output: outputs.append(output) or output.logits.sum()):
         stack = vit.start(images())
         stack.run(0, 0)
         x = stack.map(with_prefix=True)  # at the first site all are there
         stack.run(1, DEPTH - 1)
         stack.finish()
-    first = answers[0]
-    assert first.logits.shape == (3, 5, 4) and len(first.asked.unique()) == 5
-    assert not torch.equal(first.asked, answers[1].asked)
-    torch.testing.assert_close(first.logits, vit.reducer.routers[0](x)[:, first.asked])
+    first = outputs[0]
+    assert first.logits.shape == (3, 5, 4) and len(first.query_indices.unique()) == 5
+    assert not torch.equal(first.query_indices, outputs[1].query_indices)
+    torch.testing.assert_close(first.logits, vit.reducer.routers[0](x)[:, first.query_indices])
 
 
 def test_labels_of_tokens_images_and_presence():
     logits, grid = torch.randn(2, 6, 4), (2, 3)
     labels = torch.tensor([[[0, 1, 255], [3, 255, 2]], [[255] * 3] * 2])
     wanted = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels.flatten(1), ignore_index=255)
-    torch.testing.assert_close(token_labels(labels, 4)(Answer(logits, grid, 6)), wanted)
-    asked = torch.tensor([5, 1])
-    some = token_labels(labels, 4)(Answer(logits[:, asked], grid, 6, asked))
-    torch.testing.assert_close(some, torch.nn.functional.cross_entropy(logits[0, asked], torch.tensor([2, 1])))
-    assert token_labels(labels[1:], 4)(Answer(logits[:1], grid, 6)) == 0  # nothing is labelled: no loss, and no nan
-    padded = token_labels(labels[:, :1, :2], 4)(Answer(logits, grid, 6))
+    torch.testing.assert_close(token_labels(labels, 4)(AuxOutput(logits, grid, 6)), wanted)
+    query_indices = torch.tensor([5, 1])
+    some = token_labels(labels, 4)(AuxOutput(logits[:, query_indices], grid, 6, query_indices))
+    torch.testing.assert_close(some, torch.nn.functional.cross_entropy(logits[0, query_indices], torch.tensor([2, 1])))
+    assert token_labels(labels[1:], 4)(AuxOutput(logits[:1], grid, 6)) == 0  # nothing is labelled: no loss, and no nan
+    padded = token_labels(labels[:, :1, :2], 4)(AuxOutput(logits, grid, 6))
     torch.testing.assert_close(padded, torch.nn.functional.cross_entropy(logits[0, :2], torch.tensor([0, 1])))
 
-    image = Answer(logits[:, :1], grid, 1)
+    image = AuxOutput(logits[:, :1], grid, 1)
     assert torch.equal(image_labels(lambda scores: scores, 4)(image), logits[:, 0])
     there = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0]])
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     torch.testing.assert_close(presence_labels(there)(image), bce(logits[:, 0], there.float()))
     there = torch.randint(0, 2, (2, 2, 3, 4))
-    found = presence_labels(there)(Answer(logits, grid, 6))
+    found = presence_labels(there)(AuxOutput(logits, grid, 6))
     torch.testing.assert_close(found, bce(logits, there.flatten(1, 2).float()))
 
 
 @pytest.mark.parametrize(
     "reducer, sentence",
     [
-        (dict(sites=[3]), "sites = .3.: list block numbers from 0 to 1, ascending, each once"),
-        (dict(sites=[1, 0]), "ascending, each once"),
-        (dict(sites=[]), "list block numbers"),
-        (dict(sites=[3], fusion=False), "list block numbers from 0 to 2"),
+        (dict(prune_after=[3]), "sites = .3.: list block numbers from 0 to 1, ascending, each once"),
+        (dict(prune_after=[1, 0]), "ascending, each once"),
+        (dict(prune_after=[]), "list block numbers"),
+        (dict(prune_after=[3], fusion=False), "list block numbers from 0 to 2"),
         (dict(r=5, keep_ratio=0.5), "give r or keep_ratio, not both"),
         (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 sites"),
         (dict(r=0.5), "r = 0.5: give a whole number"),
@@ -227,7 +227,7 @@ def test_labels_of_tokens_images_and_presence():
         (dict(keep_ratio=0.0), "keep_ratio = 0.0: give the fraction of the grid in .0, 1."),
         (dict(keep_ratio=[0.5, 0.7]), "a falling one for each of the 2 sites"),
         (dict(num_queries=0), "give at least one query"),
-        (dict(num_queries=4, asked_queries=5), "ask at most as many as there are"),
+        (dict(num_queries=4, num_sampled_queries=5), "ask at most as many as there are"),
         (dict(ranking="variance"), "ranking is 'variance'; choose one of queries, inverted, random"),
         (dict(num_heads=5), "num_heads is 5, which must divide the 24 channels"),
     ],
@@ -238,10 +238,10 @@ def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
         build_reducer(dict(type="Cropr", **reducer), DIM, DEPTH)
 
 
-def test_what_does_not_fit_the_pictures_is_one_sentence():
+def test_what_does_not_fit_the_images_is_one_sentence():
     with pytest.raises(ValueError, match="r = .12, 12. takes 25 tokens in 2 sites, and a grid of 4 x 6 has 24: choose"):
         forward(a_vit(r=12), images())
-    with pytest.raises(ValueError, match="a picture of 0 x 96 pixels has no patch of 16: leave empty pictures out"):
+    with pytest.raises(ValueError, match="an image of 0 x 96 pixels has no patch of 16: leave empty images out"):
         forward(a_vit(r=5), images(2, 0, 96))
     with pytest.raises(ValueError, match="learn by auxiliary heads and nobody gives them labels"), collect_losses():
         forward(a_vit(r=5).train(), images())

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reducers import DEPTH, DIM, images, judge
+from reducers import DEPTH, DIM, images, score_fn
 
 from token_pruning import DToP, PlainViT, Trace, build_reducer, collect_losses
 from token_pruning.methods.dtop import sure_tokens
@@ -57,9 +57,9 @@ def test_the_host_hands_the_judge_over_and_it_sees_who_is_left():
 
     def host(block, tokens):
         seen.append((block, tokens.counts))
-        return judge(block, tokens)
+        return score_fn(block, tokens)
 
-    vit = a_vit(threshold=[0.6, 0.5], keep_per_class=1, judge=lambda *_: 1 / 0)
+    vit = a_vit(threshold=[0.6, 0.5], keep_per_class=1, score_fn=lambda *_: 1 / 0)
     stack = vit.start(images(), host)
     stack.run(0, DEPTH - 1)
     (first, before), (second, after) = seen
@@ -68,7 +68,7 @@ def test_the_host_hands_the_judge_over_and_it_sees_who_is_left():
 
 @torch.no_grad()
 def test_the_trace_says_after_which_block_each_token_left():
-    vit = a_vit(threshold=[0.6, 0.5], keep_per_class=1, judge=judge)
+    vit = a_vit(threshold=[0.6, 0.5], keep_per_class=1, score_fn=score_fn)
     with Trace() as trace:
         stack = vit.start(images())
         stack.run(0, 0)
@@ -93,14 +93,14 @@ def test_nobody_leaves_without_a_threshold_and_nobody_is_asked():
 @pytest.mark.parametrize("class_tokens, left", [("protect", 1), ("score", 0)])
 @torch.no_grad()
 def test_class_tokens_stay_unless_they_are_to_be_scored(class_tokens, left):
-    vit = a_vit(class_tokens=class_tokens, keep_per_class=0, judge=lambda _, tokens: torch.ones(len(tokens.x), 2))
+    vit = a_vit(class_tokens=class_tokens, keep_per_class=0, score_fn=lambda _, tokens: torch.ones(len(tokens.x), 2))
     stack = vit.start(images())
     stack.run(0, DEPTH - 1)
     assert stack.tokens.counts == (left,) * 3
 
 
 def test_training_logs_what_goes_on_after_each_stage():
-    vit = a_vit(threshold=[None, 0.5], keep_per_class=1, judge=judge).train()
+    vit = a_vit(threshold=[None, 0.5], keep_per_class=1, score_fn=score_fn).train()
     stack = vit.start(images())
     with collect_losses() as reported:
         stack.run(0, DEPTH - 1)

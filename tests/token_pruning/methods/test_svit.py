@@ -200,7 +200,7 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
         (dict(blocks=[1, 2], keep_ratio=[0.5, 0.5, 0.5]), "3 entries for 2 selectors"),
         (dict(blocks=[1, 2], selectors=[0]), "one selector number to each of the 2 blocks"),
         (dict(blocks=[1, 2], selectors=[0, 2]), "without gaps"),
-        (dict(ratio_loss="picture"), "choose 'batch' or 'image'"),
+        (dict(ratio_loss="image"), "choose 'batch' or 'image'"),
         (dict(class_tokens="drop"), "choose 'keep' or 'score'"),
         (dict(mode="argmin"), "unknown selection mode 'argmin'"),
         (dict(tau=0.0), "tau 0.0 must be greater than 0"),

@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from scripts import load_script
 
-from mmcv_custom.benchmark import Case, Setting, Subject, counted
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings, counted
 from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
 from mmcv_custom.calibration.model import Calibration
 from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
-from mmcv_custom.calibration.search_space import cost_dial, threshold_dial
+from mmcv_custom.calibration.search_space import cost_param_of, threshold_dial
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError
@@ -28,7 +28,7 @@ TINY = """_base_ = ['{root}/configs/_base_/models/deit_nano.py', '{root}/configs
 
 model = dict(backbone=dict(embed_dim=48, depth=4, num_heads=2, reducer={reducer!r}))
 """
-# A reducer of every method, and a target that its dial can reach to a token.
+# A reducer of every method, and a target that its cost parameter can reach to a token.
 CASES = dict(
     ats=(dict(type="ATS", blocks=[1]), "--flops-ratio 0.8"),
     cropr=(dict(type="Cropr"), "--flops-ratio 0.8"),
@@ -39,11 +39,11 @@ CASES = dict(
     ppt=(dict(type="PPT", blocks=[1], r=3), "--flops-ratio 0.8"),
     random=(dict(type="Random", blocks=[1, 2], keep_ratio=[0.9, 0.45]), "--gmacs 0.006"),
     svit=(dict(type="SViT", blocks=[1, 2]), "--flops-ratio 0.7"),
-    tome=(dict(type="ToMe", r=3), "--gflops 0.012"),
+    tome=(dict(type="ToMe", r=3), "--gmacs 0.006"),
     tome_share=(dict(type="ToMe", r=0.03), "--flops-ratio 0.6"),
     tome_list=(dict(type="ToMe", r=[6, 0, 3]), "--flops-ratio 0.7"),
 )
-FIELDS = dict(gflops="gflops", gmacs="gmacs", flops_ratio="flops_ratio", keep_ratio="keep_ratio")
+FIELDS = dict(gmacs="gmacs", flops_ratio="flops_ratio", keep_ratio="keep_ratio")
 
 
 def calibrate(monkeypatch, *options):
@@ -65,11 +65,11 @@ def config(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def folder_of_images(tmp_path_factory):
     """Class folders, as ImageNet has them."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("num_images")
     for label in "ab":
         (folder / label).mkdir()
         for seed in range(3):
@@ -81,7 +81,9 @@ def measured(config, images=None, number=1):
     """Of a model that is built anew."""
     return counted(
         *(lambda s: (s.counts, s.model.backbone))(
-            Subject(Case(str(config)), Setting(images=images and str(images), repeats=number))
+            BenchmarkSession(
+                BenchmarkCase(str(config)), BenchmarkSettings(images=images and str(images), repeats=number)
+            )
         )
     )
 
@@ -92,24 +94,35 @@ def test_there_is_a_case_for_every_method():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_written_costs_what_is_said(name, monkeypatch, config, pictures, tmp_path, capsys):
+def test_what_is_written_costs_what_is_said(name, monkeypatch, config, folder_of_images, tmp_path, capsys):
     reducer, target = CASES[name]
     flag, wanted = target.split()
     out, rows = tmp_path / "deep/calibrated.py", tmp_path / "row.json"
     calibrate(
-        monkeypatch, config(reducer), flag, wanted, "--images", pictures, "--number", 4, "--out", out, "--json", rows
+        monkeypatch,
+        config(reducer),
+        flag,
+        wanted,
+        "--images",
+        folder_of_images,
+        "--number",
+        4,
+        "--out",
+        out,
+        "--json",
+        rows,
     )
     r = json.loads(rows.read_text())
     field = flag[2:].replace("-", "_")
-    assert r["pictures"] == 4 and r["target"] == field and r["reached"] == pytest.approx(float(wanted), rel=0.03)
+    assert r["num_images"] == 4 and r["target"] == field and r["reached"] == pytest.approx(float(wanted), rel=0.03)
 
-    anew = measured(out, pictures, 4)
-    plain = measured(config(None), pictures, 4)
-    for key in ("gflops", "keep_ratio", "tokens_by_block"):
+    anew = measured(out, folder_of_images, 4)
+    plain = measured(config(None), folder_of_images, 4)
+    for key in ("gmacs", "keep_ratio", "tokens_by_block"):
         assert anew[key] == pytest.approx(r[key]), key
-    assert r["dense_gflops"] == plain["gflops"] and r["flops_ratio"] == pytest.approx(anew["gflops"] / plain["gflops"])
+    assert r["dense_gmacs"] == plain["gmacs"] and r["flops_ratio"] == pytest.approx(anew["gmacs"] / plain["gmacs"])
     written = Config.fromfile(out).model.backbone.reducer
-    assert written == {**reducer, r["dial"]: r["value"]}
+    assert written == {**reducer, r["cost_param"]: r["value"]}
     assert out.read_text().startswith("# python ") and "_base_ = '../tiny.py'" in out.read_text()
     if not r["met"]:
         low, high = sorted(side["reached"] for side in r["neighbours"])
@@ -142,8 +155,10 @@ def test_dense_tasks_are_calibrated_too(base, shape, monkeypatch, tmp_path):
         rows,
     )
     r = json.loads(rows.read_text())
-    subject = Subject(Case(str(out)), Setting(part="backbone", images=str(tmp_path), repeats=2))
-    assert counted(subject.counts, subject.model.backbone)["gflops"] == pytest.approx(r["gflops"])
+    session = BenchmarkSession(
+        BenchmarkCase(str(out)), BenchmarkSettings(part="backbone", images=str(tmp_path), repeats=2)
+    )
+    assert counted(session.counts, session.model.backbone)["gmacs"] == pytest.approx(r["gmacs"])
     assert r["flops_ratio"] == pytest.approx(0.8, abs=0.02)
 
 
@@ -155,34 +170,36 @@ def test_a_threshold_is_found_for_heads_that_judge(monkeypatch, tmp_path):
     rows = tmp_path / "row.json"
     calibrate(monkeypatch, DTOP, "--keep-ratio", 0.6, "--images", tmp_path, "--number", 2, "--json", rows)
     r = json.loads(rows.read_text())
-    # Fresh heads give all tokens about the same score, and the dial has four decimals.
-    assert r["dial"] == "threshold" and 0 < r["value"] < 1 and r["reached"] == pytest.approx(0.6, abs=0.2)
+    # Fresh heads give all tokens about the same score, and the cost parameter has four decimals.
+    assert r["cost_param"] == "threshold" and 0 < r["value"] < 1 and r["reached"] == pytest.approx(0.6, abs=0.2)
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_the_threshold_pools_the_wanted_share_of_decisions(relative, monkeypatch, config, pictures, tmp_path):
+def test_the_threshold_pools_the_wanted_share_of_decisions(relative, monkeypatch, config, folder_of_images, tmp_path):
     reducer = dict(type="PPT", blocks=[1, 2], r=6, relative=relative)
     out, rows = tmp_path / "out.py", tmp_path / "row.json"
-    calibrate(monkeypatch, config(reducer), "--pool-share", 0.5, "--images", pictures, "--out", out, "--json", rows)
+    calibrate(
+        monkeypatch, config(reducer), "--pool-share", 0.5, "--images", folder_of_images, "--out", out, "--json", rows
+    )
     r = json.loads(rows.read_text())
-    assert r["dial"] == "threshold" and r["decisions"] == 12 and r["reached"] == pytest.approx(0.5, abs=1 / 12)
+    assert r["cost_param"] == "threshold" and r["decisions"] == 12 and r["reached"] == pytest.approx(0.5, abs=1 / 12)
 
-    subject = Subject(Case(str(out)), Setting(images=str(pictures), repeats=6))
+    session = BenchmarkSession(BenchmarkCase(str(out)), BenchmarkSettings(images=str(folder_of_images), repeats=6))
     seen, decide = [], PPT.decide
     monkeypatch.setattr(PPT, "decide", lambda *args: seen.append(decide(*args)) or seen[-1])
     with torch.no_grad():
         for turn in range(6):
-            subject.forward(turn)
+            session.forward(turn)
     assert sum(pool.sum().item() for pool, _ in seen) / 12 == pytest.approx(r["reached"])
 
 
 def test_a_learned_reducer_keeps_its_weights_and_decides_by_itself_with_a_checkpoint(config, tmp_path):
     path = config(dict(type="SViT", blocks=[1, 2]))
-    fresh = Subject(Case(str(path)), Setting(repeats=2))
+    fresh = BenchmarkSession(BenchmarkCase(str(path)), BenchmarkSettings(repeats=2))
     torch.save(dict(state_dict=fresh.model.state_dict()), tmp_path / "w.pth")
-    model = Calibration(Case(str(path), str(tmp_path / "w.pth")), Setting(repeats=2))
+    model = Calibration(BenchmarkCase(str(path), str(tmp_path / "w.pth")), BenchmarkSettings(repeats=2))
     assert "mode" not in model.reducer and model.kept == "as trained"
-    model.turn("ratio_scale", 0.4)
+    model.reconfigure("ratio_scale", 0.4)
     reducer = model.model.backbone.reducer
     assert reducer.ratio_scale == 0.4 and reducer.mode == "target" and not reducer.training
     for name, value in fresh.model.backbone.reducer.state_dict().items():
@@ -190,8 +207,8 @@ def test_a_learned_reducer_keeps_its_weights_and_decides_by_itself_with_a_checkp
 
 
 def test_both_models_are_timed_in_turns(config, monkeypatch):
-    model = Calibration(Case(str(config(CASES["evit"][0]))), Setting(repeats=2, warmup=1))
-    model.turn("keep_ratio", 0.5)
+    model = Calibration(BenchmarkCase(str(config(CASES["evit"][0]))), BenchmarkSettings(repeats=2, warmup=1))
+    model.reconfigure("keep_ratio", 0.5)
     reducer, ran, forward = model.model.backbone.reducer, [], model.forward
     monkeypatch.setattr(model, "forward", lambda turn: ran.append(model.model.backbone.reducer) or forward(turn))
     found = model.times(3)
@@ -222,29 +239,29 @@ EVIT = CASES["evit"][0]
 @pytest.mark.parametrize(
     ("reducer", "options", "sentence"),
     [
-        (None, "--gflops 1", "has no reducer: give one of a pruned model"),
-        (EVIT, "--gflops 1 --dial r", "reducer EViT has no r to turn; its dial is keep_ratio"),
-        (EVIT, "--gflops 1 --dial fuse", "fuse of EViT sets no cost"),
+        (None, "--gmacs 1", "has no reducer: give one of a pruned model"),
+        (EVIT, "--gmacs 1 --cost-param r", "reducer EViT has no r to turn; its cost parameter is keep_ratio"),
+        (EVIT, "--gmacs 1 --cost-param fuse", "fuse of EViT sets no cost"),
         (EVIT, "--pool-share 0.5", "reducer EViT does not decide between pruning and pooling"),
-        (EVIT, "--gflops 1 --gmacs 1", "not allowed with argument --gflops"),
+        (EVIT, "--gmacs 1 --flops-ratio 0.5", "not allowed with argument --gmacs"),
         (EVIT, "", "one of the arguments"),
         (EVIT, "--flops-ratio 1.5", "--flops-ratio 1.5: give a number greater than 0, at most 1"),
         (EVIT, "--keep-ratio 0", "--keep-ratio 0: give a number greater than 0, at most 1"),
         (EVIT, "--ms nan", "--ms nan: give a number greater than 0"),
-        (EVIT, "--gflops 5", "5 GFLOPs a picture is out of reach: keep_ratio of EViT makes it 0.0"),
+        (EVIT, "--gmacs 5", "5 GMACs an image is out of reach: keep_ratio of EViT makes it 0.0"),
         (EVIT, "--flops-ratio 0.1", "out of reach"),
-        (EVIT, "--gflops 1 --images {tmp}", "holds 0 pictures"),
-        (EVIT, "--gflops 1 --checkpoint nowhere.pth", "nowhere.pth"),
-        (EVIT, "--gflops 1 --out {tmp}/tiny.py", "is the config itself"),
-        (EVIT, "--gflops 1 --out {tmp}/a.yaml", "a config's name ends in .py"),
-        (EVIT, "--gflops 1 --number 0", "--number and --batch must be at least 1"),
-        (CASES["ppt"][0], "--gflops 1 --dial threshold", "the threshold does not change the cost of PPT"),
-        (CASES["ppt"][0], "--pool-share 0.5 --dial r", "leave --dial r out"),
+        (EVIT, "--gmacs 1 --images {tmp}", "holds 0 images"),
+        (EVIT, "--gmacs 1 --checkpoint nowhere.pth", "nowhere.pth"),
+        (EVIT, "--gmacs 1 --out {tmp}/tiny.py", "is the config itself"),
+        (EVIT, "--gmacs 1 --out {tmp}/a.yaml", "a config's name ends in .py"),
+        (EVIT, "--gmacs 1 --number 0", "--number and --batch must be at least 1"),
+        (CASES["ppt"][0], "--gmacs 1 --cost-param threshold", "the threshold does not change the cost of PPT"),
+        (CASES["ppt"][0], "--pool-share 0.5 --cost-param r", "leave --cost-param r out"),
         (dict(type="PPT", blocks=[1], r=0), "--pool-share 0.5", "set r first"),
         (dict(type="ToMe", r=[0, 0]), "--flops-ratio 0.5", "has no entry above 0"),
         (
             dict(type="SViT", blocks=[1], mode="target"),
-            "--flops-ratio 0.5 --checkpoint {tmp}/w.pth --dial keep_ratio",
+            "--flops-ratio 0.5 --checkpoint {tmp}/w.pth --cost-param keep_ratio",
             "keep_ratio of SViT in mode 'target' does not change",
         ),
     ],
@@ -254,7 +271,7 @@ def test_what_cannot_be_calibrated_ends_with_one_sentence(
 ):
     path = config(reducer)
     if "w.pth" in options:
-        state = Subject(Case(str(path)), Setting(repeats=2)).model.state_dict()
+        state = BenchmarkSession(BenchmarkCase(str(path)), BenchmarkSettings(repeats=2)).model.state_dict()
         torch.save(dict(state_dict=state), tmp_path / "w.pth")
     with pytest.raises(SystemExit) as end:
         calibrate(monkeypatch, path, *options.format(tmp=tmp_path).split())
@@ -280,16 +297,16 @@ def test_the_search_finds_the_nearest_on_either_side(sign):
 
 
 def test_dials_are_whole_shares_or_scaled_as_a_whole():
-    whole = cost_dial(dict(type="ToMe", r=4), None, 64)
+    whole = cost_param_of(dict(type="ToMe", r=4), None, 64)
     assert whole.whole and (whole.low, whole.high) == (0, 32)
-    share = cost_dial(dict(type="ToMe", r=0.1), None, 64)
+    share = cost_param_of(dict(type="ToMe", r=0.1), None, 64)
     assert not share.whole and share.high == 0.5 and share.value(0.25) == 0.25
-    listed = cost_dial(dict(type="ToMe", r=[10, 5]), None, 64)
+    listed = cost_param_of(dict(type="ToMe", r=[10, 5]), None, 64)
     assert listed.value(2.0) == [20, 10] and listed.value(5.0) == [32, 25] and listed.value(listed.high) == [32, 32]
-    ratios = cost_dial(dict(type="Random", keep_ratio=[0.8, 0.4]), None, 64)
+    ratios = cost_param_of(dict(type="Random", keep_ratio=[0.8, 0.4]), None, 64)
     assert ratios.value(2.0) == [1.0, 0.8] and ratios.value(ratios.high) == [1.0, 1.0]
-    assert cost_dial(dict(type="SViT"), None, 64).name == "ratio_scale"
-    assert cost_dial(dict(type="SViT"), "keep_ratio", 64).value(0.3) == 0.3
+    assert cost_param_of(dict(type="SViT"), None, 64).name == "ratio_scale"
+    assert cost_param_of(dict(type="SViT"), "keep_ratio", 64).value(0.3) == 0.3
     assert threshold_dial(dict(type="PPT", relative=True), 64).high == 64**2
     middle = threshold_dial(dict(type="PPT"), 64).between(1e-8, 1e-4)
     assert middle == 1e-6 and threshold_dial(dict(type="PPT"), 64).between(1e-6, 1.001e-6) is None

@@ -93,7 +93,7 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
 
     def measure(cases, setting):
         seen.extend(cases)
-        assert (setting.images, setting.repeats) == ("pictures", 5)
+        assert (setting.images, setting.repeats) == ("num_images", 5)
         return [
             dict(
                 ms_median=10.0 - i,
@@ -115,7 +115,7 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
             str(DIGITS / "deit-nano_digits.py"),
             *methods,
             "--images",
-            "pictures",
+            "num_images",
             "--timed",
             "5",
             "--seeds",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scripts import load_script
 
-from mmcv_custom.benchmark import Case, Setting, Subject, flops
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings, flops
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
 from token_pruning import PlainViT
@@ -20,7 +20,7 @@ TOOL = "tools/analysis_tools/get_flops.py"
 PRUNED = "configs/quickstart/digits_svit-adapter-nano.py"
 
 
-def test_rows_and_table_over_pictures_of_two_sizes(tmp_path):
+def test_rows_and_table_over_images_of_two_sizes(tmp_path):
     from PIL import Image
 
     for size in (128, 256):
@@ -30,10 +30,10 @@ def test_rows_and_table_over_pictures_of_two_sizes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "multiply-add = 2" in done.stdout and "closed formula" in done.stdout
     (row,) = json.loads((tmp_path / "rows.json").read_text())
-    assert row["pictures"] == 2 and row["gflops_std"] > 0 and abs(row["formula_deviation"]) < 1e-6
-    assert sum(row["gflops_by_part"].values()) == pytest.approx(row["gflops"])
-    assert sum(row["gflops_by_operator"].values()) == pytest.approx(row["gflops"])
-    assert all(row["gflops_by_part"][part] > 0 for part in flops.PARTS)
+    assert row["num_images"] == 2 and row["gmacs_std"] > 0 and abs(row["formula_deviation"]) < 1e-6
+    assert sum(row["gmacs_by_part"].values()) == pytest.approx(row["gmacs"])
+    assert sum(row["gmacs_by_operator"].values()) == pytest.approx(row["gmacs"])
+    assert all(row["gmacs_by_part"][part] > 0 for part in flops.PARTS)
 
 
 @pytest.mark.parametrize("windows", [None, [True, False, True]], ids=["global", "windows"])
@@ -87,21 +87,24 @@ def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
 @pytest.mark.parametrize("part", ["net", "backbone"])
 def test_every_task_obeys_the_closed_formula(config, part):
     shape = (128, 256) if "segmentation" in config else None
-    subject = Subject(Case(str(ROOT / "configs" / config), batch=2, shape=shape), Setting(part=part, repeats=2))
-    (found,) = subject.counts
+    session = BenchmarkSession(
+        BenchmarkCase(str(ROOT / "configs" / config), batch=2, shape=shape), BenchmarkSettings(part=part, repeats=2)
+    )
+    (found,) = session.counts
     assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
     assert found.positions == 1 + (128 if shape else 64) and found.tokens.shape[0] == 2
     assert (found.parts["heads"] > 0) == (part == "net" and shape is not None)  # DeiT's head is in its backbone
 
 
-def test_windows_that_slide_over_a_picture_count_each(tmp_path):
+def test_windows_that_slide_over_a_image_count_each(tmp_path):
     base = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(32, 32))"
     (tmp_path / "slide.py").write_text(
         f"_base_ = '{base}'\nmodel = dict(test_cfg={slide}, backbone=dict(\n    reducer=dict(r=4)))\n"
     )
     one, two = (
-        Subject(Case(str(tmp_path / "slide.py"), shape=shape), Setting()).counts[0] for shape in ((64, 64), (64, 96))
+        BenchmarkSession(BenchmarkCase(str(tmp_path / "slide.py"), shape=shape), BenchmarkSettings()).counts[0]
+        for shape in ((64, 64), (64, 96))
     )
     assert two.positions == 2 * one.positions == 34 and two.formula == two.parts["blocks"] == 2 * one.formula
     assert torch.equal(two.tokens, 2 * one.tokens)

@@ -1,4 +1,4 @@
-"""The comparison of the paper's insights: the whole tool on two pictures, and what it says about given rows."""
+"""The comparison of the paper's insights: the whole tool on two images, and what it says about given rows."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def made_up(seed, **box_ap):
     common = dict(
         seed=seed,
         mask_AP=0.4,
-        gflops=2.7,
+        gmacs=2.7,
         ms=50.0,
         keep_ratio=0.55,
         step_speedup_vs_standard=1.25,
@@ -63,7 +63,7 @@ def test_whole_tool_and_once_more_for_nothing(tool, tmp_path, monkeypatch, capsy
     torch.save(dict(state_dict=model.state_dict()), "dense.pth")
     command = [
         "insights.py",
-        "--pictures",
+        "--images",
         "2",
         "2",
         "--epochs",
@@ -84,7 +84,7 @@ def test_whole_tool_and_once_more_for_nothing(tool, tmp_path, monkeypatch, capsy
     rows = json.loads((folder / "rows.json").read_text())
     assert [row["model"] for row in rows] == ["dense", "standard", "packed"]
     for row in rows:
-        assert {"box_AP", "mask_AP", "gflops", "ms", "keep_ratio", "seed", "command", "commit", "versions"} <= set(row)
+        assert {"box_AP", "mask_AP", "gmacs", "ms", "keep_ratio", "seed", "command", "commit", "versions"} <= set(row)
     assert rows[2]["step_speedup_vs_standard"] > 0 and (folder / "insights.png").exists()
 
     called = []

@@ -1,4 +1,4 @@
-"""Kept tokens by what pictures show: covered shares, the fit, and what is said where nothing can be compared."""
+"""Kept tokens by what images show: covered shares, the fit, and what is said where nothing can be compared."""
 
 import importlib.util
 import json
@@ -43,7 +43,7 @@ def project(tmp_path_factory):
     )
     for name, config in dict(detector=PRUNED, segmentor=SEGMENTOR).items():
         torch.save(dict(state_dict=build_model(Config.fromfile(config), None).state_dict()), folder / f"{name}.pth")
-    for name in range(10):  # a classifier's pictures, in class folders
+    for name in range(10):  # a classifier's images, in class folders
         (folder / f"data/digits/val/{name}").mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(folder / f"data/digits/val/{name}/a.png")
     return folder
@@ -56,13 +56,13 @@ def test_detector_and_segmentor_see_the_same_covered_shares(tool, project, monke
         monkeypatch.setattr(sys, "argv", ["plot_content.py", config, f"{name}.pth", "--out", name, "--device", "cpu"])
         tool.main()
         (rows[name],) = json.loads((project / name / "content.json").read_text())
-        assert Image.open(project / name / "content.png").width > 800 and "5 pictures, r = " in capsys.readouterr().out
+        assert Image.open(project / name / "content.png").width > 800 and "5 images, r = " in capsys.readouterr().out
     labels = [np.asarray(Image.open(file)) > 0 for file in sorted(Path("data/digit_scenes/semantic/val").iterdir())]
     # COCO's outlines and the label maps round their borders differently.
     for row, tolerance in zip(rows.values(), (0.01, 1e-6), strict=True):
-        shares = [picture["covered"] for picture in row["pictures"]]
+        shares = [image["covered"] for image in row["num_images"]]
         assert shares == pytest.approx([label.mean() for label in labels], abs=tolerance)
-        kept = np.array([picture["keep_by_block"] for picture in row["pictures"]])
+        kept = np.array([image["keep_by_block"] for image in row["num_images"]])
         pruned = [block["block"] for block in row["blocks"]]
         assert set(pruned) == {i for i in range(kept.shape[1]) if kept[:, i].min() < 1}
         assert row["mean"] == pytest.approx(tool.fit(np.array(shares), kept[:, pruned].mean(1)))
@@ -92,17 +92,17 @@ def test_a_line_through_known_points(tool):
     assert tool.fit(x, np.full(4, 0.7)) == dict(slope=0.0, offset=0.7, correlation=None)
 
 
-def pictures(covered, kept):
-    return [dict(picture="", covered=c, keep_by_block=[1.0, k]) for c, k in zip(covered, kept, strict=True)]
+def images(covered, kept):
+    return [dict(image="", covered=c, keep_by_block=[1.0, k]) for c, k in zip(covered, kept, strict=True)]
 
 
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
-        (pictures([0.1, 0.2], [0.5, 0.5]), "has 2 pictures: at least 3"),
-        (pictures([0, 0, 0], [0.5, 0.4, 0.3]), "none of the pictures has an annotation"),
-        (pictures([1, 1, 1], [0.5, 0.4, 0.3]), "objects cover 100% of every picture"),
-        (pictures([0.1, 0.2, 0.3], [1, 1, 1]), "every block computed all tokens"),
+        (images([0.1, 0.2], [0.5, 0.5]), "has 2 images: at least 3"),
+        (images([0, 0, 0], [0.5, 0.4, 0.3]), "none of the images has an annotation"),
+        (images([1, 1, 1], [0.5, 0.4, 0.3]), "objects cover 100% of every image"),
+        (images([0.1, 0.2, 0.3], [1, 1, 1]), "every block computed all tokens"),
     ],
 )
 def test_what_cannot_be_compared_is_said(tool, found, sentence):

@@ -92,7 +92,7 @@ def test_names_are_what_paths_differ_in(tool):
     assert tool.short_names(["x/a/dense"]) == ["dense"] and tool.short_names(["x/a", "x/b"]) == ["a", "b"]
 
 
-def test_pictures_of_several_runs(tool, tmp_path, monkeypatch, capsys):
+def test_images_of_several_runs(tool, tmp_path, monkeypatch, capsys):
     long = [{"loss": 1.0, "epoch": 1 + i // 100, "iter": i + 1, "step": i + 1} for i in range(300)]
     log(tmp_path / "long", long), log(tmp_path / "pruned", training([1, 2]))
     folders = [str(tmp_path / name) for name in ("long", "pruned")]

@@ -1,4 +1,4 @@
-"""The dial at test time: a row for every scale and one for the dense model, and a picture."""
+"""The cost parameter at test time: a row for every scale and one for the dense model, and an image."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import torch
 from scripts import load_script
 
-from mmcv_custom.benchmark import Case, Setting, Subject
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings
 from mmcv_custom.cli.launch import run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,12 +29,12 @@ def project(tmp_path_factory):
         capture_output=True,
     )
     for name, config in dict(dense=DENSE, pruned=PRUNED).items():
-        subject = Subject(Case(config, shape=(64, 64)), Setting(part="backbone", repeats=2))
-        torch.save(dict(state_dict=subject.model.state_dict()), folder / f"{name}.pth")
+        session = BenchmarkSession(BenchmarkCase(config, shape=(64, 64)), BenchmarkSettings(part="backbone", repeats=2))
+        torch.save(dict(state_dict=session.model.state_dict()), folder / f"{name}.pth")
     return folder
 
 
-def test_rows_and_picture(project):
+def test_rows_and_image(project):
     options = f"pruned.pth --dense {DENSE}=dense.pth --scales 1.0 0.4 --timed 2 --images data/digit_scenes/val"
     done = subprocess.run(
         [sys.executable, str(TOOL), PRUNED, *options.split(), "--device", "cpu", "--out", "out"],
@@ -44,9 +44,9 @@ def test_rows_and_picture(project):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((project / "out/rows.json").read_text())
-    assert [row["dial_value"] for row in rows] == [None, 0.4, 1.0]
-    assert all({"box_AP", "mask_AP", "gflops", "ms_median", "commit", "versions"} <= row.keys() for row in rows)
-    assert rows[1]["gflops"] < rows[2]["gflops"] < rows[0]["gflops"]
+    assert [row["cost_value"] for row in rows] == [None, 0.4, 1.0]
+    assert all({"box_AP", "mask_AP", "gmacs", "ms_median", "commit", "versions"} <= row.keys() for row in rows)
+    assert rows[1]["gmacs"] < rows[2]["gmacs"] < rows[0]["gmacs"]
     assert rows[1]["keep"] == "as trained"
     assert (project / "out/tradeoff.png").stat().st_size > 10000
 
@@ -66,7 +66,12 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
 
     dense, pruned = (ROOT / "configs" / folder / f"{name}.py" for name in names)
     torch.save(
-        dict(state_dict=Subject(Case(str(dense)), Setting(part="backbone")).model.state_dict()), tmp_path / "dense.pth"
+        dict(
+            state_dict=BenchmarkSession(
+                BenchmarkCase(str(dense)), BenchmarkSettings(part="backbone")
+            ).model.state_dict()
+        ),
+        tmp_path / "dense.pth",
     )
     classes = [f"data/digits/val/{i}" for i in range(10)] if metric == "top1" else ["data/camvid/images/val"]
     for i, name in enumerate(classes):
@@ -88,8 +93,8 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "out/rows.json").read_text())
-    assert [(row["dial"], row["dial_value"]) for row in rows] == [(None, None), ("r", 4), ("r", 8)]
-    assert rows[2]["gflops"] < rows[1]["gflops"] < rows[0]["gflops"] and all(0 <= row[metric] <= 100 for row in rows)
+    assert [(row["cost_param"], row["cost_value"]) for row in rows] == [(None, None), ("r", 4), ("r", 8)]
+    assert rows[2]["gmacs"] < rows[1]["gmacs"] < rows[0]["gmacs"] and all(0 <= row[metric] <= 100 for row in rows)
     assert (tmp_path / "out/tradeoff.png").stat().st_size > 10000 and "r 8" in done.stdout
 
 

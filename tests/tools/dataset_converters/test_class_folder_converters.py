@@ -1,4 +1,4 @@
-"""The converters that make one folder of pictures per class."""
+"""The converters that make one folder of images per class."""
 
 import io
 import subprocess
@@ -41,7 +41,7 @@ def test_a_zip_of_class_folders(tmp_path):
 
 
 def official(path, drop=None, cut=0, label=None):
-    """The official layout with three pictures a batch."""
+    """The official layout with three images a batch."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w:gz") as archive:
 
@@ -52,28 +52,28 @@ def official(path, drop=None, cut=0, label=None):
                 archive.addfile(info, io.BytesIO(content))
 
         add("batches.meta.txt", b"airplane\nautomobile\n\n")
-        pictures = {}
+        drawn_images = {}
         for name in cifar10.PARTS:
             records = rng.integers(0, 256, (3, cifar10.RECORD), dtype=np.uint8)
             records[:, 0] = [0, 1, 1 if label is None else label]
-            pictures[name] = records
+            drawn_images[name] = records
             add(name, records.tobytes()[: len(records.tobytes()) - cut])
-    return path, pictures
+    return path, drawn_images
 
 
 def test_the_official_file(tmp_path):
-    path, pictures = official(tmp_path / "a.tar.gz")
+    path, drawn_images = official(tmp_path / "a.tar.gz")
     assert cifar10.unpack(path, tmp_path / "out") == dict(train=15, val=3)
-    picture = cv2.imread(str(tmp_path / "out/train/automobile/data_batch_2_00001.png"))
-    red, green, blue = pictures["data_batch_2.bin"][1, 1:].reshape(3, 32, 32)
-    assert np.array_equal(picture, np.stack([blue, green, red], axis=2))
+    image = cv2.imread(str(tmp_path / "out/train/automobile/data_batch_2_00001.png"))
+    red, green, blue = drawn_images["data_batch_2.bin"][1, 1:].reshape(3, 32, 32)
+    assert np.array_equal(image, np.stack([blue, green, red], axis=2))
     assert len(list((tmp_path / "out/val/automobile").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
     "names, message",
     [
-        (GOOD[:2], "2 train and 0 val pictures"),
+        (GOOD[:2], "2 train and 0 val images"),
         (GOOD[:3], "has class dog in one split only"),
         ([*GOOD, "set/test/cat/1.jpg"], "must lie in train/CLASS/ or val/CLASS/"),
         ([*GOOD, "train/../1.jpg"], "must lie in train/CLASS/ or val/CLASS/"),
@@ -123,11 +123,11 @@ def test_digits_are_the_samples_enlarged_each_once_and_in_one_split(tmp_path):
     assert {f.parent.name for f in files} == set("0123456789")
     images, labels = digits.digit_samples()
     for file in files[::200]:
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         sample = int(file.stem)
-        assert picture.shape == (32, 32) and file.parent.name == str(labels[sample])
-        small = cv2.resize(picture[4:-4, 4:-4], (8, 8), interpolation=cv2.INTER_AREA) / 255
+        assert image.shape == (32, 32) and file.parent.name == str(labels[sample])
+        small = cv2.resize(image[4:-4, 4:-4], (8, 8), interpolation=cv2.INTER_AREA) / 255
         assert np.corrcoef(small.ravel(), images[sample].ravel())[0, 1] > 0.95
-        assert not picture[:4].any() and not picture[:, -4:].any()
+        assert not image[:4].any() and not image[:, -4:].any()
     with pytest.raises(ValueError, match="already holds something"):
         digits.make(tmp_path / "out")

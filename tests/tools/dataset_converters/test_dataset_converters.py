@@ -1,4 +1,4 @@
-"""The data set converters and the checker, on a handful of small pictures that the tests make themselves."""
+"""The data set converters and the checker, on a handful of small images that the tests make themselves."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def test_same_seed_gives_the_same_bytes(scenes, tmp_path):
     assert digests(tmp_path / "again") == digests(scenes)
 
 
-def test_other_seed_gives_other_pictures_and_fewer_pictures_the_same_ones(scenes):
+def test_other_seed_gives_other_images_and_fewer_images_the_same_ones(scenes):
     images, labels = digit_scenes.digit_samples()
     samples = digit_scenes.split_samples(labels)["train"]
     regions = digit_scenes.split_photos(digit_scenes.load_photos())["train"]
@@ -110,8 +110,8 @@ def test_masks_boxes_and_label_maps_agree(scenes, split, count):
 def test_digits_stand_out_from_what_is_behind_them(scenes):
     coco = COCO(scenes / "annotations" / "instances_train.json")
     for image in coco.imgs.values():
-        picture = cv2.imread(str(scenes / "train" / image["file_name"])).astype(np.float32) / 255
-        lab = cv2.cvtColor(picture, cv2.COLOR_BGR2Lab)
+        pixels = cv2.imread(str(scenes / "train" / image["file_name"])).astype(np.float32) / 255
+        lab = cv2.cvtColor(pixels, cv2.COLOR_BGR2Lab)
         for instance in coco.imgToAnns[image["id"]]:
             mask = coco.annToMask(instance)
             ring = cv2.dilate(mask, np.ones((9, 9), np.uint8)) - cv2.dilate(mask, np.ones((5, 5), np.uint8))
@@ -173,7 +173,7 @@ def test_absent_photographs_are_done_without(monkeypatch):
 
 @pytest.fixture
 def people(tmp_path):
-    """A made-up PennFudanPed of 17 pictures of 24 x 20; ids 1 and 3 are in each mask, 2 has no pixel."""
+    """A made-up PennFudanPed of 17 images of 24 x 20; ids 1 and 3 are in each mask, 2 has no pixel."""
     src = tmp_path / "PennFudanPed"
     for name in ("PNGImages", "PedMasks"):
         (src / name).mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_pennfudan_becomes_coco(people, tmp_path):
 
 def test_pennfudan_split_of_the_official_set():
     names = [f"FudanPed{i:05d}" for i in range(1, 75)] + [f"PennPed{i:05d}" for i in range(1, 97)]
-    splits = pennfudan.split_pictures(names)
+    splits = pennfudan.split_images(names)
     assert (len(splits["train"]), len(splits["val"])) == (120, 50)
     assert sum(name.startswith("Fudan") for name in splits["val"]) in range(20, 25)
 
@@ -227,7 +227,7 @@ def test_pennfudan_says_what_is_wrong(people, tmp_path):
     Image.new("L", (3, 3)).save(masks[0])
     with pytest.raises(ValueError, match=f"{masks[0].name} has shape"):
         pennfudan.convert(people, tmp_path / "new")
-    masks[0].write_bytes(b"no picture")
+    masks[0].write_bytes(b"no image")
     with pytest.raises(ValueError, match="does not decode"):
         pennfudan.convert(people, tmp_path / "new")
     masks[0].unlink()
@@ -240,7 +240,7 @@ def test_pennfudan_says_what_is_wrong(people, tmp_path):
 
 
 def small_set():
-    """Content of a sound annotation file: two pictures of 30 x 20, polygons, RLE of both kinds."""
+    """Content of a sound annotation file: two images of 30 x 20, polygons, RLE of both kinds."""
 
     def annotation(number, image, segmentation):
         return dict(
@@ -260,7 +260,7 @@ def small_set():
 
 @pytest.fixture
 def check(tmp_path):
-    """Write a content to a json beside two pictures and return its problems."""
+    """Write a content to a json beside two images and return its problems."""
     for name in (1, 2):
         Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
 
@@ -383,7 +383,7 @@ def test_command_line_of_the_checker(check, tmp_path):
 
 
 def camvid_source(folder, suffix=".jpg", splits=("train", "val")):
-    """Three pictures a split, all labels among them."""
+    """Three images a split, all labels among them."""
     for split in splits:
         for name in (split, f"{split}annot"):
             (folder / name).mkdir(parents=True)
@@ -423,7 +423,7 @@ def test_camvid_is_brought_into_the_configs_layout(tmp_path, suffix):
             lambda src: Image.new("L", (30, 20), 12).save(src / "valannot" / "val2.png"),
             "has label 12, but CamVid's are 0",
         ),
-        (lambda src: Image.new("L", (20, 30)).save(src / "valannot" / "val2.png"), "but its picture is 20 x 30"),
+        (lambda src: Image.new("L", (20, 30)).save(src / "valannot" / "val2.png"), "but its image is 20 x 30"),
         (lambda src: Image.new("RGB", (30, 20)).save(src / "valannot" / "val2.png"), "has shape"),
         (lambda src: (src / "train" / "train0.jpg").write_bytes(b"x"), "does not decode"),
         (
@@ -446,4 +446,4 @@ def test_camvid_replaces_only_what_it_is_told_to(tmp_path):
     (out / "labels" / "val" / "val0.png").unlink()
     assert "already holds other files" in run("camvid", src, out).stderr
     done = run("camvid", src, out, "--overwrite")
-    assert "is there: 3 train, 3 val pictures" in done.stdout and (out / "labels" / "val" / "val0.png").is_file()
+    assert "is there: 3 train, 3 val images" in done.stdout and (out / "labels" / "val" / "val0.png").is_file()

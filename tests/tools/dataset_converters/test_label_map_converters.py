@@ -1,5 +1,5 @@
 """Label maps of COCO-Stuff-10k, Pascal-Context and the digit scenes in the layout of the configs, and the checker of
-label maps, on made-up sets of a few small pictures."""
+label maps, on made-up sets of a few small images."""
 
 import re
 import subprocess
@@ -51,7 +51,7 @@ def check_config(name, folder):
     assert check_datasets(cfg) == []
 
 
-def picture(path, shape=(12, 20)):
+def image(path, shape=(12, 20)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*shape, 3), 90, np.uint8)).save(path)
 
@@ -73,7 +73,7 @@ def stuff(tmp_path):
         (src / "imageLists").mkdir(parents=True, exist_ok=True)
         (src / "imageLists" / f"{split}.txt").write_text("\n".join(names) + "\n")
         for name in names:
-            picture(src / "images" / f"{name}.jpg")
+            image(src / "images" / f"{name}.jpg")
             (src / "annotations").mkdir(exist_ok=True)
             savemat(src / "annotations" / f"{name}.mat", dict(S=labels_of(NUMBERS).astype(float), captions=["a"]))
     return src
@@ -83,7 +83,7 @@ def test_coco_stuff_is_brought_into_the_layout(stuff, tmp_path):
     out = tmp_path / "out"
     done = run("coco_stuff10k", stuff, out)
     assert done.returncode == 0, done.stderr
-    assert "2 pictures with label maps, 171 of 171 classes among them; note: the official number is 9000" in done.stdout
+    assert "2 images with label maps, 171 of 171 classes among them; note: the official number is 9000" in done.stdout
     assert files(out) == sorted(
         file
         for split, name in (("train", 7), ("train", 9), ("test", 8))
@@ -113,7 +113,7 @@ def test_coco_stuff_classes_are_mmsegs():
         (lambda src: (src / "imageLists" / "test.txt").write_text(""), "test.txt is empty"),
         (
             lambda src: (src / "images" / "COCO_train2014_7.jpg").unlink(),
-            "lacks 1 of 3 pictures, first COCO_train2014_7",
+            "lacks 1 of 3 images, first COCO_train2014_7",
         ),
         (lambda src: (src / "annotations" / "COCO_train2014_9.mat").unlink(), "lacks 1 of 3 label maps, first COCO"),
     ],
@@ -133,7 +133,7 @@ def test_coco_stuff_without_a_file_is_one_sentence_and_leaves_nothing(stuff, tmp
         (dict(S=labels_of([1.5])), "something else than numbers of labels"),
         (dict(S=labels_of([np.nan])), "something else than numbers of labels"),
         (dict(S=labels_of([-1])), "something else than numbers of labels"),
-        (dict(S=labels_of([1], (20, 12))), r"has shape \(20, 12\), but its picture is 12 x 20"),
+        (dict(S=labels_of([1], (20, 12))), r"has shape \(20, 12\), but its image is 12 x 20"),
         (dict(S=labels_of([3, 12])), "has label 12, which names nothing"),
         (dict(S=labels_of([183])), "has label 183, which names nothing"),
         (dict(S=labels_of([9999])), "has label 9999, which names nothing"),
@@ -174,7 +174,7 @@ def context(tmp_path, monkeypatch):
         (voc / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (voc / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
         for name in names:
-            picture(voc / "JPEGImages" / f"{name}.jpg", (24, 20))
+            image(voc / "JPEGImages" / f"{name}.jpg", (24, 20))
             labels.mkdir(exist_ok=True)
             savemat(labels / f"{name}.mat", dict(LabelMap=labels_of(range(461), (24, 20))))
     table = {number: f"other {number}" for number in range(1, 460)}
@@ -188,7 +188,7 @@ def test_pascal_context_is_laid_out_beside_voc(context, monkeypatch):
     assert tuple(pascal_context.CLASSES) == PascalContextDataset59.METAINFO["classes"]
     done = run("pascal_context", labels, voc)
     assert done.returncode == 0, done.stderr
-    assert "val.txt: 1 pictures with label maps, 59 of 59 classes among them; note: the official number" in done.stdout
+    assert "val.txt: 1 images with label maps, 59 of 59 classes among them; note: the official number" in done.stdout
     made = np.asarray(Image.open(voc / "SegmentationClassContext" / "2008_1.png")).ravel()[:461]
     numbers = numbers_of_mmseg(monkeypatch)
     assert made[numbers].tolist() == list(range(60)) and np.count_nonzero(made) == 59
@@ -205,9 +205,9 @@ def test_pascal_context_is_laid_out_beside_voc(context, monkeypatch):
         (lambda labels, voc: (labels / "labels.txt").unlink(), "labels.txt does not exist; get it from https"),
         (lambda labels, voc: (labels / "labels.txt").write_text("1: sky\n"), "does not name aeroplane, bag"),
         (lambda labels, voc: (labels / "2008_3.mat").unlink(), "lacks 1 of 3 label maps, first 2008_3.mat"),
-        (lambda labels, voc: (voc / "JPEGImages" / "2008_3.jpg").unlink(), "lacks 1 of 3 pictures"),
+        (lambda labels, voc: (voc / "JPEGImages" / "2008_3.jpg").unlink(), "lacks 1 of 3 images"),
         (lambda labels, voc: (voc / "ImageSets/Main/val.txt").unlink(), "val.txt does not exist"),
-        (lambda labels, voc: picture(voc / "JPEGImages" / "2008_3.jpg", (20, 20)), "its picture is 20 x 20"),
+        (lambda labels, voc: image(voc / "JPEGImages" / "2008_3.jpg", (20, 20)), "its image is 20 x 20"),
         (
             lambda labels, voc: (
                 (voc / "SegmentationClassContext").mkdir() or (voc / "SegmentationClassContext/a.png").touch()
@@ -241,7 +241,7 @@ def test_the_digit_scenes_have_label_maps_where_the_config_looks_for_them(tmp_pa
 def ade(tmp_path):
     for split, count in (("training", 3), ("validation", 2)):
         for i in range(count):
-            picture(tmp_path / "images" / split / f"{i}.jpg")
+            image(tmp_path / "images" / split / f"{i}.jpg")
             (tmp_path / "annotations" / split).mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels_of(range(151)).astype(np.uint8)).save(tmp_path / "annotations" / split / f"{i}.png")
     return tmp_path
@@ -249,7 +249,7 @@ def ade(tmp_path):
 
 def test_a_sound_set_has_no_problem(ade):
     done = run("check_label_maps", "ade20k", ade)
-    assert done.returncode == 0 and "3 pictures with label maps, 150 of 150 classes among them; note:" in done.stdout
+    assert done.returncode == 0 and "3 images with label maps, 150 of 150 classes among them; note:" in done.stdout
     layout = check_label_maps.LAYOUTS["ade20k"]
     sentences, summary = check_label_maps.inspect(layout, layout.splits[0], ade, quick=True)
     assert not sentences and "classes" not in summary
@@ -263,7 +263,7 @@ def test_the_official_numbers():
 @pytest.mark.parametrize(
     "change, message, quick",
     [
-        (lambda data: (data / "images/training/1.jpg").unlink(), "1 label maps without a picture (1);", True),
+        (lambda data: (data / "images/training/1.jpg").unlink(), "1 label maps without an image (1);", True),
         (lambda data: (data / "annotations/training/1.png").unlink(), "1 label maps missing (1.png);", True),
         (lambda data: (data / "images/training").rename(data / "elsewhere"), "has no images/training; see", True),
         (lambda data: (data / "images/training/1.jpg").write_bytes(b"x"), "1 files that cannot be read (1:", False),
@@ -279,7 +279,7 @@ def test_the_official_numbers():
         ),
         (
             lambda data: Image.new("L", (12, 20)).save(data / "annotations/training/1.png"),
-            "another size than their picture (1.png is 12 x 20, not 20 x 12);",
+            "another size than their image (1.png is 12 x 20, not 20 x 12);",
             False,
         ),
         (
@@ -307,12 +307,12 @@ def test_lists_that_do_not_fit(context, capsys):
     (voc / "ImageSets/SegmentationContext/train.txt").write_text("2008_1\n2008_1\n2008_9\n")
     assert check_label_maps.check("pascal_context", voc) == 3
     told = capsys.readouterr().out
-    assert re.search(r"lists more than once \(2008_1\);", told) and re.search(r"pictures missing \(2008_9.jpg\);", told)
+    assert re.search(r"lists more than once \(2008_1\);", told) and re.search(r"images missing \(2008_9.jpg\);", told)
 
 
 def test_an_empty_set_is_a_problem(tmp_path, capsys):
     for split in check_label_maps.LAYOUTS["coco_stuff10k"].splits:
-        (tmp_path / split.pictures).mkdir(parents=True)
+        (tmp_path / split.images).mkdir(parents=True)
         (tmp_path / split.labels).mkdir(parents=True)
     assert check_label_maps.check("coco_stuff10k", tmp_path) == 2
     assert "1 empty splits (no .jpg with a *_labelTrainIds.png);" in capsys.readouterr().out

@@ -37,13 +37,13 @@ CONFIGS = [
 WAITING, MEGABYTES = 2, 1
 
 
-def encoded(picture, kind="PNG", **options):
+def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-PICTURE, SMALL = encoded(Image.fromarray(scene(96, 128))), encoded(Image.fromarray(scene(48, 64)))
+IMAGE, SMALL = encoded(Image.fromarray(scene(96, 128))), encoded(Image.fromarray(scene(48, 64)))
 
 
 class Running:
@@ -68,7 +68,7 @@ class Running:
         finally:
             connection.close()
 
-    def run(self, body=PICTURE, model=DETECTOR, **query):
+    def run(self, body=IMAGE, model=DETECTOR, **query):
         asked = "&".join(f"{name}={value}" for name, value in dict(model=model, **query).items())
         return self.ask("POST", f"/run?{asked}", body)
 
@@ -120,7 +120,7 @@ def server(tmp_path_factory):
             process.stdout.close()
 
 
-def picture_of(url):
+def image_of(url):
     kind, data = url.split(",")
     assert kind == "data:image/jpeg;base64"
     return Image.open(io.BytesIO(base64.b64decode(data)))
@@ -130,26 +130,30 @@ def test_a_pruned_model_is_shown_beside_its_dense_twin(server):
     status, found = server.run()
     assert status == 200 and found["task"] == "detection"
     pruned, dense = found["models"]["pruned"], found["models"]["dense"]
-    assert 0 < pruned["gflops"] < dense["gflops"] and min(pruned["ms"], dense["ms"]) > 0
+    assert 0 < pruned["gmacs"] < dense["gmacs"] and min(pruned["ms"], dense["ms"]) > 0
     # random weights keep the config's ratios, of 192 tokens (96 x 128 becomes 192 x 256)
     kept = [block["shares"][0] for block in found["blocks"]]
     assert kept == pytest.approx([1, 1, 0.7, 0.6, 0.5, 0.4], abs=0.5 / 192 + 1e-6)
     assert found["keep"] == pytest.approx(sum(kept) / 6)
-    pictures = [picture_of(block["picture"]) for block in found["blocks"]]
-    assert pictures[0].tobytes() != pictures[2].tobytes() != pictures[5].tobytes()
-    assert picture_of(pruned["picture"]).width >= 640 and "found" in pruned["words"]
+    images = [image_of(block["image"]) for block in found["blocks"]]
+    assert images[0].tobytes() != images[2].tobytes() != images[5].tobytes()
+    assert image_of(pruned["image"]).width >= 640 and "found" in pruned["words"]
 
 
 def test_the_slider_turns_the_methods_own_dial(server):
-    little, usual, full = (server.run(SMALL, **turned)[1] for turned in (dict(dial=0.2), {}, dict(dial=2.5)))
+    little, usual, full = (
+        server.run(SMALL, **turned)[1] for turned in (dict(cost_param=0.2), {}, dict(cost_param=2.5))
+    )
     assert little["keep"] < usual["keep"] < full["keep"] == 1
-    assert little["models"]["pruned"]["gflops"] < usual["models"]["pruned"]["gflops"]
-    assert little["models"]["dense"]["gflops"] == full["models"]["dense"]["gflops"]
+    assert little["models"]["pruned"]["gmacs"] < usual["models"]["pruned"]["gmacs"]
+    assert little["models"]["dense"]["gmacs"] == full["models"]["dense"]["gmacs"]
     # all tokens computed: the dense model's result
     assert full["models"]["pruned"]["words"] == full["models"]["dense"]["words"]
-    less = server.run(SMALL, CLASSIFIER, dial=0.1)[1]
-    assert less["task"] == "classification" and less["keep"] < server.run(SMALL, CLASSIFIER, dial=1)[1]["keep"] == 1
-    merged = server.run(SMALL, SEGMENTOR, dial=8)[1]
+    less = server.run(SMALL, CLASSIFIER, cost_param=0.1)[1]
+    assert (
+        less["task"] == "classification" and less["keep"] < server.run(SMALL, CLASSIFIER, cost_param=1)[1]["keep"] == 1
+    )
+    merged = server.run(SMALL, SEGMENTOR, cost_param=8)[1]
     assert merged["task"] == "segmentation" and merged["states"][1]["used"] and merged["keep"] < 1
 
 
@@ -177,11 +181,11 @@ def bomb(width, height):
 
 
 UPLOADS = {
-    "nothing": (b"", 400, "No picture arrived"),
-    "text": (b"hello" * 100, 400, "No picture that can be read: give a JPEG, PNG, WebP or BMP"),
-    "page": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 400, "No picture that can be read"),
+    "nothing": (b"", 400, "No image arrived"),
+    "text": (b"hello" * 100, 400, "No image that can be read: give a JPEG, PNG, WebP or BMP"),
+    "page": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 400, "No image that can be read"),
     "truncated": (encoded(Image.fromarray(scene(96, 128)), "JPEG")[:2000], 400, "cut short or damaged"),
-    "truncated PNG": (PICTURE[:-500], 400, "cut short or damaged"),
+    "truncated PNG": (IMAGE[:-500], 400, "cut short or damaged"),
     "50 megapixels": (
         encoded(Image.new("1", (10000, 5000))),
         400,
@@ -190,7 +194,7 @@ UPLOADS = {
     "bomb": (bomb(100000, 100000), 400, "at most 32"),
     "thread": (encoded(Image.new("L", (3000, 17))), 400, "3000 x 17 pixels: sides must be"),
     "point": (encoded(Image.new("L", (1, 1))), 400, "1 x 1 pixels"),
-    "large": (PICTURE + bytes(MEGABYTES * 10**6), 413, "larger than 1 MB"),
+    "large": (IMAGE + bytes(MEGABYTES * 10**6), 413, "larger than 1 MB"),
     "chunked": (iter([bytes(10**5)] * 30), 413, "larger than 1 MB"),
 }
 
@@ -208,11 +212,11 @@ def test_a_bad_upload_gets_a_sentence(server, name):
     ("query", "status", "sentence"),
     [
         (dict(model="nothing"), 404, f"no model nothing: choose {DETECTOR} or"),
-        (dict(dial=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
-        (dict(dial=-1), 400, "out of range"),
-        (dict(dial="nan"), 400, "dial = nan is no number"),
-        (dict(dial="much"), 400, "dial = much is no number"),
-        (dict(model=DENSE, dial=1), 400, "is dense"),
+        (dict(cost_param=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
+        (dict(cost_param=-1), 400, "out of range"),
+        (dict(cost_param="nan"), 400, "cost parameter = nan is no number"),
+        (dict(cost_param="much"), 400, "cost parameter = much is no number"),
+        (dict(model=DENSE, cost_param=1), 400, "is dense"),
     ],
     ids=str,
 )
@@ -222,7 +226,7 @@ def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         encoded(Image.new("RGBA", (40, 50), (0, 0, 0, 0))),
         encoded(Image.new("L", (1900, 700)), "JPEG"),
@@ -232,8 +236,8 @@ def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
     ],
     ids=["transparent", "large grey", "palette", "WebP", "16 bits"],
 )
-def test_every_usual_kind_of_picture_is_taken(server, picture):
-    assert server.run(picture, CLASSIFIER)[0] == 200
+def test_every_usual_kind_of_image_is_taken(server, image):
+    assert server.run(image, CLASSIFIER)[0] == 200
 
 
 def test_a_photograph_that_lies_on_its_side_is_turned_up(server):
@@ -249,7 +253,7 @@ def test_ten_at_once_get_an_answer_or_a_sentence(server):
     answers = [content for status, content in found if status == 200]
     refused = [content for status, content in found if status == 503]
     assert len(answers) + len(refused) == 10 and len(answers) >= WAITING + 1 and refused
-    assert all("busy with other pictures: try again" in content["error"] for content in refused)
+    assert all("busy with other images: try again" in content["error"] for content in refused)
     assert len({json.dumps(answer["blocks"]) for answer in answers}) == 1
     assert server.run(SMALL)[0] == 200  # and then there are places again
 
@@ -337,37 +341,37 @@ def test_the_page_in_a_browser(browser, tmp_path):
         return WebDriverWait(browser, 30).until(lambda _: condition())
 
     def shown(name):
-        """The source of a picture that has been painted."""
+        """The source of an image that has been synthetic."""
         return browser.execute_script("const [i] = arguments; return i.complete && i.naturalWidth && i.src", part(name))
 
-    (tmp_path / "scene.png").write_bytes(PICTURE)
-    (tmp_path / "words.jpg").write_text("no picture")
+    (tmp_path / "scene.png").write_bytes(IMAGE)
+    (tmp_path / "words.jpg").write_text("no image")
     until(lambda: len(Select(part("model")).options) == len(CONFIGS))
     assert "random weights" in part("notes").text and not part("error").is_displayed()
 
     part("file").send_keys(str(tmp_path / "scene.png"))
     found, last = until(lambda: shown("found")), until(lambda: shown("tokens"))
-    assert part("blockvalue").text == "5: 40 % computed" and "GFLOPs" in part("costs").text
+    assert part("blockvalue").text == "5: 40 % computed" and "GMACs" in part("costs").text
 
-    part("block").send_keys(Keys.ARROW_LEFT)  # the picture changes at once, without a question to the server
+    part("block").send_keys(Keys.ARROW_LEFT)  # the image changes at once, without a question to the server
     assert until(lambda: shown("tokens")) != last and part("blockvalue").text == "4: 50 % computed"
 
-    part("dial").send_keys(Keys.HOME)
+    part("cost_param").send_keys(Keys.HOME)
     until(lambda: part("blockvalue").text.startswith("4: 0") or part("blockvalue").text.startswith("4: 1"))
-    assert part("dialvalue").text == "0.01" and until(lambda: shown("found")) != found
+    assert part("costvalue").text == "0.01" and until(lambda: shown("found")) != found
 
     part("file").send_keys(str(tmp_path / "words.jpg"))
     until(lambda: part("error").is_displayed())
-    assert "no picture that can be read" in part("error").text.lower()
+    assert "no image that can be read" in part("error").text.lower()
     part("example").click()
     until(lambda: not part("error").is_displayed())
 
     Select(part("model")).select_by_value(CLASSIFIER)
     until(lambda: len(part("chart").find_elements(By.CSS_SELECTOR, "div")) == 12)
-    assert part("dialname").text == "keep_ratio"
+    assert part("costname").text == "keep_ratio"
     Select(part("model")).select_by_value(DENSE)
     until(lambda: "of tokens" in part("costs").text and "pruned" not in part("costs").text)
-    assert not part("dial").is_displayed()
+    assert not part("cost_param").is_displayed()
 
     def page():
         return browser.execute_script("return getComputedStyle(document.body).backgroundColor")

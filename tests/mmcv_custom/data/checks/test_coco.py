@@ -90,7 +90,7 @@ def test_broken_file(data, tmp_path):
 
 @pytest.fixture
 def folders(tmp_path):
-    """A config of class folders; ``train`` and ``val`` give the classes of each, and whether they hold a picture."""
+    """A config of class folders; ``train`` and ``val`` give the classes of each, and whether they hold an image."""
     pytest.importorskip("mmpretrain")
 
     def make(train=("cat", "dog"), val=("cat", "dog"), num_classes=2, filled=True, **dataset):

@@ -21,10 +21,10 @@ def a_map(*labels, shape=(6, 8)):
 
 @pytest.fixture
 def data(tmp_path):
-    def make(labels=None, pictures=("a", "b"), loader="LoadSegAnnotations", classes=CLASSES, num_classes=3, **dataset):
+    def make(labels=None, images=("a", "b"), loader="LoadSegAnnotations", classes=CLASSES, num_classes=3, **dataset):
         for kind in ("images", "labels"):
             (tmp_path / kind).mkdir(exist_ok=True)
-        for name in pictures:
+        for name in images:
             Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{name}.png")
         for name, values in {**dict(a=a_map(2, 255), b=a_map(1)), **(labels or {})}.items():
             Image.fromarray(values).save(tmp_path / "labels" / f"{name}.png")
@@ -77,11 +77,11 @@ def test_what_fits_passes(data, loader):
     [
         (dict(labels=dict(b=a_map(3, 9))), "b.png has label 3, 9 and there are 3 classes, labels 0 to 2"),
         (dict(labels=dict(b=a_map(4)), reduce_zero_label=True), "b.png has label 3 and"),
-        (dict(labels=dict(b=a_map(1, shape=(8, 6)))), "b.png is 8 x 6 and its picture 6 x 8 .height x width"),
-        (dict(labels=dict(b=np.zeros((6, 8, 3), np.uint8))), "b.png is not a grey or palette picture of 8 bits"),
-        (dict(labels=dict(b=np.full((6, 8), 300, np.uint16))), "b.png is not a grey or palette picture of 8 bits"),
-        (dict(pictures=("a", "b", "c")), "1 of the 3 pictures of train_dataloader.dataset have no label map .*c.png"),
-        (dict(img_suffix=".jpg"), "train_dataloader.dataset has no pictures: check its data_prefix and img_suffix"),
+        (dict(labels=dict(b=a_map(1, shape=(8, 6)))), "b.png is 8 x 6 and its image 6 x 8 .height x width"),
+        (dict(labels=dict(b=np.zeros((6, 8, 3), np.uint8))), "b.png is not a grey or palette image of 8 bits"),
+        (dict(labels=dict(b=np.full((6, 8), 300, np.uint16))), "b.png is not a grey or palette image of 8 bits"),
+        (dict(images=("a", "b", "c")), "1 of the 3 images of train_dataloader.dataset have no label map .*c.png"),
+        (dict(img_suffix=".jpg"), "train_dataloader.dataset has no images: check its data_prefix and img_suffix"),
         (dict(data_prefix=dict(img_path="images", seg_map_path="nowhere")), "data_prefix .*nowhere does not exist"),
         (dict(data_prefix=dict(img_path="nowhere", seg_map_path="labels")), "data_prefix .*nowhere does not exist"),
         (dict(ann_file="list.txt"), "ann_file .*list.txt does not exist"),
@@ -99,9 +99,9 @@ def test_the_pipelines_number_of_classes_is_the_data_sets(data):
         check_datasets(data(classes=CLASSES[:2], num_classes=2))
 
 
-def test_listed_pictures_that_do_not_exist(data, tmp_path):
+def test_listed_images_that_do_not_exist(data, tmp_path):
     (tmp_path / "list.txt").write_text("a\nz\n")
-    with pytest.raises(DataError, match="1 of the 2 pictures of train_dataloader.dataset do not exist .*z.png"):
+    with pytest.raises(DataError, match="1 of the 2 images of train_dataloader.dataset do not exist .*z.png"):
         check_datasets(data(ann_file="list.txt"))
 
 
@@ -127,5 +127,5 @@ def test_of_a_large_data_set_some_pairs_are_read(data, monkeypatch):
     monkeypatch.setattr(label_maps, "CHECKED", 2)
     monkeypatch.setattr(label_maps, "check_labels", lambda path, *_: read.append(path[-5]))
     names = "abcdef"
-    assert check_datasets(data(labels={name: a_map(0) for name in names}, pictures=names)) == []
+    assert check_datasets(data(labels={name: a_map(0) for name in names}, images=names)) == []
     assert read == ["a", "d"]

@@ -51,7 +51,7 @@ class Views(BaseTTAModel):
 
 
 def evaluate(backbone, batches, hook, views=1, wrap=lambda model: model):
-    """The scores that the hook adds, and what it says, for ``batches`` of so many pictures, each seen ``views`` times
+    """The scores that the hook adds, and what it says, for ``batches`` of so many images, each seen ``views`` times
     with other pixels."""
     said = []
     handler = logging.Handler()
@@ -88,9 +88,9 @@ def test_multiply_adds_and_kept_tokens_are_those_of_the_closed_formula():
     assert pruned["cost/keep_ratio"] == [1, 0.5, 0.5, 1]
 
 
-def test_the_spread_is_over_single_pictures_of_the_first_batches():
+def test_the_spread_is_over_single_images_of_the_first_batches():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
-    with torch.no_grad():  # chance, so that pictures differ
+    with torch.no_grad():  # chance, so that images differ
         for selector in model.reducer.selectors:
             selector.mlp.fc2.weight.normal_()
     metrics, _ = evaluate(model, [3, 3, 3], CostHook(counted=5))
@@ -107,7 +107,7 @@ def test_the_spread_is_over_single_pictures_of_the_first_batches():
 
 
 def test_first_batches_and_the_odd_last_one_are_not_timed(monkeypatch):
-    # The first batch takes 100, then one of its pictures is counted; the others take 100, 2, 4, 94.
+    # The first batch takes 100, then one of its images is counted; the others take 100, 2, 4, 94.
     clock = iter([0, 100, 100, 100, 100, 200, 200, 202, 202, 206, 206, 300])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     metrics, said = evaluate(network(), [8, 8, 8, 8, 1], CostHook(skip=2, counted=1))
@@ -131,7 +131,7 @@ def test_counting_leaves_the_execution_as_it_was():
     assert model.execution == "capacity" and 0 < metrics["cost/keep_ratio"][1] < 1
 
 
-def test_several_views_of_a_picture_are_counted_together_through_any_wrapper():
+def test_several_views_of_a_image_are_counted_together_through_any_wrapper():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
     once, _ = evaluate(model, [1, 1], CostHook(counted=1))
     twice, _ = evaluate(model, [1, 1], CostHook(counted=1), views=2, wrap=lambda model: nn.DataParallel(Views(model)))

@@ -7,7 +7,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 
 from mmcv_custom import ConfigError, PruningCurriculumHook
-from mmcv_custom.engine.hooks.curriculum import strength
+from mmcv_custom.engine.hooks.curriculum import pruning_strength
 from token_pruning import Cropr, ToMe
 
 
@@ -37,7 +37,7 @@ def test_rates(epochs, wanted):
         hook.before_train_epoch(runner)
         left = reducer.rates.left((8, 8), 1)
         found.append(left[0] - left[1])
-    assert found == wanted == [int(8 * strength(e, epochs)) for e in range(epochs)]
+    assert found == wanted == [int(8 * pruning_strength(e, epochs)) for e in range(epochs)]
     again = Cropr(24, 4, r=8)  # a run that is resumed in the second epoch takes what it would have taken
     runner = a_runner(again, epochs)
     runner.epoch = epochs // 4

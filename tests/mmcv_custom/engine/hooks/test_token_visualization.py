@@ -1,4 +1,4 @@
-"""What the hook writes at an evaluation is what the Predictor draws of the same pictures, from the evaluation's own
+"""What the hook writes at an evaluation is what the Predictor draws of the same images, from the evaluation's own
 forward."""
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.runner.loops import BaseLoop
 from PIL import Image
 
-from mmcv_custom import Predictor, TokenPicturesHook
+from mmcv_custom import Predictor, TokenVisualizationHook
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.engine.hooks.logging import evaluation_step
 from mmcv_custom.engine.hooks.token_visualization import first_view
@@ -30,7 +30,7 @@ class Recorder:
     """The part of a runner that the hook uses."""
 
     def __init__(self, model, classes=(), step=0):
-        self.model, self.pictures, self.said = model, {}, []
+        self.model, self.images, self.said = model, {}, []
         self.visualizer = SimpleNamespace(
             dataset_meta=dict(classes=classes), add_image=self._add_image, get_backend=lambda name: None
         )
@@ -39,7 +39,7 @@ class Recorder:
         self._train_loop = BaseLoop.__new__(LoopStub) if step else None
 
     def _add_image(self, name, image, step):
-        self.pictures[name, step] = image
+        self.images[name, step] = image
 
 
 class LoopStub(BaseLoop):
@@ -60,9 +60,9 @@ def evaluate(hook, runner, batches):
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def subject(request, tmp_path_factory):
-    """A Predictor, four pictures, and them in batches of two as a data loader gives them."""
+    """A Predictor, four images, and them in batches of two as a data loader gives them."""
     config, size = CONFIGS[request.param]
-    predictor, folder = Predictor(config), tmp_path_factory.mktemp("pictures")
+    predictor, folder = Predictor(config), tmp_path_factory.mktemp("images")
     files = [folder / f"{i}.png" for i in range(4)]
     for i, file in enumerate(files):
         Image.fromarray(scene(*size, i)).save(file)
@@ -74,17 +74,17 @@ def test_sheets_are_the_predictors_own_and_nothing_stays_on_the_model(subject):
     predictor, files, batches = subject
     runner, forwards = Recorder(predictor.model, predictor.classes), []
     handle = predictor.model.backbone.register_forward_hook(lambda *args: forwards.append(1))
-    evaluate(TokenPicturesHook(number=3), runner, batches)
+    evaluate(TokenVisualizationHook(number=3), runner, batches)
     handle.remove()
     assert len(forwards) == 4 and not predictor.model._forward_hooks and not predictor.model._forward_pre_hooks
-    assert list(runner.pictures) == [("tokens_1", 0), ("tokens_2", 0), ("tokens_3", 0)]
-    for file, sheet in zip(files, runner.pictures.values(), strict=False):
+    assert list(runner.images) == [("tokens_1", 0), ("tokens_2", 0), ("tokens_3", 0)]
+    for file, sheet in zip(files, runner.images.values(), strict=False):
         result = predictor(file)
         result = result.above(0.3) if hasattr(result, "boxes") else result
         expected = np.asarray(result.tokens.contact_sheet(result.draw(), file.name))
         # Scores in batches of two differ in the last digits, which may move a letter of what was found.
         assert sheet.dtype == np.uint8 and sheet.shape == expected.shape and (sheet != expected).mean() < 0.01
-    assert not np.array_equal(runner.pictures["tokens_1", 0], runner.pictures["tokens_2", 0])
+    assert not np.array_equal(runner.images["tokens_1", 0], runner.images["tokens_2", 0])
 
 
 @pytest.fixture(scope="module")
@@ -94,40 +94,40 @@ def segmentor(tmp_path_factory):
     return predictor, [pseudo_collate([packed])]
 
 
-def test_a_picture_without_a_file_is_drawn_on_what_the_network_saw(segmentor):
+def test_a_image_without_a_file_is_drawn_on_what_the_network_saw(segmentor):
     predictor, batches = segmentor
-    evaluate(TokenPicturesHook(), runner := Recorder(predictor.model), batches)
-    assert list(runner.pictures) == [("tokens_1", 0)]
+    evaluate(TokenVisualizationHook(), runner := Recorder(predictor.model), batches)
+    assert list(runner.images) == [("tokens_1", 0)]
 
 
 def test_mlflow_gets_names_that_tell_the_format(segmentor):
     predictor, batches = segmentor
     runner = Recorder(predictor.model)
     runner.visualizer.get_backend = dict(MLflowVisBackend=object()).get
-    evaluate(TokenPicturesHook(), runner, batches)
-    assert list(runner.pictures) == [("tokens_1.png", 0)]
+    evaluate(TokenVisualizationHook(), runner, batches)
+    assert list(runner.images) == [("tokens_1.png", 0)]
 
 
 def test_evaluations_between_are_left_out_and_the_last_is_not(segmentor):
     predictor, batches = segmentor
-    hook, written = TokenPicturesHook(interval=3), []
+    hook, written = TokenVisualizationHook(interval=3), []
     for epoch in range(1, 6):
         evaluate(hook, runner := Recorder(predictor.model, step=epoch), batches)
-        written += [step for _, step in runner.pictures]
+        written += [step for _, step in runner.images]
     assert written == [1, 4, 5]
 
 
 @pytest.mark.parametrize("reason", ["off", "dense", "other process", "other backbone"])
 def test_silent(segmentor, monkeypatch, reason):
     predictor, batches = segmentor
-    hook, model = TokenPicturesHook(number=0 if reason == "off" else 2), predictor.model
+    hook, model = TokenVisualizationHook(number=0 if reason == "off" else 2), predictor.model
     if reason == "other process":
         monkeypatch.setattr("mmcv_custom.engine.hooks.token_visualization.is_main_process", lambda: False)
     elif reason in ("dense", "other backbone"):
         backbone = SimpleNamespace(execution="exact", reducer=None) if reason == "dense" else torch.nn.Identity()
         model = SimpleNamespace(backbone=backbone, val_step=lambda data: data["data_samples"])
     evaluate(hook, runner := Recorder(model), batches)
-    assert not runner.pictures and not runner.said and hook.watch is None
+    assert not runner.images and not runner.said and hook.watch is None
 
 
 @pytest.mark.parametrize("place", ["backbone", "model"])
@@ -143,8 +143,8 @@ def test_what_records_nothing_is_said_once(segmentor, monkeypatch, place):
     replayed = maps if place == "backbone" else outputs
     part = predictor.model.backbone if place == "backbone" else predictor.model
     monkeypatch.setattr(part, "forward", lambda *args, **kwargs: watched.append(active_traces()) or replayed)
-    evaluate(TokenPicturesHook(), runner := Recorder(predictor.model), batches * 2)
-    assert not runner.pictures and len(runner.said) == 1 and "compiled" in runner.said[0]
+    evaluate(TokenVisualizationHook(), runner := Recorder(predictor.model), batches * 2)
+    assert not runner.images and len(runner.said) == 1 and "compiled" in runner.said[0]
     assert any(watched) == (place == "model")
 
 
@@ -154,7 +154,7 @@ def test_an_interrupted_forward_leaves_no_trace_on(segmentor, monkeypatch):
     predictor, batches = segmentor
     monkeypatch.setattr(predictor.model, "forward", lambda **data: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        evaluate(TokenPicturesHook(), Recorder(predictor.model), batches)
+        evaluate(TokenVisualizationHook(), Recorder(predictor.model), batches)
     assert active_traces() == () and not predictor.model._forward_hooks
 
 
