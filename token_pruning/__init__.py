@@ -4,6 +4,7 @@ from .analysis.flops import count_flops
 from .analysis.trace import PassTrace, Trace
 from .apply import apply, remove
 from .blocks import run_block
+from .errors import SettingError
 from .forward import StackForward
 from .losses import collect_losses, ratio_loss
 from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
@@ -26,6 +27,7 @@ __all__ = [
     "Random",
     "Reducer",
     "SViT",
+    "SettingError",
     "StackForward",
     "ToMe",
     "TokenSet",

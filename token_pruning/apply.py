@@ -21,6 +21,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from .attention import rope_with_prefix
+from .errors import SettingError
 from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
@@ -52,7 +53,7 @@ def apply(
     _check(model)
     check_execution(execution)
     if output not in OUTPUTS:
-        raise ValueError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
+        raise SettingError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
     if built is not None:
         built.check_host(model.cls_token is not None)

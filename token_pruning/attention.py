@@ -15,6 +15,7 @@ from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
+from .errors import SettingError
 from .tokens import TokenSet
 
 
@@ -100,7 +101,7 @@ def self_attention(
     dropout = attn.attn_drop.p if attn.training else 0.0
     if isinstance(attn, WindowAttention):
         if not tokens.is_full or tokens.prefix or keys is not None:
-            raise ValueError(
+            raise SettingError(
                 "a window-attention block needs all tokens of the grid and no prefix tokens; "
                 "list only global-attention blocks in the reducer's `blocks`"
             )

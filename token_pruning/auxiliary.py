@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import SettingError
+
 
 @dataclass(frozen=True)
 class AuxOutput:
@@ -39,7 +41,7 @@ class AuxOutput:
         """
         rows, columns = self.grid
         if self.queries != rows * columns:
-            raise ValueError(
+            raise SettingError(
                 f"labels of a grid of {rows} x {columns} need as many queries, and the auxiliary heads "
                 f"have {self.queries}: set num_queries={rows * columns}, or train on crops that fit"
             )
@@ -53,7 +55,7 @@ class AuxOutput:
             ValueError: the head has several queries.
         """
         if self.queries != 1:
-            raise ValueError(
+            raise SettingError(
                 f"the auxiliary heads have {self.queries} queries and an image has one label: set num_queries=1"
             )
         return self.logits[:, 0]
@@ -117,7 +119,7 @@ def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
 def check_classes(output: AuxOutput, classes: int) -> None:
     """Raises ValueError if the head knows another number of classes than the labels."""
     if output.logits.shape[-1] != classes:
-        raise ValueError(
+        raise SettingError(
             f"the auxiliary heads know {output.logits.shape[-1]} classes and the labels {classes}: set "
             f"the reducer's num_classes={classes}"
         )

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .analysis.trace import active_traces
 from .blocks import run_block
+from .errors import SettingError
 from .losses import report_losses
 from .reducer import Decision, Reducer
 from .tokens import TokenSet
@@ -89,7 +90,7 @@ class StackForward:
         if decision.counts is not None or self.execution == "exact" or self.reducer.training:
             return self.tokens.select(decision.keep, decision.counts)
         if decision.score is None:
-            raise ValueError(
+            raise SettingError(
                 f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "
                 "matters, which execution='capacity' needs; use execution='exact'"
             )
@@ -141,4 +142,4 @@ class StackForward:
 def check_execution(execution: str) -> None:
     """Raises ValueError for a name that is none."""
     if execution not in ("exact", "capacity"):
-        raise ValueError(f"execution is {execution!r}; choose 'exact' or 'capacity'")
+        raise SettingError(f"execution is {execution!r}; choose 'exact' or 'capacity'")

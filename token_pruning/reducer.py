@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attention import QKV
+from .errors import SettingError
 from .tokens import TokenSet
 
 METHODS: dict[str, type[Reducer]] = {}
@@ -94,7 +95,7 @@ class Reducer(nn.Module):
         """A host calls this with whether a class token is the first of its tokens; raises ValueError if the method
         needs one that is not there."""
         if self.needs_class_token and not class_token:
-            raise ValueError(
+            raise SettingError(
                 f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give the "
                 "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)"
             )
@@ -140,7 +141,7 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
         ValueError: unknown method, an argument that the method does not have, or a Reducer made for another host.
     """
     if isinstance(cfg, Reducer) and (cfg.embed_dim, cfg.depth) != (embed_dim, depth):
-        raise ValueError(
+        raise SettingError(
             f"this {type(cfg).__name__} is for {cfg.depth} blocks of {cfg.embed_dim} channels and the "
             f"model has {depth} of {embed_dim}"
         )
@@ -152,12 +153,12 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
     known = [p for p in inspect.signature(method).parameters if p not in ("embed_dim", "depth")]
     for key in args:
         if key not in known:
-            raise ValueError(f"reducer {name} reads no key {key!r}; it has {', '.join(known)}")
+            raise SettingError(f"reducer {name} reads no key {key!r}; it has {', '.join(known)}")
     return method(embed_dim=embed_dim, depth=depth, **args)
 
 
 def find_method(name: str | None) -> type[Reducer]:
     """The method of that name. Raises ValueError if there is none."""
     if name not in METHODS:
-        raise ValueError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
+        raise SettingError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
     return METHODS[name]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .attention import WindowAttention, rope_with_prefix
 from .cache import WeightCache
+from .errors import SettingError
 from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
@@ -79,7 +80,7 @@ class PlainViT(nn.Module):
         self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if len(sides) != 2 or min(sides) < patch_size:
-            raise ValueError(
+            raise SettingError(
                 f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or more"
             )
         self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
@@ -92,7 +93,7 @@ class PlainViT(nn.Module):
         windows = _windows(depth, window_attn, window_size)
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # also on meta
         if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
-            raise ValueError(
+            raise SettingError(
                 f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
                 f"{', '.join(map(repr, EVA02))}"
             )
@@ -135,7 +136,7 @@ class PlainViT(nn.Module):
         self.reducer = build_reducer(reducer, embed_dim, depth)
         clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
         if clash:
-            raise ValueError(
+            raise SettingError(
                 f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
                 "list only global-attention blocks in the reducer's `blocks`"
             )
@@ -157,7 +158,7 @@ class PlainViT(nn.Module):
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         if 0 in grid:
-            raise ValueError(
+            raise SettingError(
                 f"an image of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
                 "leave empty images out"
             )
@@ -226,8 +227,8 @@ def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | Non
     sizes = [sizes] * depth if isinstance(sizes, int) else list(sizes)
     for name, values in (("window_attn", flags), ("window_size", sizes)):
         if len(values) != depth:
-            raise ValueError(f"{name} has {len(values)} entries for {depth} blocks; give one per block")
+            raise SettingError(f"{name} has {len(values)} entries for {depth} blocks; give one per block")
     for block, (flag, size) in enumerate(zip(flags, sizes, strict=True)):
         if flag and not size:
-            raise ValueError(f"block {block} is windowed but its window_size is {size}; give the side in tokens")
+            raise SettingError(f"block {block} is windowed but its window_size is {size}; give the side in tokens")
     return [size if flag else None for flag, size in zip(flags, sizes, strict=True)]

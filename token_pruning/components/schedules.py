@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ..errors import SettingError
+
 
 def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
     """Where a method acts, as a list; None for the first block after each quarter of the depth (3, 6, 9 of 12).
@@ -18,7 +20,7 @@ def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
     """
     blocks = sorted({max(depth * k // 4, 1) for k in (1, 2, 3)} & {*range(depth)}) if blocks is None else list(blocks)
     if not blocks or sorted({*blocks} & {*range(depth)}) != blocks:
-        raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
+        raise SettingError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
     return blocks
 
 
@@ -30,7 +32,9 @@ def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float
     """
     ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
     if len(ratios) != number or any(not 0 < ratio <= 1 for ratio in ratios):
-        raise ValueError(f"keep_ratio = {keep_ratio}: give one ratio in (0, 1], or one for each of the {number} blocks")
+        raise SettingError(
+            f"keep_ratio = {keep_ratio}: give one ratio in (0, 1], or one for each of the {number} blocks"
+        )
     return ratios
 
 
@@ -48,13 +52,13 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
     """
     given = [r] if isinstance(r, (int, float)) else list(r)
     if any(not isinstance(n, (int, float)) or not 0 <= n < math.inf or (n > 1 and n != int(n)) for n in given):
-        raise ValueError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
+        raise SettingError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
     if not isinstance(r, (int, float)):
         if len(given) > blocks:
-            raise ValueError(f"r = {given}: give at most {blocks} numbers, one for each block")
+            raise SettingError(f"r = {given}: give at most {blocks} numbers, one for each block")
         return [*given, *[0] * (blocks - len(given))]
     if not -1 <= inflection <= 1:
-        raise ValueError(f"inflection is {inflection}; it must lie in [-1, 1]")
+        raise SettingError(f"inflection is {inflection}; it must lie in [-1, 1]")
     whole = int if r == int(r) else float
     low = whole(r * (1 - inflection))
     rise = 2 * (r - low)
@@ -70,7 +74,7 @@ def r_of_grid(r: float, grid: tuple[int, int]) -> int:
     """
     there = grid[0] * grid[1]
     if r > max(there, 1):
-        raise ValueError(
+        raise SettingError(
             f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
             "smaller r, or a share of the grid (below 1)"
         )
@@ -91,12 +95,12 @@ class TokenSchedule:
         self, prune_after: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
     ) -> None:
         if r is not None and keep_ratio is not None:
-            raise ValueError("give r or keep_ratio, not both")
+            raise SettingError("give r or keep_ratio, not both")
         self.r, self.shares = None, None
         if r is not None:
             self.r = [r] * prune_after if isinstance(r, (int, float)) else list(r)
             if len(self.r) != prune_after or any(not isinstance(n, int) or n < 0 for n in self.r):
-                raise ValueError(
+                raise SettingError(
                     f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {prune_after} sites"
                 )
         else:
@@ -109,7 +113,7 @@ class TokenSchedule:
             )
             falling = shares == sorted(shares, reverse=True)
             if len(shares) != prune_after or any(not 0 < share <= 1 for share in shares) or not falling:
-                raise ValueError(
+                raise SettingError(
                     f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left "
                     f"after the last site, or a falling one for each of the {prune_after} sites"
                 )
@@ -136,7 +140,7 @@ class TokenSchedule:
         first = prefix if self._taken[0] else 0
         left = [there - first - sum(self._taken[: i + 1]) for i in range(len(self._taken))]
         if left[-1] < 1:
-            raise ValueError(
+            raise SettingError(
                 f"r = {self.r} takes {there - left[-1]} tokens in {len(left)} sites, and a grid of "
                 f"{grid[0]} x {grid[1]} has {there}: choose a smaller r, fewer sites, or a keep_ratio"
             )

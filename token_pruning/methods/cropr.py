@@ -18,6 +18,7 @@ from ..cache import WeightCache
 from ..components.cropr_router import FoldedRouter, Router, scores
 from ..components.ranking import gumbel_noise, rows_of
 from ..components.schedules import TokenSchedule
+from ..errors import SettingError
 from ..losses import active_criterion
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -96,19 +97,19 @@ class Cropr(Reducer):
         last = depth - 2 - fusion
         prune_after = list(range(last + 1)) if prune_after is None else list(prune_after)
         if not prune_after or sorted({*prune_after} & {*range(last + 1)}) != prune_after:
-            raise ValueError(
+            raise SettingError(
                 f"sites = {prune_after}: list block numbers from 0 to {last}, ascending, each once (later ones "
                 "would save nothing)"
             )
         if ranking not in RANKINGS:
-            raise ValueError(f"ranking is {ranking!r}; choose one of {', '.join(RANKINGS)}")
+            raise SettingError(f"ranking is {ranking!r}; choose one of {', '.join(RANKINGS)}")
         if num_queries < 1 or (num_sampled_queries is not None and not 0 < num_sampled_queries <= num_queries):
-            raise ValueError(
+            raise SettingError(
                 f"num_queries is {num_queries} and asked_queries {num_sampled_queries}; give at least one "
                 "query, and ask at most as many as there are"
             )
         if num_heads < 1 or embed_dim % num_heads:
-            raise ValueError(f"num_heads is {num_heads}, which must divide the {embed_dim} channels")
+            raise SettingError(f"num_heads is {num_heads}, which must divide the {embed_dim} channels")
         self.site_of = {block: i for i, block in enumerate(prune_after)}
         self.schedule = TokenSchedule(len(prune_after), r, keep_ratio)
         self.fusion, self.ranking, self.pre_norm = fusion, ranking, pre_norm
@@ -221,7 +222,7 @@ class Cropr(Reducer):
             return {}
         criterion = active_criterion() or self.criterion
         if criterion is None:
-            raise ValueError(
+            raise SettingError(
                 "Cropr's routers learn by auxiliary heads and nobody gives them labels: train it in a "
                 "model that does (PrunedClassifier, PrunedEncoderDecoder, ...), or hand a criterion to "
                 "collect_losses"

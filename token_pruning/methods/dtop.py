@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
 
@@ -103,21 +104,21 @@ class DToP(Reducer):
         if stages is None:
             stages = sorted({max(depth // 2 - 1, 0), max(2 * depth // 3 - 1, 0)} - {depth - 1})
         if not stages or sorted({*stages} & {*range(depth - 1)}) != list(stages):
-            raise ValueError(
+            raise SettingError(
                 f"stages = {stages}: list block numbers from 0 to {depth - 2}, ascending, each once "
                 "(after the last block there is nothing left to save)"
             )
         single = threshold is None or isinstance(threshold, (int, float))
         thresholds = [threshold] * len(stages) if single else list(threshold)
         if len(thresholds) != len(stages) or any(t is not None and not 0 < t <= 1 for t in thresholds):
-            raise ValueError(
+            raise SettingError(
                 f"threshold = {threshold}: give one in (0, 1] or None (nobody leaves), or one for each of "
                 f"the {len(stages)} stages"
             )
         if not isinstance(keep_per_class, int) or keep_per_class < 0:
-            raise ValueError(f"keep_per_class is {keep_per_class}; it must be a whole number, 0 or more")
+            raise SettingError(f"keep_per_class is {keep_per_class}; it must be a whole number, 0 or more")
         if class_tokens not in ("protect", "score"):
-            raise ValueError(f"class_tokens is {class_tokens!r}; choose 'protect' or 'score'")
+            raise SettingError(f"class_tokens is {class_tokens!r}; choose 'protect' or 'score'")
         self.threshold_of = {s: t for s, t in zip(stages, thresholds, strict=True) if t is not None}
         self.stages, self.keep_per_class, self.class_tokens = list(stages), keep_per_class, class_tokens
         self.score_fn = score_fn
@@ -129,7 +130,7 @@ class DToP(Reducer):
     def start(self, tokens: TokenSet, score_fn: Judge | None = None) -> State:
         score_fn = score_fn or self.score_fn
         if score_fn is None and self.threshold_of:
-            raise ValueError(
+            raise SettingError(
                 "DToP lets tokens leave by the scores of an auxiliary head and nobody gives any: run "
                 "it in DToPSegmentor, or hand a function over as `judge`"
             )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..components.predictors import KEEP, DynamicViTSelector
 from ..components.ranking import gumbel_gate, gumbel_noise, keep_top
 from ..components.schedules import check_blocks, check_ratios
+from ..errors import SettingError
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
@@ -60,9 +61,9 @@ class DynamicViT(Reducer):
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         if blocks[0] == 0:
-            raise ValueError(f"blocks = {blocks}: tokens are scored after the block before, so the first is block 1")
+            raise SettingError(f"blocks = {blocks}: tokens are scored after the block before, so the first is block 1")
         if ratio_loss_weight < 0:
-            raise ValueError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")
+            raise SettingError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")
         ratios = check_ratios(keep_ratio, len(blocks))
         self.stage_of = {block: k for k, block in enumerate(blocks)}
         self.ratios = [math.prod(ratios[: k + 1]) for k in range(len(blocks))]

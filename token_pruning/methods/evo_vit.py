@@ -16,6 +16,7 @@ from ..attention import QKV
 from ..components.class_attention import class_attention
 from ..components.ranking import keep_top
 from ..components.schedules import check_ratios
+from ..errors import SettingError
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
 
@@ -63,16 +64,16 @@ class EvoViT(Reducer):
         super().__init__(embed_dim, depth)
         blocks = list(range(max(depth // 3, 1), depth) if blocks is None else blocks)
         if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
-            raise ValueError(
+            raise SettingError(
                 f"blocks = {blocks}: list block numbers from 1 (block 0 tells what to choose by) to "
                 f"{depth - 1}, ascending, each once"
             )
         decide = blocks if decide is None else list(decide)
         if not {*decide} <= {*blocks} or blocks[0] not in decide:
-            raise ValueError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
+            raise SettingError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
         weights = [tradeoff] * depth if isinstance(tradeoff, (int, float)) else list(tradeoff)
         if len(weights) != depth or any(not 0 <= weight <= 1 for weight in weights):
-            raise ValueError(f"tradeoff is {tradeoff}; give one number in [0, 1], or one for each of {depth} blocks")
+            raise SettingError(f"tradeoff is {tradeoff}; give one number in [0, 1], or one for each of {depth} blocks")
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
         self.decide, self.tradeoff = frozenset(decide), weights
 

@@ -16,6 +16,7 @@ from ..components.class_attention import key_mean, significance
 from ..components.matching import Match, bipartite_matching
 from ..components.ranking import rows_of, sort_rows
 from ..components.schedules import check_blocks
+from ..errors import SettingError
 from ..reducer import register
 from ..tokens import TokenSet
 from .tome import ToMe, merge
@@ -70,9 +71,9 @@ class PPT(ToMe):
     ) -> None:
         super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), prop_attn, order)
         if not threshold >= 0:
-            raise ValueError(f"threshold is {threshold}; it must be 0 (always prune) or more")
+            raise SettingError(f"threshold is {threshold}; it must be 0 (always prune) or more")
         if protect not in PROTECT:
-            raise ValueError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")
+            raise SettingError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")
         self.threshold, self.relative, self.protect = threshold, relative, protect
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..components.predictors import GATES, KEEP
 from ..components.ranking import gumbel_gate, gumbel_noise, keep_top, sum_per_image
+from ..errors import SettingError
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
@@ -102,10 +103,12 @@ class SViT(Reducer):
     ) -> None:
         super().__init__(embed_dim, depth)
         if training not in ("exact", "packed"):
-            raise ValueError(f"training is {training!r}; choose 'exact' or 'packed'")
+            raise SettingError(f"training is {training!r}; choose 'exact' or 'packed'")
         self.training_mode = training
         if not tau > 0 or ratio_loss_weight < 0:
-            raise ValueError(f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative")
+            raise SettingError(
+                f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative"
+            )
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         selectors = list(range(len(blocks)) if selectors is None else selectors)
         number = max(selectors, default=-1) + 1
@@ -134,11 +137,11 @@ class SViT(Reducer):
             ValueError: unknown mode, or a scale that is not positive.
         """
         if mode is not None and mode not in MODES:
-            raise ValueError(f"unknown selection mode {mode!r}; choose one of {', '.join(MODES)}")
+            raise SettingError(f"unknown selection mode {mode!r}; choose one of {', '.join(MODES)}")
         if ratio_scale is not None and not ratio_scale > 0:
-            raise ValueError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
+            raise SettingError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
         if capacity_scale is not None and not capacity_scale > 0:
-            raise ValueError(
+            raise SettingError(
                 f"capacity_scale is {capacity_scale}; it must be greater than 0 (1 makes the capacity the wanted ratio)"
             )
         self.capacity_scale = capacity_scale or getattr(self, "capacity_scale", 1.25)
@@ -252,24 +255,24 @@ def _check(
     last_class_tokens: str | None,
 ) -> None:
     if not blocks or sorted(set(blocks)) != blocks or blocks[0] < 0 or blocks[-1] >= depth:
-        raise ValueError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
+        raise SettingError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
     if len(selectors) != len(blocks) or sorted(set(selectors)) != list(range(max(selectors) + 1)):
-        raise ValueError(
+        raise SettingError(
             f"selectors = {selectors}: give one selector number to each of the {len(blocks)} blocks, "
             "numbered from 0 without gaps"
         )
     if len(ratios) != max(selectors) + 1:
-        raise ValueError(
+        raise SettingError(
             f"keep_ratio has {len(ratios)} entries for {max(selectors) + 1} selectors; "
             "give one ratio, or one per selector"
         )
     for ratio in ratios:
         if not 0 < ratio <= 1:
-            raise ValueError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")
+            raise SettingError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")
     if gate not in GATES:
-        raise ValueError(f"gate is {gate!r}; choose one of {', '.join(GATES)}")
+        raise SettingError(f"gate is {gate!r}; choose one of {', '.join(GATES)}")
     if loss not in ("batch", "image"):
-        raise ValueError(f"ratio_loss is {loss!r}; choose 'batch' or 'image'")
+        raise SettingError(f"ratio_loss is {loss!r}; choose 'batch' or 'image'")
     for value in (class_tokens, last_class_tokens):
         if value not in ("keep", "score", None):
-            raise ValueError(f"class_tokens is {value!r}; choose 'keep' or 'score'")
+            raise SettingError(f"class_tokens is {value!r}; choose 'keep' or 'score'")

@@ -15,6 +15,7 @@ from ..components.class_attention import key_mean
 from ..components.matching import Match, bipartite_matching, most
 from ..components.ranking import rows_of, sort_rows
 from ..components.schedules import check_blocks, r_of_grid, r_schedule
+from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
 
@@ -57,7 +58,7 @@ class ToMe(Reducer):
         super().__init__(embed_dim, depth)
         blocks = check_blocks(range(depth) if blocks is None else blocks, depth)
         if order not in ORDERS:
-            raise ValueError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
+            raise SettingError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
         self.r_of = dict(zip(blocks, r_schedule(r, len(blocks), inflection), strict=True))
         self.prop_attn, self.order = prop_attn, order
 
