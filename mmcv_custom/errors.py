@@ -1,12 +1,18 @@
-"""Mistakes of the person at the keyboard, as opposed to bugs."""
+"""Exceptions for mistakes of the user, as opposed to bugs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(RuntimeError):
-    """One sentence: what is wrong, where, what to do. The tools print it without a traceback and exit with 2."""
+    """A mistake of the user, in one sentence: what is wrong, where, what to do.
+
+    The tools print it without a traceback and exit with code 2.
+    """
 
 
 class CheckpointError(UserError):
-    """A weights file that is missing, unsafe, unreadable or of another model."""
+    """A weights file that is missing, unsafe, unreadable or made for another model."""
 
 
 class ConfigError(UserError):
@@ -15,3 +21,16 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """An annotation file or an image folder that does not fit the config."""
+
+
+@contextmanager
+def building_from_config() -> Iterator[None]:
+    """Raise ConfigError where the body, which builds objects from a config, fails on what the config says.
+
+    Registries and constructors raise KeyError, TypeError and ValueError for unknown names, unknown arguments and
+    impossible values. Keep the body down to the building: around other code a bug would pass for a wrong config.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"the config does not fit: {' '.join(str(error).split())}") from error

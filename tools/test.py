@@ -7,7 +7,7 @@ import sys
 from mmengine.device import get_device
 
 from mmcv_custom.cli.launch import add_common_options, build_runner, is_main_process, load_config, run
-from mmcv_custom.data.checks.coco import leaves
+from mmcv_custom.data.checks.datasets import leaf_datasets
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.results import write_json
 
@@ -81,7 +81,7 @@ def augment(cfg):
             "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet joins boxes, no "
             "masks)"
         )
-    for dataset in leaves(cfg.test_dataloader.dataset):
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
         dataset["pipeline"] = with_labels(cfg.tta_pipeline, dataset.get("pipeline") or [])
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 

@@ -1,28 +1,33 @@
-"""What tools and demos share: options, reading the config, ending on a mistake."""
+"""Parts that the tools and demos share: options, reading the config, building, and how a mistake ends a program."""
 
+from __future__ import annotations
+
+import argparse
 import copy
 import logging
 import os
 import re
 import sys
-import traceback
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
 
-import token_pruning
+from token_pruning.errors import SettingError
 
 from ..checkpoint.load import load_into
-from ..data.checks.coco import check_datasets
+from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
-from ..errors import ConfigError, DataError, UserError
+from ..errors import ConfigError, DataError, UserError, building_from_config
 from .config_check import check_config, check_options
 
 
 class _CfgOptions(DictAction):
-    """MMEngine's ``key=value`` parser, which ends on a malformed option instead of failing."""
+    """MMEngine's ``key=value`` parser, which ends the program on a malformed option instead of failing."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:
@@ -31,9 +36,9 @@ class _CfgOptions(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def add_common_options(parser):
-    """Add the options that training and testing have to an argparse parser."""
-    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: ./work_dirs/<config's name>)")
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share."""
+    parser.add_argument("--work-dir", help="folder for logs and checkpoints (default: ./work_dirs/<config's name>)")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -51,8 +56,12 @@ def add_common_options(parser):
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
 
 
-def read_config(path, options=None):
-    """Read a config, with ``options`` (dotted name -> value) set. Raises ConfigError, one sentence."""
+def read_config(path: str, options: Mapping | None = None) -> Config:
+    """Read a config and set ``options`` (dotted name -> value) in it.
+
+    Raises:
+        ConfigError: the file cannot be read, or an option or a key of it does not exist.
+    """
     if not os.path.isfile(path):
         raise ConfigError(f"config {path} does not exist: check the path")
     try:
@@ -62,8 +71,12 @@ def read_config(path, options=None):
     return with_options(cfg, options)
 
 
-def with_options(cfg, options=None):
-    """A copy of a config with ``options`` (dotted name -> value) set. Raises ConfigError, one sentence."""
+def with_options(cfg: Config, options: Mapping | None = None) -> Config:
+    """Return a copy of ``cfg`` with ``options`` (dotted name -> value) set.
+
+    Raises:
+        ConfigError: an option does not fit the config, or nothing reads one of the config's keys.
+    """
     cfg, options = copy.deepcopy(cfg), options or {}
     check_options(cfg, options)
     try:
@@ -75,8 +88,12 @@ def with_options(cfg, options=None):
     return cfg
 
 
-def load_config(path, args):
-    """Read the config of a tool and apply the common options. Raises ConfigError, one sentence."""
+def load_config(path: str, args: argparse.Namespace) -> Config:
+    """Read the config of a tool and apply the common options (``add_common_options``).
+
+    Raises:
+        ConfigError: see ``read_config``.
+    """
     cfg = read_config(path, args.cfg_options)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg.launcher = args.launcher
@@ -86,24 +103,46 @@ def load_config(path, args):
     return cfg
 
 
-def build_runner(cfg, splits):
-    """The Runner of ``cfg`` after its data were checked (by the main process: it reads whole annotation files)."""
+def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
+    """Build the Runner of ``cfg`` after checking its data sets.
+
+    Only the main process checks them, because that reads whole annotation files.
+
+    Raises:
+        ConfigError: something that the config names cannot be built as written.
+        DataError: the data of one of the ``splits`` do not fit the config.
+    """
     for sentence in check_datasets(cfg, splits) if is_main_process() else ():
         print(f"Note: {sentence}.", file=sys.stderr)
-    return RUNNERS.build(cfg)
+    with building_from_config():
+        return RUNNERS.build(cfg)
 
 
-def build_model(cfg, checkpoint):
-    """The model of ``cfg`` in evaluation mode, for use without a Runner; ``checkpoint`` None leaves fresh weights."""
+def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
+    """Build the model of ``cfg`` in evaluation mode, for use without a Runner.
+
+    Args:
+        cfg: the config.
+        checkpoint: path or URL of the weights; None leaves the model as initialised.
+
+    Raises:
+        ConfigError: the model cannot be built as written.
+        CheckpointError: the weights cannot be read or are of another model.
+    """
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    model = MODELS.build(cfg.model)
+    with building_from_config():
+        model = MODELS.build(cfg.model)
     if checkpoint is not None:
         load_into(model, checkpoint)
     return model.eval()
 
 
-def check_device(name):
-    """The torch device of that name. Raises ConfigError when there is none."""
+def check_device(name: str) -> torch.device:
+    """Return the torch device of that name.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -115,14 +154,17 @@ def check_device(name):
     return device
 
 
-def is_main_process():
-    """Whether this is the first of the processes, before and after they know each other."""
+def is_main_process() -> bool:
+    """Return whether this process has rank 0, also before the process group is initialised."""
     names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
     return next((os.environ[n] for n in names if n in os.environ), "0") == "0"
 
 
-def run(main):
-    """Run a tool's ``main``: a user's mistake ends it with one sentence and exit code 2, a bug with its traceback."""
+def run(main: Callable[[], object]) -> None:
+    """Run a tool's ``main``; a mistake of the user ends it with one sentence and exit code 2, a bug with its traceback.
+
+    Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
+    """
     if not torch.cuda.is_available():
         keep_memory()
     try:
@@ -136,9 +178,7 @@ def run(main):
         if is_main_process() or isinstance(error, DataError):
             _say(error)
         sys.exit(2)
-    except (TypeError, ValueError, KeyError) as error:
-        if not (_while_building(error) or _by_the_core(error)):
-            raise
+    except SettingError as error:  # found after building: the reducer does not fit the images, for example
         if is_main_process():
             _say(f"the config does not fit: {error}")
         sys.exit(2)
@@ -147,9 +187,12 @@ def run(main):
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this
 
 
-def _leave():
-    """End a process whose work is done and written, without the interpreter's own end: gloo's threads, which nothing
-    joins, abort about every fifth process there ("terminate called without an active exception")."""
+def _leave() -> None:
+    """Exit without the interpreter's shutdown, once the work is done and written.
+
+    gloo's threads, which nothing joins, abort about every fifth process during that shutdown ("terminate called
+    without an active exception").
+    """
     dist.destroy_process_group()
     logging.shutdown()
     sys.stdout.flush()
@@ -157,23 +200,7 @@ def _leave():
     os._exit(0)
 
 
-def _say(error):
-    # From a data worker the sentence comes at the end of that worker's traceback.
+def _say(error: object) -> None:
+    # An error from a data worker carries that worker's traceback; the sentence is its last line.
     sentence = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
     print(f"{os.path.basename(sys.argv[0])}: {sentence}", file=sys.stderr)
-
-
-def _while_building(error):
-    """Whether an error came out of a registry that was building something from the config, whenever that was."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.filename.endswith(os.path.join("registry", "build_functions.py")) for frame in frames)
-
-
-def _by_the_core(error):
-    """Whether the core itself raised a ValueError: a reducer that does not fit the images, found in a forward."""
-    raised = traceback.extract_tb(error.__traceback__)[-1]
-    return (
-        isinstance(error, ValueError)
-        and raised.line.startswith("raise ValueError(")
-        and raised.filename.startswith(os.path.join(os.path.dirname(token_pruning.__file__), ""))
-    )

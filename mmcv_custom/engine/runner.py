@@ -1,4 +1,4 @@
-"""The project's Runner: MMEngine's, with safe loading, atomic saving, and CPU-only machines served."""
+"""MMEngine's Runner with safe loading, atomic saving, and support for machines without an accelerator."""
 
 import glob
 import os
@@ -13,16 +13,17 @@ from mmengine.runner import Runner
 
 from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, building_from_config
 from ..files import replacing
 from .utils import unwrap_model
 
 
-def latest_checkpoint(work_dir):
-    """The checkpoint to resume from in ``work_dir``, or None.
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Return the checkpoint to resume from in ``work_dir``, or None.
 
-    ``last_checkpoint`` names it. Where that file is empty or points nowhere (a kill while it was written, a folder that
-    was moved), it is the newest epoch or iteration file: those are complete whenever they exist.
+    The file ``last_checkpoint`` names it. Where that file is empty or names a file that does not exist (the run was
+    killed while writing it, the folder was moved), take the newest epoch or iteration file: those are written whole or
+    not at all.
     """
     try:
         with open(os.path.join(work_dir, "last_checkpoint")) as f:
@@ -38,20 +39,24 @@ def latest_checkpoint(work_dir):
 
 @RUNNERS.register_module()
 class PruningRunner(Runner):
-    """MMEngine's Runner with four differences, all in how a run starts, ends and survives a kill.
+    """MMEngine's Runner with five differences in how a run starts, ends and resumes after a kill.
 
-    - Checkpoints are read as data only and go through ``load_into``: published key schemas are converted, the result is
-      reported, a checkpoint of another model is refused. A resumed run must match tensor by tensor.
+    - Checkpoints are read as data only and loaded by ``load_into``: published key schemas are converted, the result is
+      reported, and a checkpoint of another model is refused. A resumed run must match tensor by tensor.
     - Checkpoints are written under a temporary name and moved into place; older ones are deleted afterwards.
-    - Resuming also restores the seed the training data are shuffled with.
-    - On a machine without an accelerator several processes talk through gloo, SyncBN runs as BN and AMP as float32;
-      each is said in one sentence.
+    - Resuming also restores the seed that the training data are shuffled with.
+    - On a machine without an accelerator, processes communicate through gloo, SyncBN runs as BN and AMP as float32;
+      SyncBN and AMP are logged in one sentence each.
+    - Loops, data sets, optimizer and schedules that cannot be built from the config raise ConfigError.
     """
 
     _strict_loading = False
 
     def load_checkpoint(self, filename, map_location="cpu", strict=False, revise_keys=None):
-        """Load weights, and return what the file holds. ``revise_keys`` is ignored: names are converted by schema."""
+        """Load weights into the model and return the content of the file.
+
+        ``revise_keys`` is ignored: names are converted by schema.
+        """
         checkpoint = read_checkpoint(filename, map_location)
         resuming = self._strict_loading
         if resuming:
@@ -64,7 +69,7 @@ class PruningRunner(Runner):
         return checkpoint
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location="default"):
-        """Continue the run that wrote ``filename``; every tensor of model and file must match."""
+        """Continue the run that wrote ``filename``, whose tensors must all match the model's."""
         self._strict_loading = True
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
@@ -77,21 +82,21 @@ class PruningRunner(Runner):
                 sampler.seed = self.seed
 
     def load_or_resume(self):
-        """Load or resume once, as configured; a resume without a file named looks for the work dir's latest."""
+        """Load or resume once, as configured; a resume without a file takes the latest of the work dir."""
         if not self._has_loaded and self._resume and self._load_from is None:
             self._load_from = latest_checkpoint(self.work_dir)
         super().load_or_resume()
 
     @master_only
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):
-        """Save like MMEngine's, but never leave a half-written file under the final name."""
+        """Save as MMEngine does, without ever leaving a half-written file under the final name."""
         if "://" in str(out_dir):
             return super().save_checkpoint(out_dir, filename, *args, **kwargs)
         with replacing(os.path.join(out_dir, filename)) as part:
             super().save_checkpoint(str(part.parent), part.name, *args, **kwargs)
 
     def register_default_hooks(self, hooks=None):
-        """MMEngine's, with steps of whole epochs and the checkpoint hook that deletes old files last."""
+        """Register MMEngine's default hooks, ``WholeStepsHook`` and the checkpoint hook that deletes old files last."""
         hooks = {"whole_steps": dict(type="WholeStepsHook"), **(hooks or {})}
         saver = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         if isinstance(saver, dict) and saver.get("type") == "CheckpointHook":
@@ -101,7 +106,7 @@ class PruningRunner(Runner):
     # --- machines without an accelerator
 
     def setup_env(self, env_cfg):
-        """MMEngine's, with gloo between the processes where there is no accelerator."""
+        """Set up the environment as MMEngine does, with gloo where there is no accelerator."""
         if self.distributed and get_device() == "cpu" and not is_distributed():
             if self.launcher != "pytorch":
                 raise ConfigError(f"--launcher {self.launcher} needs GPUs: on CPU use --launcher pytorch (torchrun)")
@@ -109,7 +114,7 @@ class PruningRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg, model):
-        """MMEngine's, with DistributedDataParallel and batch norm for CPU where there is no accelerator."""
+        """Wrap the model as MMEngine does, with CPU versions of DDP and SyncBN where there is no accelerator."""
         if self.distributed and get_device() == "cpu" and not is_model_wrapper(model):
             if self.cfg.pop("sync_bn", None) or any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules()):
                 self.logger.warning("No GPU: SyncBN trains as BatchNorm, each process with its own statistics.")
@@ -122,20 +127,43 @@ class PruningRunner(Runner):
             model_wrapper_cfg = dict(defaults, **(model_wrapper_cfg or {}), device_ids=None)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    # --- what is built from the config after the constructor: mistakes in it end a run with one sentence
+
+    def build_train_loop(self, loop):
+        """Build the training loop and its data set, as MMEngine does."""
+        with building_from_config():
+            return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop):
+        """Build the validation loop, its data set and evaluator, as MMEngine does."""
+        with building_from_config():
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop):
+        """Build the test loop, its data set and evaluator, as MMEngine does."""
+        with building_from_config():
+            return super().build_test_loop(loop)
+
+    def build_param_scheduler(self, scheduler):
+        """Build the schedules of learning rate and momentum, as MMEngine does."""
+        with building_from_config():
+            return super().build_param_scheduler(scheduler)
+
     def build_optim_wrapper(self, optim_wrapper):
-        """MMEngine's, with mixed precision switched off where it is not available."""
+        """Build the optimizer as MMEngine does, with mixed precision off where it is not available."""
         if isinstance(optim_wrapper, dict) and optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
             self.logger.warning("No GPU: mixed precision is off, training runs in float32.")
             dropped = ("type", "loss_scale", "dtype", "use_fsdp")
             optim_wrapper = dict({k: v for k, v in optim_wrapper.items() if k not in dropped}, type="OptimWrapper")
-        return super().build_optim_wrapper(optim_wrapper)
+        with building_from_config():
+            return super().build_optim_wrapper(optim_wrapper)
 
 
 @HOOKS.register_module()
 class KeepingCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, which deletes the oldest file before it writes the newest, in the other order.
+    """MMEngine's CheckpointHook, but the oldest file is deleted after the newest is written, not before.
 
-    With max_keep_ckpts=1 a kill during saving would otherwise leave no checkpoint at all.
+    With ``max_keep_ckpts=1`` a kill during saving would otherwise leave no checkpoint at all.
     """
 
     def _save_checkpoint_with_step(self, runner, step, meta):
@@ -148,7 +176,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
 
 class _DeletingLast:
-    """A hook's file backend for the time of a save; what it is told to remove goes only after the save went well."""
+    """Stand-in for a hook's file backend during a save, which postpones removals until the save has succeeded."""
 
     def __init__(self, hook):
         self.hook, self.backend, self.paths = hook, hook.file_backend, []

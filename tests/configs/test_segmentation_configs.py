@@ -20,7 +20,7 @@ import mmdet_custom  # noqa: F401 - registers ViT-Adapter
 import mmseg_custom  # noqa: F401 - registers segmentors and backbones
 from mmcv_custom import DataError
 from mmcv_custom.cli.config_check import check_config
-from mmcv_custom.data.checks.coco import check_datasets
+from mmcv_custom.data.checks import check_datasets
 from token_pruning import METHODS, Cropr, Trace
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -68,7 +68,7 @@ def test_there_are_configs_of_cropr():
 def fit_cropr(reducer, crop, side):
     """Its rates and queries are made for the config's crops: that they fit is looked at here, then they shrink to
     images of ``side``."""
-    assert reducer.rates.left((crop // 16, crop // 16), 1)[-1] > 40
+    assert reducer.schedule.tokens_left((crop // 16, crop // 16), 1)[-1] > 40
     if not reducer.has_aux_heads:
         return
     assert reducer.num_queries == (crop // 16) ** 2

@@ -20,7 +20,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from tqdm import tqdm
 
 from mmcv_custom.cli.launch import read_config, run
-from mmcv_custom.data.checks.coco import check_datasets, steps_of
+from mmcv_custom.data.checks.datasets import check_datasets, steps_of
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json

@@ -1,16 +1,21 @@
-"""Datasets of one folder per class against the config, before anything is built."""
+"""Checks of data sets with one folder per class against the config."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from ...errors import DataError
 
 
-def class_folders_of(cls, dataset):
-    """The folder, below data_root, from whose folders' names a dataset takes its labels; None when it does not.
+def class_folders_of(cls: type | None, dataset: Mapping) -> str | None:
+    """Return the folder, relative to data_root, whose subfolders are a data set's classes; None if it has none.
 
-    ``cls`` is its class and ``dataset`` its config.
+    Args:
+        cls: class of the data set.
+        dataset: config of the data set.
     """
-    # Subclasses with a loader of their own read by other rules.
+    # Subclasses with a loader of their own follow other rules.
     loader = getattr(getattr(cls, "load_data_list", None), "__qualname__", "")
     if loader != "CustomDataset.load_data_list" or dataset.get("ann_file") or not dataset.get("with_label", True):
         return None
@@ -21,15 +26,17 @@ def class_folders_of(cls, dataset):
     return (next(iter(prefix.values())) if isinstance(prefix, dict) else prefix) or split or "./"
 
 
-def check_class_folders(folder, where, model, others):
-    """The names of the class folders in ``folder``, which ``where`` of the config names.
+def check_class_folders(folder: str, where: str, model: Mapping | None, others: Mapping[str, list[str]]) -> list[str]:
+    """Check the class folders in ``folder`` and return their names.
 
     Args:
-        model: the model's config; its ``backbone.num_classes`` must be their number.
-        others: of other splits, folder -> names, which must be the same: labels are numbered by them.
+        folder: the folder that holds them.
+        where: the place in the config that names it, for messages.
+        model: the model's config; its ``backbone.num_classes`` must be the number of class folders.
+        others: folder -> names of the other splits; the names must be the same, because they number the labels.
 
     Raises:
-        DataError: there is none, they hold nothing, or they are not those of the model or of the other splits.
+        DataError: there are none, all are empty, or they do not fit the model or the other splits.
     """
     if not os.path.isdir(folder):
         raise DataError(

@@ -1,28 +1,35 @@
-"""Label maps of semantic segmentation against their images and the classes of the config.
+"""Checks of label maps for semantic segmentation against their images and the classes of the config.
 
 Shapes: label maps (h, w).
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ...errors import DataError
 
 IGNORED = 255
-CHECKED = 500  # pairs of a data set that are looked at before training, evenly spread; loading checks every one
+CHECKED = 500  # image and label map pairs checked before training, evenly spread; loading checks every one
 
 
-def check_label_maps(samples, load, classes, where):
-    """Check the label maps of a data set: every image exists and has one, and of ``CHECKED`` pairs (all of a smaller
-    set) both have the same size and the labels are classes. Of the images only the headers are read.
+def check_label_maps(samples: Sequence[dict], load: Callable[[dict], dict], classes: int, where: str) -> None:
+    """Check the label maps of a data set against its images and its number of classes.
+
+    Every image must exist and have a label map. In ``CHECKED`` pairs (all of a smaller set) both must have the same
+    size, and the labels must be classes. Of the images only the headers are read.
 
     Args:
         samples: the data set's dicts, with ``img_path`` and ``seg_map_path``.
         load: the pipeline's step that reads ``seg_map_path`` into ``gt_seg_map`` (h, w).
-        classes: how many there are.
+        classes: number of classes.
+        where: the place in the config that names the data set, for messages.
 
-    Raises DataError, one sentence.
+    Raises:
+        DataError: a pair is incomplete or does not fit.
     """
     if not samples:
         raise DataError(f"{where} has no images: check its data_prefix and img_suffix")
@@ -41,9 +48,18 @@ def check_label_maps(samples, load, classes, where):
         check_labels(path, load(dict(sample, ori_shape=size))["gt_seg_map"], size, classes)
 
 
-def check_labels(path, labels, size, classes):
-    """Check ``labels`` (h, w), as training sees those of the file ``path``, against the image's ``size`` (h, w) and
-    the number of ``classes``. Raises DataError, one sentence."""
+def check_labels(path: str, labels: np.ndarray, size: Sequence[int], classes: int) -> None:
+    """Check ``labels`` (h, w), loaded from ``path`` as for training, against image size and number of classes.
+
+    Args:
+        path: file of the label map, for messages.
+        labels: (h, w) integers.
+        size: (h, w) of the image.
+        classes: number of classes.
+
+    Raises:
+        DataError: the sizes differ, or a label is not a class.
+    """
     _check_size(path, labels.shape, size)
     found = np.flatnonzero(np.bincount(labels.ravel()))
     unknown = [int(label) for label in found if label >= classes and label != IGNORED]
@@ -78,7 +94,7 @@ def _check_names(paths, what, prefix):
 
 
 def _header(path):
-    """(h, w) and mode of an image, which is not decoded."""
+    """Return (h, w) and mode of an image without decoding it."""
     from PIL import Image
 
     try:

@@ -17,7 +17,7 @@ from scipy.io import savemat
 from scripts import load_script
 
 import mmseg_custom  # noqa: F401 - registers the loader
-from mmcv_custom.data.checks.coco import check_datasets
+from mmcv_custom.data.checks import check_datasets
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = ROOT / "tools" / "dataset_converters"

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcv_custom import DataError
-from mmcv_custom.data.checks.coco import check_datasets
+from mmcv_custom.data.checks import check_datasets
 
 pytest.importorskip("mmdet")
 BOX = dict(bbox=[0, 0, 4, 4], area=16, iscrowd=0)

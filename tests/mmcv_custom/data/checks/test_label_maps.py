@@ -7,8 +7,7 @@ from PIL import Image
 
 import mmseg_custom  # noqa: F401 - registers the loader
 from mmcv_custom import DataError
-from mmcv_custom.data.checks import label_maps
-from mmcv_custom.data.checks.coco import check_datasets
+from mmcv_custom.data.checks import check_datasets, label_maps
 
 CLASSES = ("sky", "road", "car")
 
