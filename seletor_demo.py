@@ -1,4 +1,4 @@
-"""selector_demo.py under the name that the published instructions have for it."""
+"""Run selector_demo.py under the name that the published instructions use."""
 
 from mmcv_custom.cli.launch import run
 from selector_demo import main

@@ -33,7 +33,7 @@ ALLOWED_IN_FUNCTIONS = {
 # What each room of mmcv_custom may import of the others; "" is the package itself, which custom_imports of a config
 # loads.
 BASE = {"errors", "files", "results"}
-TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models"}
+TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "tasks"}
 ROOMS = {
     "": TRAINING,
     "compat": set(),
@@ -42,6 +42,7 @@ ROOMS = {
     "results": {"files"},
     "checkpoint": BASE,
     "data": BASE,
+    "tasks": BASE | {"data"},
     "models": BASE | {"checkpoint"},
     "engine": TRAINING,
     "cli": TRAINING,
@@ -50,7 +51,11 @@ ROOMS = {
     "inference": TRAINING | {"cli", "calibration"},
 }
 # Inside functions only: what predicts and measures is loaded by the first evaluation that needs it.
-ROOMS_IN_FUNCTIONS = {"mmcv_custom/engine/hooks": {"benchmark", "inference"}, "mmcv_custom/__init__.py": {"inference"}}
+ROOMS_IN_FUNCTIONS = {
+    "mmcv_custom/engine/hooks": {"benchmark", "inference"},
+    "mmcv_custom/__init__.py": {"inference"},
+    "mmcv_custom/tasks.py": {"inference"},
+}
 # Folders that are not named like the package in them.
 PACKAGE_OF_FOLDER = {"ops": "token_pruning_ops"}
 # A setup.py is run by the installer and never imported, so it may use the build tool.

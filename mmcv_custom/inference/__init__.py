@@ -1,5 +1,4 @@
-"""Prediction in two lines: ``Predictor(config, checkpoint)(image)`` gives what the model found and which tokens it
-computed."""
+"""Prediction on images: ``Predictor(config, checkpoint)(image)`` returns what was found and which tokens it took."""
 
 from .predictor import Predictor
 from .results import Classification, Detection, Result, Segmentation

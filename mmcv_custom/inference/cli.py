@@ -1,4 +1,4 @@
-"""What the three demos share: arguments, their checks, the model, the folder that they write to."""
+"""Code that the three demos share: options and their checks, the model, the output folder."""
 
 from __future__ import annotations
 
@@ -14,52 +14,57 @@ from mmengine.registry import DATASETS
 
 from ..errors import ConfigError, DataError
 from ..results import write_json
-from .predictor import Predictor, folder_of
-from .results import Detection, Result
+from ..tasks import DETECTION_PALETTES, model_words, task_of
+from .predictor import Predictor, image_files
+from .results import Result
 
-# Palettes by the name that the published demos have for them, and whose they are.
-PALETTES = dict(coco="mmdet.CocoDataset", voc="mmdet.VOCDataset", citys="mmdet.CityscapesDataset")
-SEGMENTATION = dict(PALETTES, voc="mmseg.PascalVOCDataset", citys="mmseg.CityscapesDataset")  # with background, stuff
-CONFIGS = (".py", ".json", ".yaml", ".yml")
+CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
 
-def demo_parser(description: str, input_name: str, input_help: str, out: str, optional: bool = False):
-    """An argparse parser with the positional arguments and the options that all demos have."""
+def demo_parser(
+    description: str, input_name: str, input_help: str, out: str, optional: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser with the positional arguments and options that all demos have.
+
+    Args:
+        input_name, input_help: first positional argument; ``optional``: it may be left out.
+        out: default of ``--out``.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(input_name, help=input_help, nargs="?" if optional else None)
-    parser.add_argument("config", help="of a detector, segmentor or classifier")
-    parser.add_argument("checkpoint", help="its weights; none: random ones")
-    parser.add_argument("--out", default=out, help=f"where to (default: {out})")
+    parser.add_argument("config", help=f"config of a {model_words()}")
+    parser.add_argument("checkpoint", help="its weights; none: random weights")
+    parser.add_argument("--out", default=out, help=f"where to write (default: {out})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="S", help="draw detections from this score on (default: 0.3)"
+        "--score-thr", type=float, default=0.3, metavar="S", help="least score of drawn detections (default: 0.3)"
     )
     parser.add_argument(
         "--palette",
         default="safe",
-        choices=["safe", *PALETTES, "random"],
+        choices=["safe", *DETECTION_PALETTES, "random"],
         help="colours of the classes (default: safe, which colour-blind readers can tell apart)",
     )
     parser.add_argument(
         "--ratio",
         type=float,
         metavar="X",
-        help="turn the method's own cost parameter: keep_ratio; of SViT ratio_scale, of ToMe and PPT r (tokens "
-        "of each block, or a share below 1), of DToP the threshold",
+        help="set the method's cost parameter: keep_ratio; for SViT ratio_scale, for ToMe and PPT r (tokens "
+        "per block, or a fraction below 1), for DToP the threshold",
     )
     parser.add_argument(
-        "--mode", choices=["target", "threshold", "ratio", "sample"], help="of SViT: how probabilities become a choice"
+        "--mode", choices=["target", "threshold", "ratio", "sample"], help="SViT only: how probabilities select tokens"
     )
     return parser
 
 
 def load_predictor(args: argparse.Namespace) -> Predictor:
-    """The model that the options ask for; what should be known about it is printed.
+    """Return the model that the options of ``demo_parser`` describe; print its notes.
 
     Raises:
-        ConfigError: an option out of its range, or one that the method does not have.
+        ConfigError: an option is out of range, or the method does not have it.
     """
-    if Path(args.config).suffix not in CONFIGS:
+    if Path(args.config).suffix not in CONFIG_SUFFIXES:
         raise ConfigError(f"{args.config} is no config (.py): is the checkpoint missing? (none: random weights)")
     if not 0 <= args.score_thr <= 1:
         raise ConfigError(f"--score-thr {args.score_thr:g} is no score: give a number from 0 to 1")
@@ -69,14 +74,14 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     if args.mode is not None:
         predictor.reconfigure(mode=args.mode)
     if args.ratio is not None:
-        predictor.cost_param(args.ratio)
+        predictor.set_cost(args.ratio)
     for sentence in predictor.notes:
         print(f"Note: {sentence}.")
     return predictor
 
 
 def make_folder(path: str) -> Path:
-    """The folder, made where it is not there. Raises ConfigError where nothing can be written to it."""
+    """Return the output folder, created if needed; raise ConfigError if it cannot be written to."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,8 +91,8 @@ def make_folder(path: str) -> Path:
     return Path(path)
 
 
-def files_of(images: str, out: str) -> list[Path]:
-    """The images that a demo reads: a file, or those of a folder.
+def input_files(images: str, out: str) -> list[Path]:
+    """Return the images that a demo reads: one file, or those of a folder.
 
     Raises:
         DataError: there are none.
@@ -95,21 +100,25 @@ def files_of(images: str, out: str) -> list[Path]:
     """
     if not Path(images).exists():
         raise DataError(f"image {images} does not exist: check the path")
-    files = folder_of(images)
+    files = image_files(images)
     if Path(out).resolve() in {file.resolve().parent for file in files}:
         raise ConfigError(f"--out {out} holds the images themselves: give another folder")
     return files
 
 
-def results_of(predictor: Predictor, files: list[Path] | None, left_out: list[str]) -> Iterator[tuple[str, Result]]:
-    """A name of its own and the result of each image; None is an embedded photograph. Of several, those that cannot
-    be read are skipped: each adds a sentence to ``left_out``.
+def named_results(predictor: Predictor, files: list[Path] | None, left_out: list[str]) -> Iterator[tuple[str, Result]]:
+    """Yield a unique name and the result of each image.
+
+    Images of a folder that cannot be read are skipped; each adds a sentence to ``left_out``.
+
+    Args:
+        files: None for the example photograph.
 
     Raises:
-        DataError: none of them can be read.
+        DataError: none of the images can be read.
     """
-    taken: set[str] = set()
-    for image in [embedded(predictor.input_size())] if files is None else files:
+    used_names: set[str] = set()
+    for image in [example_image(predictor.input_size())] if files is None else files:
         try:
             result = predictor(image)
         except DataError as error:
@@ -120,60 +129,56 @@ def results_of(predictor: Predictor, files: list[Path] | None, left_out: list[st
             continue
         stem = name = Path(result.path or "embedded").stem
         numbers = count(2)
-        while name in taken:
+        while name in used_names:
             name = f"{stem}_{next(numbers)}"
-        taken.add(name)
+        used_names.add(name)
         yield name, result
 
 
-def shown(result: Result, least_score: float) -> Result:
-    """What is drawn and said of a result: of detections the sure ones."""
-    return result.above(least_score) if isinstance(result, Detection) else result
-
-
-def embedded(size: tuple[int, int] | None = None) -> np.ndarray:
-    """A photograph that an installed package holds, as (h, w, 3) uint8 RGB, brought to ``size`` (h, w) where a model
-    takes no other."""
+def example_image(size: tuple[int, int] | None = None) -> np.ndarray:
+    """Return a photograph (h, w, 3) uint8 RGB that an installed package contains, resized to ``size`` (h, w)."""
     from importlib.util import find_spec
 
     from PIL import Image
 
-    # Found without importing: the package is large and only its file is wanted.
+    # Located without importing the package, which is large: only its file is needed.
     file = Path(find_spec("skimage").origin).parent / "data" / "astronaut.png"
     image = Image.open(file).convert("RGB")
     return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def colours(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | None:
-    """The palette of that name for the model's classes; None for the one that ``draw`` has itself. That it is too small
-    is printed."""
+def palette_of(name: str, predictor: Predictor) -> list[tuple[int, int, int]] | None:
+    """Return the palette called ``name`` for the model's classes; None for the default one of ``Result.draw``.
+
+    Prints a note where the palette has fewer colours than the model has classes.
+    """
     classes = len(predictor.classes)
     if name == "safe":
         return None
     if name == "random":
         return [tuple(map(int, c)) for c in np.random.default_rng(0).integers(0, 256, (max(classes, 1), 3))]
-    owners = SEGMENTATION if predictor.cfg.get("default_scope") == "mmseg" else PALETTES
-    found = [tuple(c) for c in DATASETS.get(owners[name]).METAINFO["palette"]]
-    if len(found) < classes:
-        print(f"Note: --palette {name} has {len(found)} colours for {classes} classes: some share one.")
-    return found
+    dataset = DATASETS.get(task_of(predictor.cfg).palettes[name])
+    palette = [tuple(colour) for colour in dataset.METAINFO["palette"]]
+    if len(palette) < classes:
+        print(f"Note: --palette {name} has {len(palette)} colours for {classes} classes: some share one.")
+    return palette
 
 
-def write_numbers(path: Path, predictor: Predictor, found: list[dict], left_out: list[str]) -> None:
-    """The JSON of a demo: which model, what it found and computed in each image, which ones it could not read."""
+def write_results(path: Path, predictor: Predictor, results: list[dict], left_out: list[str]) -> None:
+    """Write the JSON file of a demo: the model, its result for each image, and the images that were left out."""
     write_json(
         path,
         dict(
             config=predictor.cfg.filename,
             notes=predictor.notes,
-            reducer=predictor.given,
-            results=found,
+            reducer=predictor.reducer_config,
+            results=results,
             left_out=left_out,
         ),
     )
 
 
-def end(left_out: list[str]) -> None:
-    """Raise DataError, one sentence, where images were left out: a demo's last step."""
+def check_left_out(left_out: list[str]) -> None:
+    """Raise DataError if images were left out; the last step of a demo."""
     if left_out:
         raise DataError(f"{len(left_out)} of the images cannot be read and were left out: results.json says which")

@@ -1,4 +1,4 @@
-"""What a model found in one image: of a detector, a segmentor, a classifier.
+"""What a model found in one image: the results of detectors, segmentors and classifiers.
 
 Shapes: h x w pixels of the image as it was given, n objects, K classes.
 """
@@ -11,84 +11,114 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from mmengine.structures import BaseDataElement
 
 from token_pruning import PassTrace
 
 from ..errors import ConfigError, DataError
 from ..files import replacing
+from ..tasks import task_of_sample
 from . import visualize
 from .token_view import TokenView
 
-# COCO's 80 classes are numbered up to 90 in its files.
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# COCO's 80 classes are numbered up to 90 in its files; these numbers are unused.
 COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
 @dataclass(frozen=True)
 class Result(ABC):
-    """Attributes:
-    image: (h, w, 3) uint8 RGB, the image as it was given.
-    path: its file; None of an array.
-    classes: K names.
-    tokens: which tokens the forward computed, as numbers and images; None of a backbone that records nothing.
-    sample: the toolbox's own result (DetDataSample, SegDataSample, DataSample).
+    """What a model found in one image.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB, as it was given.
+        path: file of the image; None for an array.
+        classes: K names.
+        tokens: which tokens the forward computed, as numbers and images; None if the backbone records nothing.
+        sample: data sample of the toolbox (DetDataSample, SegDataSample, DataSample).
     """
 
     image: np.ndarray
     path: str | None
     classes: tuple[str, ...]
     tokens: TokenView | None
-    sample: object
+    sample: BaseDataElement | None
 
     task = ""
 
+    @classmethod
+    @abstractmethod
+    def from_sample(cls, sample: BaseDataElement, **common: object) -> Result:
+        """Build a result from the prediction in ``sample`` (on the CPU); ``common``: the fields of ``Result``."""
+
     @property
     def trace(self) -> PassTrace:
-        """Of the forward; of windows that slid over the image, the first one's (``tokens.windows`` has all).
+        """The trace of the forward; with a sliding window, of its first position (``tokens.windows`` has all).
 
         Raises:
             ConfigError: the backbone recorded nothing.
         """
         if self.tokens is None:
-            raise ConfigError("there is no trace: the backbone is none of this project's (or a compiled one)")
+            raise ConfigError("there is no trace: the backbone is not one of this project, or it is compiled")
         return self.tokens.windows[0].trace
 
     def name(self, label: int) -> str:
-        """Of a class."""
+        """Return the name of a class."""
         return self.classes[label] if label < len(self.classes) else str(label)
 
+    def above(self, score: float) -> Result:
+        """Return the result without the objects below ``score``; only detections have a score per object."""
+        return self
+
     @abstractmethod
-    def draw(self, palette: Sequence | None = None):
-        """PIL image: the image with what was found. ``palette``: K RGB colours (default: colour-blind-safe ones)."""
+    def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
+        """Draw what was found on the image and return a PIL image.
+
+        Args:
+            palette: K RGB colours (default: colours that colour-blind readers can tell apart).
+            legend: where a task has a legend below the image, draw it; its height depends on what was found.
+        """
+
+    @abstractmethod
+    def summary(self, number: int = 8) -> str:
+        """Return what was found in words, at most ``number`` entries."""
 
     def show(self) -> None:
-        """Open the drawn image in the desktop's viewer. Raises ConfigError where there is no display."""
+        """Open the drawn image in the desktop's viewer; raise ConfigError where there is no display."""
         check_display()
         self.draw().show()
 
     def save(self, path: str | Path) -> None:
-        """Write the drawn image, in the format of the path's suffix. Raises DataError where that cannot be."""
+        """Write the drawn image in the format of the path's suffix; raise DataError where that is not possible."""
         save_image(self.draw(), path)
 
     @abstractmethod
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
-        """Entries as in COCO's result files. ``category_ids``: K numbers of the classes in the file that they are
-        compared with (default: 1, 2, ..., and COCO's own for its 80 classes)."""
+        """Return entries of a COCO result file.
+
+        Args:
+            category_ids: K category numbers of the annotation file (default: 1, 2, ..., and COCO's own for its 80
+                classes).
+        """
 
     def to_dict(self) -> dict:
-        """The numbers, for JSON; ``tokens`` among them."""
+        """Return the numbers for JSON, those of ``tokens`` among them."""
         return dict(
-            drawing=self.path,
+            image=self.path,
             size=list(self.image.shape[:2]),
             task=self.task,
-            **self._found(),
+            **self._prediction(),
             tokens=self.tokens and self.tokens.to_dict(),
         )
 
     @abstractmethod
-    def _found(self) -> dict:
-        """What is special to the task."""
+    def _prediction(self) -> dict:
+        """Return the part of ``to_dict`` that depends on the task."""
 
     def _category(self, label: int, category_ids: Sequence[int] | None) -> int:
         if category_ids is not None:
@@ -100,11 +130,13 @@ class Result(ABC):
 
 @dataclass(frozen=True)
 class Detection(Result):
-    """Attributes:
-    boxes: (n, 4) float32, x1, y1, x2, y2 in pixels; by falling score.
-    scores: (n,) float32.
-    labels: (n,) int64.
-    masks: (n, h, w) bool, or None of a detector without masks.
+    """Objects with boxes and masks.
+
+    Attributes:
+        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels; by descending score.
+        scores: (n,) float32.
+        labels: (n,) int64.
+        masks: (n, h, w) bool; None for a detector without masks.
     """
 
     boxes: np.ndarray
@@ -114,19 +146,32 @@ class Detection(Result):
 
     task = "detection"
 
+    @classmethod
+    def from_sample(cls, sample: BaseDataElement, **common: object) -> Detection:
+        found = sample.pred_instances
+        masks = found.masks.numpy().astype(bool) if "masks" in found else None
+        arrays = dict(boxes=found.bboxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy())
+        return cls(**common, sample=sample, **arrays, masks=masks)
+
     @property
     def names(self) -> list[str]:
-        """Of the classes of the n objects."""
+        """Class names of the n objects."""
         return [self.name(label) for label in self.labels.tolist()]
 
     def above(self, score: float) -> Detection:
-        """Only the objects of at least that score."""
         keep = self.scores >= score
         masks = None if self.masks is None else self.masks[keep]
         return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep], masks=masks)
 
-    def draw(self, palette: Sequence | None = None):
+    def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
         return visualize.detections(self.image, self.boxes, self.scores, self.labels, self.names, self.masks, palette)
+
+    def summary(self, number: int = 8) -> str:
+        found = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)]
+        more = f" and {len(found) - number} more" if len(found) > number else ""
+        return (
+            f"{len(found)} found: {', '.join(found[:number])}{more}" if found else "nothing above the score threshold"
+        )
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         found = []
@@ -140,7 +185,7 @@ class Detection(Result):
             found.append(entry if self.masks is None else entry | dict(segmentation=_run_lengths(self.masks[i])))
         return found
 
-    def _found(self) -> dict:
+    def _prediction(self) -> dict:
         return dict(
             objects=[
                 dict(name=name, label=int(label), score=float(score), box=box)
@@ -153,22 +198,31 @@ class Detection(Result):
 
 @dataclass(frozen=True)
 class Segmentation(Result):
-    """Attributes:
-    map: (h, w) int64, the class of every pixel.
+    """A label map.
+
+    Attributes:
+        map: (h, w) int64, the class of every pixel.
     """
 
     map: np.ndarray
 
     task = "segmentation"
 
+    @classmethod
+    def from_sample(cls, sample: BaseDataElement, **common: object) -> Segmentation:
+        return cls(**common, sample=sample, map=sample.pred_sem_seg.data[0].numpy())
+
     def shares(self) -> dict[str, float]:
-        """Name -> share of the pixels, of the classes that are there, the largest first."""
+        """Return name -> fraction of the pixels for the classes in the map, the largest first."""
         labels, counts = np.unique(self.map, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {self.name(int(labels[i])): float(counts[i] / self.map.size) for i in order}
 
-    def draw(self, palette: Sequence | None = None, legend: bool = True):
+    def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
         return visualize.segmentation(self.image, self.map, self.name, palette, legend)
+
+    def summary(self, number: int = 8) -> str:
+        return _percentages(list(self.shares().items())[:number])
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
@@ -180,31 +234,40 @@ class Segmentation(Result):
             for label in np.unique(self.map)
         ]
 
-    def _found(self) -> dict:
+    def _prediction(self) -> dict:
         return dict(shares=self.shares())
 
 
 @dataclass(frozen=True)
 class Classification(Result):
-    """Attributes:
-    scores: (K,) float32, sum to 1.
+    """Scores of the classes.
+
+    Attributes:
+        scores: (K,) float32 that sum to 1.
     """
 
     scores: np.ndarray
 
     task = "classification"
 
+    @classmethod
+    def from_sample(cls, sample: BaseDataElement, **common: object) -> Classification:
+        return cls(**common, sample=sample, scores=sample.pred_score.numpy())
+
     def top(self, number: int = 5) -> list[tuple[str, float]]:
-        """Names and scores of the ``number`` best classes."""
+        """Return names and scores of the ``number`` best classes."""
         return [(self.name(int(i)), float(self.scores[i])) for i in self.labels[:number]]
 
     @property
     def labels(self) -> np.ndarray:
-        """(K,) int64, the best class first."""
+        """(K,) int64, by descending score."""
         return np.argsort(-self.scores, kind="stable")
 
-    def draw(self, palette: Sequence | None = None):
+    def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
         return visualize.classification(self.image, self.top())
+
+    def summary(self, number: int = 8) -> str:
+        return _percentages(self.top(min(number, 5)))
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
@@ -214,32 +277,45 @@ class Classification(Result):
             for label in self.labels[:5]
         ]
 
-    def _found(self) -> dict:
+    def _prediction(self) -> dict:
         return dict(top=[dict(name=name, score=score) for name, score in self.top()])
+
+
+def result_of(sample: BaseDataElement, **common: object) -> Result:
+    """Build the result of an image; its class depends on the prediction that ``sample`` (on the CPU) holds.
+
+    Args:
+        common: the other fields of ``Result``.
+    """
+    return task_of_sample(sample).result_class.from_sample(sample, **common)
 
 
 def check_display() -> None:
     """Raise ConfigError where windows cannot be opened."""
     if sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
-        raise ConfigError("there is no display to show images on: save them")
+        raise ConfigError("there is no display to show images on: save them instead")
 
 
-def save_image(drawing, path: str | Path) -> None:
-    """Write a PIL image whole or not at all. Raises DataError where that cannot be."""
+def save_image(image: Image, path: str | Path) -> None:
+    """Write a PIL image whole or not at all; raise DataError where that is not possible."""
     from PIL import Image
 
     path = Path(path)
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:  # some can only be read
-        raise DataError(f"{path} cannot be written: let its name end in .png or .jpg")
+        raise DataError(f"{path} cannot be written: choose a name that ends in .png or .jpg")
     try:
         with replacing(path) as part:
-            drawing.save(part, quality=80)
+            image.save(part, quality=80)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}): give another folder") from None
+        raise DataError(f"{path} cannot be written ({error.strerror or error}): choose another folder") from None
+
+
+def _percentages(entries: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in entries)
 
 
 def _run_lengths(mask: np.ndarray) -> dict:
-    """COCO's run-length encoding of (h, w) bool."""
+    """Return COCO's run-length encoding of (h, w) bool."""
     from pycocotools import mask as coco
 
     encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -18,7 +18,7 @@ from PIL import Image
 from mmcv_custom import Predictor
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
-from mmcv_custom.inference.cli import colours
+from mmcv_custom.inference.cli import palette_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR, DENSE = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py") for name in ("svit", "vit"))
@@ -100,7 +100,7 @@ def test_files_hold_what_images_do_not_show(monkeypatch, capsys, tmp_path, image
         demo(monkeypatch, name, images / "a.png", "--score-thr", "0.99", DETECTOR, "none", "--out", tmp_path / name)
         counts.append(len(json.loads((tmp_path / name / "results.json").read_text())["results"][0]["objects"]))
     assert counts[0] == counts[1] == len(json.loads((tmp_path / "image_demo/coco.json").read_text())) > 0
-    assert "a: nothing above --score-thr" in capsys.readouterr().out
+    assert "a: nothing above the score threshold" in capsys.readouterr().out
 
 
 def test_a_broken_image_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tmp_path, images):
@@ -140,7 +140,7 @@ def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path
 
 
 def test_palettes_are_the_toolboxs_own(capsys):
-    assert len(colours("citys", Predictor(TOME))) == 19 and len(colours("citys", Predictor(DETECTOR))) == 8
+    assert len(palette_of("citys", Predictor(TOME))) == 19 and len(palette_of("citys", Predictor(DETECTOR))) == 8
     assert "--palette citys has 8 colours for 10 classes" in capsys.readouterr().out
 
 
@@ -198,13 +198,13 @@ MISTAKES = {
     "another model's": ("selector_demo", ["a.jpg", DENSE, "other.pth"], "other.pth is of another model"),
     "out": ("selector_demo", ["a.jpg", DENSE, "none", "--out", "a.jpg"], "--out a.jpg cannot be made"),
     "score": ("image_demo", ["a.jpg", DENSE, "none", "--score-thr", "1.5"], "--score-thr 1.5 is no score"),
-    "dense ratio": ("image_demo", ["a.jpg", DENSE, "none", "--ratio", "0.5"], "so there is no ratio to set"),
+    "dense ratio": ("image_demo", ["a.jpg", DENSE, "none", "--ratio", "0.5"], "so there is no cost to set"),
     "mode": ("image_demo", ["a.jpg", TOME, "none", "--mode", "sample"], "does not fit ToMe"),
     "ratio": ("image_demo", ["a.jpg", DTOP, "none", "--ratio", "1.5"], "threshold = 1.5 does not fit DToP"),
     "device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "quantum"], "--device quantum is no device"),
-    "film": ("video_demo", ["a.txt", DENSE, "none"], "film a.txt cannot be opened"),
-    "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "film nowhere.mp4 does not exist"),
-    "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "films are written as .mp4 or .avi"),
+    "film": ("video_demo", ["a.txt", DENSE, "none"], "video a.txt cannot be opened"),
+    "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "video nowhere.mp4 does not exist"),
+    "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "videos are written as .mp4 or .avi"),
     "over the images": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the images themselves"),
     "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the images themselves"),
     "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the images"),
@@ -213,7 +213,11 @@ MISTAKES = {
     "no display": ("image_demo", ["a.jpg", DENSE, "none", "--show"], "there is no display"),
     "no window": ("video_demo", ["all", DENSE, "none", "--show"], "there is no display"),
     "no such device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "meta"], "runs on cpu and cuda"),
-    "over the film": ("video_demo", ["a.avi", DENSE, "none", "--out", "./a.avi"], "--out ./a.avi is the film itself"),
+    "over the film": (
+        "video_demo",
+        ["a.avi", DENSE, "none", "--out", "./a.avi"],
+        "--out ./a.avi is the input video itself",
+    ),
     "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no images"),
 }
 

@@ -1,4 +1,4 @@
-"""Images of which tokens were kept, at every evaluation: how a selection changes while it is trained.
+"""Images of the kept tokens at every evaluation, which show how the selection changes during training.
 
 Shapes: B images of a batch, h x w pixels.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from token_pruning import Trace
@@ -21,23 +22,27 @@ from .logging import evaluation_step
 
 @HOOKS.register_module()
 class TokenVisualizationHook(Hook):
-    """Writes a sheet for each of the first images of every evaluation: what was found in it, which tokens each block
-    computed, how many. They go to all ``vis_backends`` (TensorBoard: tab "Images") as ``tokens_1``, ``tokens_2``, ...
+    """Write a contact sheet for each of the first images of every evaluation.
 
-    The evaluation's own forward is watched, so there is no other, and nothing is watched once the images are had
-    (with the defaults only in batches that CostHook does not time). Of several processes the main one shows its own
-    first images; of several views of an image (test-time augmentation) the tokens are the first view's. Silent for
-    dense models and where the backbone is none of this project's.
+    A sheet shows the prediction, the tokens that each block computed, and their number. Sheets go to all
+    ``vis_backends`` (TensorBoard: tab "Images") as ``tokens_1``, ``tokens_2``, ...
+
+    The evaluation's own forward is traced, so no further forward runs, and tracing stops once the images are taken
+    (with the defaults, CostHook does not time these batches). With several processes, the main one shows its own first
+    images; with test-time augmentation, the tokens are those of the first view. Dense models and backbones that are not
+    of this project are skipped.
 
     Args:
-        number: images of an evaluation; 0 switches it off.
-        interval: only the first of every so many evaluations of a training, and the last of all.
-        score: detections from this score on are drawn.
+        number: images per evaluation; 0 switches the hook off.
+        interval: write sheets only in every ``interval``-th evaluation of a training, and in the last.
+        score: detections with at least this score are drawn.
     """
 
     def __init__(self, number: int = 2, interval: int = 1, score: float = 0.3) -> None:
         self.number, self.interval, self.score = number, interval, score
-        self.evaluations, self.left, self.recorder = 0, 0, None  # so far; images still wanted; eyes on this batch
+        self.evaluations = 0  # so far
+        self.left = 0  # images still to be written in this evaluation
+        self.recorder: TokenRecorder | None = None  # of the current batch
 
     def before_val_epoch(self, runner) -> None:
         backbone = getattr(unwrap_model(runner.model), "backbone", None)
@@ -46,7 +51,7 @@ class TokenVisualizationHook(Hook):
         due = self.evaluations % self.interval == 0 or last
         self.left = self.number if prunes and due and is_main_process() else 0
         self.evaluations += 1
-        if self.left and "forward" in vars(backbone):  # compiled, or captured under our eyes
+        if self.left and "forward" in vars(backbone):  # compiled or captured
             self._give_up(runner)
 
     before_test_epoch = before_val_epoch
@@ -59,19 +64,22 @@ class TokenVisualizationHook(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self.left:
             return
-        from ...inference.predictor import result_of, token_view
+        from ...inference.predictor import token_view
+        from ...inference.results import result_of
 
-        watch, self.recorder = self.recorder, None
-        watch.close()
-        if not watch.trace.passes:
+        recorder, self.recorder = self.recorder, None
+        recorder.close()
+        if not recorder.trace.passes:
             self._give_up(runner)
             return
         classes = tuple((runner.visualizer.dataset_meta or {}).get("classes") or ())
         for i, (inputs, sample) in enumerate(zip(first_view(data_batch["inputs"]), outputs, strict=True)):
             if self.left:
-                tokens = token_view(watch.model, inputs, [seen.of(i) for seen in watch.trace.passes], watch.size)
-                image, path = photograph(sample, tokens.image), sample.get("img_path")
-                result = result_of(image=image, path=path, classes=classes, sample=sample.cpu(), tokens=tokens)
+                tokens = token_view(
+                    recorder.model, inputs, [passed.of(i) for passed in recorder.trace.passes], recorder.size
+                )
+                image, path = image_of(sample, tokens.image), sample.get("img_path")
+                result = result_of(sample.cpu(), image=image, path=path, classes=classes, tokens=tokens)
                 self._write(runner, result)
                 self.left -= 1
 
@@ -82,22 +90,20 @@ class TokenVisualizationHook(Hook):
         self.left = 0
 
     def _write(self, runner, result) -> None:
-        from ...inference.results import Detection
-
         step = evaluation_step(runner)
-        found = result.above(self.score) if isinstance(result, Detection) else result
+        found = result.above(self.score)
         title = ", ".join(([Path(result.path).name] if result.path else []) + ([f"step {step}"] if step else []))
         sheet = result.tokens.contact_sheet(found.draw(), title)
-        # MLflow tells the format by the name's end.
+        # MLflow takes the format from the name's suffix.
         end = ".png" if runner.visualizer.get_backend("MLflowVisBackend") else ""
         runner.visualizer.add_image(f"tokens_{self.number - self.left + 1}{end}", np.asarray(sheet), step)
 
 
 class TokenRecorder:
-    """Traces the next forward of ``model`` and is gone from it afterwards.
+    """Trace the next forward of ``model``, then detach.
 
     Attributes:
-        trace: of that forward.
+        trace: the trace of that forward.
         size: (h, w) of its inputs, padding included.
     """
 
@@ -122,16 +128,18 @@ class TokenRecorder:
 
 
 def first_view(inputs: Tensor | list) -> Tensor | list[Tensor]:
-    """B images (3, h, w) of a batch as a data loader gives it; of test-time augmentation, in its first view."""
+    """Return the B images (3, h, w) of a data loader's batch; with test-time augmentation, those of the first view."""
     nested = isinstance(inputs[0], (list, tuple)) or inputs[0].ndim == 4
     return inputs[0] if nested else inputs
 
 
-def photograph(sample: object, seen: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 RGB in the size that the results of ``sample`` are in: the file where there is one, else what the
-    network has ``seen``, resized."""
+def image_of(sample: BaseDataElement, network_input: np.ndarray) -> np.ndarray:
+    """Return the image (h, w, 3), uint8 RGB, in the size of the results of ``sample``.
+
+    It is read from the file if there is one; otherwise it is ``network_input``, resized.
+    """
     import mmcv
 
-    path, size = sample.get("img_path"), tuple(sample.get("ori_shape") or seen.shape)[:2]
-    image = mmcv.imread(path, channel_order="rgb") if path and Path(path).is_file() else seen
+    path, size = sample.get("img_path"), tuple(sample.get("ori_shape") or network_input.shape)[:2]
+    image = mmcv.imread(path, channel_order="rgb") if path and Path(path).is_file() else network_input
     return image if image.shape[:2] == size else mmcv.imresize(image, size[::-1])

@@ -88,8 +88,8 @@ def test_a_segmentor_gives_a_map_and_its_merged_tokens():
 
 def test_tokens_that_dtop_lets_go_leave_after_their_stages():
     model = predictor(DTOP)
-    model.cost_param(0.0925)
-    assert model.cost_param() == 0.0925 and model.cost_param_name == "threshold"
+    model.set_cost(0.0925)
+    assert model.cost_value == 0.0925 and model.cost_param == "threshold"
     found = model(scene(352, 352))
     exits = found.tokens.exits()
     assert exits and set(exits) <= {2, 3}
@@ -139,7 +139,7 @@ def test_windows_that_slide_over_a_image_cover_it(tmp_path):
     assert window_corners((30, 30), (64, 64), (40, 40)) == [(0, 0)]
 
 
-def test_turning_the_dial_keeps_the_weights():
+def test_setting_the_cost_keeps_the_weights():
     model = predictor(DETECTOR)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     image = scene(64, 64)
@@ -148,19 +148,19 @@ def test_turning_the_dial_keeps_the_weights():
     assert sum(model(image).tokens.keep_ratio()) < most
     assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
     with pytest.raises(ConfigError, match="ratio_scale = -1 does not fit SViT"):
-        model.cost_param(-1)
-    with pytest.raises(ConfigError, match="has no reducer, so there is no ratio to set"):
-        predictor(DENSE).cost_param(0.5)
+        model.set_cost(-1)
+    with pytest.raises(ConfigError, match="has no reducer, so there is no cost to set"):
+        predictor(DENSE).set_cost(0.5)
     with pytest.raises(ConfigError, match="'mode'"):
         predictor(SEGMENTOR).reconfigure(mode="sample")
 
 
-def test_the_dial_of_configs_that_count_by_r():
+def test_the_cost_of_configs_that_set_r():
     model = predictor(CLASSIFIER, options={"model.backbone.reducer": dict(r=4, keep_ratio=None)})
-    assert model.cost_param() is None and model.setting == "r = 4"
+    assert model.cost_value is None and model.setting == "r = 4"
     with pytest.raises(ConfigError, match="num_queries = 4 does not fit Cropr: it needs weights of another shape"):
         model.reconfigure(num_queries=4)
-    model.cost_param(0.5)
+    model.set_cost(0.5)
     assert model.setting == "keep_ratio = 0.5" and predictor(DENSE).setting is None
 
 
@@ -168,7 +168,7 @@ def test_a_whole_number_of_tokens_is_one_however_it_is_written():
     model, image = predictor(SEGMENTOR), scene(352, 352)
     found = []
     for r in (4, 4.0):
-        model.cost_param(r)
+        model.set_cost(r)
         found.append(model(image).trace.masks())
     assert torch.equal(*found) and not found[0][:, -1].all()
 
@@ -177,7 +177,8 @@ def test_options_are_for_files_and_configs_alike():
     cfg = Config.fromfile(DETECTOR)
     options = {"model.backbone.reducer.keep_ratio": [0.25, 0.25, 0.25, 0.25]}
     found = [predictor(config, options=options) for config in (DETECTOR, cfg)]
-    assert found[0].given == found[1].given and found[0].given["keep_ratio"] == [0.25] * 4
+    assert found[0].reducer_config == found[1].reducer_config
+    assert found[0].reducer_config["keep_ratio"] == [0.25] * 4
     assert cfg.model.backbone.reducer.get("keep_ratio") != [0.25] * 4
     with pytest.raises(ConfigError, match="modle"):
         predictor(cfg, options={"modle.backbone.depth": 3})
@@ -235,7 +236,7 @@ def test_a_trace_of_ones_own_sees_the_same_forward():
 
 
 def test_random_weights_are_said_and_nothing_is_printed(capsys):
-    with pytest.warns(UserWarning, match="random weights: what is found means nothing") as warned:
+    with pytest.warns(UserWarning, match="random weights: its predictions mean nothing") as warned:
         model = Predictor(DETECTOR)
     assert {w.filename for w in warned if "random weights" in str(w.message)} == {__file__}
     capsys.readouterr()
@@ -252,7 +253,7 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         notes = Predictor(DETECTOR, tmp_path / "dense.pth").notes
-    assert notes[0].endswith("has no weights for the SViT that decides about tokens: it decides at random")
+    assert notes[0].endswith("has no weights for the SViT that selects tokens: it selects at random")
 
 
 @pytest.mark.parametrize(
@@ -300,9 +301,9 @@ def test_images_are_drawn_at_any_size(tmp_path):
     found = predictor(DETECTOR)(scene(40, 700)).above(0.1)
     found.save(tmp_path / "deep" / "found.jpg")
     assert Image.open(tmp_path / "deep" / "found.jpg").size == (700, 40)
-    with pytest.raises(DataError, match="let its name end in"):
+    with pytest.raises(DataError, match="choose a name that ends in"):
         save_image(found.draw(), tmp_path / "found.xyz")
-    with pytest.raises(DataError, match="let its name end in"):
+    with pytest.raises(DataError, match="choose a name that ends in"):
         save_image(found.draw(), tmp_path / "found.psd")  # which can only be read
     assert found.draw([]).size == (700, 40)
     (tmp_path / "file").write_text("")
