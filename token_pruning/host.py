@@ -1,0 +1,60 @@
+"""The protocol of a host: the vision transformer that runs its blocks through ``StackForward`` under a reducer."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeGuard
+
+from torch import nn
+
+from .errors import SettingError
+from .reducer import Reducer
+
+
+class Host(Protocol):
+    """What tools may rely on in a backbone of this project, or in a timm model after ``token_pruning.apply``.
+
+    Attributes:
+        blocks: the transformer blocks, in order.
+        reducer: the token pruning method, or None for the dense model.
+        execution: "exact" or "capacity", see ``StackForward``; may be changed at any time.
+        embed_dim: C, channels of a token.
+        patch_embed: has ``patch_size``, a pair of pixels.
+        training: as of every ``nn.Module``.
+    """
+
+    blocks: nn.ModuleList | nn.Sequential
+    reducer: Reducer | None
+    execution: str
+    embed_dim: int
+    patch_embed: nn.Module
+    training: bool
+
+
+MEMBERS = tuple(Host.__annotations__)
+
+
+def is_host(module: object) -> TypeGuard[Host]:
+    """Return whether ``module`` itself (not its backbone) is a host."""
+    # Not isinstance() of a runtime protocol: from Python 3.12 on, that does not see what nn.Module.__getattr__ finds.
+    return isinstance(module, nn.Module) and all(hasattr(module, name) for name in MEMBERS)
+
+
+def find_host(model: object) -> Host | None:
+    """Return the host in ``model``: its ``backbone``, or ``model`` itself; None if neither is one."""
+    return next((part for part in (getattr(model, "backbone", None), model) if is_host(part)), None)
+
+
+def require_host(model: object, what: str) -> Host:
+    """Return the host in ``model`` for ``what``, the option or function that needs it.
+
+    Raises:
+        SettingError: there is none.
+    """
+    host = find_host(model)
+    if host is None:
+        kind, backbone = type(model).__name__, getattr(model, "backbone", None)
+        raise SettingError(
+            f"{what} needs a ViT backbone of this project (TimmViT, PlainViTBackbone, ViTAdapter, ...), and "
+            f"{kind + ' is none' if backbone is None else f'{kind} has {type(backbone).__name__}'}"
+        )
+    return host
