@@ -1,7 +1,7 @@
-"""Make a detector faster: memory that stays, folded norms, channels last, compilation, CUDA graphs.
+"""Faster inference: kept memory, folded batch norms, channels-last layout, compilation, CUDA graphs.
 
-The first three change no number. The last two run pruned blocks with a fixed capacity, which may drop the least
-important tokens of a batch that keeps very many (docs/execution.md).
+The first three do not change the outputs. The last two run pruned blocks with a fixed capacity, which may drop the
+least important tokens of a batch that keeps very many (docs/execution.md).
 
 Shapes: B images, h x w pixels.
 """
@@ -19,19 +19,22 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from token_pruning.host import is_host
+from token_pruning.patching import patch_method
+
 from ..errors import ConfigError
 from .utils import unwrap_model
 
-MAX_SIZES = 8  # for which a backbone is compiled or captured; each takes its time, and a graph its memory
-Forward = Callable[[Tensor], list[Tensor] | Tensor]  # maps, or the scores of a classifier
+MAX_SIZES = 8  # prepared forwards of a backbone; each costs compile time, and a CUDA graph also memory
+Forward = Callable[[Tensor], list[Tensor] | Tensor]  # returns feature maps, or the scores of a classifier
 
 
 def keep_memory() -> bool:
-    """Have this process keep freed memory for the next tensor of its size, on Linux with glibc; True if that worked.
+    """Make the process reuse freed memory for later tensors (Linux with glibc) and return whether that worked.
 
-    By default glibc hands each large block back to the system, which clears it anew, page by page, at the next
-    operator. The process then stays as large as it ever was, or somewhat larger; ``KEEP_MEMORY=0`` in the environment
-    leaves glibc alone.
+    By default glibc returns each large block to the system, which clears it again, page by page, for the next
+    operator. With this the process never shrinks below its peak and may grow somewhat beyond it. ``KEEP_MEMORY=0`` in
+    the environment leaves glibc's defaults.
     """
     if os.environ.get("KEEP_MEMORY") == "0":
         return False
@@ -44,12 +47,12 @@ def keep_memory() -> bool:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Run the convolutions of backbone and neck with channels last in memory, and hand contiguous maps to the heads.
+    """Run the convolutions of backbone and neck in channels-last layout, and give the heads contiguous maps.
 
-    The heads need them so: MMCV's RoIAlign on CPU reads any other layout as if it were contiguous, without a word.
+    MMCV's RoIAlign on CPU silently reads any other layout as if it were contiguous.
 
     Raises:
-        ConfigError: the model has no neck behind which the maps could be made contiguous.
+        ConfigError: the model has no neck after which the maps could be made contiguous.
     """
     _check_backbone(model, "channels-last")
     neck = getattr(model, "neck", None)
@@ -62,40 +65,49 @@ def channels_last(model: nn.Module) -> None:
 
 
 def compile_backbone(model: nn.Module, **options) -> None:
-    """``torch.compile`` the backbone's evaluation into one graph for each size. A compiled backbone records no trace.
+    """Compile the backbone's evaluation with ``torch.compile`` into one graph for each input size.
 
-    ``options`` go to ``torch.compile``.
+    A compiled backbone records no trace.
+
+    Args:
+        model: the detector, segmentor or classifier.
+        options: arguments of ``torch.compile``.
+
+    Raises:
+        ConfigError: the reducer's tensor shapes depend on the image.
     """
     _check_shapes(model, "compile")
     compiled = torch.compile(model.backbone.forward, fullgraph=True, dynamic=False, **options)
     model.backbone.execution = "capacity"
-    model.backbone.forward = PerSize(model.backbone, lambda forward, image: compiled)
+    patch_method(model.backbone, "forward", PerSize(model.backbone, lambda forward, image: compiled))
 
 
 def graph_backbone(model: nn.Module) -> None:
-    """Replay the backbone's evaluation as one CUDA graph for each size of input. A replay records no trace.
+    """Capture the backbone's evaluation in one CUDA graph for each input size, and replay it.
+
+    A replay records no trace.
 
     Raises:
-        ConfigError: the model is not on a CUDA device.
+        ConfigError: the model is not on a CUDA device, or the reducer's tensor shapes depend on the image.
     """
     _check_shapes(model, "cuda-graph")
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError("--cuda-graph needs a CUDA device; without one leave it out")
     model.backbone.execution = "capacity"
-    model.backbone.forward = PerSize(model.backbone, capture)
+    patch_method(model.backbone, "forward", PerSize(model.backbone, capture))
 
 
-# In the order in which they are done.
+# In the order in which they are applied.
 STEPS = dict(
     fuse_conv_bn=fuse_conv_bn, channels_last=channels_last, compile=compile_backbone, cuda_graph=graph_backbone
 )
 
 
 def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
-    """Do the named ``STEPS`` to a model in place; wrappers around it stay.
+    """Apply the named ``STEPS`` to a model in place; wrappers around it stay.
 
     Raises:
-        ConfigError: there is no such step, or the model does not allow it.
+        ConfigError: there is no such step, or the model does not support it.
     """
     unknown = [step for step in steps if step not in STEPS]
     if unknown:
@@ -108,10 +120,10 @@ def accelerate(model: nn.Module, steps: Sequence[str]) -> None:
 
 @HOOKS.register_module()
 class AccelerationHook(Hook):
-    """Make the model faster after the weights are loaded and before the first test image.
+    """Accelerate the model after the weights are loaded and before the first test image.
 
     Args:
-        steps: names of ``STEPS``, in that order.
+        steps: names of ``STEPS``; they are applied in the order of ``STEPS``.
     """
 
     def __init__(self, steps: Sequence[str]) -> None:
@@ -122,11 +134,12 @@ class AccelerationHook(Hook):
 
 
 class PerSize:
-    """A backbone's forward, prepared once for each size of input and each setting of its reducer. In training, where
-    gradients are asked for, and for further sizes beyond ``MAX_SIZES`` it runs as it was.
+    """A backbone's forward, prepared once for each input size and each signature of its reducer.
+
+    Training, calls with gradients enabled, and further sizes beyond ``MAX_SIZES`` run the original forward.
 
     Args:
-        backbone: whose forward is replaced.
+        backbone: the module whose forward is replaced.
         prepare: (forward, first image of a size) -> the forward for images of that size.
     """
 
@@ -134,19 +147,17 @@ class PerSize:
         self.backbone, self.prepare, self.forward = backbone, prepare, backbone.forward
         self.ready: dict[tuple, Forward] = {}
 
-    def __call__(self, image: Tensor) -> list[Tensor]:
+    def __call__(self, image: Tensor) -> list[Tensor] | Tensor:
         if self.backbone.training or torch.is_grad_enabled():
             return self.forward(image)
-        device = image.device.type
-        reducer = vars(self.backbone.reducer) if self.backbone.reducer else {}
-        settings = tuple((k, v) for k, v in reducer.items() if isinstance(v, (str, int, float)))
+        device, reducer = image.device.type, self.backbone.reducer
         key = (
             tuple(image.shape),
             image.dtype,
             torch.is_autocast_enabled(device),
             torch.get_autocast_dtype(device),
             self.backbone.execution,
-            settings,
+            reducer.signature() if reducer is not None else None,
         )
         if key not in self.ready:
             if len(self.ready) == MAX_SIZES:
@@ -161,17 +172,17 @@ class PerSize:
 
 
 def capture(forward: Forward, image: Tensor) -> Forward:
-    """A CUDA graph of ``forward`` for images like ``image`` as a function."""
+    """Capture ``forward`` in a CUDA graph for images shaped like ``image``, and return the function that replays it."""
     device, autocast = image.device.type, torch.is_autocast_enabled(image.device.type)
-    # Tensors of inference mode could not be written to outside it.
+    # Tensors created in inference mode could not be written to outside it.
     with torch.inference_mode(False), torch.no_grad():
         static = torch.empty_like(image).copy_(image)
-        # Weights that autocast has cast and kept outside would be missing at a replay.
+        # Weights cast by autocast and cached outside the graph would be missing in a replay.
         with torch.autocast(device, torch.get_autocast_dtype(device), autocast, cache_enabled=False):
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                for _ in range(3):  # libraries choose their kernels in the first calls
+                for _ in range(3):  # libraries select their kernels in the first calls
                     forward(static)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
@@ -197,7 +208,7 @@ def _check_shapes(model: nn.Module, option: str) -> None:
 
 
 def _check_backbone(model: nn.Module, option: str) -> None:
-    if not hasattr(getattr(model, "backbone", None), "execution"):
+    if not is_host(getattr(model, "backbone", None)):
         raise ConfigError(
             f"--{option} is for models with a ViT backbone of this project; {type(model).__name__} "
             f"has {type(getattr(model, 'backbone', None)).__name__}"

@@ -1,5 +1,7 @@
 """Layer-wise learning-rate decay: the deeper a ViT block, the larger its learning rate."""
 
+from __future__ import annotations
+
 import re
 
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -12,8 +14,8 @@ _NO_DECAY = ("pos_embed", "cls_token", "dist_token", "level_embed")
 _BLOCK = re.compile(r"(?<![^.])blocks\.(\d+)\.")
 
 
-def layer_id(name, num_layers):
-    """0 for the embeddings of the ViT, i + 1 for its block i, ``num_layers + 1`` for all else (adapter, heads)."""
+def layer_id(name: str, num_layers: int) -> int:
+    """Return 0 for the ViT's embeddings, i + 1 for its block i, ``num_layers + 1`` for all else (adapter, heads)."""
     parts = name.split(".")
     if "backbone" in parts or parts[0] in (*_EMBEDDINGS, "blocks"):
         block = _BLOCK.search(name)
@@ -26,11 +28,13 @@ def layer_id(name, num_layers):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Parameter groups by depth: learning rate ``lr * layer_decay_rate ** (num_layers + 1 - id)``, see ``layer_id``.
+    """Parameter groups by depth, with learning rate ``lr * layer_decay_rate ** (num_layers + 1 - layer_id)``.
 
-    paramwise_cfg: ``layer_decay_rate`` (0 < rate <= 1) and, optionally, ``num_layers`` (the backbone's number of blocks
-    when absent). Weight decay is 0 for vectors, biases, position and level embeddings and tokens.
-    Raises ConfigError for other keys, a missing or impossible rate, and a ``num_layers`` that the model exceeds.
+    ``paramwise_cfg`` takes ``layer_decay_rate`` (0 < rate <= 1) and, optionally, ``num_layers`` (default: the number of
+    blocks of the backbone). Weight decay is 0 for vectors, biases, position and level embeddings, and tokens.
+
+    Raises:
+        ConfigError: another key, a missing or impossible rate, or a ``num_layers`` smaller than the model's.
     """
 
     def _validate_cfg(self):
@@ -46,9 +50,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def add_params(self, params, module, prefix="", is_dcn_module=None):
-        """Fill ``params`` with one group per depth and weight decay, each with its ``lr`` and ``lr_scale``."""
+        """Append one group per depth and weight decay to ``params``, each with its ``lr`` and ``lr_scale``."""
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        depth = max((layer_id(n, -1) for n, _ in module.named_parameters()), default=0)  # frozen blocks count as well
+        depth = max((layer_id(n, -1) for n, _ in module.named_parameters()), default=0)  # frozen blocks count too
         num_layers = self.paramwise_cfg.get("num_layers", depth)
         if depth == 0 or depth > num_layers:
             raise ConfigError(

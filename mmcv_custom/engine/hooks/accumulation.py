@@ -1,4 +1,4 @@
-"""Steps of accumulated gradients that stay within an epoch."""
+"""Gradient accumulation that does not cross epochs."""
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -7,9 +7,11 @@ from mmengine.runner import EpochBasedTrainLoop
 
 @HOOKS.register_module()
 class WholeStepsHook(Hook):
-    """With accumulated gradients no step takes batches of two epochs: the last of an epoch takes what is left of it,
-    every batch with its weight. MMEngine counts through the epochs, so that those of a curriculum would mix, and a
-    resumed run would lose the batches of the step that was open. Trainings counted in iterations stay MMEngine's.
+    """Keep every accumulated optimizer step within one epoch.
+
+    The last step of an epoch takes the batches that are left, each with its share of the weight. MMEngine counts steps
+    across epochs: a step could then mix two epochs of a curriculum, and a resumed run would lose the batches of the
+    unfinished step. Iteration-based training is left as it is.
     """
 
     def before_train_epoch(self, runner):

@@ -1,4 +1,4 @@
-"""What an evaluation cost: images a second, multiply-adds, kept tokens, of the real images on the real weights.
+"""Cost of an evaluation on its own images and weights: throughput, multiply-adds, kept tokens.
 
 Shapes: B images, h x w pixels, L blocks.
 """
@@ -17,30 +17,37 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from token_pruning.host import is_host
+from token_pruning.patching import patched_method
+
 from ..utils import unwrap_model
 from .logging import evaluation_step
 
-if TYPE_CHECKING:  # what measures is loaded by the first evaluation that is measured
+if TYPE_CHECKING:  # the benchmark code is loaded by the first evaluation that is measured
     from ...benchmark.flops import Count
 
-REPEATS = 5  # of the last batch, where there are too few to time
+REPEATS = 5  # timed repetitions of the last batch, where there are too few batches to time
 
 
 @HOOKS.register_module()
 class CostHook(Hook):
-    """Says after every evaluation of a detector, segmentor or classifier what it cost, and adds that to its scores.
-    Silent where the backbone is none of this project's.
+    """Report the cost of every evaluation of a detector, segmentor or classifier, and add it to the scores.
 
-    ``cost/images_per_second``: of one process, the network alone with what it makes of its outputs (boxes, masks,
-    labels), the device idle at both ends. The first batches, and the first of every size, are left out. ``cost/gmacs``,
-    ``cost/gmacs_std``: 10^9 multiply-adds of an image, its windows and flips together, mean and standard deviation
-    over images; heads that run to decide are in. ``cost/keep_ratio``: fraction of the grid tokens that each block
-    computed, mean over images, for ``vis_backends`` also one curve a block, ``cost/keep_ratio.0`` and so on. For the
-    last three, some images of the first batches run once more, one by one.
+    Models whose backbone is not of this project are skipped. The scores:
+
+    - ``cost/images_per_second``: of one process, for the network including the post-processing of its outputs (boxes,
+      masks, labels), with the device synchronised at both ends. The first batches, and the first of every size, are
+      left out.
+    - ``cost/gmacs``, ``cost/gmacs_std``: 10^9 multiply-adds of an image, its windows and flips together, mean and
+      standard deviation over images. Heads that run to select tokens are included.
+    - ``cost/keep_ratio``: fraction of the grid tokens that each block computed, mean over images; for ``vis_backends``
+      also one curve per block, ``cost/keep_ratio.0`` and so on.
+
+    For multiply-adds and kept tokens, some images of the first batches run once more, one by one.
 
     Args:
-        skip: batches that are not timed.
-        counted: images that are counted.
+        skip: number of first batches that are not timed.
+        counted: number of images whose multiply-adds are counted.
     """
 
     priority = "HIGHEST"  # before RuntimeInfoHook, which records the scores
@@ -57,7 +64,7 @@ class CostHook(Hook):
     def _begin(self, runner, loop: str) -> None:
         model = unwrap_model(runner.model)
         half = getattr(getattr(runner, loop, None), "fp16", False)
-        self.meter = Meter(model, half) if hasattr(model.backbone, "execution") else None
+        self.meter = Meter(model, half) if is_host(getattr(model, "backbone", None)) else None
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.meter:
@@ -83,8 +90,14 @@ class CostHook(Hook):
 
 
 class Meter:
-    """Times every prediction of ``model`` until it is closed. A batch may be predicted several times, flipped or
-    resized: these together are what its images cost. ``half``: predictions are made in mixed precision."""
+    """Time every prediction of ``model`` until closed.
+
+    A batch may be predicted several times, flipped or resized; together these are the cost of its images.
+
+    Args:
+        model: the model, without wrappers.
+        half: predictions are made in mixed precision.
+    """
 
     def __init__(self, model: nn.Module, half: bool = False) -> None:
         from ...benchmark.timing import now
@@ -92,8 +105,8 @@ class Meter:
         self.model, self.half, self.device = model, half, next(model.parameters()).device
         self.now = partial(now, self.device)
         self.batch = 0  # the largest B
-        self.calls, self.seconds = [], 0.0  # of this batch: (images (B, 3, h, w), samples) of every prediction
-        self.last = []  # the calls of the batch before
+        self.calls, self.seconds = [], 0.0  # of the current batch; calls: (images (B, 3, h, w), samples)
+        self.last = []  # calls of the previous batch
         self.times = []  # (shapes, seconds) of every batch
         self.counts: list[list[Count]] = []  # of every counted image
         self.handles = [
@@ -106,11 +119,11 @@ class Meter:
 
     def _after(self, model: nn.Module, args: tuple, kwargs: dict, outputs: object) -> None:
         self.seconds += self.now() - self._start
-        # Not the samples themselves, which hold the predictions by now: of twelve views these would be gigabytes.
+        # Not the samples themselves, which hold the predictions by now: for twelve views these would be gigabytes.
         self.calls.append((kwargs["inputs"], fresh_samples(kwargs["data_samples"])))
 
     def close_batch(self, num_images: int) -> None:
-        """A batch has been predicted. Its images are counted one by one, until there are ``images`` of all."""
+        """End a batch, and count its images one by one until ``num_images`` have been counted in all."""
         self.last, self.calls, seconds, self.seconds = self.calls, [], self.seconds, 0.0
         shapes = tuple(tuple(images.shape) for images, _ in self.last)
         self.times.append((shapes, seconds))
@@ -120,26 +133,24 @@ class Meter:
             self.calls, self.seconds = [], 0.0
 
     def _count(self, image: Tensor, samples: Sequence[BaseDataElement]) -> Count:
-        """As the backbone's class says: one that is compiled or replayed shows neither operators nor tokens."""
+        """Count one image with the backbone's own forward: a compiled or replayed one shows no operators or tokens."""
         from ...benchmark.flops import count
 
-        backbone = self.model.backbone
-        execution, forward = backbone.execution, backbone.__dict__.pop("forward", None)
+        backbone, execution = self.model.backbone, self.model.backbone.execution
         backbone.execution = "exact"
         try:
-            return count(partial(self._predict, image, samples), self.model)
+            with patched_method(backbone, "forward", None):
+                return count(partial(self._predict, image, samples), self.model)
         finally:
             backbone.execution = execution
-            if forward is not None:
-                backbone.forward = forward
 
     def _predict(self, images: Tensor, samples: Sequence[BaseDataElement]) -> None:
-        """A call once more; the predictions are lost."""
+        """Repeat a call and discard its predictions."""
         with torch.no_grad(), autocast(enabled=self.half):
             self.model(inputs=images, data_samples=fresh_samples(samples), mode="predict")
 
     def close(self, skip: int) -> dict[str, float | list[float]]:
-        """The fields that ``CostHook`` names, without "cost/"."""
+        """Stop measuring and return the scores that ``CostHook`` lists, without "cost/"."""
         timed = self._timed(skip)
         if not timed:
             for _ in range(REPEATS):
@@ -161,7 +172,7 @@ class Meter:
         )
 
     def _timed(self, skip: int) -> list[tuple[int, float]]:
-        """(B, seconds) of the batches after the first ``skip``, without the first of every size."""
+        """Return (B, seconds) of the batches after the first ``skip``, without the first of every size."""
         seen, timed = set(), []
         for i, (shapes, seconds) in enumerate(self.times):
             if i >= skip and shapes in seen:
@@ -171,5 +182,5 @@ class Meter:
 
 
 def fresh_samples(samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
-    """What is known of the images, without what predictions have written into the samples."""
+    """Copy the samples with their metadata only, without predictions."""
     return [type(sample)(metainfo=sample.metainfo) for sample in samples]

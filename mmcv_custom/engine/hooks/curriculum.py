@@ -1,4 +1,6 @@
-"""A pruning rate that grows in the first epochs of a training (Token Cropr's segmentation recipe)."""
+"""A pruning rate that grows over the first half of training (Token Cropr's segmentation recipe)."""
+
+from __future__ import annotations
 
 from fractions import Fraction
 
@@ -10,26 +12,30 @@ from ...errors import ConfigError
 from ..utils import unwrap_model
 
 
-def pruning_strength(epoch, epochs):
-    """How much of the configured rate is taken in ``epoch`` (from 0) of ``epochs``: from nothing to all in even steps
-    over the first half, then all."""
+def pruning_strength(epoch: int, epochs: int) -> Fraction:
+    """Return the fraction of the configured pruning rate to use in ``epoch`` (from 0) of ``epochs``.
+
+    It rises from 0 to 1 in even steps over the first half of the epochs, then stays 1.
+    """
     rising = epochs // 2
     return min(Fraction(epoch, rising - 1), Fraction(1)) if rising > 1 else Fraction(epoch >= rising)
 
 
 @HOOKS.register_module()
 class PruningCurriculumHook(Hook):
-    """Before each epoch of training, sets how much the backbone's reducer takes; validation after an epoch takes as
-    much as that epoch did, a test by itself all. A resumed run goes on where it stood.
+    """Set the pruning strength of the backbone's reducer before each training epoch.
 
-    Raises ConfigError, before training, when the reducer has no such setting (Cropr has) or the training is not counted
-    in epochs.
+    Validation after an epoch prunes as that epoch did; a test on its own prunes at full strength. A resumed run
+    continues the schedule.
+
+    Raises:
+        ConfigError: before training, when the reducer has no ``anneal`` (Cropr has) or training counts iterations.
     """
 
     def before_train(self, runner):
         if not hasattr(_reducer(runner), "anneal"):
             raise ConfigError(
-                "PruningCurriculumHook turns the rate of a reducer that can be eased, and the backbone's "
+                "PruningCurriculumHook needs a reducer whose rate can be annealed, and the backbone's "
                 f"is {type(_reducer(runner)).__name__}: use Cropr, or take the hook out of custom_hooks"
             )
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):

@@ -1,12 +1,15 @@
-"""What a run says on its way: logged values of all processes, progress bars, where an evaluation stands."""
+"""Logged values averaged over processes, progress bars, and the step of an evaluation."""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop, Runner
 from tqdm import tqdm
 
 
@@ -24,13 +27,15 @@ class ReduceLogsHook(Hook):
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """A progress bar for each evaluation and each epoch of training, or for all of a training that is counted in
-    iterations, on a terminal only: log files stay free of it."""
+    """A progress bar for each evaluation and each training epoch, or for a whole iteration-based training.
+
+    Bars are shown on a terminal only, so log files stay free of them.
+    """
 
     priority = "LOW"
 
     def __init__(self):
-        self.bars = []  # a validation's stands below that of the training which it interrupts
+        self.bars = []  # a validation's bar is shown below that of the training it interrupts
 
     def before_train_epoch(self, runner):
         if isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -51,42 +56,46 @@ class ProgressBarHook(Hook):
         )
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """One step on, with the loss beside the bar."""
+        """Advance the bar by one step and show the loss."""
         if outputs and "loss" in outputs and not self.bars[-1].disable:
             self.bars[-1].set_postfix(loss=f"{float(outputs['loss']):.3f}", refresh=False)
         self.bars[-1].update()
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """One batch on."""
+        """Advance the bar by one batch."""
         self.bars[-1].update()
 
     after_test_iter = after_val_iter
 
     def after_train_epoch(self, runner):
-        """Take the bar away."""
+        """Remove the bar."""
         self.bars.pop().close()
 
     def after_val_epoch(self, runner, metrics=None):
-        """Take the bar away."""
+        """Remove the bar."""
         self.bars.pop().close()
 
     after_test_epoch = after_val_epoch
 
 
-def evaluation_step(runner):
-    """Where an evaluation stands on the axis of training, as LoggerHook counts it for the scores: epochs, or iterations
-    where ``log_metric_by_epoch`` is False; 0 without a training."""
+def evaluation_step(runner: Runner) -> int:
+    """Return the step under which LoggerHook logs the scores of an evaluation.
+
+    Epochs, or iterations if ``log_metric_by_epoch`` is False; 0 without a training.
+    """
     if runner._train_loop is None or isinstance(runner._train_loop, dict):  # asking for the loop would build it
         return 0
     by_epoch = all(hook.log_metric_by_epoch for hook in runner.hooks if isinstance(hook, LoggerHook))
     return runner.epoch if by_epoch else runner.iter
 
 
-def reduce_log_vars(log_vars):
-    """Mean over all processes of values to be logged: dict name -> scalar tensor, the same names in every process.
+def reduce_log_vars(log_vars: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Average logged values over all processes: dict name -> scalar tensor, with the same names in every process.
 
-    Returns a dict in the same order; gradients do not flow through it. One collective call, none in a single process.
-    Raises ValueError when a value is not a scalar.
+    The result is in the same order and carries no gradients. One collective call, or none in a single process.
+
+    Raises:
+        ValueError: a value is not a scalar.
     """
     if get_world_size() == 1 or not log_vars:
         return dict(log_vars)

@@ -1,4 +1,4 @@
-"""Seeds that survive a kill."""
+"""Random seeds that make a resumed run equal an uninterrupted one."""
 
 import random
 from functools import partial
@@ -13,24 +13,25 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class SeedByIterHook(Hook):
-    """Make every random number of training a function of (seed, iteration, rank), so that a run that was killed and
-    resumed draws what an uninterrupted one draws.
+    """Make every random number of training a function of (seed, iteration, rank).
 
-    Covered: whatever the training process draws in an iteration (DropPath, Gumbel noise, RoI sampling), and the order
-    of the samples once the Runner's seed is fixed or restored. The data pipeline is covered when num_workers is 0 or
-    when workers live for one epoch (persistent_workers=False): PyTorch draws their base seed from the training
-    process at the start of the epoch, and this hook makes them keep it, where MMEngine would give them the same seed
-    every epoch. Not covered: the augmentations of workers that persist over epochs (they go on drawing where they
-    stopped, which a new process cannot know; said in the log), those of an iteration-based loop with workers, and GPU
-    kernels that are not deterministic.
+    A run that was killed and resumed then draws the same numbers as an uninterrupted one. The seed is the Runner's
+    (``randomness = dict(seed=...)`` in the config).
 
-    The seed is the Runner's (``randomness = dict(seed=...)`` in the config).
+    Covered: everything that the training process draws in an iteration (DropPath, Gumbel noise, RoI sampling), and the
+    order of the samples once the Runner's seed is fixed or restored. The data pipeline is covered if ``num_workers`` is
+    0 or workers live for one epoch (``persistent_workers=False``): PyTorch draws their base seed from the training
+    process at the start of the epoch, and this hook makes the workers use it, where MMEngine would give them the same
+    seed every epoch.
+
+    Not covered: augmentations of workers that persist over epochs (their random state is not in a checkpoint; logged in
+    one sentence), augmentations of iteration-based loops with workers, and non-deterministic GPU kernels.
     """
 
-    priority = "VERY_HIGH"  # before any hook that might draw
+    priority = "VERY_HIGH"  # before any hook that may draw random numbers
 
     def before_train(self, runner):
-        """Let data workers take their seed from this process."""
+        """Make data workers take their seed from this process."""
         loader = runner.train_dataloader
         if loader.num_workers == 0:
             return
@@ -44,15 +45,15 @@ class SeedByIterHook(Hook):
             )
 
     def before_train_epoch(self, runner):
-        """Seed what is drawn before the first iteration: the workers' base seed, the first batch without workers."""
-        self._seed(runner, 0)
+        """Seed what is drawn before the first iteration: the workers' base seed, or the first batch without workers."""
+        self._seed(runner, stage=0)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        """Seed what the iteration draws."""
-        self._seed(runner, 1)
+        """Seed the random numbers of the iteration."""
+        self._seed(runner, stage=1)
 
-    def _seed(self, runner, moment):
-        words = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank(), moment]).generate_state(1)
+    def _seed(self, runner, stage):
+        words = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank(), stage]).generate_state(1)
         _seed_all(int(words[0]))
 
 

@@ -15,6 +15,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from token_pruning import Trace
+from token_pruning.host import is_host
+from token_pruning.patching import is_patched
 
 from ..utils import unwrap_model
 from .logging import evaluation_step
@@ -46,12 +48,12 @@ class TokenVisualizationHook(Hook):
 
     def before_val_epoch(self, runner) -> None:
         backbone = getattr(unwrap_model(runner.model), "backbone", None)
-        prunes = hasattr(backbone, "execution") and backbone.reducer is not None
+        prunes = is_host(backbone) and backbone.reducer is not None
         last = evaluation_step(runner) and runner.iter >= runner.max_iters
         due = self.evaluations % self.interval == 0 or last
         self.left = self.number if prunes and due and is_main_process() else 0
         self.evaluations += 1
-        if self.left and "forward" in vars(backbone):  # compiled or captured
+        if self.left and is_patched(backbone, "forward"):  # compiled or captured
             self._give_up(runner)
 
     before_test_epoch = before_val_epoch
@@ -75,9 +77,8 @@ class TokenVisualizationHook(Hook):
         classes = tuple((runner.visualizer.dataset_meta or {}).get("classes") or ())
         for i, (inputs, sample) in enumerate(zip(first_view(data_batch["inputs"]), outputs, strict=True)):
             if self.left:
-                tokens = token_view(
-                    recorder.model, inputs, [passed.of(i) for passed in recorder.trace.passes], recorder.size
-                )
+                passes = [batch_pass.of(i) for batch_pass in recorder.trace.passes]
+                tokens = token_view(recorder.model, inputs, passes, recorder.size)
                 image, path = image_of(sample, tokens.image), sample.get("img_path")
                 result = result_of(sample.cpu(), image=image, path=path, classes=classes, tokens=tokens)
                 self._write(runner, result)

@@ -12,6 +12,7 @@ from mmcv_custom.engine import acceleration
 from mmcv_custom.engine.acceleration import accelerate, channels_last, compile_backbone, graph_backbone
 from mmcv_custom.errors import ConfigError
 from mmdet_custom import ViTAdapter
+from token_pruning.patching import patch_method
 
 SIZES = dict(img_size=64, embed_dim=48, depth=4, num_heads=3, interaction_indexes=((0, 1), (2, 3)), conv_inplane=16)
 SVIT = dict(type="SViT", blocks=[1, 2, 3], keep_ratio=0.5, capacity_scale=2.0)
@@ -107,9 +108,25 @@ def test_further_sizes_and_other_settings(monkeypatch):
     assert prepared == [(1, 3, 32, 32), (1, 3, 64, 32)]
     model.backbone.forward.ready.clear()
     model(image(1, 32, 32))
-    model.backbone.reducer.configure(ratio_scale=0.5)
+    model.backbone.reducer.ratio_scale = 0.5
     model(image(1, 32, 32))
     assert len(prepared) == 4
+
+
+@torch.no_grad()
+def test_a_setting_that_is_a_list_prepares_the_backbone_again():
+    model, plain = Detector(reducer := dict(SVIT, keep_ratio=[0.9, 0.5, 0.5])), Detector(reducer)
+    prepared = []
+    patch_method(
+        model.backbone,
+        "forward",
+        acceleration.PerSize(model.backbone, lambda forward, image: prepared.append(1) or forward),
+    )
+    for first in (0.9, 0.2, 0.2, 0.9):
+        for host in (model, plain):
+            host.backbone.reducer.keep_ratio[0] = first
+        same(model(image()), plain(image()))
+    assert len(prepared) == 2
 
 
 def test_steps_ask_for_what_they_need():

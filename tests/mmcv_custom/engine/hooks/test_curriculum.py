@@ -35,20 +35,20 @@ def test_rates(epochs, wanted):
     hook.before_train(runner)
     for runner.epoch in range(epochs):
         hook.before_train_epoch(runner)
-        left = reducer.rates.left((8, 8), 1)
+        left = reducer.schedule.tokens_left((8, 8), 1)
         found.append(left[0] - left[1])
     assert found == wanted == [int(8 * pruning_strength(e, epochs)) for e in range(epochs)]
     again = Cropr(24, 4, r=8)  # a run that is resumed in the second epoch takes what it would have taken
     runner = a_runner(again, epochs)
     runner.epoch = epochs // 4
     hook.before_train_epoch(runner)
-    left = again.rates.left((8, 8), 1)
+    left = again.schedule.tokens_left((8, 8), 1)
     assert left[0] - left[1] == wanted[runner.epoch]
 
 
 def test_where_it_does_not_fit():
     for reducer, name in ((None, "NoneType"), (ToMe(24, 4), "ToMe")):
-        with pytest.raises(ConfigError, match=f"can be eased, and the backbone's is {name}: use Cropr"):
+        with pytest.raises(ConfigError, match=f"can be annealed, and the backbone's is {name}: use Cropr"):
             PruningCurriculumHook().before_train(a_runner(reducer))
     with pytest.raises(ConfigError, match="counts epochs and this training counts iterations"):
         PruningCurriculumHook().before_train(a_runner(Cropr(24, 4, r=8), loop=IterBasedTrainLoop))

@@ -127,7 +127,7 @@ def test_silent(segmentor, monkeypatch, reason):
         backbone = SimpleNamespace(execution="exact", reducer=None) if reason == "dense" else torch.nn.Identity()
         model = SimpleNamespace(backbone=backbone, val_step=lambda data: data["data_samples"])
     evaluate(hook, runner := Recorder(model), batches)
-    assert not runner.images and not runner.said and hook.watch is None
+    assert not runner.images and not runner.said and hook.recorder is None
 
 
 @pytest.mark.parametrize("place", ["backbone", "model"])
