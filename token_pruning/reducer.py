@@ -1,15 +1,15 @@
-"""The interface that every token-reduction method implements, and the index of the methods.
+"""The interface that every token-reduction method implements, and the registry of the methods.
 
-A reducer decides; a token set carries; a block computes. A stack of blocks asks its reducer at four moments and is
-otherwise ignorant of pruning. Shapes: T packed tokens of the set, B images, N positions, C channels.
+A reducer decides; a token set stores; a block computes. ``StackForward`` calls the reducer's hooks and knows nothing
+else of pruning. Shapes: T packed tokens of the set, B images, N positions, C channels.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,16 +26,16 @@ class Decision:
 
     Attributes:
         keep: (T,) bool.
-        gate: (T, 1) float whose value is ``keep`` and through which gradients reach the method, or None. With a gate
-            the block is computed for all tokens, the dropped ones masked as keys, and blended in by the gate; without,
-            only the kept tokens are computed. Both give the same values.
-        packed: with a gate, compute only the kept tokens all the same. Cheaper than the dense step; the gate then hears
-            from kept tokens alone what the block is worth to them.
-        counts: how many tokens are kept of each image, if the method knows without asking the device.
-        soft_keys: with a gate, let it also be the soft mask of the keys (``soft_attention``): gradients then tell what
-            a dropped token would have been worth to the others.
-        score: (T,) which tokens matter most, for executions of fixed capacity: where it does not suffice, the lowest
-            are dropped.
+        gate: (T, 1) float with the value of ``keep``, through which gradients reach the method, or None. With a gate
+            the block is computed for all tokens, dropped tokens are masked as keys, and the gate blends input and
+            output; without, only the kept tokens are computed. Both give the same values.
+        packed: with a gate, compute only the kept tokens all the same. Cheaper than the dense step, but the gate then
+            receives gradients through kept tokens only.
+        counts: number of kept tokens of each image, if the method knows it without synchronizing with the device.
+        soft_keys: with a gate, use it also as the soft mask of the keys (``soft_attention``), so that gradients show
+            what a dropped token would have contributed to the others.
+        score: (T,) importance of each token, for executions of fixed capacity: where the capacity does not suffice,
+            the tokens with the lowest score are dropped.
     """
 
     keep: Tensor
@@ -47,36 +47,40 @@ class Decision:
 
 
 class Reducer(nn.Module):
-    """Base class: keeps every token. A method overrides the moments that it needs.
+    """Base class: keeps every token. A method overrides the hooks that it needs.
 
-    A reducer leaves nothing on itself during a forward: what it must remember from block to block lives in the
-    ``state`` that ``start`` returns and every moment is given. Nothing may depend on what else is in the batch in
-    evaluation: a batch of n equals n batches of one (until a fixed capacity, which the batch shares, overflows).
+    A reducer stores nothing on itself during a forward: what it must remember from block to block lives in the
+    ``state`` that ``start`` returns and every hook is passed. In evaluation, nothing may depend on the other images of
+    the batch: a batch of n equals n batches of one (unless a fixed capacity, which the batch shares, overflows).
 
     Args:
         embed_dim: C of the host.
         depth: number of blocks of the host.
 
     Attributes:
-        proportional: merged tokens draw attention in proportion to their size.
+        prop_attn: proportional attention: merged tokens are weighted by their size as keys.
         needs_class_token: tokens are ranked by the class token's attention.
-        fixed_shapes: no tensor's shape depends on what is in the images, given an execution of fixed capacity: what
-            compilation and CUDA graphs need.
-        judged: tokens leave with a final verdict of the host's judge; its heads look at the others only.
-        supervised: auxiliary heads of its own learn from labels, by a criterion that the host hands to
+        needs_class_scores: tokens exit early on class scores supplied by the host; later heads see only the remaining
+            tokens.
+        needs_training: the selection is learned, so the method prunes well only after training.
+        has_aux_heads: has auxiliary heads that learn from labels, by a criterion that the host passes to
             ``collect_losses``.
-        steady_blocks: numbers of the blocks whose branches stochastic depth never drops.
-        cost parameter: (argument, lowest, highest value) that sets how much is computed; what calibration turns. Integers where
-            the method wants them.
+        fixed_shapes: no tensor's shape depends on the content of the images, given an execution of fixed capacity:
+            what compilation and CUDA graphs need.
+        no_drop_path_blocks: indices of the blocks whose branches stochastic depth never drops.
+        cost_param: (name, min, max) of the argument that controls compute; ints for integer arguments.
+        keep_all: arguments with which the method keeps every token, so that it equals the dense model.
     """
 
     prop_attn: bool = False
     needs_class_token: bool = False
-    fixed_shapes: bool = True
     needs_class_scores: bool = False
+    needs_training: bool = False
     has_aux_heads: bool = False
+    fixed_shapes: bool = True
     no_drop_path_blocks: frozenset[int] = frozenset()
-    cost_param: tuple[str, float, float] = ("keep_ratio", 0.0, 1.0)
+    cost_param: ClassVar[tuple[str, float, float]] = ("keep_ratio", 0.0, 1.0)
+    keep_all: ClassVar[dict[str, Any]] = {"keep_ratio": 1.0}
 
     def __init__(self, embed_dim: int, depth: int) -> None:
         super().__init__()
@@ -84,50 +88,82 @@ class Reducer(nn.Module):
 
     @property
     def pruned_blocks(self) -> list[int]:
-        """Blocks that may run on a subset, or whose successors may: they must be able to, so not windowed."""
+        """Blocks that may run on a subset of the tokens; windowed attention cannot."""
         return []
 
     def capacity(self, block: int) -> float:
-        """Fraction of a batch's tokens that an execution of fixed capacity computes in a pruned ``block``."""
+        """Return the fraction of a batch's tokens that a fixed-capacity execution computes in a pruned ``block``."""
         return 1.0
 
     def check_host(self, class_token: bool) -> None:
-        """A host calls this with whether a class token is the first of its tokens; raises ValueError if the method
-        needs one that is not there."""
+        """Check that the host has what the method needs.
+
+        Args:
+            class_token: whether the host's first token is a class token.
+
+        Raises:
+            SettingError: the method needs a class token and there is none.
+        """
         if self.needs_class_token and not class_token:
             raise SettingError(
                 f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give the "
                 "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)"
             )
 
+    def signature(self) -> tuple[Hashable, ...]:
+        """Return a hashable value of all settings; it changes whenever one of them does, and not with the weights.
+
+        A captured or compiled backbone is valid for one signature. The value is built from the public attributes;
+        a method that keeps settings elsewhere adds them.
+        """
+        settings = {name: v for name, v in vars(self).items() if not name.startswith("_") and name != "training"}
+        return (type(self).__qualname__, _hashable(settings))
+
     def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> Any:
-        """Fresh memory for one forward that begins with ``tokens``. ``score_fn``: a function that the host hands over for
-        methods that ask one (DToP); others pay no attention to it."""
+        """Return the state of a new forward that begins with ``tokens``.
+
+        Args:
+            score_fn: class scores supplied by the host, for methods with ``needs_class_scores``; others ignore it.
+        """
         return None
 
     def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
-        """Moment 1: which tokens run through ``block``; the others pass by unchanged. None for all."""
+        """Decide which tokens run through ``block``; the others skip it unchanged. None for all tokens."""
         return None
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
-        """Moment 2, between attention and MLP: the set that enters the MLP (drop or merge by what attention said)."""
+        """Return the set that enters the MLP of ``block``, after dropping or merging tokens by their attention."""
         return tokens
 
     def after_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
-        """Moment 3: the set that goes on; tokens that are not in it rest in the map."""
+        """Return the set that enters the next block; tokens outside it keep their value in the dense map."""
         return tokens
 
     def restore(self, tokens: TokenSet, state: Any) -> Tensor:
-        """Moment 4, at the end and wherever a map is needed: (B, N, C) with a value at every position."""
+        """Return the map (B, N, C) with a value at every position; called at the end and wherever a map is needed."""
         return tokens.restore()
 
     def losses(self, state: Any) -> dict[str, Tensor]:
-        """Scalars of one forward in training: keys with "loss" are summed by the host, others only logged."""
+        """Return scalars of one training forward: the host sums keys with "loss" in them and only logs the others."""
         return {}
 
 
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, Tensor):  # weights and buffers are read in place
+        return (tuple(value.shape), value.dtype)
+    if isinstance(value, dict):
+        return tuple((key, _hashable(v)) for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    if isinstance(value, set | frozenset):
+        return frozenset(map(_hashable, value))
+    if hasattr(value, "__dict__") and not callable(value):  # a plain object with settings of its own
+        return (type(value).__qualname__, _hashable(vars(value)))
+    return value
+
+
 def register(cls: type[Reducer]) -> type[Reducer]:
-    """Class decorator: make a method known by its class name."""
+    """Class decorator that registers a method under its class name."""
     if cls.__name__ in METHODS:
         raise ValueError(f"a reducer named {cls.__name__} is registered already; choose another class name")
     METHODS[cls.__name__] = cls
@@ -135,10 +171,10 @@ def register(cls: type[Reducer]) -> type[Reducer]:
 
 
 def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Reducer | None:
-    """A reducer from ``dict(type=NAME, ...)`` for a host of ``depth`` blocks with ``embed_dim`` channels.
+    """Build a reducer from ``dict(type=NAME, ...)`` for a host of ``depth`` blocks with ``embed_dim`` channels.
 
     Raises:
-        ValueError: unknown method, an argument that the method does not have, or a Reducer made for another host.
+        SettingError: unknown method, an argument that the method does not have, or a Reducer made for another host.
     """
     if isinstance(cfg, Reducer) and (cfg.embed_dim, cfg.depth) != (embed_dim, depth):
         raise SettingError(
@@ -158,7 +194,11 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
 
 
 def find_method(name: str | None) -> type[Reducer]:
-    """The method of that name. Raises ValueError if there is none."""
+    """Return the method of that name.
+
+    Raises:
+        SettingError: there is none.
+    """
     if name not in METHODS:
         raise SettingError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
     return METHODS[name]
