@@ -151,7 +151,7 @@ def test_a_published_file_loads_head_and_all(name, capsys):
     model = classifier(dict(reducer=SVIT), name).eval()
     report = load_into(model, checkpoint)
     assert report.loaded == len(source.state_dict()) and {m.split(".")[1] for m in report.missing} == {"reducer"}
-    model.backbone.reducer.configure(mode="ratio")
+    model.backbone.reducer.mode = "ratio"
     images = torch.randn(2, 3, 32, 32)
     dense = classifier(name=name).eval()
     load_into(dense, checkpoint)

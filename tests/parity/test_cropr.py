@@ -268,7 +268,7 @@ def test_segmentation_training(record):
         assert [int(rate * pruning_strength(e, epochs)) for e in range(epochs)] == wanted["curriculum"].tolist()
         reducer.anneal(pruning_strength(wanted["epoch_for_curriculum"], epochs))
         grid = model.backbone.table_grid
-        left = [grid[0] * grid[1], *reducer.rates.left(grid, 1)]
+        left = [grid[0] * grid[1], *reducer.schedule.tokens_left(grid, 1)]
         assert [a - b for a, b in zip(left, left[1:], strict=False)] == wanted["rates"]
     with Trace() as trace, collect_losses(lambda output: outputs.append(output) or output.logits.sum()):
         maps = model.backbone(image)

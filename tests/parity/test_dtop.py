@@ -15,7 +15,7 @@ from mmseg_custom.heads import scatter
 from mmseg_custom.heads.stages import StageOutput
 from mmseg_custom.losses import ATMLoss, Targets
 from token_pruning import TokenSet, Trace
-from token_pruning.methods.dtop import sure_tokens
+from token_pruning.methods.dtop import confident_tokens
 
 SCORES, LOGITS = dict(atol=2e-5, rtol=0), dict(atol=2e-4, rtol=0)
 
@@ -30,7 +30,7 @@ def test_there_is_something_to_compare_with():
 def test_selection_rule(record):
     for case in record["cases"]:
         active = ~case["pruned_before"]
-        leave = sure_tokens(
+        leave = confident_tokens(
             case["scores"].transpose(1, 2)[active], active.sum(1).tolist(), case["thresh"], record["keep_per_class"]
         )
         pruned = case["pruned_before"].masked_scatter(active, leave)

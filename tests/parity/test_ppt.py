@@ -13,7 +13,7 @@ import token_pruning
 from token_pruning import PPT, StackForward, TokenSet, ToMe
 from token_pruning.attention import QKV
 from token_pruning.components.class_attention import significance
-from token_pruning.components.matching import bipartite_matching, most
+from token_pruning.components.matching import bipartite_matching, max_merged
 from token_pruning.components.schedules import r_schedule
 from token_pruning.methods.tome import merge
 
@@ -169,7 +169,7 @@ def test_matching_and_weighted_mean(record):
         metric, x = case["metric"], case["x"]
         batch, n = metric.shape[:2]
         protected = case["class_token"] + case["distill_token"]
-        r = min(case["r"], most(n, protected))
+        r = min(case["r"], max_merged(n, protected))
         if case.get("identity"):
             assert r == 0
             continue

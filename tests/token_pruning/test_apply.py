@@ -143,7 +143,7 @@ def test_compiles_to_one_graph_for_every_batch(reducer):
     torch._dynamo.reset()
     pruned = token_pruning.apply(model(), reduced(reducer, grid=36), execution="capacity")
     if getattr(pruned.reducer, "capacity_scale", None):
-        pruned.reducer.configure(capacity_scale=10)
+        pruned.reducer.capacity_scale = 10
     scattered(pruned.reducer)
     graphs = []
 

@@ -76,7 +76,7 @@ def test_beyond_capacity_the_lowest_scores_rest(small_steps):
     kept = start.reducer.before_block(2, start.tokens, start.state)
     capacity = int(kept.keep.sum()) // 2 // 8 * 8
     vit.execution = "capacity"
-    vit.reducer.configure(capacity_scale=capacity / len(kept.keep) / 0.5)
+    vit.reducer.capacity_scale = capacity / len(kept.keep) / 0.5
     out, masks = traced(vit, images())
     used = masks[:, 2].flatten()
     assert used.sum() == capacity and not (used & ~kept.keep).any()
@@ -255,7 +255,7 @@ def test_packed_training_computes_the_same_with_less():
 
 
 def test_training_packed_is_refused_by_other_names():
-    with pytest.raises(ValueError, match="training is 'sparse'; choose 'exact' or 'packed'"):
+    with pytest.raises(ValueError, match="training is 'sparse'; choose one of exact, packed"):
         a_vit(dict(SVIT, training="sparse"))
 
 

@@ -1,4 +1,4 @@
-"""What attention says about tokens, without the attention matrix: one row of it, the keys, the values.
+"""Token scores from class attention, keys and values, without computing the whole attention matrix.
 
 Shapes: T packed tokens, B images, N positions, H heads, D channels of a head. The class token is the first prefix
 token, the first of its image in the set.
@@ -11,32 +11,40 @@ from torch import Tensor
 
 from ..attention import QKV, log_size
 from ..tokens import TokenSet
+from .ranking import counts_of
 
 
 def class_attention(tokens: TokenSet, qkv: QKV, prop_attn: bool = False) -> Tensor:
-    """(T, H) the class token's attention to each token of its image: row 0 of the attention matrix, in at least single
-    precision.
+    """Return the class token's attention to each token of its image, (T, H).
+
+    This is row 0 of the attention matrix, in at least single precision.
 
     Args:
-        proportional: as the block itself attended, merged tokens in proportion to their size.
+        tokens: the set that enters the block's attention.
+        qkv: queries, keys and values of the block.
+        prop_attn: proportional attention, as the block itself computes it: merged tokens are weighted by their size.
     """
+    counts = counts_of(tokens)
     wide = torch.promote_types(qkv.k.dtype, torch.float32)
     bias = log_size(tokens) if prop_attn else None
-    if len(set(tokens.counts)) == 1:
+    if len(set(counts)) == 1:
         q, k = tokens.by_image(qkv.q)[:, :1].to(wide), tokens.by_image(qkv.k).to(wide)
         logits = (q * k).sum(-1) * k.shape[-1] ** -0.5
         logits = logits if bias is None else logits + tokens.by_image(bias)[..., None]
         return logits.softmax(1).flatten(0, 1)
-    counts = torch.tensor(tokens.counts, device=qkv.q.device)
-    query = qkv.q[counts.cumsum(0) - counts].repeat_interleave(counts, 0, output_size=len(qkv.k))
+    lengths = torch.tensor(counts, device=qkv.q.device)
+    query = qkv.q[lengths.cumsum(0) - lengths].repeat_interleave(lengths, 0, output_size=len(qkv.k))
     logits = (query.to(wide) * qkv.k.to(wide)).sum(-1) * qkv.k.shape[-1] ** -0.5
     logits = logits if bias is None else logits + bias[:, None]
     return tokens.from_map(tokens.to_map(logits, fill=-torch.inf).softmax(1))
 
 
 def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = False) -> Tensor:
-    """(T,) the class token's attention, summed over heads, times the length of the token's value vector (ATS, eq. 4;
-    PPT, eq. 5); of each image the scores sum to one. The first ``unscored`` positions get 0."""
+    """Return significance scores (T,) that sum to one over each image.
+
+    The class token's attention, summed over heads, times the norm of the token's value vector (ATS, eq. 4; PPT, eq. 5).
+    The first ``unscored`` positions of each image get 0.
+    """
     score = class_attention(tokens, qkv, prop_attn).sum(1) * qkv.v.flatten(1).float().norm(dim=1)
     score = tokens.to_map(score)
     score = torch.cat([torch.zeros_like(score[:, :unscored]), score[:, unscored:]], dim=1)
@@ -44,5 +52,5 @@ def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = Fa
 
 
 def key_mean(qkv: QKV) -> Tensor:
-    """(T, D) keys averaged over heads: by these, merging methods tell how alike tokens are."""
+    """Return the mean of the keys over heads, (T, D): the similarity metric of merging methods."""
     return qkv.k.mean(1)

@@ -1,10 +1,14 @@
-"""The module that stands at one site of Token Cropr: learned queries that look at the tokens ("Token Cropr: Faster ViTs
-for Quite a Few Tasks", Bergner et al., CVPR 2025, section 3). Names of weights are the published ones.
+"""The router of one pruning block of Token Cropr: cross-attention of learned queries to the tokens.
+
+"Token Cropr: Faster ViTs for Quite a Few Tasks", Bergner et al., CVPR 2025, section 3. Parameter names are the
+published ones.
 
 Shapes: B images, M tokens of each, T = B * M, Q queries, C channels, K classes.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +19,10 @@ EPS = 1e-6
 
 
 class CrossAttention(nn.Module):
-    """Queries that attend to the tokens. Scoring asks for less: the sum of all logits that a token gets, over queries
-    and heads, is its product with one vector."""
+    """Cross-attention of learned queries to the tokens.
+
+    Scoring needs only ``vector``: the sum of a token's logits over queries and heads is its product with one vector.
+    """
 
     def __init__(
         self,
@@ -42,8 +48,10 @@ class CrossAttention(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio)) if mlp_ratio else None
 
     def vector(self) -> Tensor:
-        """(C,) whose product with a token (normalised, if there is a norm) is the token's score, but for what is the
-        same for all of an image."""
+        """Return the scoring vector (C,).
+
+        Its product with a token (normalized, if there is a norm) is the token's score, up to a constant per image.
+        """
         vector = self.queries[0].float().sum(0)
         if isinstance(self.q, nn.Linear):
             vector = self.q.weight.float() @ vector
@@ -52,8 +60,10 @@ class CrossAttention(nn.Module):
         return vector if isinstance(self.attn_norm, nn.Identity) else self.attn_norm.weight * vector
 
     def forward(self, x: Tensor, query_indices: Tensor | None = None) -> Tensor:
-        """What the queries, or those of them that are ``query_indices`` (Q,), gather from the tokens ``x`` (B, M, C), without
-        a residual from themselves: (B, Q, C)."""
+        """Return the outputs (B, Q, C) of the queries for tokens ``x`` (B, M, C), without a residual of the queries.
+
+        ``query_indices`` (Q,): the queries to run; None for all.
+        """
         x = self.attn_norm(x)
         queries = self.queries if query_indices is None else self.queries[:, query_indices]
         q, k, v = (
@@ -65,7 +75,7 @@ class CrossAttention(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """LayerNorm and a linear layer."""
+    """LayerNorm and linear classifier of an auxiliary head."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
@@ -75,12 +85,12 @@ class AuxiliaryHead(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Q, C) -> logits (B, Q, K)."""
+        """Return logits (B, Q, K) for query outputs ``x`` (B, Q, C)."""
         return self.head(self.norm(x))
 
 
 class Router(nn.Module):
-    """A scorer, and what trains it: aggregator and auxiliary head.
+    """Scoring queries with the aggregator and the auxiliary head that train them.
 
     Args:
         dim: C.
@@ -88,13 +98,13 @@ class Router(nn.Module):
         attention: arguments of ``CrossAttention``.
     """
 
-    def __init__(self, dim: int, num_classes: int, **attention) -> None:
+    def __init__(self, dim: int, num_classes: int, **attention: Any) -> None:
         super().__init__()
         self.cross_attn = CrossAttention(dim, **attention)
         self.head = AuxiliaryHead(dim, num_classes)
 
     def forward(self, x: Tensor, query_indices: Tensor | None = None) -> Tensor:
-        """Logits (B, Q, K) for tokens ``x`` (B, M, C)."""
+        """Return logits (B, Q, K) for tokens ``x`` (B, M, C)."""
         return self.head(self.cross_attn(x, query_indices))
 
     def vector(self) -> Tensor:
@@ -102,7 +112,9 @@ class Router(nn.Module):
 
 
 class FoldedRouter(nn.Module):
-    """What is left of a router when its training is over."""
+    """A trained router reduced to its scoring vector, for inference."""
+
+    folded: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -113,7 +125,10 @@ class FoldedRouter(nn.Module):
 
 
 def scores(x: Tensor, vector: Tensor, pre_norm: bool = False) -> Tensor:
-    """(T,) of tokens ``x`` (T, C), in single precision: half of it could not tell many tokens apart, and overflows."""
+    """Return the scores (T,) of tokens ``x`` (T, C).
+
+    In single precision: half precision gives many tokens equal scores, and overflows.
+    """
     with torch.autocast(x.device.type, enabled=False):
         x = F.layer_norm(x.float(), x.shape[1:], eps=EPS) if pre_norm else x.float()
         return x @ vector.float()

@@ -1,7 +1,8 @@
-"""Which tokens are alike enough to become one: bipartite soft matching ("Token Merging: Your ViT But Faster", Bolya et
-al., ICLR 2023, section 3).
+"""Bipartite soft matching: which tokens to merge.
 
-Shapes: B images, n tokens of each, D channels of the metric, r tokens to be merged away.
+"Token Merging: Your ViT But Faster", Bolya et al., ICLR 2023, section 3.
+
+Shapes: B images, n tokens of each, D channels of the metric, r tokens to merge away.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from torch import Tensor
 
 
 class Match(NamedTuple):
-    """Rows of each image.
+    """Result of a matching, as places inside each image.
 
     Attributes:
         rows: (B, n - r) the tokens that remain, in their new order.
         sources: (B, r) the tokens that are merged away.
-        targets: (B, r) the token of ``rows`` that each of them is merged into.
+        targets: (B, r) the token of ``rows`` that each source is merged into.
     """
 
     rows: Tensor
@@ -27,28 +28,28 @@ class Match(NamedTuple):
     targets: Tensor
 
 
-def most(tokens: int, protected: int) -> int:
-    """How many of ``tokens`` tokens one matching can merge away at most."""
+def max_merged(tokens: int, protected: int) -> int:
+    """Return how many of ``tokens`` tokens one matching can merge away at most."""
     return max((tokens - protected) // 2, 0)
 
 
 def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
-    """Tokens at even places propose their most similar token (cosine) at an odd place; the ``r`` best proposals hold.
+    """Match each token at an even place to its most similar token at an odd place and keep the ``r`` best pairs.
 
     Args:
-        metric: (B, n, D).
-        r: at most ``most(n, protected)``.
-        protected: the first so many tokens are neither merged away nor merged into.
+        metric: (B, n, D), compared by cosine similarity.
+        r: number of pairs, at most ``max_merged(n, protected)``.
+        protected: number of tokens at the start of each image that are neither merged away nor merged into.
 
     Returns:
-        Those at even places that remain, then those at odd places: the order changes from block to block, and with it
-        who can be paired. Protected tokens stay in front; without any, the remaining ones stand by falling similarity
-        (both as published).
+        The match. In ``rows``, the remaining tokens of even places precede those of odd places, so that later blocks
+        can match other pairs. Protected tokens stay in front; without any, the remaining tokens of even places are
+        sorted by falling similarity (both as published).
     """
     n = metric.shape[1]
     metric = F.normalize(metric.float(), dim=-1)
     even, odd = metric[:, ::2], metric[:, 1::2]
-    with torch.autocast(metric.device.type, enabled=False):  # in half precision many similarities would be equal
+    with torch.autocast(metric.device.type, enabled=False):  # in half precision many similarities would tie
         similarity = even @ odd.transpose(1, 2)
     if protected > 1:
         similarity[:, :, : protected // 2] = -torch.inf

@@ -1,4 +1,4 @@
-"""The small networks that learn to select tokens.
+"""Learned selector networks.
 
 Shapes: T packed tokens, n of one image, B images, C channels.
 """
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-KEEP = 0  # the published selectors' class 0 means keep
+KEEP = 0  # class 0 of the published selectors means keep
 
 
 class Selector(nn.Module):
-    """SViT's: LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax."""
+    """Selector of SViT: LayerNorm, Linear C -> C/4, GELU, Linear -> 2, log-softmax."""
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -22,13 +22,19 @@ class Selector(nn.Module):
         self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
 
     def forward(self, x: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
-        """Log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision."""
+        """Return log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision.
+
+        ``counts`` is unused; it makes the signature that of the other selectors.
+        """
         return self.mlp(self.norm(x)).float().log_softmax(dim=-1)
 
 
 class DynamicViTSelector(nn.Module):
-    """DynamicViT's: LayerNorm, Linear C -> C, GELU; half of the channels stay the token's own, the other half become
-    their mean over the image; Linear -> C/2 -> C/4 -> 2 with GELU between, log-softmax."""
+    """Selector of DynamicViT, which combines local and global features.
+
+    LayerNorm, Linear C -> C, GELU; half of the channels stay per token, the other half are replaced by their mean over
+    the image; Linear -> C/2 -> C/4 -> 2 with GELU between, log-softmax.
+    """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -37,19 +43,22 @@ class DynamicViTSelector(nn.Module):
         self.mlp = Mlp(max(dim // 2, 1), hidden_features=max(dim // 4, 1), out_features=2)
 
     def forward(self, x: Tensor, counts: tuple[int, ...], policy: Tensor | None = None) -> Tensor:
-        """Like ``Selector``'s, for tokens ``x`` (T, C) of which each image has its number in ``counts``.
+        """Return log-probabilities (T, 2) of (keep, drop) for tokens ``x`` (T, C).
 
-        ``policy`` (T,): weights of the tokens in the mean; None for one each.
+        Args:
+            x: tokens, image after image.
+            counts: number of tokens of each image.
+            policy: (T,) weights of the tokens in the mean; None for equal weights.
         """
-        own, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
+        local, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
         weights = shared.new_ones(len(x), dtype=torch.float32) if policy is None else policy
-        # In single precision, as a mean over thousands of tokens should be.
+        # Means over thousands of tokens need single precision.
         means = [_mean(part, weight) for part, weight in zip(shared.split(counts), weights.split(counts), strict=True)]
-        return self.mlp(F.gelu(self.reduce(torch.cat([own, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
+        return self.mlp(F.gelu(self.reduce(torch.cat([local, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean of one image's ``values`` (n, C) for each of them; an image that has no weight left gets 0."""
+    """Return the weighted mean of ``values`` (n, C) of one image, expanded to (n, C); 0 if all weights are 0."""
     total = weights.sum().clamp(min=1e-6)
     return ((values.float() * weights[:, None]).sum(0) / total).expand_as(values).to(values.dtype)
 

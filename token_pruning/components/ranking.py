@@ -1,6 +1,6 @@
-"""Pure functions that turn scores into masks. Every one treats each image for itself.
+"""Functions that turn scores into keep masks. Every function treats each image separately.
 
-Shapes: T packed tokens, n tokens of one image, B images.
+Shapes: T packed tokens, n tokens of one image, B images, K classes.
 """
 
 from __future__ import annotations
@@ -15,27 +15,41 @@ from torch import Tensor
 from ..tokens import TokenSet
 
 
+def counts_of(tokens: TokenSet) -> tuple[int, ...]:
+    """Return the number of tokens of each image.
+
+    Raises:
+        ValueError: the set has a fixed capacity, so that only the device knows the numbers.
+    """
+    if tokens.counts is None:
+        raise ValueError("the number of tokens of each image is unknown in a set of fixed capacity; use an exact set")
+    return tokens.counts
+
+
 def rows_of(places: Tensor, tokens: TokenSet) -> Tensor:
-    """Places (B, m) inside images of equally many tokens as rows (B * m,) of the set."""
-    starts = torch.arange(tokens.batch, device=places.device) * tokens.counts[0]
+    """Convert places (B, m) inside each image to rows (B * m,) of the set; all images have equally many tokens."""
+    starts = torch.arange(tokens.batch, device=places.device) * counts_of(tokens)[0]
     return (places + starts[:, None]).flatten()
 
 
 def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
-    """Places (B, m) of each image by ascending position on the map."""
-    if tokens.is_full:
+    """Sort places (B, m) inside each image by ascending position in the feature map."""
+    if tokens.index is None:
         return places.sort(dim=1).values
-    places_in_map = tokens.by_image(tokens.index).gather(1, places)
-    return places.gather(1, places_in_map.argsort(dim=1))
+    positions = tokens.by_image(tokens.index).gather(1, places)
+    return places.gather(1, positions.argsort(dim=1))
 
 
 def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int]) -> Tensor:
-    """The ``keep[b]`` best tokens of each image b; of equal scores the earlier position wins.
+    """Return a mask of the ``keep[b]`` tokens with the highest scores in each image b.
+
+    Of equal scores the earlier position is kept.
 
     Args:
-        score: (T,) higher is better.
+        score: (T,).
         counts: number of tokens of each image.
-        keep: B numbers, how many to keep; more than there are keeps all. A tensor stays on its device.
+        keep: B numbers of tokens to keep; a number above that of an image's tokens keeps all. A tensor stays on its
+            device.
 
     Returns:
         (T,) bool.
@@ -43,9 +57,11 @@ def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int
     if not counts:
         return score.new_zeros(0, dtype=torch.bool)
     if len(set(counts)) == 1:
-        if not isinstance(keep, Tensor):  # one number for all needs no tensor, whose making would stop the host
-            keep = keep[0] if len(set(keep)) == 1 else torch.tensor(keep, device=score.device)
-        return _keep_top(score.view(len(counts), -1), keep).flatten()
+        if isinstance(keep, Tensor):
+            return _keep_top(score.view(len(counts), -1), keep).flatten()
+        # One number for all images needs no tensor, whose creation would synchronize host and device.
+        wanted = keep[0] if len(set(keep)) == 1 else torch.tensor(keep, device=score.device)
+        return _keep_top(score.view(len(counts), -1), wanted).flatten()
     parts = [_keep_top(part[None], k)[0] for part, k in zip(score.split(counts), keep, strict=True)]
     return torch.cat(parts)
 
@@ -58,7 +74,7 @@ def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:
 
 
 def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:
-    """(B,) sums of the packed ``values`` (T,)."""
+    """Sum the packed ``values`` (T,) of each image, (B,)."""
     if not counts:
         return values.new_zeros(0)
     if len(set(counts)) == 1:
@@ -67,10 +83,10 @@ def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:
 
 
 def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: int | None = None) -> Tensor:
-    """Standard Gumbel samples (T, width) for images of ``rows`` tokens each.
+    """Draw standard Gumbel samples (T, width) for images of ``rows`` tokens each.
 
-    With a ``seed`` every image gets the first rows of one and the same field of noise, whatever batch it stands in, so
-    that a batch equals singles; without, the noise comes from torch's global generator.
+    With a ``seed`` every image gets the first rows of the same noise tensor, so that results do not depend on the
+    batch; without a seed the noise comes from torch's global generator.
     """
     if seed is None or not rows:
         return -torch.empty(sum(rows), width, device=device).exponential_().log()
@@ -79,7 +95,7 @@ def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: 
 
 
 def gumbel_gate(logp: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
-    """One-hot samples (T, K) of log-probabilities ``logp`` with the gradient of their softmax (straight through)."""
+    """Draw one-hot samples (T, K) from ``logp`` (T, K), with the gradient of their softmax (straight-through)."""
     soft = ((logp + noise) / tau).softmax(dim=-1)
     hard = F.one_hot(soft.argmax(dim=-1), soft.shape[-1]).to(soft.dtype)
     return hard - soft.detach() + soft
@@ -90,9 +106,9 @@ def _seeded_noise(rows: int, width: int, seed: int, device: torch.device) -> Ten
     return _draw(rows, width, seed, device)
 
 
-@cache  # without limit: a captured CUDA graph reads these small tensors for as long as it lives
+@cache  # unbounded: a captured CUDA graph reads these small tensors as long as it exists
 def _draw(rows: int, width: int, seed: int, device: torch.device) -> Tensor:
-    # On the CPU: the same numbers on every device. A tensor made in inference mode could not be used elsewhere.
+    # On the CPU: equal numbers on every device. A tensor created in inference mode could not be used elsewhere.
     with torch.inference_mode(False):
         generator = torch.Generator().manual_seed(seed)
         return -torch.empty(rows, width).exponential_(generator=generator).log().to(device)

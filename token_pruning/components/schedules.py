@@ -1,4 +1,4 @@
-"""Which blocks a method acts in, and how many tokens leave at each: a number of them, or a share of the grid.
+"""Which blocks a method acts in, and how many tokens leave in each: a number of tokens or a fraction of the grid.
 
 Shapes: H x W grid.
 """
@@ -13,10 +13,12 @@ from ..errors import SettingError
 
 
 def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Where a method acts, as a list; None for the first block after each quarter of the depth (3, 6, 9 of 12).
+    """Return the blocks that a method acts in as a list.
+
+    ``blocks`` None: the first block after each quarter of the depth (3, 6, 9 of 12).
 
     Raises:
-        ValueError: blocks that a host of ``depth`` blocks does not have, out of order, or none.
+        ValueError: ``blocks`` is empty, not ascending, or lists a block that a host of ``depth`` blocks does not have.
     """
     blocks = sorted({max(depth * k // 4, 1) for k in (1, 2, 3)} & {*range(depth)}) if blocks is None else list(blocks)
     if not blocks or sorted({*blocks} & {*range(depth)}) != blocks:
@@ -25,10 +27,10 @@ def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
 
 
 def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float]:
-    """Kept fractions of ``number`` blocks.
+    """Return the keep ratio of each of ``number`` blocks.
 
     Raises:
-        ValueError: one is outside (0, 1], or their number is another.
+        ValueError: a ratio is outside (0, 1], or there are more or fewer than ``number``.
     """
     ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
     if len(ratios) != number or any(not 0 < ratio <= 1 for ratio in ratios):
@@ -39,20 +41,23 @@ def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float
 
 
 def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0) -> list[float]:
-    """How many tokens each of ``blocks`` blocks merges or drops; fractions below 1 are shares of the grid, and 4.0 is
-    4 tokens.
+    """Return how many tokens each of ``blocks`` blocks merges or drops.
+
+    Numbers below 1 are fractions of the grid; 4.0 is 4 tokens.
 
     Args:
-        r: of each block, or a list of its own (missing entries are 0).
-        inflection: 0 the same in all blocks; towards -1 more in the first, towards 1 more in the last, about ``r`` on
-            average.
+        r: one number for all blocks, or a list with one number per block (missing entries are 0).
+        inflection: 0 for the same number in all blocks; towards -1 more in the first blocks, towards 1 more in the last
+            ones, with a mean of about ``r``.
 
     Raises:
-        ValueError: a number that is negative or neither whole nor below 1, or more entries than blocks.
+        ValueError: a number is negative or neither whole nor below 1, or there are more numbers than blocks.
     """
     given = [r] if isinstance(r, (int, float)) else list(r)
     if any(not isinstance(n, (int, float)) or not 0 <= n < math.inf or (n > 1 and n != int(n)) for n in given):
-        raise SettingError(f"r = {r}: give whole numbers of tokens, or shares of the grid below 1; none is negative")
+        raise SettingError(
+            f"r = {r}: give whole numbers of tokens, or fractions of the grid below 1; none may be negative"
+        )
     if not isinstance(r, (int, float)):
         if len(given) > blocks:
             raise SettingError(f"r = {given}: give at most {blocks} numbers, one for each block")
@@ -67,81 +72,86 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
 
 
 def r_of_grid(r: float, grid: tuple[int, int]) -> int:
-    """``r`` as a number of tokens of a ``grid`` (H, W).
+    """Convert ``r`` to a number of tokens of a ``grid`` (H, W).
 
     Raises:
-        ValueError: more than there are.
+        ValueError: ``r`` is more than the grid has.
     """
-    there = grid[0] * grid[1]
-    if r > max(there, 1):
+    available = grid[0] * grid[1]
+    if r > max(available, 1):
         raise SettingError(
-            f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {there} tokens to merge or drop; choose a "
-            "smaller r, or a share of the grid (below 1)"
+            f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {available} tokens to merge or drop; choose a "
+            "smaller r, or a fraction of the grid (below 1)"
         )
-    return int(r * there) if 0 < r < 1 else int(r)
+    return int(r * available) if 0 < r < 1 else int(r)
 
 
 class TokenSchedule:
-    """Args:
-        sites: how many there are.
-        r: tokens that each site takes, or one number for each; the first site takes the prefix tokens' number more.
-        keep_ratio: instead of ``r``, what is left of the grid after the last site, or after each. Default 0.1.
+    """Number of grid tokens that remain after each pruning block.
+
+    Args:
+        blocks: number of pruning blocks.
+        r: tokens dropped at each pruning block, one number for all or one for each; the first one also drops as many as
+            there are prefix tokens.
+        keep_ratio: instead of ``r``, the fraction of the grid that remains after the last pruning block, or after each.
+            Default 0.1.
 
     Raises:
-        ValueError: both are given, or one that is none of this.
+        ValueError: both are given, or one is malformed or out of range.
     """
 
     def __init__(
-        self, prune_after: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
+        self, blocks: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
     ) -> None:
         if r is not None and keep_ratio is not None:
             raise SettingError("give r or keep_ratio, not both")
-        self.r, self.shares = None, None
-        if r is not None:
-            self.r = [r] * prune_after if isinstance(r, (int, float)) else list(r)
-            if len(self.r) != prune_after or any(not isinstance(n, int) or n < 0 for n in self.r):
-                raise SettingError(
-                    f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {prune_after} sites"
-                )
-        else:
-            keep_ratio = 0.1 if keep_ratio is None else keep_ratio
-            single = isinstance(keep_ratio, (int, float))
-            shares = (
-                [1 - (1 - keep_ratio) * (i + 1) / prune_after for i in range(prune_after)]
-                if single
-                else list(keep_ratio)
-            )
-            falling = shares == sorted(shares, reverse=True)
-            if len(shares) != prune_after or any(not 0 < share <= 1 for share in shares) or not falling:
-                raise SettingError(
-                    f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that is left "
-                    f"after the last site, or a falling one for each of the {prune_after} sites"
-                )
-            self.shares = shares
+        self.r = None if r is None else _r_of_blocks(r, blocks)
+        self.keep_ratios = _falling_ratios(0.1 if keep_ratio is None else keep_ratio, blocks)
         self.anneal(1)
 
     def anneal(self, pruning_strength: Fraction | float) -> None:
-        """Take fewer from now on: 0 none, 1 as many as configured."""
-        # Worked out here: a compiled forward knows no fractions.
-        self._taken = None if self.r is None else [int(r * pruning_strength) for r in self.r]
-        self._shares = (
-            None if self.shares is None else [float(1 - pruning_strength * (1 - share)) for share in self.shares]
-        )
+        """Scale how many tokens are dropped from now on: 0 drops none, 1 as many as configured."""
+        # Computed here: a compiled forward cannot handle fractions.
+        self._dropped = None if self.r is None else [int(r * pruning_strength) for r in self.r]
+        self._keep_ratios = [float(1 - pruning_strength * (1 - ratio)) for ratio in self.keep_ratios]
 
-    def left(self, grid: tuple[int, int], prefix: int) -> list[int]:
-        """How many tokens of a ``grid`` (H, W) are left after each site.
+    def tokens_left(self, grid: tuple[int, int], prefix: int) -> list[int]:
+        """Return how many tokens of a ``grid`` (H, W) remain after each pruning block.
 
         Raises:
-            ValueError: the sites take all that there are, or more.
+            ValueError: no token would remain.
         """
-        there = grid[0] * grid[1]
-        if self._taken is None:
-            return [min(max(round(share * there), 1), there) for share in self._shares]
-        first = prefix if self._taken[0] else 0
-        left = [there - first - sum(self._taken[: i + 1]) for i in range(len(self._taken))]
+        available = grid[0] * grid[1]
+        if self._dropped is None:
+            return [min(max(round(ratio * available), 1), available) for ratio in self._keep_ratios]
+        first = prefix if self._dropped[0] else 0
+        left = [available - first - sum(self._dropped[: i + 1]) for i in range(len(self._dropped))]
         if left[-1] < 1:
             raise SettingError(
-                f"r = {self.r} takes {there - left[-1]} tokens in {len(left)} sites, and a grid of "
-                f"{grid[0]} x {grid[1]} has {there}: choose a smaller r, fewer sites, or a keep_ratio"
+                f"r = {self.r} drops {available - left[-1]} tokens in {len(left)} pruning blocks, and a grid of "
+                f"{grid[0]} x {grid[1]} has {available}: choose a smaller r, fewer pruning blocks, or a keep_ratio"
             )
         return left
+
+
+def _r_of_blocks(r: Sequence[int] | int, blocks: int) -> list[int]:
+    numbers = [r] * blocks if isinstance(r, (int, float)) else list(r)
+    if len(numbers) != blocks or any(not isinstance(n, int) or n < 0 for n in numbers):
+        raise SettingError(
+            f"r = {r}: give a whole number of tokens, 0 or more, or one for each of the {blocks} pruning blocks"
+        )
+    return numbers
+
+
+def _falling_ratios(keep_ratio: Sequence[float] | float, blocks: int) -> list[float]:
+    if isinstance(keep_ratio, (int, float)):
+        ratios = [1 - (1 - keep_ratio) * (i + 1) / blocks for i in range(blocks)]
+    else:
+        ratios = list(keep_ratio)
+    falling = ratios == sorted(ratios, reverse=True)
+    if len(ratios) != blocks or any(not 0 < ratio <= 1 for ratio in ratios) or not falling:
+        raise SettingError(
+            f"keep_ratio = {keep_ratio}: give the fraction of the grid in (0, 1] that remains after the last pruning "
+            f"block, or one for each of the {blocks} pruning blocks, none above the one before"
+        )
+    return ratios

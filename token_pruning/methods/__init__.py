@@ -1,4 +1,4 @@
-"""The methods; importing registers them all."""
+"""Token-reduction methods, one file each; importing this package registers them all."""
 
 from .ats import ATS
 from .cropr import Cropr

@@ -1,5 +1,6 @@
-"""ATS: tokens are sampled by significance, as many as an image needs ("Adaptive Token Sampling For Efficient Vision
-Transformers", Fayyaz et al., ECCV 2022). It has no parameters.
+"""ATS: sample tokens by significance, a different number in each image.
+
+"Adaptive Token Sampling For Efficient Vision Transformers", Fayyaz et al., ECCV 2022. The method has no parameters.
 
 Shapes: T packed tokens, B images, N positions, K sampling points.
 """
@@ -20,21 +21,25 @@ from ..tokens import TokenSet
 
 @register
 class ATS(Reducer):
-    """Between attention and MLP of the listed blocks, the cumulative distribution of the significance over an image's
-    positions is inverted at K evenly spaced points (2k - 1) / 2K. The tokens that are hit stay; where significance is
-    peaked, points fall on the same token and fewer stay.
+    """Inverse transform sampling of tokens by significance, between attention and MLP of the listed blocks.
 
-    Needs a class token; prefix tokens always stay. Tokens that leave are attended to once more in the block where they
-    do, as published.
+    The cumulative distribution of the significance over an image's positions is inverted at K evenly spaced points
+    (2k - 1) / 2K. The sampled tokens are kept; where significance is peaked, several points select the same token and
+    fewer tokens are kept.
+
+    Needs a class token; prefix tokens are always kept. Dropped tokens still take part in the attention of the block
+    that drops them, as published.
 
     Args:
-        embed_dim, depth: of the host.
-        blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
-        keep_ratio: of the listed blocks, in (0, 1], or one for all: K is the grid's number of positions times the
-            product of the ratios up to the block. It bounds the number of tokens from above.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        blocks: blocks that drop tokens, ascending; default the first block after each quarter of the depth (3, 6, 9 of
+            12).
+        keep_ratio: in (0, 1], one for all listed blocks or one for each. K is the number of grid positions times the
+            product of the ratios up to the block, an upper bound on the number of kept tokens.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
 
     needs_class_token = True
@@ -58,12 +63,12 @@ class ATS(Reducer):
             return tokens
         points = math.ceil(ratio * tokens.grid[0] * tokens.grid[1])
         with torch.no_grad():
-            # In double precision: sums over thousands of positions must still tell neighbours apart.
+            # Double precision: sums over thousands of positions must still increase at every token.
             score = tokens.to_map(significance(tokens, qkv, tokens.prefix)).double()
-            rising = score.cumsum(1)
-            asked = (2 * torch.arange(points, device=score.device) + 1) / (2 * points)
-            # Where the sum first reaches a point there is a token: elsewhere it does not rise.
-            hit = torch.searchsorted(rising, asked * rising[:, -1:]).clamp(max=score.shape[1] - 1)
-            keep = torch.zeros_like(score, dtype=torch.bool).scatter_(1, hit, True)
+            cumulative = score.cumsum(1)
+            levels = (2 * torch.arange(points, device=score.device) + 1) / (2 * points)
+            # The sum increases only at tokens of the set, so the position where it reaches a level holds one.
+            sampled = torch.searchsorted(cumulative, levels * cumulative[:, -1:]).clamp(max=score.shape[1] - 1)
+            keep = torch.zeros_like(score, dtype=torch.bool).scatter_(1, sampled, True)
             keep[:, : tokens.prefix] = True
         return tokens.select(tokens.from_map(keep))

@@ -1,5 +1,6 @@
-"""DynamicViT: predictors score the tokens at a few stages, the lowest leave for good ("DynamicViT: Efficient Vision
-Transformers with Dynamic Token Sparsification", Rao et al., NeurIPS 2021).
+"""DynamicViT: predictors score the tokens at a few stages, and the lowest are dropped permanently.
+
+"DynamicViT: Efficient Vision Transformers with Dynamic Token Sparsification", Rao et al., NeurIPS 2021.
 
 Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
 """
@@ -7,14 +8,14 @@ Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ..components.predictors import KEEP, DynamicViTSelector
-from ..components.ranking import gumbel_gate, gumbel_noise, keep_top
+from ..components.ranking import counts_of, gumbel_gate, gumbel_noise, keep_top
 from ..components.schedules import check_blocks, check_ratios
 from ..errors import SettingError
 from ..losses import ratio_loss
@@ -24,7 +25,12 @@ from ..tokens import TokenSet
 
 @dataclass
 class State:
-    """In training: the policy (T,) so far, 1 where a token is kept, and that of each stage (B, S / B)."""
+    """State of one forward pass in training.
+
+    Attributes:
+        policy: (T,), 1 where a token is kept so far.
+        stages: the policy of the scored tokens after each stage, (B, S / B).
+    """
 
     policy: Tensor | None = None
     stages: list[Tensor] = field(default_factory=list)
@@ -32,22 +38,27 @@ class State:
 
 @register
 class DynamicViT(Reducer):
-    """Before each listed block a predictor scores the tokens that are left. In training a Gumbel sample, multiplied
-    with the stages before, masks the dropped ones as keys; in evaluation as many as the ratio says go on, the best.
+    """A predictor before each listed block that scores the remaining tokens and drops the lowest.
 
-    All images of a batch keep equally many tokens in evaluation. Prefix tokens are not scored and always stay.
+    In training a Gumbel sample, multiplied by those of earlier stages, masks the dropped tokens as keys; in evaluation
+    the tokens with the highest scores are kept, as many as the keep ratio says.
+
+    All images of a batch keep equally many tokens in evaluation. Prefix tokens are not scored and always kept.
 
     Args:
-        embed_dim, depth: of the host.
-        blocks: before which the predictors stand, ascending, from 1 on; default 3, 6, 9 of 12.
-        keep_ratio: in (0, 1], of the tokens that are left, or one per stage.
-        preserve: tokens that left keep their place and their last value on the map; False leaves zeros there, as a map
-            of the published method would (SViT, Table 5, compares both).
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        blocks: blocks with a predictor before them, ascending, from 1 on; default 3, 6, 9 of 12.
+        keep_ratio: in (0, 1], relative to the remaining tokens, one for all stages or one per stage.
+        preserve: dropped tokens keep their place and their last value in the feature map; False leaves zeros there, as
+            the published method would (SViT, Table 5, compares both).
         ratio_loss_weight: 2.0 as published.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
+
+    needs_training = True
 
     def __init__(
         self,
@@ -61,7 +72,7 @@ class DynamicViT(Reducer):
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
         if blocks[0] == 0:
-            raise SettingError(f"blocks = {blocks}: tokens are scored after the block before, so the first is block 1")
+            raise SettingError(f"blocks = {blocks}: tokens are scored after the previous block, so start at block 1")
         if ratio_loss_weight < 0:
             raise SettingError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")
         ratios = check_ratios(keep_ratio, len(blocks))
@@ -74,7 +85,7 @@ class DynamicViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.stage_of), self.depth))
 
-    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+    def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> State:
         return State()
 
     def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
@@ -88,6 +99,7 @@ class DynamicViT(Reducer):
             gate = gate if before is None else gate * before
             state.stages.append(gate.view(tokens.batch, -1))
             state.policy = _with_prefix(tokens, gate)
+        assert state.policy is not None  # the first pruned block has a stage
         return Decision(state.policy > 0.5, state.policy[:, None], soft_keys=True)
 
     def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
@@ -95,24 +107,27 @@ class DynamicViT(Reducer):
         if self.training or stage is None:
             return tokens
         logp, counts = self._scores(stage, tokens, None)
-        wanted = min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts[0])
-        keep = keep_top(logp[:, KEEP], counts, (wanted,) * tokens.batch)
-        return tokens.select(_with_prefix(tokens, keep), (tokens.prefix + wanted,) * tokens.batch)
+        number = min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts[0])
+        keep = keep_top(logp[:, KEEP], counts, (number,) * tokens.batch)
+        return tokens.select(_with_prefix(tokens, keep), (tokens.prefix + number,) * tokens.batch)
 
     def _scores(self, stage: int, tokens: TokenSet, policy: Tensor | None) -> tuple[Tensor, tuple[int, ...]]:
-        """Log-probabilities (S, 2) of keeping and dropping, and how many tokens of each image are scored."""
-        counts = tuple(n - tokens.prefix for n in tokens.counts)
+        """Return log-probabilities (S, 2) of (keep, drop), and the number of scored tokens of each image."""
+        counts = tuple(n - tokens.prefix for n in counts_of(tokens))
         return self.predictors[stage](_scored(tokens, tokens.x), counts, policy), counts
 
     def restore(self, tokens: TokenSet, state: State) -> Tensor:
-        dense_map = tokens.restore()
+        x = tokens.restore()
         if self.preserve:
-            return dense_map
-        left = tokens.members() if state.policy is None else state.policy.view(tokens.batch, -1)
-        return dense_map * left[..., None]
+            return x
+        kept = tokens.members() if state.policy is None else state.policy.view(tokens.batch, -1)
+        return x * kept[..., None]
 
     def losses(self, state: State) -> dict[str, Tensor]:
-        """Weighted mean over the stages of the squared distance of each image's kept fraction from the wanted one."""
+        """Return the ratio loss and the keep ratio of each stage.
+
+        The loss is the squared distance of each image's keep ratio from its target, averaged over images and stages.
+        """
         stages = zip(state.stages, self.ratios, strict=True)
         terms = [ratio_loss(gate, ratio, per_image=True) for gate, ratio in stages]
         logs = {
@@ -121,13 +136,13 @@ class DynamicViT(Reducer):
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 
-# The prefix tokens of an image are all there and stand before the others, in any set that this method makes.
+# In every set of this method, all prefix tokens are present and precede the other tokens of their image.
 def _scored(tokens: TokenSet, values: Tensor) -> Tensor:
-    """Of per-token ``values`` (T, ...) those of the scored tokens (S, ...)."""
+    """Return the entries (S, ...) of the scored tokens among per-token ``values`` (T, ...)."""
     return tokens.by_image(values)[:, tokens.prefix :].flatten(0, 1)
 
 
 def _with_prefix(tokens: TokenSet, values: Tensor) -> Tensor:
-    """``values`` (S,) of the scored tokens with ones for the prefix tokens (T,)."""
+    """Extend ``values`` (S,) of the scored tokens by ones for the prefix tokens, (T,)."""
     values = values.unflatten(0, (tokens.batch, -1))
     return torch.cat([values.new_ones(tokens.batch, tokens.prefix), values], dim=1).flatten()

@@ -1,5 +1,6 @@
-"""EViT: tokens that the class token attends to least leave, or become one ("Not All Patches are What You Need:
-Expediting Vision Transformers via Token Reorganizations", Liang et al., ICLR 2022).
+"""EViT: drop the tokens with the lowest class attention, or fuse them into one.
+
+"Not All Patches are What You Need: Expediting Vision Transformers via Token Reorganizations", Liang et al., ICLR 2022.
 
 Shapes: T packed tokens, B images, n tokens of each image, C channels.
 """
@@ -13,7 +14,7 @@ import torch
 
 from ..attention import QKV
 from ..components.class_attention import class_attention
-from ..components.ranking import rows_of, sort_rows
+from ..components.ranking import counts_of, rows_of, sort_rows
 from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -21,20 +22,21 @@ from ..tokens import TokenSet
 
 @register
 class EViT(Reducer):
-    """Between attention and MLP of the listed blocks, the given fraction of each image's tokens stays: those with the
-    highest class attention, averaged over heads.
+    """Pruning by class attention, averaged over heads, between attention and MLP of the listed blocks.
 
     All images of a batch keep equally many tokens. Needs a class token.
 
     Args:
-        embed_dim, depth: of the host.
-        blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
-        keep_ratio: kept fraction in (0, 1] of the tokens that are still there, or one per block.
-        fuse: the leaving tokens become one, their sum weighted by class attention, which goes on like any other; the
-            map has its value at all their positions. False leaves them as they are.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        blocks: blocks that drop tokens, ascending; default the first block after each quarter of the depth (3, 6, 9 of
+            12).
+        keep_ratio: in (0, 1], relative to the remaining tokens, one for all listed blocks or one per block.
+        fuse: the dropped tokens are fused into one, their sum weighted by class attention, which later blocks process
+            like any other; the feature map has its value at all their positions. False leaves their values unchanged.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
 
     needs_class_token = True
@@ -58,9 +60,9 @@ class EViT(Reducer):
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         prefix = tokens.prefix
-        there = tokens.counts[0] - prefix
-        keep = math.ceil(self.ratio_of.get(block, 1.0) * there)
-        if keep >= there:
+        remaining = counts_of(tokens)[0] - prefix
+        keep = math.ceil(self.ratio_of.get(block, 1.0) * remaining)
+        if keep >= remaining:
             return tokens
         attention = tokens.by_image(class_attention(tokens, qkv).mean(1))
         order = attention[:, prefix:].argsort(dim=1, descending=True, stable=True) + prefix
@@ -68,19 +70,19 @@ class EViT(Reducer):
         kept, dropped = torch.cat([first, order[:, :keep]], dim=1), order[:, keep:]
         if not self.fuse:
             return tokens.take(rows_of(sort_rows(kept, tokens), tokens), (prefix + keep,) * tokens.batch)
-        # The fused token lives where the most attended of its parts did.
+        # The fused token takes the position of the dropped token with the highest class attention.
         places = torch.cat([kept, dropped[:, :1]], dim=1)
         x = tokens.by_image(tokens.x)
         weight = attention.gather(1, dropped)[..., None].to(x.dtype)
         values = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
         fused = (x.gather(1, dropped[..., None].expand(-1, -1, x.shape[2])) * weight).sum(1, keepdim=True)
         values = torch.cat([values[:, :-1], fused], dim=1).flatten(0, 1)
-        host = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
+        targets = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
         return tokens.assign(
             rows_of(places, tokens),
             (places.shape[1],) * tokens.batch,
             values,
             None,
             rows_of(dropped[:, 1:], tokens),
-            rows_of(host, tokens),
+            rows_of(targets, tokens),
         )

@@ -1,12 +1,13 @@
-"""Evo-ViT: the tokens with the highest running class attention take the slow path, the others wait in place ("Evo-ViT:
-Slow-Fast Token Evolution for Dynamic Vision Transformer", Xu et al., AAAI 2022).
+"""Evo-ViT: blocks compute the tokens with the highest running class attention and skip the others.
+
+"Evo-ViT: Slow-Fast Token Evolution for Dynamic Vision Transformer", Xu et al., AAAI 2022.
 
 Shapes: T packed tokens, B images, N positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,12 @@ from ..tokens import TokenSet
 
 @dataclass
 class State:
-    """The running class attention (B, N) of every position, and the decision that blocks follow until the next one."""
+    """State of one forward pass.
+
+    Attributes:
+        attention: (B, N), the running class attention of every position.
+        decision: the decision that blocks follow until the next one.
+    """
 
     attention: Tensor | None = None
     decision: Decision | None = None
@@ -31,23 +37,26 @@ class State:
 
 @register
 class EvoViT(Reducer):
-    """Every listed block runs on the class token and the tokens of highest class attention, summed over heads and
-    blended over the blocks; waiting tokens keep their attention and their place, and may be chosen again.
+    """Per-block selection of the tokens with the highest running class attention; skipped tokens may be selected again.
+
+    The class attention is summed over heads and averaged over the blocks with exponential decay. Skipped tokens keep
+    their attention and their place.
 
     All images of a batch keep equally many tokens. Needs a class token. The paper's representative token, which updates
-    the waiting ones, is left out, as in its released code and in SViT's comparison.
+    the skipped ones, is left out, as in its released code and in SViT's comparison.
 
     Args:
-        embed_dim, depth: of the host.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
         blocks: the pruned blocks, ascending, from 1 on; default those after the first third (4 to 11 of 12).
-        keep_ratio: kept fraction in (0, 1] of the grid, or one per block.
-        decide: blocks that choose anew; the others follow the last choice. Default: all of ``blocks``, as in SViT's
-            comparison; the released DeiTs choose twice, at [4, 8].
-        tradeoff: weight of a block's own class attention in the blend, or one for every block of the host (the released
-            DeiTs: 1 in the first four, 0.5 after).
+        keep_ratio: in (0, 1], relative to the grid, one for all listed blocks or one per block.
+        decide: blocks that make a new selection; the others follow the last one. Default: all of ``blocks``, as in
+            SViT's comparison; the released DeiTs select twice, at [4, 8].
+        tradeoff: weight of a block's own class attention in the running average, one number or one for every block of
+            the host (the released DeiTs: 1 in the first four, 0.5 after).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
 
     needs_class_token = True
@@ -63,17 +72,10 @@ class EvoViT(Reducer):
     ) -> None:
         super().__init__(embed_dim, depth)
         blocks = list(range(max(depth // 3, 1), depth) if blocks is None else blocks)
-        if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
-            raise SettingError(
-                f"blocks = {blocks}: list block numbers from 1 (block 0 tells what to choose by) to "
-                f"{depth - 1}, ascending, each once"
-            )
         decide = blocks if decide is None else list(decide)
-        if not {*decide} <= {*blocks} or blocks[0] not in decide:
-            raise SettingError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
         weights = [tradeoff] * depth if isinstance(tradeoff, (int, float)) else list(tradeoff)
-        if len(weights) != depth or any(not 0 <= weight <= 1 for weight in weights):
-            raise SettingError(f"tradeoff is {tradeoff}; give one number in [0, 1], or one for each of {depth} blocks")
+        _check_blocks(depth, blocks, decide)
+        _check_tradeoff(depth, tradeoff, weights)
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
         self.decide, self.tradeoff = frozenset(decide), weights
 
@@ -81,7 +83,7 @@ class EvoViT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(self.ratio_of)
 
-    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+    def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> State:
         return State()
 
     def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
@@ -89,11 +91,12 @@ class EvoViT(Reducer):
             return None
         if block in self.decide:
             grid = tokens.positions - tokens.prefix
-            wanted = int(self.ratio_of[block] * grid)
+            number = int(self.ratio_of[block] * grid)
+            assert state.attention is not None  # block 0 sets it and is never pruned
             score = state.attention[:, tokens.prefix :].flatten()
-            keep = keep_top(score, (grid,) * tokens.batch, (wanted,) * tokens.batch)
+            keep = keep_top(score, (grid,) * tokens.batch, (number,) * tokens.batch)
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-            state.decision = Decision(keep, counts=(tokens.prefix + wanted,) * tokens.batch)
+            state.decision = Decision(keep, counts=(tokens.prefix + number,) * tokens.batch)
         return state.decision
 
     @torch.no_grad()
@@ -106,3 +109,18 @@ class EvoViT(Reducer):
             blended = (1 - weight) * state.attention + weight * new
             state.attention = torch.where(tokens.members(), blended, state.attention)
         return tokens
+
+
+def _check_blocks(depth: int, blocks: list[int], decide: list[int]) -> None:
+    if not blocks or sorted({*blocks} & {*range(1, depth)}) != blocks:
+        raise SettingError(
+            f"blocks = {blocks}: list block numbers from 1 (the selection needs the class attention of block 0) to "
+            f"{depth - 1}, ascending, each once"
+        )
+    if not {*decide} <= {*blocks} or blocks[0] not in decide:
+        raise SettingError(f"decide = {decide}: list some of the blocks {blocks}, the first of them included")
+
+
+def _check_tradeoff(depth: int, tradeoff: Sequence[float] | float, weights: list[float]) -> None:
+    if len(weights) != depth or any(not 0 <= weight <= 1 for weight in weights):
+        raise SettingError(f"tradeoff is {tradeoff}; give one number in [0, 1], or one for each of {depth} blocks")

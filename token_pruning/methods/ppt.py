@@ -1,5 +1,6 @@
-"""PPT: prune or pool, decided for each image and block ("PPT: Token Pruning and Pooling for Efficient Vision
-Transformers", Wu et al., 2023). It has no parameters.
+"""PPT: prune or pool tokens, decided for each image and block.
+
+"PPT: Token Pruning and Pooling for Efficient Vision Transformers", Wu et al., 2023. The method has no parameters.
 
 Shapes: T packed tokens, B images, n tokens of each image, P prefix tokens.
 """
@@ -26,32 +27,36 @@ PROTECT = ("prefix", "class")
 
 @register
 class PPT(ToMe):
-    """Between attention and MLP of the listed blocks every image loses ``r`` tokens. Where its scores are peaked (their
-    variance reaches the threshold) the least significant ones are dropped, where they are flat, similar ones are pooled
-    as in ToMe.
+    """Adaptive pruning or pooling of ``r`` tokens, between attention and MLP of the listed blocks.
+
+    In an image whose scores are peaked (their variance reaches the threshold) the least significant tokens are dropped;
+    where scores are flat, similar tokens are pooled as in ToMe.
 
     All images of a batch keep equally many tokens. Needs a class token.
 
     Args:
-        embed_dim, depth: of the host.
-        r: tokens that each listed block takes (pooling can take half of them at most, and so does pruning), below 1 as
-            a share of the grid; or a list, one entry for each of ``blocks``.
-        inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
-        blocks: where, ascending; default the first block after each quarter of the depth (3, 6, 9 of 12).
-        threshold: of the variance of scores that sum to one, whose natural scale is one over the squared number of
-            tokens: 7e-5 off the shelf and 6e-5 for fine-tuning belong to 224 pixels in patches of 16. 0 always prunes,
-            infinity always pools. ``tools/analysis_tools/calibrate.py`` finds it.
-        relative: the threshold is of the variance in units of the squared mean score, which does not depend on the
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        r: number of tokens that each listed block removes, at most half of them in either way; below 1 a fraction of
+            the grid; or a list with one entry for each of ``blocks``.
+        inflection: with one ``r`` for all blocks: 0 constant, towards -1 more in the first blocks, towards 1 more in
+            the last.
+        blocks: blocks that remove tokens, ascending; default the first block after each quarter of the depth (3, 6, 9
+            of 12).
+        threshold: of the variance of scores that sum to one, which scales with one over the squared number of tokens:
+            7e-5 without fine-tuning and 6e-5 with it are for 224 pixels and patches of 16. 0 always prunes, infinity
+            always pools. ``tools/analysis_tools/calibrate.py`` finds it.
+        relative: the threshold is of the variance divided by the squared mean score, which does not depend on the
             number of tokens: for images of any size.
-        proportional: pooled tokens draw attention in proportion to their size. Off, they also count as one in later
-            averages (as published).
-        order: of the tokens afterwards, by which later poolings decide who can meet whom. "published": by falling score
-            after pruning, shuffled after pooling; "map": that of the grid.
-        protect: "prefix" neither prunes nor scores any prefix token. "class" is the published code's way with a
-            distillation token, which it scores as a patch and may prune; only for comparison with it.
+        prop_attn: proportional attention: pooled tokens are weighted by their size. Off, they also count as one token
+            in later averages (as published).
+        order: order of the tokens afterwards, which determines the pairs that later blocks can pool. "published": by
+            falling score after pruning, shuffled after pooling; "map": that of the feature map.
+        protect: "prefix" neither prunes nor scores any prefix token. "class" follows the published code, which scores a
+            distillation token as a patch and may prune it; only for comparison with that code.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
 
     needs_class_token = True
@@ -70,14 +75,11 @@ class PPT(ToMe):
         protect: str = "prefix",
     ) -> None:
         super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), prop_attn, order)
-        if not threshold >= 0:
-            raise SettingError(f"threshold is {threshold}; it must be 0 (always prune) or more")
-        if protect not in PROTECT:
-            raise SettingError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")
+        _check_arguments(threshold, protect)
         self.threshold, self.relative, self.protect = threshold, relative, protect
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
-        r = self.taken(block, tokens)
+        r = self.removed_by(block, tokens)
         if not r:
             return tokens
         with torch.no_grad():
@@ -95,8 +97,10 @@ class PPT(ToMe):
         return merge(tokens, match, pool[:, None].expand_as(match.sources))
 
     def decide(self, tokens: TokenSet, qkv: QKV) -> tuple[Tensor, Tensor]:
-        """For each image whether to pool (B,) bool, and the scores (B, n): they sum to one, protected tokens have
-        infinity. An image with a NaN prunes."""
+        """Return whether to pool each image, (B,) bool, and the scores (B, n).
+
+        The scores of an image sum to one; protected tokens have infinity. An image with a NaN prunes.
+        """
         unscored = tokens.prefix if self.protect == "prefix" else 1
         score = tokens.by_image(significance(tokens, qkv, unscored, self.prop_attn))
         spread = score[:, unscored:].var(dim=1)
@@ -108,7 +112,14 @@ class PPT(ToMe):
 
 
 def _prune(score: Tensor, r: int) -> Match:
-    """The ``r`` lowest scores (B, n) leave; the others stand by falling score."""
+    """Drop the ``r`` lowest scores (B, n) and sort the others by falling score."""
     order = score.argsort(dim=1, descending=True, stable=True)
     kept, dropped = order[:, :-r], order[:, -r:]
     return Match(kept, dropped, torch.zeros_like(dropped))
+
+
+def _check_arguments(threshold: float, protect: str) -> None:
+    if not threshold >= 0:
+        raise SettingError(f"threshold is {threshold}; it must be 0 (always prune) or more")
+    if protect not in PROTECT:
+        raise SettingError(f"protect is {protect!r}; choose one of {', '.join(PROTECT)}")

@@ -1,4 +1,4 @@
-"""Random selection: the baseline that every learned selection has to beat.
+"""Random selection: the baseline for learned selection.
 
 Shapes: T packed tokens, S of them on the grid.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..components.ranking import gumbel_noise, keep_top
+from ..components.ranking import counts_of, gumbel_noise, keep_top
 from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
@@ -15,16 +15,17 @@ from ..tokens import TokenSet
 
 @register
 class Random(Reducer):
-    """Every pruned block runs on a random subset of exactly the wanted size; prefix tokens always stay.
+    """Random subset of exactly the configured size in every pruned block; prefix tokens are always kept.
 
     Args:
-        embed_dim, depth: of the host.
-        blocks: numbers (from 0) of the pruned blocks, ascending.
-        keep_ratio: kept fraction in (0, 1] of all pruned blocks, or one per block.
-        seed: in evaluation every image gets the same random order in whatever batch it stands.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        blocks: numbers (from 0) of the pruned blocks, ascending; default all but the first quarter.
+        keep_ratio: in (0, 1], one for all pruned blocks or one per block.
+        seed: seed of the random order in evaluation, which is the same for every image in any batch.
 
     Raises:
-        ValueError: a block that the host does not have, or a ratio outside (0, 1].
+        ValueError: the host does not have a listed block, or a ratio is outside (0, 1].
     """
 
     def __init__(
@@ -48,11 +49,11 @@ class Random(Reducer):
         ratio = self.ratio_of.get(block)
         if ratio is None:
             return None
-        counts = tuple(n - tokens.prefix for n in tokens.counts)
-        # A seed per block: otherwise every block would pick the same tokens.
+        counts = tuple(n - tokens.prefix for n in counts_of(tokens))
+        # One seed per block: otherwise every block would select the same tokens.
         score = gumbel_noise(counts, 1, tokens.x.device, None if self.training else self.seed + block)[:, 0]
-        wanted = tuple(round(ratio * n) for n in counts)
-        keep = keep_top(score, counts, wanted)
+        kept = tuple(round(ratio * n) for n in counts)
+        keep = keep_top(score, counts, kept)
         if tokens.prefix:
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-        return Decision(keep, counts=tuple(tokens.prefix + n for n in wanted))
+        return Decision(keep, counts=tuple(tokens.prefix + n for n in kept))

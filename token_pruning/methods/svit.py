@@ -1,23 +1,23 @@
-"""SViT: a two-layer MLP per block picks the tokens that the block runs on ("Revisiting Token Pruning for Object
-Detection and Instance Segmentation", Liu et al., WACV 2024).
+"""SViT: a two-layer MLP per block selects the tokens that the block runs on.
 
-Dropped tokens keep their values and their place (*preserve*), every later selector scores all tokens again
-(*reactivate*), and the number kept differs from image to image (*dynamic rate*).
+"Revisiting Token Pruning for Object Detection and Instance Segmentation", Liu et al., WACV 2024. Dropped tokens keep
+their values and their place in the feature map (*preserve*), every later selector scores all tokens again
+(*reactivate*), and the number of kept tokens differs from image to image (*dynamic rate*).
 
 Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
 
 from ..components.predictors import GATES, KEEP
-from ..components.ranking import gumbel_gate, gumbel_noise, keep_top, sum_per_image
+from ..components.ranking import counts_of, gumbel_gate, gumbel_noise, keep_top, sum_per_image
+from ..components.schedules import check_blocks
 from ..errors import SettingError
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
@@ -28,54 +28,68 @@ MODES = ("target", "threshold", "ratio", "sample")
 
 @dataclass
 class State:
-    """What one forward remembers: the last decision and its selector, the decision that the current block follows (the
-    same, but without gradient where it is reused), and what each decision kept (for the losses)."""
+    """State of one forward pass.
+
+    Attributes:
+        decision: the last decision.
+        selector: number of the selector that made it.
+        in_force: the decision that the current block follows: ``decision``, without gradient where it is reused.
+        kept: (block, selector, gate (B, S / B)) of each decision in training, for the losses.
+    """
 
     decision: Decision | None = None
     selector: int | None = None
     in_force: Decision | None = None
-    kept: list[tuple[int, int, Tensor]] = field(default_factory=list)  # block, selector, (B, S/B) gate
+    kept: list[tuple[int, int, Tensor]] = field(default_factory=list)
 
 
 @register
 class SViT(Reducer):
     """Per-block MLP selectors, trained by Gumbel straight-through and a ratio loss.
 
+    The evaluation settings ``mode``, ``ratio_scale``, ``seed`` and ``capacity_scale`` are plain attributes; they may be
+    changed at any time.
+
     Args:
-        embed_dim, depth: of the host.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
         blocks: numbers (from 0) of the pruned blocks, ascending. Default: all but the first quarter, as published.
-        keep_ratio: wanted kept fraction in (0, 1], one per selector, or one for all.
-        selectors: selector of each block in ``blocks``, counted from 0; default one of its own for every block.
-        reuse: consecutive blocks with the same selector share one decision; False decides anew with shared weights.
-        inherit: a dropped token stays dropped (no reactivation): decisions are multiplied with the one before.
+        keep_ratio: target keep ratio in (0, 1], one per selector or one for all.
+        selectors: number (from 0) of the selector of each block in ``blocks``; default one selector per block.
+        reuse: consecutive blocks with the same selector share one decision; False decides again in each block, with
+            shared weights.
+        inherit: a dropped token stays dropped (no reactivation): each decision is multiplied by the previous one.
         preserve: False zeroes the tokens that a block drops (the ablation of the paper's first insight).
-        gate: the selectors' network, "mlp" as published or the heavier "dynamicvit", which also sees a mean of the
-            image (for the fourth insight).
-        ratio_loss: "batch" holds the mean over the batch to the ratio, "image" every single image.
+        gate: architecture of the selectors: "mlp" as published, or the heavier "dynamicvit", which also uses the mean
+            over the image (the ablation of the fourth insight).
+        ratio_loss: "batch" compares the mean over the batch with the keep ratio, "image" every single image.
         ratio_loss_weight: 4.0 as published.
-        all_processes: the ratio loss's batch is that of all processes.
+        all_processes: compute the ratio loss over the batch of all processes.
         class_tokens: "keep" excludes prefix tokens from scoring and always keeps them (published version 1), "score"
             treats them like all others (version 0).
-        last_class_tokens: the same for the last selector alone; None for ``class_tokens``.
+        last_class_tokens: the same for the last selector alone; None for the value of ``class_tokens``.
         tau: Gumbel-softmax temperature.
-        norm_eps: of the selectors' LayerNorm.
-        mode: how evaluation turns keep probabilities p into a mask. "target": as many as p sums to in this image, the
-            highest p first (deterministic, unbiased); "threshold": p > 0.5; "ratio": exactly the configured ratio, the
-            highest p first; "sample": Gumbel noise as in training (what the published evaluation does). With
-            ``inherit`` only tokens that are still kept have a p; the ratio is of all tokens.
-        ratio_scale: factor on p (on the ratio in mode "ratio") in evaluation: the speed setting that needs no training.
-        capacity_scale: in executions of fixed capacity, a block's capacity in units of the wanted ratio; images differ.
-        training: "exact" computes all tokens in training, the dropped ones masked as keys; "packed" only the kept ones,
-            which makes the step cheaper than the dense one: a selector then learns from a dropped token only through
-            the ratio loss.
-        seed: of "sample"; with it an image gets the same noise in whatever batch it stands, other noise in each block.
-            None draws fresh noise.
+        norm_eps: epsilon of the selectors' LayerNorm.
+        mode: how evaluation turns keep probabilities p into a mask. "target": keep as many tokens as the sum of p over
+            the image, highest p first (deterministic, unbiased); "threshold": p > 0.5; "ratio": exactly the configured
+            keep ratio, highest p first; "sample": Gumbel noise as in training (as in the published evaluation). With
+            ``inherit`` only tokens that are still kept have a p; the ratio is relative to all tokens.
+        ratio_scale: factor on p (on the keep ratio in mode "ratio") in evaluation: changes speed without retraining.
+        capacity_scale: with ``execution="capacity"``, a block's capacity as a multiple of its keep ratio; above 1
+            because images differ.
+        training: "exact" computes all tokens in training and masks the dropped ones as keys; "packed" computes the kept
+            ones only, which makes the training step cheaper than the dense one: a selector then learns from a dropped
+            token only through the ratio loss.
+        seed: seed of mode "sample"; an image then gets the same noise in any batch, and different noise in each block.
+            None draws new noise every time.
 
     Raises:
-        ValueError: an argument is out of its range or two do not fit together.
+        ValueError: an argument is out of range or two arguments do not fit together.
     """
 
+    needs_training = True
     cost_param = ("ratio_scale", 0.0, 10.0)
+    keep_all = {"keep_ratio": 1.0, "mode": "ratio"}
 
     def __init__(
         self,
@@ -102,66 +116,41 @@ class SViT(Reducer):
         seed: int | None = None,
     ) -> None:
         super().__init__(embed_dim, depth)
-        if training not in ("exact", "packed"):
-            raise SettingError(f"training is {training!r}; choose 'exact' or 'packed'")
-        self.training_mode = training
-        if not tau > 0 or ratio_loss_weight < 0:
-            raise SettingError(
-                f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative"
-            )
         blocks = list(range(depth // 4, depth) if blocks is None else blocks)
         selectors = list(range(len(blocks)) if selectors is None else selectors)
         number = max(selectors, default=-1) + 1
         ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
-        _check(depth, blocks, selectors, ratios, gate, ratio_loss, class_tokens, last_class_tokens)
+        _check_selectors(depth, blocks, selectors, ratios)
+        _check_choice("gate", gate, GATES)
+        _check_choice("ratio_loss", ratio_loss, ("batch", "image"))
+        _check_choice("class_tokens", class_tokens, ("keep", "score"))
+        last_class_tokens = class_tokens if last_class_tokens is None else last_class_tokens
+        _check_choice("last_class_tokens", last_class_tokens, ("keep", "score"))
+        _check_choice("mode", mode, MODES)
+        _check_choice("training", training, ("exact", "packed"))
+        _check_numbers(tau, ratio_loss_weight, ratio_scale, capacity_scale)
         self.selector_of = dict(zip(blocks, selectors, strict=True))
         self.keep_ratio, self.reuse, self.inherit, self.preserve, self.tau = ratios, reuse, inherit, preserve, tau
         self.per_image, self.all_processes = ratio_loss == "image", all_processes
         self.ratio_loss_weight = ratio_loss_weight
-        self.class_tokens = [class_tokens] * number
-        if last_class_tokens is not None:
-            self.class_tokens[-1] = last_class_tokens
+        self.class_tokens = [class_tokens] * (number - 1) + [last_class_tokens]
+        self.training_mode = training
+        self.mode, self.ratio_scale, self.seed, self.capacity_scale = mode, ratio_scale, seed, capacity_scale
         self.selectors = nn.ModuleList(GATES[gate](embed_dim, norm_eps) for _ in range(number))
-        self.configure(mode=mode, ratio_scale=ratio_scale, seed=seed, capacity_scale=capacity_scale)
-
-    def configure(
-        self,
-        mode: str | None = None,
-        ratio_scale: float | None = None,
-        seed: int | None | EllipsisType = ...,
-        capacity_scale: float | None = None,
-    ) -> None:
-        """Change how evaluation selects, any time; what is not given stays as it is.
-
-        Raises:
-            ValueError: unknown mode, or a scale that is not positive.
-        """
-        if mode is not None and mode not in MODES:
-            raise SettingError(f"unknown selection mode {mode!r}; choose one of {', '.join(MODES)}")
-        if ratio_scale is not None and not ratio_scale > 0:
-            raise SettingError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
-        if capacity_scale is not None and not capacity_scale > 0:
-            raise SettingError(
-                f"capacity_scale is {capacity_scale}; it must be greater than 0 (1 makes the capacity the wanted ratio)"
-            )
-        self.capacity_scale = capacity_scale or getattr(self, "capacity_scale", 1.25)
-        self.mode = mode or getattr(self, "mode", "target")
-        self.ratio_scale = ratio_scale or getattr(self, "ratio_scale", 1.0)
-        self.seed = getattr(self, "seed", None) if seed is ... else seed
 
     @property
     def pruned_blocks(self) -> list[int]:
         return list(self.selector_of)
 
-    def start(self, tokens: TokenSet, score_fn: None = None) -> State:
+    def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> State:
         return State()
 
     def before_block(self, block: int, tokens: TokenSet, state: State) -> Decision | None:
         selector = self.selector_of.get(block)
         if selector is None:
             return None
-        if self.reuse and selector == state.selector:
-            # A reused decision blends as before but teaches its selector only once.
+        if self.reuse and state.decision is not None and selector == state.selector:
+            # A reused decision blends as before, but its selector receives gradients only once.
             gate = None if state.decision.gate is None else state.decision.gate.detach()
             state.in_force = replace(state.decision, gate=gate)
         else:
@@ -172,43 +161,48 @@ class SViT(Reducer):
     def _decide(self, block: int, selector: int, tokens: TokenSet, state: State) -> Decision:
         prefix = tokens.prefix if self.class_tokens[selector] == "keep" else 0  # tokens of an image that are not scored
 
-        def scores_only(values: Tensor) -> Tensor:
+        def scored(values: Tensor) -> Tensor:
             return tokens.split_prefix(values)[1] if prefix else values
 
         def with_prefix(values: Tensor, fill: float) -> Tensor:
             return tokens.join_prefix(values.new_full((prefix * tokens.batch,), fill), values) if prefix else values
 
-        scored = scores_only(tokens.x)
-        counts = tuple(n - prefix for n in tokens.counts)
-        logp = self.selectors[selector](scored, counts)
+        counts = tuple(n - prefix for n in counts_of(tokens))
+        logp = self.selectors[selector](scored(tokens.x), counts)
         before = state.decision if self.inherit else None
         if not self.training:
-            left = None if before is None else scores_only(before.keep)
-            keep = with_prefix(self._choose(logp, counts, selector, left, block), True)
+            candidates = None if before is None else scored(before.keep)
+            keep = with_prefix(self._choose(logp, counts, selector, candidates, block), True)
+            score = with_prefix(logp[:, KEEP], torch.inf)
             if before is not None:
-                return Decision(keep & before.keep, score=with_prefix(logp[:, KEEP], torch.inf))
-            known = tuple(prefix + n for n in self._wanted(counts, selector)) if self.mode == "ratio" else None
-            return Decision(keep, counts=known, score=with_prefix(logp[:, KEEP], torch.inf))
+                return Decision(keep & before.keep, score=score)
+            known = tuple(prefix + n for n in self._target_counts(counts, selector)) if self.mode == "ratio" else None
+            return Decision(keep, counts=known, score=score)
         gate = with_prefix(self._gumbel_gate(logp, counts), 1.0)
         keep = gate > 0.5
-        if before is not None:
+        if before is not None and before.gate is not None:
             keep, gate = keep & before.keep, gate * before.gate.squeeze(1)
-        state.kept.append((block, selector, scores_only(gate).view(tokens.batch, -1)))
+        state.kept.append((block, selector, scored(gate).view(tokens.batch, -1)))
         return Decision(keep, gate[:, None], packed=self.training_mode == "packed")
 
     def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
-        """(S,) sampled 0/1 mask with the gradient of its softmax (straight through)."""
+        """Sample a 0/1 mask (S,) that has the gradient of its softmax (straight-through)."""
         return gumbel_gate(logp, self.noise(counts, logp.device, None), self.tau)[:, KEEP]
 
     def noise(self, counts: tuple[int, ...], device: torch.device, seed: int | None) -> Tensor:
-        """(S, 2) Gumbel samples for one decision."""
+        """Draw the Gumbel samples (S, 2) of one decision."""
         return gumbel_noise(counts, 2, device, seed)
 
-    def _choose(self, logp: Tensor, counts: tuple[int, ...], selector: int, left: Tensor | None, block: int) -> Tensor:
-        """(S,) bool for evaluation, by ``mode``; ``left`` (S,) are the tokens that can be kept at all, None for all."""
-        score = logp[:, KEEP] if left is None else logp[:, KEEP].masked_fill(~left, -torch.inf)
+    def _choose(
+        self, logp: Tensor, counts: tuple[int, ...], selector: int, candidates: Tensor | None, block: int
+    ) -> Tensor:
+        """Return the keep mask (S,) of evaluation, by ``mode``.
+
+        ``candidates`` (S,) bool: the tokens that can be kept at all, None for all.
+        """
+        score = logp[:, KEEP] if candidates is None else logp[:, KEEP].masked_fill(~candidates, -torch.inf)
         if self.mode == "ratio":
-            return keep_top(score, counts, self._wanted(counts, selector))
+            return keep_top(score, counts, self._target_counts(counts, selector))
         p = (score.exp() * self.ratio_scale).clamp(max=1)
         if self.mode == "target":
             return keep_top(score, counts, sum_per_image(p, counts).round().long())
@@ -218,8 +212,8 @@ class SViT(Reducer):
         scaled = logp if self.ratio_scale == 1 else torch.stack([p, 1 - p], dim=1).log()
         return (scaled + noise).argmax(dim=1) == KEEP
 
-    def _wanted(self, counts: tuple[int, ...], selector: int) -> tuple[int, ...]:
-        """How many scored tokens mode "ratio" keeps of each image."""
+    def _target_counts(self, counts: tuple[int, ...], selector: int) -> tuple[int, ...]:
+        """Return how many scored tokens mode "ratio" keeps in each image."""
         fraction = min(1.0, self.keep_ratio[selector] * self.ratio_scale)
         return tuple(round(fraction * n) for n in counts)
 
@@ -227,13 +221,13 @@ class SViT(Reducer):
         return min(1.0, self.keep_ratio[self.selector_of[block]] * self.ratio_scale * self.capacity_scale)
 
     def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
-        if self.preserve or block not in self.selector_of:
+        if self.preserve or state.in_force is None or block not in self.selector_of:
             return tokens
         gate = state.in_force.gate
         return tokens.with_x(tokens.x * (state.in_force.keep[:, None] if gate is None else gate))
 
     def losses(self, state: State) -> dict[str, Tensor]:
-        """Weighted mean ratio loss of the decisions, and each decision's kept fraction."""
+        """Return the weighted mean ratio loss of all decisions and the keep ratio of each decision."""
         terms = [
             ratio_loss(gate, self.keep_ratio[selector], self.per_image, self.all_processes)
             for _, selector, gate in state.kept
@@ -244,18 +238,8 @@ class SViT(Reducer):
         return {"loss_ratio": self.ratio_loss_weight * torch.stack(terms).mean(), **logs}
 
 
-def _check(
-    depth: int,
-    blocks: list[int],
-    selectors: list[int],
-    ratios: list[float],
-    gate: str,
-    loss: str,
-    class_tokens: str,
-    last_class_tokens: str | None,
-) -> None:
-    if not blocks or sorted(set(blocks)) != blocks or blocks[0] < 0 or blocks[-1] >= depth:
-        raise SettingError(f"blocks = {blocks}: list block numbers from 0 to {depth - 1}, ascending, each once")
+def _check_selectors(depth: int, blocks: list[int], selectors: list[int], ratios: list[float]) -> None:
+    check_blocks(blocks, depth)
     if len(selectors) != len(blocks) or sorted(set(selectors)) != list(range(max(selectors) + 1)):
         raise SettingError(
             f"selectors = {selectors}: give one selector number to each of the {len(blocks)} blocks, "
@@ -269,10 +253,19 @@ def _check(
     for ratio in ratios:
         if not 0 < ratio <= 1:
             raise SettingError(f"keep_ratio {ratio} is outside (0, 1]; 1 keeps every token")
-    if gate not in GATES:
-        raise SettingError(f"gate is {gate!r}; choose one of {', '.join(GATES)}")
-    if loss not in ("batch", "image"):
-        raise SettingError(f"ratio_loss is {loss!r}; choose 'batch' or 'image'")
-    for value in (class_tokens, last_class_tokens):
-        if value not in ("keep", "score", None):
-            raise SettingError(f"class_tokens is {value!r}; choose 'keep' or 'score'")
+
+
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise SettingError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _check_numbers(tau: float, ratio_loss_weight: float, ratio_scale: float, capacity_scale: float) -> None:
+    if not tau > 0 or ratio_loss_weight < 0:
+        raise SettingError(f"tau {tau} must be greater than 0 and ratio_loss_weight {ratio_loss_weight} not negative")
+    if not ratio_scale > 0:
+        raise SettingError(f"ratio_scale is {ratio_scale}; it must be greater than 0 (1 is as trained)")
+    if not capacity_scale > 0:
+        raise SettingError(
+            f"capacity_scale is {capacity_scale}; it must be greater than 0 (at 1, the capacity is the keep ratio)"
+        )

@@ -1,5 +1,6 @@
-"""ToMe: the most similar tokens of each block are merged ("Token Merging: Your ViT But Faster", Bolya et al., ICLR
-2023).
+"""ToMe: merge the most similar tokens in each block.
+
+"Token Merging: Your ViT But Faster", Bolya et al., ICLR 2023.
 
 Shapes: T packed tokens, B images, n tokens of each image.
 """
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from ..attention import QKV
 from ..components.class_attention import key_mean
-from ..components.matching import Match, bipartite_matching, most
-from ..components.ranking import rows_of, sort_rows
+from ..components.matching import Match, bipartite_matching, max_merged
+from ..components.ranking import counts_of, rows_of, sort_rows
 from ..components.schedules import check_blocks, r_of_grid, r_schedule
 from ..errors import SettingError
 from ..reducer import Reducer, register
@@ -24,26 +25,29 @@ ORDERS = ("published", "map")
 
 @register
 class ToMe(Reducer):
-    """Between attention and MLP of each block, ``r`` tokens become part of the one whose keys are most like theirs.
+    """Bipartite merging of the ``r`` tokens with the most similar keys, between attention and MLP of each block.
 
     Prefix tokens are never merged. All images of a batch keep equally many tokens.
 
     Args:
-        embed_dim, depth: of the host.
-        r: tokens that each block merges away (at most half of them can), below 1 as a share of the grid; or a list, one
-            entry for each of ``blocks``.
-        inflection: with one ``r`` for all: 0 constant, towards -1 more in the first blocks, towards 1 in the last.
-        blocks: where to merge, ascending; default all.
-        proportional: a merged token draws attention in proportion to its size; off for models that were trained as
-            masked autoencoders, says the paper. Averages are weighted by size in any case.
-        order: of the tokens after a merge, by which the next block decides who can meet whom. "published" shuffles at
-            each block; "map" keeps the order of the grid.
+        embed_dim: C of the host.
+        depth: number of blocks of the host.
+        r: number of tokens that each block merges away, at most half of them; below 1 a fraction of the grid; or a list
+            with one entry for each of ``blocks``.
+        inflection: with one ``r`` for all blocks: 0 constant, towards -1 more in the first blocks, towards 1 more in
+            the last.
+        blocks: blocks that merge, ascending; default all.
+        prop_attn: proportional attention: merged tokens are weighted by their size. Off for models trained as masked
+            autoencoders, according to the paper. Averages are weighted by size in any case.
+        order: order of the tokens after a merge, which determines the pairs that the next block can merge. "published"
+            changes it in each block; "map" keeps the order of the feature map.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
 
     cost_param = ("r", 0, 1000)
+    keep_all = {"r": 0}
 
     def __init__(
         self,
@@ -66,12 +70,13 @@ class ToMe(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(min(self.r_of), self.depth))
 
-    def taken(self, block: int, tokens: TokenSet) -> int:
-        """How many tokens ``block`` takes from each image."""
-        return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most(tokens.counts[0], tokens.prefix))
+    def removed_by(self, block: int, tokens: TokenSet) -> int:
+        """Return how many tokens ``block`` removes from each image."""
+        most = max_merged(counts_of(tokens)[0], tokens.prefix)
+        return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
-        r = self.taken(block, tokens)
+        r = self.removed_by(block, tokens)
         if not r:
             return tokens
         match = bipartite_matching(tokens.by_image(key_mean(qkv).detach()), r, tokens.prefix)
@@ -80,7 +85,7 @@ class ToMe(Reducer):
 
 
 def merge(tokens: TokenSet, match: Match, joins: Tensor | None = None) -> TokenSet:
-    """The set after a ``match`` of each image's rows; ``joins`` (B, r) as in ``TokenSet.merge``."""
+    """Merge the pairs of ``match`` in each image; ``joins`` (B, r) as in ``TokenSet.merge``."""
     counts = (match.rows.shape[1],) * tokens.batch
     rows, sources, targets = (rows_of(part, tokens) for part in match)
     return tokens.merge(rows, counts, sources, targets, None if joins is None else joins.flatten())

@@ -1,4 +1,4 @@
-"""Cropr's scorer, schedule, fusion, labels and folding; parity with the published code is in tests/parity."""
+"""Scores, schedule, fusion, labels and folding of Cropr; parity with the published code is in tests/parity."""
 
 from fractions import Fraction
 
@@ -36,7 +36,7 @@ def forward(vit, x):
 
 @pytest.mark.parametrize("options", [{}, PROJECTED], ids=["plain", "projected"])
 @torch.no_grad()
-def test_the_vector_ranks_as_all_queries_and_heads_do(options):
+def test_the_vector_ranks_like_all_queries_and_heads_together(options):
     router = a_vit(**options).reducer.routers[0]
     attention, x = router.cross_attn, torch.randn(7, DIM)
     normed = attention.attn_norm(x)
@@ -59,7 +59,7 @@ def test_half_precision_neither_overflows_nor_ties():
 
 
 @torch.no_grad()
-def test_the_best_tokens_stay_and_the_others_come_back():
+def test_the_highest_scores_stay_and_fusion_restores_the_others():
     vit, x = a_vit(r=5), images()
     with Trace() as trace:
         forward(vit, x)
@@ -80,7 +80,7 @@ def test_the_best_tokens_stay_and_the_others_come_back():
 
 
 @torch.no_grad()
-def test_for_comparison_the_lowest_stay_or_any():
+def test_inverted_and_random_rankings():
     used = {}
     for ranking in ("queries", "inverted", "random"):
         vit = a_vit(prune_after=[0], r=11, ranking=ranking)
@@ -94,7 +94,7 @@ def test_for_comparison_the_lowest_stay_or_any():
 
 
 @torch.no_grad()
-def test_any_number_of_prefix_tokens_and_none():
+def test_any_number_of_prefix_tokens():
     for prefix, counts in ((0, [24, 19, 14, 24]), (3, [27, 19, 14, 27])):
         vit = a_vit(class_token=False, r=5)
         x = torch.cat([torch.randn(2, prefix, DIM), torch.randn(2, 24, DIM)], dim=1)
@@ -108,7 +108,7 @@ def test_any_number_of_prefix_tokens_and_none():
 
 def test_schedules():
     def kept(grid=(8, 8), prefix=1, depth=6, **options):
-        return Cropr(DIM, depth, **options).rates.left(grid, prefix)
+        return Cropr(DIM, depth, **options).schedule.tokens_left(grid, prefix)
 
     assert kept(r=8) == [55, 47, 39, 31] and kept(r=8, fusion=False) == [55, 47, 39, 31, 23]
     assert kept((14, 14), depth=24, r=8)[-1] == 19 and kept((32, 32), depth=24, r=40)[-1] == 143
@@ -119,20 +119,20 @@ def test_schedules():
     assert kept((32, 32), prune_after=[2], depth=24, keep_ratio=0.2, fusion=False) == [205]
 
 
-def test_a_curriculum_takes_less():
+def test_anneal_drops_fewer_tokens():
     reducer = Cropr(DIM, 6, r=8)
-    taken = []
+    dropped = []
     for epoch in range(4):
         reducer.anneal(Fraction(epoch, 3))
-        taken.append(64 - reducer.rates.left((8, 8), 1)[0])
-    assert taken == [0, 2 + 1, 5 + 1, 8 + 1]
+        dropped.append(64 - reducer.schedule.tokens_left((8, 8), 1)[0])
+    assert dropped == [0, 2 + 1, 5 + 1, 8 + 1]
     reducer = Cropr(DIM, 6, keep_ratio=0.5)
     reducer.anneal(0.5)
-    assert reducer.rates.left((8, 8), 1) == [60, 56, 52, 48]
+    assert reducer.schedule.tokens_left((8, 8), 1) == [60, 56, 52, 48]
 
 
 @torch.no_grad()
-def test_in_evaluation_a_site_costs_one_product_a_token():
+def test_in_evaluation_a_pruning_block_costs_one_product_per_token():
     with count_flops() as flops:
         forward(a_vit(r=5, num_queries=24), images(1))
     ran, patches, ranked = [25, 19, 14, 25], 24 * 2 * DIM * 768, 25 + 19
@@ -141,7 +141,7 @@ def test_in_evaluation_a_site_costs_one_product_a_token():
 
 @pytest.mark.parametrize("options", [{}, PROJECTED], ids=["plain", "projected"])
 @torch.no_grad()
-def test_folded_is_the_same_and_remembers_no_queries(options):
+def test_folding_keeps_the_output_and_removes_the_queries(options):
     vit, x = a_vit(r=5, **options), images()
     wanted, queries = forward(vit, x), options.get("num_queries", 1)
     vit.reducer.fold()
@@ -150,7 +150,7 @@ def test_folded_is_the_same_and_remembers_no_queries(options):
     built = a_vit(r=5, folded=True, **options)
     built.load_state_dict(vit.state_dict())
     assert torch.equal(forward(built, x), wanted) and queries
-    with collect_losses() as reported:  # it may be trained on, without labels
+    with collect_losses() as reported:  # training goes on without labels
         assert torch.equal(forward(built.train(), x), wanted) and reported == {}
 
 
@@ -177,12 +177,12 @@ def test_auxiliary_losses_train_routers_and_nothing_else():
     assert all(torch.equal(p.grad, grad) for p, grad in zip(vit.blocks.parameters(), grads, strict=True))
 
 
-def test_some_queries_answer_as_they_do_among_all():
+def test_sampled_queries_give_the_same_logits_as_all():
     vit, outputs = a_vit(r=5, num_queries=24, num_sampled_queries=5).train(), []
     with collect_losses(lambda output: outputs.append(output) or output.logits.sum()):
         stack = vit.start(images())
         stack.run(0, 0)
-        x = stack.map(with_prefix=True)  # at the first site all are there
+        x = stack.map(with_prefix=True)  # at the first pruning block all tokens are there
         stack.run(1, DEPTH - 1)
         stack.finish()
     first = outputs[0]
@@ -199,7 +199,7 @@ def test_labels_of_tokens_images_and_presence():
     query_indices = torch.tensor([5, 1])
     some = token_labels(labels, 4)(AuxOutput(logits[:, query_indices], grid, 6, query_indices))
     torch.testing.assert_close(some, torch.nn.functional.cross_entropy(logits[0, query_indices], torch.tensor([2, 1])))
-    assert token_labels(labels[1:], 4)(AuxOutput(logits[:1], grid, 6)) == 0  # nothing is labelled: no loss, and no nan
+    assert token_labels(labels[1:], 4)(AuxOutput(logits[:1], grid, 6)) == 0  # without labels: zero, not nan
     padded = token_labels(labels[:, :1, :2], 4)(AuxOutput(logits, grid, 6))
     torch.testing.assert_close(padded, torch.nn.functional.cross_entropy(logits[0, :2], torch.tensor([0, 1])))
 
@@ -216,18 +216,18 @@ def test_labels_of_tokens_images_and_presence():
 @pytest.mark.parametrize(
     "reducer, sentence",
     [
-        (dict(prune_after=[3]), "sites = .3.: list block numbers from 0 to 1, ascending, each once"),
+        (dict(prune_after=[3]), "prune_after = .3.: list block numbers from 0 to 1, ascending, each once"),
         (dict(prune_after=[1, 0]), "ascending, each once"),
         (dict(prune_after=[]), "list block numbers"),
         (dict(prune_after=[3], fusion=False), "list block numbers from 0 to 2"),
         (dict(r=5, keep_ratio=0.5), "give r or keep_ratio, not both"),
-        (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 sites"),
+        (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 pruning blocks"),
         (dict(r=0.5), "r = 0.5: give a whole number"),
-        (dict(r=[1, 2, 3]), "for each of the 2 sites"),
+        (dict(r=[1, 2, 3]), "for each of the 2 pruning blocks"),
         (dict(keep_ratio=0.0), "keep_ratio = 0.0: give the fraction of the grid in .0, 1."),
-        (dict(keep_ratio=[0.5, 0.7]), "a falling one for each of the 2 sites"),
+        (dict(keep_ratio=[0.5, 0.7]), "one for each of the 2 pruning blocks, none above the one before"),
         (dict(num_queries=0), "give at least one query"),
-        (dict(num_queries=4, num_sampled_queries=5), "ask at most as many as there are"),
+        (dict(num_queries=4, num_sampled_queries=5), "sample at most as many as there are"),
         (dict(ranking="variance"), "ranking is 'variance'; choose one of queries, inverted, random"),
         (dict(num_heads=5), "num_heads is 5, which must divide the 24 channels"),
     ],
@@ -239,11 +239,13 @@ def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
 
 
 def test_what_does_not_fit_the_images_is_one_sentence():
-    with pytest.raises(ValueError, match="r = .12, 12. takes 25 tokens in 2 sites, and a grid of 4 x 6 has 24: choose"):
+    with pytest.raises(
+        ValueError, match="r = .12, 12. drops 25 tokens in 2 pruning blocks, and a grid of 4 x 6 has 24"
+    ):
         forward(a_vit(r=12), images())
     with pytest.raises(ValueError, match="an image of 0 x 96 pixels has no patch of 16: leave empty images out"):
         forward(a_vit(r=5), images(2, 0, 96))
-    with pytest.raises(ValueError, match="learn by auxiliary heads and nobody gives them labels"), collect_losses():
+    with pytest.raises(ValueError, match="learn from labels, and there is no criterion"), collect_losses():
         forward(a_vit(r=5).train(), images())
     labels = torch.zeros(3, 4, 6, dtype=torch.int64)
     for options, wanted, sentence in (

@@ -1,11 +1,11 @@
-"""DToP: the rule against a loop over images and classes, the judge, what becomes of tokens."""
+"""DToP: the exit rule against loops over images and classes, score functions, and which tokens leave."""
 
 import pytest
 import torch
 from reducers import DEPTH, DIM, images, score_fn
 
 from token_pruning import DToP, PlainViT, Trace, build_reducer, collect_losses
-from token_pruning.methods.dtop import sure_tokens
+from token_pruning.methods.dtop import confident_tokens
 
 
 def by_loops(scores, counts, threshold, k):
@@ -27,16 +27,16 @@ def test_the_rule_equals_loops_over_images_and_classes(counts, k):
     generator = torch.Generator().manual_seed(4)
     scores = torch.randint(0, 12, (120, 3), generator=generator) / 12  # coarse: many are equal
     scores[7, 1] = scores[50] = torch.nan
-    leave = sure_tokens(scores, counts, 0.5, k)
+    leave = confident_tokens(scores, counts, 0.5, k)
     assert torch.equal(leave, by_loops(scores, counts, 0.5, k))
     assert leave.any() == (k < 200) and not leave[[7, 50]].any()
 
 
-def test_equality_is_not_sure_and_tokens_that_may_not_leave_take_no_place():
+def test_equality_is_not_confident_and_protected_tokens_do_not_count():
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.5]])
-    assert sure_tokens(scores, (4,), 0.5, 1).tolist() == [False, True, True, False]
-    may = torch.tensor([False, True, True, True])
-    assert sure_tokens(scores, (4,), 0.5, 1, may).tolist() == [False, False, True, False]
+    assert confident_tokens(scores, (4,), 0.5, 1).tolist() == [False, True, True, False]
+    candidates = torch.tensor([False, True, True, True])
+    assert confident_tokens(scores, (4,), 0.5, 1, candidates).tolist() == [False, False, True, False]
 
 
 def a_vit(class_token=True, **kwargs):
@@ -52,7 +52,7 @@ def a_vit(class_token=True, **kwargs):
 
 
 @torch.no_grad()
-def test_the_host_hands_the_judge_over_and_it_sees_who_is_left():
+def test_the_score_fn_of_the_host_sees_the_remaining_tokens():
     seen = []
 
     def host(block, tokens):
@@ -82,7 +82,7 @@ def test_the_trace_says_after_which_block_each_token_left():
 
 
 @torch.no_grad()
-def test_nobody_leaves_without_a_threshold_and_nobody_is_asked():
+def test_without_a_threshold_no_token_exits_and_no_score_fn_is_needed():
     vit = a_vit(threshold=None)
     stack = vit.start(images())
     stack.run(0, DEPTH - 1)
@@ -90,16 +90,16 @@ def test_nobody_leaves_without_a_threshold_and_nobody_is_asked():
     assert a_vit(threshold=[None, 0.5]).reducer.pruned_blocks == [3]
 
 
-@pytest.mark.parametrize("class_tokens, left", [("protect", 1), ("score", 0)])
+@pytest.mark.parametrize("class_tokens, kept", [("protect", 1), ("score", 0)])
 @torch.no_grad()
-def test_class_tokens_stay_unless_they_are_to_be_scored(class_tokens, left):
+def test_class_tokens_stay_unless_they_are_scored(class_tokens, kept):
     vit = a_vit(class_tokens=class_tokens, keep_per_class=0, score_fn=lambda _, tokens: torch.ones(len(tokens.x), 2))
     stack = vit.start(images())
     stack.run(0, DEPTH - 1)
-    assert stack.tokens.counts == (left,) * 3
+    assert stack.tokens.counts == (kept,) * 3
 
 
-def test_training_logs_what_goes_on_after_each_stage():
+def test_training_logs_the_keep_ratio_after_each_stage():
     vit = a_vit(threshold=[None, 0.5], keep_per_class=1, score_fn=score_fn).train()
     stack = vit.start(images())
     with collect_losses() as reported:
@@ -128,8 +128,8 @@ def test_arguments_out_of_range_are_one_sentence(kwargs, sentence):
         build_reducer(dict(type="DToP", **kwargs), DIM, DEPTH)
 
 
-def test_without_a_judge_is_one_sentence():
-    with pytest.raises(ValueError, match="by the scores of an auxiliary head and nobody gives any"):
+def test_a_missing_score_fn_is_one_sentence():
+    with pytest.raises(ValueError, match="by the class scores of an auxiliary head, and there are none"):
         a_vit().start(images())
 
 

@@ -1,4 +1,4 @@
-"""SViT's choices at test time, its losses, and its errors."""
+"""Token selection of SViT in evaluation and training, and its errors."""
 
 import pytest
 import torch
@@ -46,21 +46,21 @@ def test_target_keeps_as_many_as_the_probabilities_sum_to(x):
 def test_threshold_and_ratio(x):
     svit = a_svit(mode="threshold")
     assert torch.equal(keep_of(svit, x), probabilities(svit, x) > 0.5)
-    svit.configure(mode="ratio")
+    svit.mode = "ratio"
     assert keep_of(svit, x).sum(1).tolist() == [35] * 3
 
 
 @torch.no_grad()
-def test_ratio_scale_is_a_dial_that_needs_no_training(x):
+def test_ratio_scale_changes_the_keep_ratio_without_training(x):
     svit = a_svit()
     for mode in ("target", "threshold", "ratio", "sample"):
-        svit.configure(mode=mode, seed=5)
+        svit.mode, svit.seed = mode, 5
         kept = []
         for scale in (0.25, 0.5, 1.0, 1.4):
-            svit.configure(ratio_scale=scale)
+            svit.ratio_scale = scale
             kept.append(keep_of(svit, x).float().mean().item())
         assert kept == sorted(kept) and kept[0] < kept[-1], mode
-    svit.configure(mode="ratio", ratio_scale=0.5)
+    svit.mode, svit.ratio_scale = "ratio", 0.5
     assert keep_of(svit, x).sum(1).tolist() == [18] * 3
 
 
@@ -69,11 +69,11 @@ def test_sample_follows_the_probabilities_and_its_seed(x):
     svit = a_svit(mode="sample")
     draws = torch.stack([keep_of(svit, x) for _ in range(400)]).float().mean(0)
     assert (draws - probabilities(svit, x)).abs().max() < 0.12
-    svit.configure(seed=7)
+    svit.seed = 7
     first = keep_of(svit, x)
     assert torch.equal(keep_of(svit, x), first)
     assert torch.equal(torch.cat([keep_of(svit, one[None]) for one in x]), first)
-    svit.configure(seed=8)
+    svit.seed = 8
     assert not torch.equal(keep_of(svit, x), first)
 
 
@@ -116,7 +116,7 @@ def masks_of(vit):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_inherit_never_takes_back(train):
+def test_inherit_never_reactivates(train):
     masks, _ = masks_of(vit_with(inherit=True).train(train))
     for earlier, later in zip(masks.unbind(1), masks.unbind(1)[1:], strict=False):
         assert not (later & ~earlier).any()
@@ -132,11 +132,11 @@ def test_inherit_keeps_the_ratio_of_all_tokens():
 @torch.no_grad()
 def test_seeded_noise_differs_from_block_to_block():
     vit = vit_with(mode="sample", seed=0)
-    for selector in vit.reducer.selectors:  # undecided: only the noise decides
+    for selector in vit.reducer.selectors:  # equal probabilities: only the noise decides
         torch.nn.init.zeros_(selector.mlp.fc2.weight)
     masks, _ = masks_of(vit.eval())
     assert not torch.equal(masks[:, 0], masks[:, 1])
-    vit.reducer.configure(seed=None)
+    vit.reducer.seed = None
     assert not torch.equal(masks_of(vit)[0], masks_of(vit)[0])
 
 
@@ -144,14 +144,14 @@ def test_seeded_noise_differs_from_block_to_block():
 def test_a_scale_above_one_keeps_the_order(x):
     svit = a_svit(mode="ratio", keep_ratio=0.4)
     p = probabilities(svit, x)
-    svit.configure(ratio_scale=1.25)
+    svit.ratio_scale = 1.25
     keep = keep_of(svit, x)
     assert keep.sum(1).tolist() == [25] * 3
     for b in range(3):
         assert p[b][keep[b]].min() >= p[b][~keep[b]].max()
 
 
-def test_reactivation_takes_back():
+def test_dropped_tokens_are_reactivated():
     masks, _ = masks_of(vit_with().eval())
     assert (masks[:, 1] & ~masks[:, 0]).any()
 
@@ -165,7 +165,7 @@ def test_reuse_shares_the_decision_and_not_only_the_weights():
 
 
 @torch.no_grad()
-def test_without_preservation_dropped_tokens_read_as_zero():
+def test_without_preserve_dropped_tokens_are_zero():
     masks, out = masks_of(vit_with(preserve=False).eval())
     dropped = ~masks[:, -1].flatten(1)
     assert dropped.any() and (out[dropped] == 0).all() and (out[~dropped] != 0).any()
@@ -177,7 +177,7 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
     draws = {}
 
     def noise(counts, device, seed):
-        """The same numbers for the k-th call of both passes."""
+        """Return the same numbers for the k-th call of both passes."""
         draws["k"] = draws.get("k", 0) + 1
         return torch.randn(sum(counts), 2, generator=torch.Generator().manual_seed(draws["k"]))
 
@@ -200,11 +200,12 @@ def test_training_path_equals_packed_evaluation_for_the_same_masks(kwargs):
         (dict(blocks=[1, 2], keep_ratio=[0.5, 0.5, 0.5]), "3 entries for 2 selectors"),
         (dict(blocks=[1, 2], selectors=[0]), "one selector number to each of the 2 blocks"),
         (dict(blocks=[1, 2], selectors=[0, 2]), "without gaps"),
-        (dict(ratio_loss="image"), "choose 'batch' or 'image'"),
-        (dict(class_tokens="drop"), "choose 'keep' or 'score'"),
-        (dict(mode="argmin"), "unknown selection mode 'argmin'"),
+        (dict(ratio_loss="token"), "ratio_loss is 'token'; choose one of batch, image"),
+        (dict(class_tokens="drop"), "class_tokens is 'drop'; choose one of keep, score"),
+        (dict(mode="argmin"), "mode is 'argmin'; choose one of target, threshold, ratio, sample"),
         (dict(tau=0.0), "tau 0.0 must be greater than 0"),
-        (dict(ratio_scale=0.0), "must be greater than 0"),
+        (dict(ratio_scale=0.0), "ratio_scale is 0.0; it must be greater than 0"),
+        (dict(capacity_scale=0.0), "capacity_scale is 0.0; it must be greater than 0"),
     ],
 )
 def test_errors_are_one_sentence(kwargs, message):
