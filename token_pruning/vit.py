@@ -6,7 +6,8 @@ Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -203,11 +204,52 @@ def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Position table (1, h * w, C) of grid ``old`` resampled to grid ``new`` (bicubic, align_corners False)."""
+    """Resample a position table (1, h * w, C) of grid ``old`` to grid ``new`` (bicubic, ``align_corners=False``)."""
     if tuple(old) == tuple(new):
         return table
-    grid = table.unflatten(1, old).permute(0, 3, 1, 2)
-    return F.interpolate(grid, new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    return resample(table.unflatten(1, old), *new, False).flatten(1, 2)
+
+
+# An operator of its own, for three reasons: torch.compile keeps it whole, so that the matrices stay constants; the
+# products are not counted as GMACs of the model; and autocast does not round them.
+@torch.library.custom_op("token_pruning::resample", mutates_args=())
+def resample(maps: Tensor, rows: int, columns: int, adjoint: bool) -> Tensor:
+    """Resample maps (B, h, w, C) to (B, rows, columns, C) as bicubic ``F.interpolate`` does; or apply its adjoint.
+
+    Two matrix products, because on CUDA ``F.interpolate`` takes a millisecond for the position table of an image of
+    800 x 1344 pixels, and its backward is not deterministic.
+    """
+    matrices = []
+    for old, new in ((maps.shape[1], rows), (maps.shape[2], columns)):
+        matrices.append(_bicubic(new, old, maps.device).T if adjoint else _bicubic(old, new, maps.device))
+    with torch.autocast(maps.device.type, enabled=False):
+        out = torch.einsum("Hh,bhwc->bHwc", matrices[0], maps.float())
+        return torch.einsum("Ww,bhwc->bhWc", matrices[1], out).to(maps.dtype).contiguous()
+
+
+@resample.register_fake
+def _(maps: Tensor, rows: int, columns: int, adjoint: bool) -> Tensor:
+    return maps.new_empty(len(maps), rows, columns, maps.shape[3])
+
+
+def _keep_size(ctx: Any, inputs: tuple[Tensor, int, int, bool], output: Tensor) -> None:
+    ctx.size, ctx.adjoint = inputs[0].shape[1:3], inputs[3]
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    return resample(gradient, *ctx.size, not ctx.adjoint), None, None, None
+
+
+resample.register_autograd(_backward, setup_context=_keep_size)
+
+
+@lru_cache(maxsize=None)  # nothing is evicted: a captured CUDA graph goes on reading the matrix
+def _bicubic(old: int, new: int, device: torch.device) -> Tensor:
+    """Return the matrix (new, old) of bicubic interpolation along one axis: the identity, interpolated."""
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(old, dtype=torch.float64).view(1, old, old, 1)
+        matrix = F.interpolate(identity, (new, 1), mode="bicubic", align_corners=False).view(old, new).T
+        return matrix.to(device, torch.float32).contiguous()
 
 
 def init_linear(module: nn.Module) -> None:
