@@ -1,4 +1,4 @@
-"""Measuring models in turns: what speed_test.py, get_flops.py, plot_tradeoff.py and calibrate.py stand on."""
+"""Interleaved measurements of models, used by speed_test.py, get_flops.py, plot_tradeoff.py and calibrate.py."""
 
 from ..cli.launch import check_device
 from .case import PARTS, PRECISIONS, BenchmarkCase, BenchmarkModel, BenchmarkSettings

@@ -1,12 +1,13 @@
-"""Rows of ``measure`` for people: a table, what it does not say, and a CSV file."""
+"""Readable forms of the rows of ``measure``: a table with notes, and a CSV file."""
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def table(rows):
-    """Lines for the terminal."""
+def table(rows: Sequence[dict]) -> list[str]:
+    """Return the lines of a table for the terminal."""
     heads = [name for name in ("ms_backbone", "ms_neck", "ms_heads") if name in rows[0]]
     lines = [
         [
@@ -16,9 +17,9 @@ def table(rows):
             "kept",
             "ms",
             "",
-            "times faster",
+            "speed-up",
             "",
-            "FLOP ratio",
+            "GMACs ratio",
             *heads,
             "GMACs",
             "block GMACs",
@@ -53,28 +54,30 @@ def table(rows):
     ]
 
 
-def notes(rows):
-    """What the table alone does not say."""
+def notes(rows: Sequence[dict]) -> list[str]:
+    """Return sentences about the table: the conditions, and how to read its columns."""
     first = rows[0]
     found = [
-        f"{first['part']} on {first['device']}, {first['precision']}; 'times faster' and the FLOP ratio compare "
-        "with the last dense model up to that line, without one with the first; 'kept' is the mean over the "
-        "pruned blocks, FLOPs are per image and of the forward "
+        f"{first['part']} on {first['device']}, {first['precision']}; 'speed-up' and 'GMACs ratio' compare with the "
+        "last dense model above, or with the first model if there is none; 'kept' is the mean over the pruned blocks; "
+        "GMACs are per image, of the forward, a multiply-add is 1 "
         f"(+- over {'batches' if first['images'] else 'the one batch'})"
     ]
     for name, kept, tokens in dict.fromkeys((r["model"], r["keep"], tuple(r["tokens_by_block"])) for r in rows):
         found.append(f"{name} keeps tokens {kept}, by block: {' '.join(f'{t:.0f}' for t in tokens)}")
     if first["execution"] == "capacity":
-        found.append("compiled and graphed backbones have a fixed capacity; FLOPs and tokens are the exact execution's")
+        found.append(
+            "compiled and captured backbones have a fixed capacity; GMACs and tokens are those of exact execution"
+        )
     if any(r["weights"] == "random" for r in rows):
-        found.append("without a checkpoint the weights are random: this measures speed only")
+        found.append("without a checkpoint the weights are random: only the speed is meaningful")
     if "detections" in first:
         found.append("detections per image: " + ", ".join(f"{r['detections']:.0f}" for r in rows))
     return found
 
 
-def write_csv(path, rows):
-    """One line per row; what is nested, as JSON."""
+def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
+    """Write one line per row; lists and dicts as JSON."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:

@@ -1,35 +1,38 @@
-"""The clock of all benchmarks: work is measured in turns, so that a busy machine hits all alike."""
+"""The clock of all benchmarks.
+
+Compared calls are interleaved (A B A B ...), so that a busy machine slows all of them alike.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 
 import torch
 from torch import nn
 
 
 def now(device: torch.device) -> float:
-    """Seconds, as soon as the device is idle."""
+    """Wait until the device is idle and return the time in seconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 class Clock:
-    """Seconds inside the calls it watches, those inside the calls it is told to leave out taken off."""
+    """Accumulates the seconds spent in watched calls, without those in calls that are watched with ``sign`` -1."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds, self.depth = device, 0.0, 0
 
     def watch(self, call: Callable, sign: int = 1) -> Callable:
-        """``call`` on the clock, or with ``sign`` -1 off it."""
+        """Return ``call``, timed; with ``sign`` -1 its time is subtracted."""
 
         @wraps(call)
         def timed(*args, **kwargs):
-            outer = self.depth == 0 or sign < 0  # a call within a call is counted once
+            outer = self.depth == 0 or sign < 0  # a watched call inside another is counted once
             self.depth += sign > 0
             start = now(self.device)
             try:
@@ -42,24 +45,24 @@ class Clock:
         return timed
 
     def shares(self, step: Callable[[int], object], repeats: int, warmup: int) -> tuple[list[float], list[float]]:
-        """The watched part of every call of ``step``, as a fraction, and the milliseconds of the whole call.
+        """Return the watched fraction of every call of ``step``, and the milliseconds of the whole call.
 
         Args:
-            step: called with the number of the turn, from 0 also after the warm-up, which is left out.
+            step: called with the number of the repeat; those of the warm-up are negative and left out.
         """
         shares, totals = [], []
-        for turn in range(-warmup, repeats):
+        for repeat in range(-warmup, repeats):
             self.seconds, start = 0.0, now(self.device)
-            step(turn)
+            step(repeat)
             total = now(self.device) - start
-            if turn >= 0:
+            if repeat >= 0:
                 shares.append(self.seconds / total)
                 totals.append(1e3 * total)
         return shares, totals
 
 
 class Stopwatch:
-    """Marks where ``module`` begins and ends inside a step. On CUDA they are events: nothing waits for them."""
+    """Marks when ``module`` begins and ends inside a step; on CUDA by events, which do not synchronize."""
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.cuda, self.marks = device.type == "cuda", []
@@ -67,10 +70,12 @@ class Stopwatch:
         module.register_forward_hook(lambda *_: self.mark())
 
     def start(self) -> None:
+        """Mark the beginning of a step."""
         self.marks = []
         self.mark()
 
     def mark(self) -> None:
+        """Record a point in time."""
         if self.cuda:
             self.marks.append(torch.cuda.Event(enable_timing=True))
             self.marks[-1].record()
@@ -78,7 +83,7 @@ class Stopwatch:
             self.marks.append(time.perf_counter())
 
     def split(self, total: float) -> list[float]:
-        """Milliseconds before, inside and after the module of a step that took ``total``."""
+        """Return the milliseconds before, inside and after the module, of a step that took ``total``."""
         start, first, last = self.marks
         if self.cuda:
             before, inside = start.elapsed_time(first), first.elapsed_time(last)
@@ -88,7 +93,7 @@ class Stopwatch:
 
 
 def milliseconds(step: Callable[[], object], device: torch.device, stopwatch: Stopwatch | None = None) -> list[float]:
-    """Of one call with the device idle at both ends; with ``stopwatch``, also its three parts."""
+    """Return the milliseconds of one call, device idle before and after; with ``stopwatch``, also its three parts."""
     start = now(device)
     if stopwatch:
         stopwatch.start()
@@ -98,8 +103,11 @@ def milliseconds(step: Callable[[], object], device: torch.device, stopwatch: St
 
 
 def back_to_back(call: Callable[[], object], device: torch.device, times: int) -> float:
-    """Milliseconds of a call. On CUDA, of ``times`` calls without a pause between them, which is how single operators
-    run in a model; elsewhere of one."""
+    """Return the milliseconds of a call.
+
+    On CUDA the mean over ``times`` calls without synchronization between them, as operators run in a model; elsewhere
+    of one call.
+    """
     if device.type != "cuda":
         return milliseconds(call, device)[0]
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -114,13 +122,21 @@ def back_to_back(call: Callable[[], object], device: torch.device, times: int) -
 def compare(
     calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, times: int = 20
 ) -> dict[str, object]:
-    """Fields of a result row: ``ms`` of the first call, and of each other its ``ms_NAME`` and the ``speedup`` of the
-    first. All are measured ``back_to_back`` once in each of the rounds, and once before to warm up."""
+    """Time calls against the first of them, interleaved, after one warm-up round.
+
+    Args:
+        rounds: each measures every call once.
+        times: calls of one measurement, see ``back_to_back``.
+
+    Returns:
+        Fields of a result row: ``ms`` of the first call, and for each other its ``ms_NAME`` and the ``speedup`` of the
+        first over it.
+    """
     found = {name: [] for name in calls}
-    for turn in range(-1, rounds):
+    for round_ in range(-1, rounds):
         for name, call in calls.items():
             ms = back_to_back(call, device, times)
-            if turn >= 0:
+            if round_ >= 0:
                 found[name].append(ms)
     first, *others = found
     fields = dict(ms=statistics.median(found[first]), rounds=rounds)
@@ -129,35 +145,36 @@ def compare(
     return fields
 
 
-def in_turns(
+def interleaved(
     steps: Sequence[Callable[[int], object]],
     device: torch.device,
     repeats: int,
     warmup: int,
-    stopwatch: Sequence[Stopwatch | None],
+    stopwatches: Sequence[Stopwatch | None] | None = None,
 ) -> list[list[list[float]]]:
-    """The ``milliseconds`` of every step in every turn (A B A B ...), those of the warm-up left out.
+    """Return the ``milliseconds`` of every step in every repeat (A B A B ...), without the warm-up.
 
     Args:
-        steps: called with the number of the turn, from 0 also after the warm-up.
-        laps: of every step, or None.
+        steps: called with the number of the repeat; those of the warm-up are negative.
+        stopwatches: one for each step, or None.
     """
     found = [[] for _ in steps]
-    for turn in range(-warmup, repeats):
-        for step, lap, own in zip(steps, stopwatch, found, strict=True):
-            ms = milliseconds(lambda step=step, turn=turn: step(turn), device, lap)
-            if turn >= 0:
+    stopwatches = stopwatches or [None] * len(steps)
+    for repeat in range(-warmup, repeats):
+        for step, stopwatch, own in zip(steps, stopwatches, found, strict=True):
+            ms = milliseconds(partial(step, repeat), device, stopwatch)
+            if repeat >= 0:
                 own.append(ms)
     return found
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Lower and upper quartile of at least two values."""
+    """Return the lower and upper quartile of at least two values."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return [low, high]
 
 
 def speedup(other: Sequence[float], own: Sequence[float], name: str) -> dict[str, object]:
-    """How many times faster than another model: the ratios of neighbouring measurements, median and quartiles."""
+    """Return the speed-up over another model: median and quartiles of the ratios of neighbouring measurements."""
     ratios = [a / b for a, b in zip(other, own, strict=True)]
     return {f"speedup_vs_{name}": statistics.median(ratios), f"speedup_vs_{name}_quartiles": quartiles(ratios)}

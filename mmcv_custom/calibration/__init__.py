@@ -1,1 +1,1 @@
-"""Setting the cost of a method: search, and the config that keeps what was found."""
+"""Search for the setting of a method that has a wanted cost, and write it as a config."""

@@ -1,4 +1,4 @@
-"""Write a leaf config: a file that inherits another and sets one argument of its reducer."""
+"""Derived configs: a file that inherits another config and sets one argument of its reducer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from ..files import write_file
 WIDTH = 120
 
 
-def check_leaf(target: str, base: str, force: bool) -> None:
-    """Raise ConfigError when ``target`` cannot become a config that inherits ``base``; before anything is computed."""
+def check_target(target: str, base: str, force: bool) -> None:
+    """Raise ConfigError if ``target`` cannot become a config that inherits ``base``; called before any computation."""
     path = Path(target)
     if path.suffix != ".py":
-        raise ConfigError(f"--out {target}: a config's name ends in .py")
+        raise ConfigError(f"--out {target} is no name of a config: give one that ends in .py")
     if path.exists() and Path(base).exists() and path.samefile(base):
         raise ConfigError(f"--out {target} is the config itself: give another name")
     if path.exists() and not force:
-        raise ConfigError(f"--out {target} exists already: give another name, or --force to write over it")
+        raise ConfigError(f"--out {target} exists already: give another name, or --force to overwrite it")
 
 
-def write_leaf(target: str, base: str, comments: list[str], name: str, value: float | list[float]) -> None:
-    """Write the config ``target``: ``comments``, ``base`` by its relative path, and the reducer's argument ``name``."""
+def write_derived_config(target: str, base: str, comments: list[str], name: str, value: float | list[float]) -> None:
+    """Write the config ``target``.
+
+    Args:
+        comments: paragraphs at its top.
+        base: config that it inherits, by a relative path.
+        name, value: argument of the reducer.
+    """
     path = Path(target)
     relative = Path(os.path.relpath(Path(base).resolve(), path.parent.resolve())).as_posix()
     relative = relative if relative.startswith(".") else f"./{relative}"

@@ -1,6 +1,6 @@
-"""What one model costs at any setting of its reducer, and without one.
+"""Cost of one model at any setting of its reducer, and without a reducer.
 
-The model is built once; only the reducer is built anew, with the weights of the first.
+The model is built once; only the reducer is rebuilt, with the weights of the first one.
 """
 
 from __future__ import annotations
@@ -14,42 +14,47 @@ from token_pruning import Trace
 
 from ..benchmark.case import BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from ..benchmark.session import counted
-from ..benchmark.timing import in_turns, quartiles, speedup
+from ..benchmark.timing import interleaved, quartiles, speedup
 from ..errors import ConfigError
 from .reconfigure import reconfigured
 
 
 class Calibration(BenchmarkModel):
-    """Attributes:
-        reducer: its config as given (``dict(type=METHOD, ...)``).
-        dense: ``counted`` without the reducer.
-        grid: positions of the smallest map.
+    """A model whose reducer can be reconfigured and whose cost can be measured at each setting.
+
+    Attributes:
+        reducer_config: as given (``dict(type=METHOD, ...)``).
+        dense: fields of ``counted`` without the reducer.
+        grid_tokens: tokens of the smallest grid.
 
     Raises:
         ConfigError: the config has no reducer.
     """
 
-    def __init__(self, case: BenchmarkCase, setting: BenchmarkSettings) -> None:
-        super().__init__(case, setting)
-        self.first = self.model.backbone.reducer
-        if self.first is None:
+    def __init__(self, case: BenchmarkCase, settings: BenchmarkSettings) -> None:
+        super().__init__(case, settings)
+        self.first_reducer = self.model.backbone.reducer
+        if self.first_reducer is None:
             raise ConfigError(f"config {case.config} has no reducer: give one of a pruned model")
-        self.reducer = dict(self.cfg.model.backbone.reducer)
+        self.reducer_config = dict(self.cfg.model.backbone.reducer)
         self.model.backbone.reducer = None
         with Trace() as trace:
             self.dense = counted(self.count(), self.model.backbone)
-        self.grid = min(height * width for height, width in (seen.grid for seen in trace.passes))
+        self.grid_tokens = min(one.grid[0] * one.grid[1] for one in trace.passes)
 
     def reconfigure(self, name: str, value: float | list[float]) -> None:
-        """Give the model a reducer whose argument ``name`` is ``value``.
+        """Rebuild the reducer with its argument ``name`` set to ``value``.
 
         Raises:
-            ValueError: that is outside its range.
+            ValueError: the value is out of range.
         """
-        self.model.backbone.reducer = reconfigured(self.first, self.reducer, **{name: value})
+        self.model.backbone.reducer = reconfigured(self.first_reducer, self.reducer_config, **{name: value})
 
     def cost(self) -> dict[str, float]:
-        """Fields as those of ``counted``, ``flops_ratio`` to the dense model, and ``keep_ratio_std`` over images."""
+        """Return the fields of ``counted``, ``flops_ratio`` (GMACs over the dense model's) and ``keep_ratio_std``.
+
+        The standard deviation is over images.
+        """
         counts = self.count()
         found = counted(counts, self.model.backbone)
         kept = torch.cat([c.kept for c in counts])[:, found["pruned_blocks"]].mean(1)
@@ -59,19 +64,19 @@ class Calibration(BenchmarkModel):
         )
 
     def times(self, repeats: int) -> dict[str, object]:
-        """Milliseconds of a batch, and how many times faster than the dense model it is; both run in every turn."""
+        """Return fields with the milliseconds of a batch and the speed-up over the dense model, both interleaved."""
         reducer = self.model.backbone.reducer
 
         def step(reducer) -> Callable[[int], object]:
-            def run(turn: int) -> object:
+            def run(repeat: int) -> object:
                 self.model.backbone.reducer = reducer
                 with torch.no_grad():
-                    return self.forward(turn)
+                    return self.forward(repeat)
 
             return run
 
-        turns = in_turns([step(None), step(reducer)], self.device, repeats, self.setting.warmup, [None, None])
-        dense, own = ([total for (total,) in times] for times in turns)
+        times = interleaved([step(None), step(reducer)], self.device, repeats, self.settings.warmup)
+        dense, own = ([total for (total,) in column] for column in times)
         return dict(
             ms_median=statistics.median(own),
             ms_quartiles=quartiles(own),
@@ -81,24 +86,24 @@ class Calibration(BenchmarkModel):
 
     @torch.no_grad()
     def pool_share(self) -> dict[str, float]:
-        """Share of the decisions, one for each image and block, that pool.
+        """Return the fraction of decisions (one per image and block) that pool, and their number.
 
         Raises:
-            ConfigError: there is nothing to decide.
+            ConfigError: no block decides between pruning and pooling.
         """
         reducer, pooled = self.model.backbone.reducer, []
         decide = reducer.decide
 
-        def watched(*args) -> tuple:
+        def recorded(*args) -> tuple:
             decision = decide(*args)
             pooled.append(decision[0])
             return decision
 
-        reducer.decide = watched
-        for turn in range(len(self.data)):
-            self.forward(turn)
+        reducer.decide = recorded
+        for repeat in range(len(self.data)):
+            self.forward(repeat)
         del reducer.decide
         if not pooled:
-            raise ConfigError("no block takes any token, so none decides between pruning and pooling: set r first")
+            raise ConfigError("no block removes a token, so none decides between pruning and pooling: set r first")
         pooled = torch.cat(pooled)
         return dict(pool_share=pooled.float().mean().item(), decisions=len(pooled))

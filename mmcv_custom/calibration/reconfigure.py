@@ -1,4 +1,4 @@
-"""Turning a reducer: with other arguments and the weights that it has."""
+"""Change the arguments of a reducer and keep its weights."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from token_pruning import Reducer, build_reducer
 
 
-def reconfigured(reducer: Reducer, given: Mapping, **arguments: object) -> Reducer:
-    """A new reducer of the config ``given`` but for ``arguments``, with the weights of ``reducer``, in evaluation.
+def reconfigured(reducer: Reducer, config: Mapping, **arguments: object) -> Reducer:
+    """Return a new reducer in evaluation mode, with the weights of ``reducer``.
+
+    Args:
+        config: config of ``reducer`` (``dict(type=METHOD, ...)``).
+        arguments: replace those of ``config``.
 
     Raises:
-        ValueError: an argument that the method does not have, a value outside its range, or one that needs weights of
-            another shape.
+        ValueError: the method does not have an argument, a value is out of range, or it needs weights of another shape.
     """
-    new = build_reducer({**given, **arguments}, reducer.embed_dim, reducer.depth)
+    new = build_reducer({**config, **arguments}, reducer.embed_dim, reducer.depth)
     try:
         new.load_state_dict(reducer.state_dict())
     except RuntimeError:
-        raise ValueError("it needs weights of another shape, so it is set in the config and trained with") from None
+        raise ValueError("it needs weights of another shape, so set it in the config and train with it") from None
     weight = next(reducer.parameters(), None)
     return new.eval() if weight is None else new.to(weight.device).eval()

@@ -1,4 +1,4 @@
-"""Find where a cost that grows or falls with a cost parameter meets a wanted value."""
+"""Bisection: find the position of a cost parameter at which a monotone cost has a wanted value."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 
 class Flat(ValueError):
-    """Both ends of the cost parameter cost the same."""
+    """The cost is the same at both ends of the cost parameter."""
 
 
 class OutOfReach(ValueError):
-    """The wanted value lies outside ``reach``, the values (least, most) at the ends of the parameter."""
+    """The wanted cost lies outside ``reach``, the costs (least, most) at the ends of the cost parameter."""
 
     def __init__(self, reach: tuple[float, float]) -> None:
         super().__init__(f"only values from {reach[0]} to {reach[1]} can be reached")
@@ -20,11 +20,12 @@ class OutOfReach(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """Positions of the cost parameter that were tried, with what each costs.
+    """Result of a search.
 
     Attributes:
-        best: the position whose cost is nearest to the wanted one.
-        below, above: those of the nearest cost that is at most, and at least, the wanted one.
+        best: position whose cost is nearest to the wanted one.
+        below, above: positions with the nearest cost that is at most, and at least, the wanted one.
+        costs: position -> cost, for all positions that were tried.
     """
 
     best: float
@@ -45,12 +46,13 @@ def bisect(
     """Halve [low, high] until a cost is within ``tolerance`` of ``wanted``, no position is left, or ``steps`` are done.
 
     Args:
-        cost: of a position; monotone, in either direction. A cost that is noisy leads near the right place only.
-        between: a position strictly between two others, or None.
+        cost: from a position to its cost; rising or falling. With a noisy cost the result is approximate.
+        between: from two positions to one strictly between them, or None.
         tolerance: in the unit of the cost.
 
     Raises:
-        Flat, OutOfReach: see there.
+        Flat: the cost does not depend on the position.
+        OutOfReach: no position has the wanted cost.
     """
     costs = {low: cost(low), high: cost(high)}
     if costs[low] == costs[high]:

@@ -1,4 +1,4 @@
-"""One of a reducer's arguments as a search sees it: an interval of positions, and what a config says at each."""
+"""Search space of a reducer's argument: an interval of positions, and the value in the config at each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from token_pruning.reducer import find_method
 
 from ..errors import ConfigError
 
-LEAST = 0.001  # of a cost parameter whose lowest value is 0 and not allowed itself
-FINEST = 4  # decimals
-THRESHOLDS = (1e-12, 1.0)  # scores that sum to one have no larger variance
+LEAST = 0.001  # lowest position of a cost parameter whose range excludes its lower end, 0
+DECIMALS = 4  # of a position
+THRESHOLDS = (1e-12, 1.0)  # PPT's threshold is on the variance of scores that sum to 1, which is at most 1
 
 
 @dataclass(frozen=True)
 class CostParam:
-    """The interval [low, high] of positions of the argument ``name``.
+    """Interval [low, high] of positions of the argument ``name``.
 
     Attributes:
-        whole: only whole numbers are values.
-        logarithmic: halved by ratio, in three significant digits.
-        entries: the config's list, one entry for each block: the position is then the factor that all are scaled by.
-        limit: what an entry may be at most.
+        whole: values are integers.
+        logarithmic: bisect on a logarithmic scale, with three significant digits.
+        entries: the config's list with one entry per block; the position is then the factor that scales all entries.
+        limit: largest value of a scaled entry.
     """
 
     name: str
@@ -36,39 +36,39 @@ class CostParam:
     limit: float = 1.0
 
     def value(self, position: float) -> float | list[float]:
-        """What the config says there."""
+        """Return the value in the config at a position."""
         if self.entries is None:
             return position
         scaled = [min(entry * position, self.limit) for entry in self.entries]
-        return [round(entry) if self.whole else round(entry, FINEST) for entry in scaled]
+        return [round(entry) if self.whole else round(entry, DECIMALS) for entry in scaled]
 
     def between(self, low: float, high: float) -> float | None:
-        """About the middle of two positions; None when they are neighbours."""
+        """Return a position near the middle of two others; None if there is none between them."""
         if self.logarithmic:
             middle = float(f"{(low * high) ** 0.5:.3g}")
         elif self.whole and self.entries is None:
             middle = (low + high) // 2
         else:
-            middle = round((low + high) / 2, FINEST)
+            middle = round((low + high) / 2, DECIMALS)
         return middle if low < middle < high else None
 
     @property
     def words(self) -> str:
-        """What is turned, for people."""
+        """The argument in words."""
         scaled = "" if self.entries is None else f", its {len(self.entries)} entries scaled as a whole"
         return f"{self.name}{scaled}"
 
 
-def cost_param_of(reducer: Mapping, name: str | None, grid: int) -> CostParam:
-    """The cost parameter of a reducer's config that sets how much is computed.
+def cost_param_of(reducer: Mapping, name: str | None, grid_tokens: int) -> CostParam:
+    """Return the search space of the argument that sets how much a reducer computes.
 
     Args:
-        reducer: ``dict(type=METHOD, ...)``.
-        name: of the argument; None for the method's own cost parameter.
-        grid: positions of the smallest map.
+        reducer: its config, ``dict(type=METHOD, ...)``.
+        name: name of the argument; None for the method's own ``cost_param``.
+        grid_tokens: tokens of the smallest grid.
 
     Raises:
-        ConfigError: the method does not have it, or it is none that sets the cost.
+        ConfigError: the method does not have the argument, or it does not set the cost.
     """
     method = find_method(reducer["type"])
     ranges = {other.cost_param[0]: other.cost_param[1:] for other in METHODS.values()} | {
@@ -78,21 +78,19 @@ def cost_param_of(reducer: Mapping, name: str | None, grid: int) -> CostParam:
     name = name or method.cost_param[0]
     if name not in known:
         raise ConfigError(
-            f"reducer {reducer['type']} has no {name} to turn; its cost parameter is {method.cost_param[0]}"
+            f"reducer {reducer['type']} has no {name} to search; its cost parameter is {method.cost_param[0]}"
         )
     if name == "threshold" and hasattr(method, "decide"):
         raise ConfigError(
-            f"the threshold does not change the cost of {reducer['type']}, only what becomes of tokens: "
+            f"the threshold does not change the cost of {reducer['type']}, only whether tokens are pruned or pooled: "
             "give --pool-share"
         )
     if name not in ranges:
-        raise ConfigError(
-            f"{name} of {reducer['type']} sets no cost that could be searched for; turn {method.cost_param[0]}"
-        )
+        raise ConfigError(f"{name} of {reducer['type']} does not set the cost; search {method.cost_param[0]} instead")
     if name == "keep_ratio" and reducer.get("r") is not None:
         raise ConfigError(
-            f"the config says by r how many tokens {reducer['type']} takes, and keep_ratio would say it "
-            "again: set model.backbone.reducer.r=None and a keep_ratio"
+            f"the config sets how many tokens {reducer['type']} removes by r, so keep_ratio cannot: set "
+            "model.backbone.reducer.r=None and a keep_ratio"
         )
     low, high = ranges[name]
     given = reducer.get(name, known[name].default)
@@ -101,27 +99,27 @@ def cost_param_of(reducer: Mapping, name: str | None, grid: int) -> CostParam:
     numbers = [given] if entries is None else entries
     whole = isinstance(high, int)
     if whole and any(isinstance(n, float) and n < 1 for n in numbers):
-        whole, high = False, 0.5  # shares of the grid; a block can merge half of its tokens at most
+        whole, high = False, 0.5  # fractions of the grid; a block can merge at most half of its tokens
     elif whole:
-        high = max(min(high, grid // 2), low + 1)
+        high = max(min(high, grid_tokens // 2), low + 1)
     low = low if whole or low else LEAST
     if entries is None:
         return CostParam(name, low, high, whole)
     if not any(numbers):
-        raise ConfigError(f"{name} = {given} of {reducer['type']} is scaled as a whole and has no entry above 0")
+        raise ConfigError(f"{name} = {given} of {reducer['type']} is scaled as a list and has no entry above 0")
     return CostParam(name, LEAST, high / min(n for n in numbers if n), whole, entries=entries, limit=high)
 
 
-def threshold_dial(reducer: Mapping, grid: int) -> CostParam:
-    """The threshold between pruning and pooling.
+def pool_threshold(reducer: Mapping, grid_tokens: int) -> CostParam:
+    """Return the search space of PPT's threshold between pruning and pooling.
 
     Raises:
-        ConfigError: the method makes no such decision.
+        ConfigError: the method does not decide between them.
     """
     if not hasattr(find_method(reducer["type"]), "decide"):
         raise ConfigError(
             f"reducer {reducer['type']} does not decide between pruning and pooling, so it has no "
-            "threshold for --pool-share: that is PPT's"
+            "threshold for --pool-share; PPT has one"
         )
     least, most = THRESHOLDS
-    return CostParam("threshold", least, most * grid**2 if reducer.get("relative") else most, logarithmic=True)
+    return CostParam("threshold", least, most * grid_tokens**2 if reducer.get("relative") else most, logarithmic=True)

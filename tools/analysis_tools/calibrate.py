@@ -17,10 +17,10 @@ import math
 import torch
 
 from mmcv_custom.benchmark import PRECISIONS, BenchmarkCase, BenchmarkSettings
-from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
+from mmcv_custom.calibration.derived_config import check_target, write_derived_config
 from mmcv_custom.calibration.model import Calibration
 from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
-from mmcv_custom.calibration.search_space import cost_param_of, threshold_dial
+from mmcv_custom.calibration.search_space import cost_param_of, pool_threshold
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
@@ -85,7 +85,7 @@ def check(args):
     if args.target == "pool_share" and args.cost_param not in (None, "threshold"):
         raise ConfigError(f"--pool-share is set by the threshold: leave --cost-param {args.cost_param} out")
     if args.out:
-        check_leaf(args.out, args.config, args.force)
+        check_target(args.out, args.config, args.force)
 
 
 def search(model, cost_param, args):
@@ -113,14 +113,14 @@ def search(model, cost_param, args):
             TIME_STEPS if args.target in TIMED else 40,
         )
     except Flat:
-        mode = f" in mode {model.reducer['mode']!r}" if "mode" in model.reducer else ""
+        mode = f" in mode {model.reducer_config['mode']!r}" if "mode" in model.reducer_config else ""
         raise ConfigError(
-            f"{cost_param.name} of {model.reducer['type']}{mode} does not change how many {unit}: turn another with --cost-param"
+            f"{cost_param.name} of {model.reducer_config['type']}{mode} does not change how many {unit}: turn another with --cost-param"
         ) from None
     except OutOfReach as error:
         least, most = error.reach
         raise ConfigError(
-            f"{args.wanted:g} {unit} is out of reach: {cost_param.name} of {model.reducer['type']} makes it "
+            f"{args.wanted:g} {unit} is out of reach: {cost_param.name} of {model.reducer_config['type']} makes it "
             f"{least:.4g} to {most:.4g}{dense(model, args)}"
         ) from None
 
@@ -166,7 +166,7 @@ def result(model, cost_param, found, args):
         checkpoint=args.checkpoint,
         weights="trained" if args.checkpoint else "random",
         keep=model.kept,
-        method=model.reducer["type"],
+        method=model.reducer_config["type"],
         cost_param=cost_param.name,
         value=value,
         target=args.target,
@@ -229,16 +229,16 @@ def main():
     )
     model = Calibration(BenchmarkCase(args.config, args.checkpoint, batch=args.batch), setting)
     if args.target == "pool_share":
-        cost_param = threshold_dial(model.reducer, model.grid)
+        cost_param = pool_threshold(model.reducer_config, model.grid_tokens)
     else:
-        cost_param = cost_param_of(model.reducer, args.cost_param, model.grid)
+        cost_param = cost_param_of(model.reducer_config, args.cost_param, model.grid_tokens)
     print(f"{args.config}: turning {cost_param.words}", flush=True)
     found = result(model, cost_param, search(model, cost_param, args), args)
     print("\n".join(["", *(f"{sentence}." for sentence in sentences(found))]))
     if args.out:
         images = f"images of {args.images}" if args.images else "synthetic images"
         made = [found["command"], f"{sentences(found)[0]}; {found['images']} {images}, {found['weights']} weights."]
-        write_leaf(args.out, args.config, made, cost_param.name, found["value"])
+        write_derived_config(args.out, args.config, made, cost_param.name, found["value"])
         print(f"Written to {args.out}.")
     if args.json:
         write_json(args.json, found)

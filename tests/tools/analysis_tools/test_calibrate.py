@@ -10,10 +10,10 @@ from mmengine.config import Config
 from scripts import load_script
 
 from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings, counted
-from mmcv_custom.calibration.derived_config import check_leaf, write_leaf
+from mmcv_custom.calibration.derived_config import check_target, write_derived_config
 from mmcv_custom.calibration.model import Calibration
 from mmcv_custom.calibration.search import Flat, OutOfReach, bisect
-from mmcv_custom.calibration.search_space import cost_param_of, threshold_dial
+from mmcv_custom.calibration.search_space import cost_param_of, pool_threshold
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError
@@ -198,7 +198,7 @@ def test_a_learned_reducer_keeps_its_weights_and_decides_by_itself_with_a_checkp
     fresh = BenchmarkSession(BenchmarkCase(str(path)), BenchmarkSettings(repeats=2))
     torch.save(dict(state_dict=fresh.model.state_dict()), tmp_path / "w.pth")
     model = Calibration(BenchmarkCase(str(path), str(tmp_path / "w.pth")), BenchmarkSettings(repeats=2))
-    assert "mode" not in model.reducer and model.kept == "as trained"
+    assert "mode" not in model.reducer_config and model.kept == "as trained"
     model.reconfigure("ratio_scale", 0.4)
     reducer = model.model.backbone.reducer
     assert reducer.ratio_scale == 0.4 and reducer.mode == "target" and not reducer.training
@@ -210,7 +210,7 @@ def test_both_models_are_timed_in_turns(config, monkeypatch):
     model = Calibration(BenchmarkCase(str(config(CASES["evit"][0]))), BenchmarkSettings(repeats=2, warmup=1))
     model.reconfigure("keep_ratio", 0.5)
     reducer, ran, forward = model.model.backbone.reducer, [], model.forward
-    monkeypatch.setattr(model, "forward", lambda turn: ran.append(model.model.backbone.reducer) or forward(turn))
+    monkeypatch.setattr(model, "forward", lambda repeat: ran.append(model.model.backbone.reducer) or forward(repeat))
     found = model.times(3)
     assert ran == [None, reducer] * 4
     assert {"ms_median", "ms_quartiles", "speedup_vs_dense", "speedup_vs_dense_quartiles"} <= found.keys()
@@ -240,8 +240,8 @@ EVIT = CASES["evit"][0]
     ("reducer", "options", "sentence"),
     [
         (None, "--gmacs 1", "has no reducer: give one of a pruned model"),
-        (EVIT, "--gmacs 1 --cost-param r", "reducer EViT has no r to turn; its cost parameter is keep_ratio"),
-        (EVIT, "--gmacs 1 --cost-param fuse", "fuse of EViT sets no cost"),
+        (EVIT, "--gmacs 1 --cost-param r", "reducer EViT has no r to search; its cost parameter is keep_ratio"),
+        (EVIT, "--gmacs 1 --cost-param fuse", "fuse of EViT does not set the cost"),
         (EVIT, "--pool-share 0.5", "reducer EViT does not decide between pruning and pooling"),
         (EVIT, "--gmacs 1 --flops-ratio 0.5", "not allowed with argument --gmacs"),
         (EVIT, "", "one of the arguments"),
@@ -253,7 +253,7 @@ EVIT = CASES["evit"][0]
         (EVIT, "--gmacs 1 --images {tmp}", "holds 0 images"),
         (EVIT, "--gmacs 1 --checkpoint nowhere.pth", "nowhere.pth"),
         (EVIT, "--gmacs 1 --out {tmp}/tiny.py", "is the config itself"),
-        (EVIT, "--gmacs 1 --out {tmp}/a.yaml", "a config's name ends in .py"),
+        (EVIT, "--gmacs 1 --out {tmp}/a.yaml", "is no name of a config"),
         (EVIT, "--gmacs 1 --number 0", "--number and --batch must be at least 1"),
         (CASES["ppt"][0], "--gmacs 1 --cost-param threshold", "the threshold does not change the cost of PPT"),
         (CASES["ppt"][0], "--pool-share 0.5 --cost-param r", "leave --cost-param r out"),
@@ -296,7 +296,7 @@ def test_the_search_finds_the_nearest_on_either_side(sign):
         bisect(lambda x: 1.0, 0, 100, halved, 1.0, 0.1)
 
 
-def test_dials_are_whole_shares_or_scaled_as_a_whole():
+def test_cost_params_are_whole_fractions_or_scaled_lists():
     whole = cost_param_of(dict(type="ToMe", r=4), None, 64)
     assert whole.whole and (whole.low, whole.high) == (0, 32)
     share = cost_param_of(dict(type="ToMe", r=0.1), None, 64)
@@ -307,19 +307,19 @@ def test_dials_are_whole_shares_or_scaled_as_a_whole():
     assert ratios.value(2.0) == [1.0, 0.8] and ratios.value(ratios.high) == [1.0, 1.0]
     assert cost_param_of(dict(type="SViT"), None, 64).name == "ratio_scale"
     assert cost_param_of(dict(type="SViT"), "keep_ratio", 64).value(0.3) == 0.3
-    assert threshold_dial(dict(type="PPT", relative=True), 64).high == 64**2
-    middle = threshold_dial(dict(type="PPT"), 64).between(1e-8, 1e-4)
-    assert middle == 1e-6 and threshold_dial(dict(type="PPT"), 64).between(1e-6, 1.001e-6) is None
+    assert pool_threshold(dict(type="PPT", relative=True), 64).high == 64**2
+    middle = pool_threshold(dict(type="PPT"), 64).between(1e-8, 1e-4)
+    assert middle == 1e-6 and pool_threshold(dict(type="PPT"), 64).between(1e-6, 1.001e-6) is None
 
 
 def test_a_config_is_never_written_over_unasked(tmp_path):
     base, target = tmp_path / "base.py", tmp_path / "inner/leaf.py"
     base.write_text("model = dict(backbone=dict(reducer=dict(type='EViT', keep_ratio=1.0)))\n")
     values = [round(0.9 - i / 100, 4) for i in range(30)]
-    check_leaf(str(target), str(base), False)
-    write_leaf(str(target), str(base), ["why " * 50], "keep_ratio", values)
+    check_target(str(target), str(base), False)
+    write_derived_config(str(target), str(base), ["why " * 50], "keep_ratio", values)
     assert Config.fromfile(target).model.backbone.reducer == dict(type="EViT", keep_ratio=values)
     assert max(map(len, target.read_text().splitlines())) <= 120 and len(list(target.parent.iterdir())) == 1
     with pytest.raises(ConfigError, match="exists already: give another name, or --force"):
-        check_leaf(str(target), str(base), False)
-    check_leaf(str(target), str(base), True)
+        check_target(str(target), str(base), False)
+    check_target(str(target), str(base), True)
