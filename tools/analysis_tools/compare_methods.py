@@ -1,21 +1,28 @@
-"""Methods against each other on one dense model: each is evaluated on the dense weights as they are (off the shelf) and
-after fine-tuning from them, with the same recipe, budget and seeds.
+"""Compare methods that are fine-tuned from one dense model.
 
     python tools/analysis_tools/compare_methods.py configs/deit/digits/deit-nano_digits.py \\
         configs/deit/digits/{tome,ppt,evit}_deit-nano_digits.py --seeds 0 1 2 --work-dir work_dirs/digits_methods
 
-The first config is the dense model, the others fine-tune it (a config without a reducer among them shows what the
-further epochs alone are worth). Every evaluation goes to rows.json in the work dir, one row per method to summary.json,
-scores against GMACs to methods.png. With --images the fine-tuned models of the first seed are timed on these images,
-all in turns. Run again, it goes on where it stopped: what is trained or evaluated is not done twice.
+The first config is the dense model; the others are fine-tuned from it with the same recipe, budget and seeds. A config
+without a reducer among them shows the gain of the additional epochs alone. Each method is also evaluated off the shelf
+(on the dense weights, without fine-tuning), unless its selection needs training.
+
+The work dir then holds rows.json (one row per evaluation), summary.json (one row per method) and methods.png (scores
+against GMACs). With --images, the fine-tuned models of the first seed are timed on these images, interleaved. A second
+run with the same settings continues where the first one stopped: nothing is trained or evaluated twice.
 
     python tools/analysis_tools/compare_methods.py configs/setr/vit-nano_setr_camvid-352.py \\
         configs/setr/vit-nano_setr_camvid-352_ftune.py \\
         configs/setr/vit-nano-{dtop,svit,tome,random}_setr_camvid-352.py \\
         --metric mIoU --images data/camvid/images/val --work-dir work_dirs/camvid_methods
+
+Seeds or methods that were run separately are joined into one table:
+
+    python tools/analysis_tools/compare_methods.py --merge work_dirs/seeds_0_1 work_dirs/seed_2 --work-dir work_dirs/all
 """
 
 import argparse
+import inspect
 import json
 import statistics
 from pathlib import Path
@@ -29,11 +36,10 @@ from mmcv_custom.cli.launch import run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
+from token_pruning.reducer import find_method
 
-# Methods whose selection is random before it was trained: off the shelf they say nothing.
-LEARNED = ("SViT", "DynamicViT", "Cropr")
-# Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
-LOOKS = [
+# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
+STYLES = [
     ("#0072b2", "o"),
     ("#d55e00", "X"),
     ("#e69f00", "v"),
@@ -48,53 +54,64 @@ LOOKS = [
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dense", help="config of the dense model")
-    parser.add_argument("methods", nargs="+", metavar="CONFIG", help="configs that fine-tune it")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of all training (default: 0)")
+    parser.add_argument("dense", nargs="?", help="config of the dense model")
+    parser.add_argument("methods", nargs="*", metavar="CONFIG", help="configs that are fine-tuned from it")
+    parser.add_argument("--merge", nargs="+", metavar="FOLDER", help="instead: join the rows of these work dirs")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of all trainings (default: 0)")
     parser.add_argument(
         "--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"), help="default: the configs'"
     )
-    parser.add_argument("--metric", default="accuracy/top1", help="of the evaluator (default: accuracy/top1)")
+    parser.add_argument("--metric", default="accuracy/top1", help="score to compare (default: accuracy/top1)")
     parser.add_argument("--images", metavar="FOLDER", help="also time the models on these images, one at a time")
-    parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="to time on")
+    parser.add_argument("--timed", type=int, default=20, metavar="N", help="number of timed images (default: 20)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device for timing")
     parser.add_argument("--work-dir", default="work_dirs/methods")
     args = parser.parse_args()
     if args.images and args.timed < 2:
         parser.error("--timed must be at least 2: quartiles need them")
+    if args.merge and args.dense:
+        parser.error("--merge joins work dirs and takes no configs: leave one of them out")
+    if not (args.merge or args.methods):
+        parser.error("give the config of the dense model and at least one CONFIG, or --merge FOLDER ...")
     return args
 
 
 def labels(configs):
-    """config -> what people call it: its reducer, if no other config has the same, else the file's name."""
-    found = {config: label(config) for config in configs}
+    """Return config -> display name: "dense" or the method, with what sets several configs of one method apart.
+
+    These are switches and choices (bool and str arguments) that differ from the method's defaults, or the file name
+    where the configs differ in other arguments only.
+    """
+    reducers = {config: dict(Config.fromfile(config).model.backbone.get("reducer") or {}) for config in configs}
+    found = {config: label(reducer, reducers.values()) for config, reducer in reducers.items()}
     names = list(found.values())
     return {config: Path(config).stem if names.count(name) > 1 else name for config, name in found.items()}
 
 
-def label(config):
-    """The reducer of a config with the options that make it another method, "dense" without one."""
-    reducer = Config.fromfile(config).model.backbone.get("reducer")
-    if reducer is None:
+def label(reducer, reducers):
+    """Return the name of a reducer's config among others."""
+    if not reducer:
         return "dense"
-    options = {
-        "fuse": {False: " without fusion"},
-        "fusion": {False: " without fusion"},
-        "preserve": {False: " without preservation"},
-        "ranking": {"random": ", random ranking", "inverted": ", inverted"},
-    }
-    return reducer.type + "".join(words.get(reducer.get(key), "") for key, words in options.items())
+    defaults = {name: p.default for name, p in inspect.signature(find_method(reducer["type"])).parameters.items()}
+    options = [
+        f"{key}={value}"
+        for key, value in reducer.items()
+        if isinstance(value, (bool, str))
+        and value != defaults.get(key, value)
+        and any(other.get(key, defaults[key]) != value for other in reducers if other.get("type") == reducer["type"])
+    ]
+    return reducer["type"] + (f" ({', '.join(options)})" if options else "")
 
 
 def evaluate(config, checkpoint, path):
-    """The scores of tools/test.py, which writes them to ``path`` unless they are there."""
+    """Return the scores in ``path``, which tools/test.py writes if the file does not exist."""
     if not path.exists():
         call(ROOT / "tools/test.py", config, checkpoint, "--work-dir", path.parent / "test", "--scores", path)
     return json.loads(path.read_text())
 
 
 def measured(name, config, stage, seed, checkpoint, path, metric):
-    """The row of one evaluation."""
+    """Return the row of one evaluation."""
     scores = evaluate(config, checkpoint, path)
     if metric not in scores:
         raise ConfigError(f"--metric {metric} is not among the scores of {config}: {', '.join(sorted(scores))}")
@@ -106,6 +123,7 @@ def measured(name, config, stage, seed, checkpoint, path, metric):
         seed=seed,
         score=scores[metric],
         metric=metric,
+        scores={name: value for name, value in scores.items() if not name.startswith("cost/")},
         gmacs=scores["cost/gmacs"],
         gmacs_std=scores["cost/gmacs_std"],
         keep_by_block=scores["cost/keep_ratio"],
@@ -113,17 +131,17 @@ def measured(name, config, stage, seed, checkpoint, path, metric):
 
 
 def one_seed(args, folder, seed):
-    """The rows of one seed."""
+    """Train and evaluate all models with one seed and return the rows."""
     checkpoint = train(args.dense, folder / "dense", seed, args.epochs[0])
     rows = [measured("dense", args.dense, "dense", seed, checkpoint, folder / "dense.json", args.metric)]
     for config, name in labels(args.methods).items():
         stem, model = Path(config).stem, Config.fromfile(config).model
         reducer = model.backbone.get("reducer")
-        if reducer is not None and reducer.type not in LEARNED:
+        if reducer is not None and not find_method(reducer.type).needs_training:
             rows.append(
                 measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json", args.metric)
             )
-        # A teacher, where a method has one, is this seed's dense model.
+        # Where a method is distilled, its teacher is the dense model of this seed.
         teacher = (model.get("distillation") or {}).get("teacher")
         options = [f"model.distillation.teacher.checkpoint={checkpoint}"] if teacher else []
         tuned = train(config, folder / stem, seed, args.epochs[1], checkpoint, options)
@@ -131,15 +149,52 @@ def one_seed(args, folder, seed):
     return rows
 
 
+def merge(folders):
+    """Return the rows of several work dirs, each evaluation once.
+
+    Raises:
+        ConfigError: a folder without rows, folders of different metrics or dense models, or two different scores for
+            one config, stage and seed.
+    """
+    rows = {}
+    for folder in folders:
+        path = Path(folder) / "rows.json"
+        if not path.is_file():
+            raise ConfigError(f"--merge {folder}: it has no rows.json; give work dirs of finished comparisons")
+        for r in json.loads(path.read_text()):
+            if rows.setdefault((r["config"], r["stage"], r["seed"]), r)["score"] != r["score"]:
+                raise ConfigError(
+                    f"--merge {folder}: {r['model']} ({r['stage']}, seed {r['seed']}) has another score than in a "
+                    "folder before it; merge comparisons that share their dense models"
+                )
+    rows = list(rows.values())
+    for what, differ in (("metric", {r["metric"] for r in rows}), ("dense model", configs_of(rows, "dense", "dense"))):
+        if len(differ) > 1:
+            raise ConfigError(f"--merge: the folders differ in their {what} ({', '.join(sorted(differ))})")
+    # Each folder named its own configs, so one name may now stand for several.
+    return [
+        r if len(configs_of(rows, r["model"], r["stage"])) == 1 else dict(r, model=Path(r["config"]).stem) for r in rows
+    ]
+
+
+def configs_of(rows, model, stage):
+    """Return the configs of all rows of one model and stage."""
+    return {r["config"] for r in rows if (r["model"], r["stage"]) == (model, stage)}
+
+
 def summary(rows):
-    """One row per model: means over the seeds, standard deviations, and every seed's score. The dense model's score is
-    its "off the shelf"."""
+    """Return one row per model: means and standard deviations over the seeds, and the score of every seed.
+
+    The dense model's own score counts as "off the shelf". ``scores`` holds the means of all scores of the evaluator,
+    after fine-tuning where there is one.
+    """
     found = []
     dense = statistics.mean(r["gmacs"] for r in rows if r["stage"] == "dense")
     for name in dict.fromkeys(r["model"] for r in rows):
         own = [r for r in rows if r["model"] == name]
         tuned = [r for r in own if r["stage"] == "fine-tuned"]
-        gmacs = statistics.mean(r["gmacs"] for r in tuned or own)  # where images decide, training moves it a little
+        final = tuned or own  # training changes the GMACs of methods that keep an image-dependent number of tokens
+        gmacs = statistics.mean(r["gmacs"] for r in final)
         fields = dict(
             model=name,
             config=own[-1]["config"],
@@ -147,11 +202,12 @@ def summary(rows):
             seeds=len(tuned),
             gmacs=gmacs,
             gmacs_ratio=gmacs / dense,
+            scores={name: statistics.mean(r["scores"][name] for r in final) for name in final[0]["scores"]},
         )
         shelf = [r for r in own if r["stage"] != "fine-tuned"]
         for field, part in (("off_the_shelf", shelf), ("fine_tuned", tuned)):
-            scores = [r["score"] for r in part]
-            if scores:
+            if part:
+                scores = [r["score"] for r in part]
                 fields |= {
                     field: statistics.mean(scores),
                     f"gmacs_{field}": statistics.mean(r["gmacs"] for r in part),
@@ -163,20 +219,20 @@ def summary(rows):
 
 
 def timed(rows, args):
-    """model -> milliseconds an image, and how many times faster than the dense model, of the first seed's."""
+    """Time the models of the first seed and return model -> latency per image and speedup over the dense model."""
     cases = {}
     for r in rows:
-        if r["seed"] == args.seeds[0] and r["stage"] != "off the shelf":
-            # The first of a name: of "dense", the model that the others start from, not what further epochs make of it.
+        if r["seed"] == rows[0]["seed"] and r["stage"] != "off the shelf":
+            # The first row of a name: "dense" is then the model that all start from, not the one trained longer.
             cases.setdefault(r["model"], BenchmarkCase(r["config"], r["checkpoint"]))
-    print("\nTiming all on the same images, in turns ...", flush=True)
+    print("\nTiming all models on the same images, interleaved ...", flush=True)
     found = measure(list(cases.values()), BenchmarkSettings(device=args.device, images=args.images, repeats=args.timed))
     fields = ("ms_median", "ms_quartiles", "speedup_vs_first", "speedup_vs_first_quartiles", "device")
     return {name: {field: r[field] for field in fields} for name, r in zip(cases, found, strict=True)}
 
 
 def report(table):
-    """The ``summary`` for the terminal."""
+    """Return the ``summary`` as text for the terminal."""
     seeds = max(r["seeds"] for r in table)
     said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
     times = "ms_median" in table[0]
@@ -198,17 +254,18 @@ def report(table):
         [
             *lines,
             "",
-            "A multiply-add is 1. Off the shelf: the dense weights as they are, of which learned selections have none.",
+            "GMACs: one multiply-add counts as 1. Off the shelf: on the dense weights, without fine-tuning;",
+            "methods whose selection needs training have no such score.",
         ]
     )
 
 
 def draw(table, path):
-    """Score against GMACs: hollow off the shelf, filled fine-tuned; bars are standard deviations over seeds."""
+    """Plot scores against GMACs: hollow off the shelf, filled fine-tuned, bars of one standard deviation over seeds."""
     axes = (figure := Figure(figsize=(7.5, 4.5), layout="constrained")).subplots()
-    looks = dict(zip((r["model"] for r in table), [("#000000", "*"), *LOOKS * len(table)], strict=False))
+    styles = dict(zip((r["model"] for r in table), [("#000000", "*"), *STYLES * len(table)], strict=False))
     for r in table:
-        colour, marker = looks[r["model"]]
+        colour, marker = styles[r["model"]]
         for field, fill in (("off_the_shelf", "white"), ("fine_tuned", colour)):
             if field in r:
                 axes.errorbar(
@@ -224,7 +281,7 @@ def draw(table, path):
                     label=r["model"] if fill == colour else None,
                 )
     axes.set(
-        xlabel="GMACs of an image (a multiply-add is 1)",
+        xlabel="GMACs per image",
         ylabel=table[0]["metric"],
         title="hollow: off the shelf, filled: fine-tuned",
     )
@@ -233,15 +290,14 @@ def draw(table, path):
     figure.savefig(path, dpi=150)
 
 
-def main():
-    args = parse_args()
+def trained_rows(args, folder):
+    """Train and evaluate what is not in ``folder`` yet and return all rows."""
     for config in (args.dense, *args.methods):
         if not Path(config).is_file():
             raise ConfigError(f"config {config} does not exist: check the path")
     stems = [Path(config).stem for config in args.methods]
     if len({*stems}) < len(stems):
         raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
-    folder = Path(args.work_dir)
     lock_settings(
         folder,
         "a comparison",
@@ -249,7 +305,15 @@ def main():
         epochs=list(args.epochs),
         metric=args.metric,
     )
-    rows = [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
+    return [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
+
+
+def main():
+    args = parse_args()
+    folder = Path(args.work_dir)
+    if args.merge and (folder / "settings.json").exists():
+        raise ConfigError(f"{folder} holds a comparison of its own: give another --work-dir for the merged rows")
+    rows = merge(args.merge) if args.merge else trained_rows(args, folder)
     write_json(folder / "rows.json", rows)
     table = summary(rows)
     if args.images:

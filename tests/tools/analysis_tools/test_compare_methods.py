@@ -1,4 +1,4 @@
-"""What compare_methods.py makes of evaluations; the trainings themselves are those of tools/train.py."""
+"""Rows, summary and plot of compare_methods.py on made-up evaluations; tools/train.py is tested elsewhere."""
 
 import json
 import sys
@@ -29,8 +29,8 @@ def scores(name, seed, tuned):
     }
 
 
-def a_folder(tmp_path, tool, monkeypatch):
-    """A work dir in which everything is trained and evaluated."""
+def fill(tmp_path, tool, monkeypatch):
+    """Fill a work dir with everything that training and evaluation write."""
     calls = []
     monkeypatch.setattr(tool, "call", lambda *command: calls.append(command))
     monkeypatch.setattr(tool, "train", lambda config, folder, seed, *rest: Path(folder) / "epoch.pth")
@@ -50,7 +50,7 @@ def a_folder(tmp_path, tool, monkeypatch):
 
 
 def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
-    calls = a_folder(tmp_path, tool, monkeypatch)
+    calls = fill(tmp_path, tool, monkeypatch)
     methods = [
         str(DIGITS / f"{m}.py") for m in ("deit-nano_digits_ftune", "tome_deit-nano_digits", "svit_deit-nano_digits")
     ]
@@ -69,7 +69,7 @@ def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
         ],
     )
     tool.main()
-    assert not calls  # a learned selection is not evaluated off the shelf, the rest was there
+    assert not calls  # a method that needs training is not evaluated off the shelf; all others were evaluated before
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(r["model"], r["stage"]) for r in rows[:5]] == [
         ("dense", "dense"),
@@ -78,7 +78,9 @@ def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
         ("ToMe", "fine-tuned"),
         ("SViT", "fine-tuned"),
     ]
+    assert rows[3]["scores"] == {"accuracy/top1": 85.0}
     dense, tome, svit = json.loads((tmp_path / "summary.json").read_text())
+    assert tome["scores"] == {"accuracy/top1": 85.5}
     assert (dense["off_the_shelf"], tome["off_the_shelf"], tome["fine_tuned"]) == (90.5, 80.5, 85.5)
     assert tome["fine_tuned_by_seed"] == [85.0, 86.0] and tome["fine_tuned_std"] == pytest.approx(0.5**0.5)
     assert (tome["gmacs_off_the_shelf"], tome["gmacs_fine_tuned"], tome["gmacs"]) == (1.5, 1.0, 1.0)
@@ -87,13 +89,13 @@ def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
     assert "85.50 +- 0.71" in capsys.readouterr().out
 
 
-def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path, tool, monkeypatch, capsys):
-    a_folder(tmp_path, tool, monkeypatch)
+def test_models_of_the_first_seed_are_timed_after_its_dense_model(tmp_path, tool, monkeypatch, capsys):
+    fill(tmp_path, tool, monkeypatch)
     seen = []
 
     def measure(cases, setting):
         seen.extend(cases)
-        assert (setting.images, setting.repeats) == ("num_images", 5)
+        assert (setting.images, setting.repeats) == ("images", 5)
         return [
             dict(
                 ms_median=10.0 - i,
@@ -115,7 +117,7 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
             str(DIGITS / "deit-nano_digits.py"),
             *methods,
             "--images",
-            "num_images",
+            "images",
             "--timed",
             "5",
             "--seeds",
@@ -133,8 +135,8 @@ def test_the_first_seeds_models_are_timed_in_turns_behind_its_dense_one(tmp_path
     assert "9.0    2.00x" in capsys.readouterr().out
 
 
-def test_a_dense_model_that_is_not_trained_on_has_its_own_cost(tmp_path, tool, monkeypatch, capsys):
-    a_folder(tmp_path, tool, monkeypatch)
+def test_a_dense_model_without_longer_training_has_its_own_cost(tmp_path, tool, monkeypatch, capsys):
+    fill(tmp_path, tool, monkeypatch)
     monkeypatch.setattr(
         sys,
         "argv",
@@ -156,7 +158,7 @@ def test_a_dense_model_that_is_not_trained_on_has_its_own_cost(tmp_path, tool, m
 
 
 def test_a_metric_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch):
-    a_folder(tmp_path, tool, monkeypatch)
+    fill(tmp_path, tool, monkeypatch)
     monkeypatch.setattr(
         sys,
         "argv",
@@ -180,7 +182,7 @@ def test_a_config_that_is_not_there_is_one_sentence(tmp_path, tool, monkeypatch)
         tool.main()
 
 
-def test_configs_of_one_method_keep_their_files_names(tool):
+def test_configs_with_equal_labels_are_named_by_their_files(tool):
     ppt = [
         str(ROOT / f"configs/deit/{name}.py")
         for name in ("ppt_deit-s_r50", "ablations/ppt_deit-s_r50_pool", "tome_deit-s_r13")
@@ -188,7 +190,7 @@ def test_configs_of_one_method_keep_their_files_names(tool):
     assert list(tool.labels(ppt).values()) == ["ppt_deit-s_r50", "ppt_deit-s_r50_pool", "ToMe"]
 
 
-def test_options_that_make_another_method_are_in_its_name(tool, tmp_path):
+def test_labels_contain_the_switches_and_choices_that_differ(tool, tmp_path):
     camvid = ROOT / "configs/cropr/camvid"
     cropr = [str(camvid / f"vit-nano-cropr{name}_linear_camvid-352.py") for name in ("", "_no-fusion", "_random")]
     inverted = tmp_path / "inverted.py"
@@ -196,11 +198,11 @@ def test_options_that_make_another_method_are_in_its_name(tool, tmp_path):
     evit = [str(ROOT / f"configs/deit/evit_deit-s{name}.py") for name in ("", "_no-fuse")]
     assert list(tool.labels([*cropr, str(inverted), *evit]).values()) == [
         "Cropr",
-        "Cropr without fusion",
-        "Cropr, random ranking",
-        "Cropr, inverted",
+        "Cropr (fusion=False)",
+        "Cropr (ranking=random)",
+        "Cropr (ranking=inverted)",
         "EViT",
-        "EViT without fusion",
+        "EViT (fuse=False)",
     ]
 
 
@@ -209,3 +211,34 @@ def test_two_configs_of_one_name_are_one_sentence(tmp_path, tool, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare_methods.py", config, config, config, "--work-dir", str(tmp_path)])
     with pytest.raises(tool.ConfigError, match="two of the configs have the same file name"):
         tool.main()
+
+
+def start(tool, monkeypatch, *options):
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *map(str, options)])
+    tool.main()
+
+
+def test_methods_that_were_run_separately_are_merged(tmp_path, tool, monkeypatch):
+    dense = DIGITS / "deit-nano_digits.py"
+    for method in ("tome", "svit"):
+        folder = tmp_path / method
+        folder.mkdir()
+        fill(folder, tool, monkeypatch)
+        start(tool, monkeypatch, dense, DIGITS / f"{method}_deit-nano_digits.py", "--seeds", 0, 1, "--work-dir", folder)
+    both = [tmp_path / "tome", tmp_path / "svit"]
+    start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "all")
+    found = json.loads((tmp_path / "all/summary.json").read_text())
+    assert [(r["model"], r["seeds"]) for r in found] == [("dense", 0), ("ToMe", 2), ("SViT", 2)]
+    assert found[0]["off_the_shelf_by_seed"] == [90.0, 91.0] and (tmp_path / "all/methods.png").exists()
+
+    with pytest.raises(tool.ConfigError, match="holds a comparison of its own"):
+        start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "tome")
+    with pytest.raises(tool.ConfigError, match="it has no rows.json"):
+        start(tool, monkeypatch, "--merge", tmp_path, "--work-dir", tmp_path / "all")
+    rows = json.loads((tmp_path / "svit/rows.json").read_text())
+    (tmp_path / "svit/rows.json").write_text(json.dumps([dict(rows[0], config="other.py"), *rows[1:]]))
+    with pytest.raises(tool.ConfigError, match="differ in their dense model"):
+        start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "all")
+    (tmp_path / "svit/rows.json").write_text(json.dumps([dict(rows[0], score=1.0), *rows[1:]]))
+    with pytest.raises(tool.ConfigError, match=r"dense \(dense, seed 0\) has another score"):
+        start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "all")
