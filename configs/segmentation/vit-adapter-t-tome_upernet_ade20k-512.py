@@ -1,12 +1,4 @@
 # Fine-tunes the merging model from the dense one; a crop of 1024 tokens ends with 448.
-_base_ = "./vit-adapter-t_upernet_ade20k-512.py"
+_base_ = "./vit-adapter-t_upernet_ade20k-512_ftune.py"
 
-model = dict(backbone=dict(init_cfg=None, reducer=dict(type="ToMe", r=48)))
-load_from = "work_dirs/vit-adapter-t_upernet_ade20k-512/iter_160000.pth"
-optim_wrapper = dict(optimizer=dict(lr=1e-5))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=500),
-    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=500, end=16000),
-]
-train_cfg = dict(max_iters=16000, val_interval=4000)
-default_hooks = dict(checkpoint=dict(interval=4000))
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=48)))

@@ -1,5 +1,6 @@
 # CamVid's street scenes of 480 x 360 (tools/dataset_converters/camvid.py): 11 classes, 255 where nothing is named.
-data_root = "data/camvid/"
+_base_ = "./segmentation.py"
+
 metainfo = dict(
     classes=(
         "sky",
@@ -28,50 +29,28 @@ metainfo = dict(
         [0, 128, 192],
     ],
 )
-crop_size = (352, 352)
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadSegAnnotations", num_classes=11),
-    dict(type="RandomResize", scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].num_classes = 11
+train_pipeline[2].update(scale=(480, 360), ratio_range=(0.75, 1.5))
+train_pipeline[3].crop_size = (352, 352)
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadSegAnnotations", num_classes=11),
     dict(type="PackSegInputs"),
 ]
+_data = dict(data_root="data/camvid/", metainfo=metainfo, img_suffix=".png")
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="BaseSegDataset",
-        data_root=data_root,
-        metainfo=metainfo,
-        img_suffix=".png",
-        data_prefix=dict(img_path="images/train", seg_map_path="labels/train"),
-        pipeline=train_pipeline,
+        data_prefix=dict(img_path="images/train", seg_map_path="labels/train"), pipeline=train_pipeline, **_data
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
     persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="BaseSegDataset",
-        data_root=data_root,
-        metainfo=metainfo,
-        img_suffix=".png",
-        data_prefix=dict(img_path="images/val", seg_map_path="labels/val"),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(data_prefix=dict(img_path="images/val", seg_map_path="labels/val"), pipeline=test_pipeline, **_data),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator

@@ -2,21 +2,8 @@
 # did not take effect: a rate of 1.0 is what was trained, 0.9 what was meant.
 _base_ = ["../datasets/ade20k.py", "../runtimes/runtime_segmentation.py"]
 
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadSegAnnotations", num_classes=150),
-    dict(type="RandomResize", scale=(512, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="Resize", scale=(512, 512), keep_ratio=True),
-    dict(type="LoadSegAnnotations", num_classes=150),
-    dict(type="PackSegInputs"),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2].scale = test_pipeline[1].scale = (512, 512)
 train_dataloader = dict(
     batch_size=8,
     persistent_workers=False,
