@@ -1,6 +1,9 @@
-"""Detection: ViT-Adapter backbones, ViTDet's neck, detectors that add the reducer's losses. Importing registers all."""
+"""Detection in mmdet: ViT-Adapter backbones, ViTDet's neck, detectors that train a reducer.
 
-import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
+Importing the package registers everything.
+"""
+
+import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN

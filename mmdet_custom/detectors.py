@@ -1,4 +1,4 @@
-"""Detectors that train their backbone's reducer: any mmdet detector by one mix-in."""
+"""Detectors that train their backbone's reducer; a mix-in makes one of any mmdet detector."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from .presence import presence_criterion
 
 
 class PrunedDetector(ReducerLosses):
-    """Mix-in: auxiliary heads of the reducer learn which classes occur, in the image or in each patch
-    (``presence_criterion``). ``@MODELS.register_module() class PrunedATSS(PrunedDetector, ATSS): ...`` is all that
-    another detector needs."""
+    """Mix-in for mmdet detectors whose backbone may have a reducer.
+
+    The reducer's auxiliary heads learn which classes are in the image or in each patch (``presence_criterion``).
+    Another detector needs only ``@MODELS.register_module() class PrunedATSS(PrunedDetector, ATSS): ...``.
+    """
 
     def criterion(self, data_samples: Sequence[DetDataSample]) -> Criterion:
+        """Return the loss of the reducer's auxiliary heads."""
         head = self.roi_head.bbox_head if hasattr(self, "roi_head") else self.bbox_head
         classes = (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes  # a cascade has several
         return presence_criterion(data_samples, classes, self.backbone.patch_embed.patch_size[0])

@@ -1,4 +1,4 @@
-"""Which classes an image shows, and each of its patches: what auxiliary heads learn in detectors.
+"""The targets of auxiliary heads in detectors: the classes present in an image or in each of its patches.
 
 Shapes: B images, H x W grid of patches, N = H * W, K classes, M instances of the whole batch.
 """
@@ -19,8 +19,11 @@ from token_pruning.auxiliary import AuxOutput, Criterion, presence_labels
 
 
 def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: int) -> Criterion:
-    """Heads of one query learn which of the ``classes`` are in the image, heads of one for each token which are in
-    its patch of ``patch`` pixels. Labels are made once for all heads."""
+    """Return the loss of auxiliary heads on the presence of ``classes`` classes.
+
+    Heads with one query learn which classes are in the image; heads with one query per token learn which are in the
+    token's patch of ``patch`` x ``patch`` pixels. The labels are computed once for all heads.
+    """
 
     @cache
     def criterion_of(grid: tuple[int, int] | None) -> Criterion:
@@ -38,7 +41,7 @@ def presence_criterion(samples: Sequence[DetDataSample], classes: int, patch: in
 
 @torch.no_grad()
 def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
-    """(B, K) bool: which classes occur in each image. A crowd, ignored otherwise, shows its class, too."""
+    """Return which classes are in each image, (B, K) bool; ignored crowd regions count, too."""
     shown = [
         torch.cat([sample.gt_instances.labels, _ignored(sample).get("labels", sample.gt_instances.labels[:0])])
         for sample in samples
@@ -50,21 +53,21 @@ def in_images(samples: Sequence[DetDataSample], classes: int) -> Tensor:
 def in_patches(
     samples: Sequence[DetDataSample], grid: tuple[int, int], classes: int, patch: int = 16, share: float = 0.1
 ) -> tuple[Tensor, Tensor]:
-    """Labels of a batch whose images, padded at the bottom and right, are covered by ``grid``.
+    """Return which classes are in each patch of a batch whose images, padded at the bottom and right, fill ``grid``.
 
-    An instance is in a patch if at least ``share`` of the patch belongs to it, or of the instance to the patch: a
-    large one is not in patches that it hardly touches, a small one is not lost. What belongs to an instance is its
-    mask where there are masks, else its box. Several classes may be in one patch; padding shows none.
+    An instance is in a patch if it covers at least ``share`` of the patch, or if at least ``share`` of the instance is
+    in the patch. So a large instance is not in patches that it barely touches, and a small one is not lost. Its area is
+    its mask if there are masks, else its box. Several classes may be in one patch; padding has none.
 
     Returns:
-        (B, H, W, K) bool, which classes are in each patch; (B, H, W) bool, False where an ignored region (a crowd) is,
-        so that nobody knows.
+        (B, H, W, K) bool, which classes are in each patch; (B, H, W) bool, False at patches of an ignored region (a
+        crowd), where the classes are unknown.
     """
     true, ignored = [sample.gt_instances for sample in samples], [_ignored(sample) for sample in samples]
     device = get_box_tensor(true[0].bboxes).device
 
     def marked(instances: list[InstanceData], rows: Tensor, number: int) -> Tensor:
-        """(number, H, W) bool: which patches the instances that share a row are in."""
+        """Return the patches (number, H, W) bool that contain any instance of each row."""
         inside = _inside(_overlaps([i for i in instances if len(i)], grid, patch, device), patch, share)
         return torch.zeros(number, *grid, device=device).index_add(0, rows, inside.float()) > 0
 
@@ -79,13 +82,13 @@ def _ignored(sample: DetDataSample) -> InstanceData:
 
 
 def _images(instances: list[InstanceData], device: torch.device) -> Tensor:
-    """(M,) the image of each instance."""
+    """Return the image of each instance, (M,)."""
     counts = torch.tensor([len(i) for i in instances], device=device)
     return torch.arange(len(instances), device=device).repeat_interleave(counts)
 
 
 def _overlaps(instances: list[InstanceData], grid: tuple[int, int], patch: int, device: torch.device) -> Tensor:
-    """(M, H, W) pixels that each instance has in each patch."""
+    """Return the pixels of each instance in each patch, (M, H, W)."""
     if not instances:
         return torch.zeros(0, *grid, device=device)
     if all("masks" in i for i in instances):
@@ -94,7 +97,7 @@ def _overlaps(instances: list[InstanceData], grid: tuple[int, int], patch: int, 
     boxes = torch.cat([get_box_tensor(i.bboxes) for i in instances]).float()
 
     def along(low: Tensor, high: Tensor, cells: int) -> Tensor:
-        """(M, cells) how much of each interval lies in each cell."""
+        """Return the length of each interval inside each cell, (M, cells)."""
         edges = torch.arange(cells + 1, device=device) * patch
         return (high[:, None].minimum(edges[1:]) - low[:, None].maximum(edges[:-1])).clamp(min=0)
 
@@ -103,14 +106,14 @@ def _overlaps(instances: list[InstanceData], grid: tuple[int, int], patch: int, 
 
 
 def _patch_sums(masks: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """(m, h, w) of any size -> (m, H, W), zero beyond it."""
+    """Sum masks (m, h, w) over each patch, (m, H, W); outside the masks the sum is zero."""
     height, width = grid[0] * patch, grid[1] * patch
     masks = F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
-    # The type matters on CPU, where the masks are copied to it.
+    # On CPU the masks are converted to this type, so a small one is faster.
     return masks.unflatten(2, (-1, patch)).unflatten(1, (-1, patch)).sum((2, 4), dtype=torch.int32)
 
 
 def _inside(overlaps: Tensor, patch: int, share: float) -> Tensor:
-    """(M, H, W) pixels -> bool, whether the instance is in the patch."""
+    """Return whether an instance is in a patch, (M, H, W) bool, from its pixels there."""
     smaller = overlaps.sum((1, 2), keepdim=True).clamp(max=patch * patch)
     return (overlaps > 0) & (overlaps >= share * smaller)

@@ -1,6 +1,6 @@
-"""Classification: timm's vision transformers under a reducer, in mmpretrain. Importing registers everything."""
+"""Classification: timm's vision transformers with a reducer, in mmpretrain; importing registers everything."""
 
-import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
+import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
 from .classifier import PrunedClassifier
 from .distillation import DeiTDistillation, DynamicViTDistillation

@@ -1,4 +1,4 @@
-"""The classifier: mmpretrain's, around a network that has its head within.
+"""mmpretrain's classifier around a network that includes its classification head.
 
 Shapes: B images, h x w pixels, K classes.
 """
@@ -18,14 +18,14 @@ from .distillation import Distillation
 
 
 class WholeNetworkClassifier(ImageClassifier):
-    """mmpretrain's classifier whose ``backbone`` gives the scores itself.
+    """mmpretrain's ``ImageClassifier`` whose ``backbone`` outputs the class scores itself.
 
     Args:
-        backbone: config of a network from images (B, 3, h, w) to scores (B, K), which tells K as ``num_classes``.
-        loss: config of a loss of mmpretrain on scores and labels.
+        backbone: config of a network from images (B, 3, h, w) to scores (B, K), with K as attribute ``num_classes``.
+        loss: config of an mmpretrain loss on scores and labels.
         distillation: config of a ``Distillation``, or None.
         train_cfg: ``dict(augments=[...])``, batch augmentations such as Mixup.
-        data_preprocessor: mmpretrain's; its ``num_classes`` is the backbone's.
+        data_preprocessor: config of mmpretrain's preprocessor; its ``num_classes`` is the backbone's.
     """
 
     def __init__(
@@ -46,26 +46,26 @@ class WholeNetworkClassifier(ImageClassifier):
         )
         self.distillation: Distillation | None = distillation and MODELS.build(distillation)
         if self.distillation and hasattr(network, "set_distilled_training"):
-            network.set_distilled_training()  # in training it then gives the scores of both heads
+            network.set_distilled_training()  # in training it then returns the scores of both heads
 
     def init_weights(self) -> None:
-        """Before training: read the teacher's weights. The network was initialised when it was built."""
+        """Load the teacher's weights; the network was initialised when it was built."""
         if self.distillation:
             self.distillation.teacher.load()
 
     def extract_feat(self, inputs: Tensor, stage: str = "neck") -> tuple[Tensor]:
-        """Images (B, 3, h, w) -> scores ((B, K),), as mmpretrain's heads want them, whatever ``stage``."""
+        """Return the scores ((B, K),) of images (B, 3, h, w) for mmpretrain's heads; ``stage`` is ignored."""
         return (self.backbone(inputs),)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Images (B, 3, h, w) and their labels -> losses."""
+        """Return the losses of images (B, 3, h, w) and their labels."""
         if self.distillation is None:
             return super().loss(inputs, data_samples)
-        with self.distillation.watch(self.backbone) as seen:
+        with self.distillation.recording(self.backbone) as student:
             scores = self.backbone(inputs)
         scores, second = scores if isinstance(scores, tuple) else (scores, scores)
         base = self.head.loss((scores,), data_samples)["loss"]
-        return self.distillation.losses(base, second, inputs, seen)
+        return self.distillation.losses(base, second, inputs, student)
 
 
 @MODELS.register_module()
@@ -73,7 +73,7 @@ class PrunedClassifier(ReducerLosses, WholeNetworkClassifier):
     """A classifier whose network may have a reducer: ``backbone=dict(type='TimmViT', ..., reducer=dict(...))``."""
 
     def criterion(self, data_samples: list[DataSample]) -> Criterion:
-        """Auxiliary heads learn the image's label (mixed, where images are) by the loss that the main head has."""
+        """Return the auxiliary heads' loss: the main head's loss on the image's label (mixed with Mixup or CutMix)."""
         mixed = "gt_score" in data_samples[0]
         target = (
             torch.stack([s.gt_score for s in data_samples]) if mixed else torch.cat([s.gt_label for s in data_samples])

@@ -1,4 +1,4 @@
-"""Learning from a teacher: DeiT's soft and hard distillation, and DynamicViT's on scores and kept tokens.
+"""Distillation from a teacher: DeiT's, soft or hard, and DynamicViT's on scores and kept tokens.
 
 Shapes: B images, h x w pixels, K classes, N positions of the final map, C channels.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -23,45 +23,46 @@ from .vit import create_timm
 
 
 def soft_loss(scores: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """DeiT's soft distillation of scores (B, K): KL divergence at temperature ``tau``, times tau^2, over B * K."""
+    """Return DeiT's soft distillation loss of scores (B, K): KL at temperature ``tau``, times tau^2 / (B * K)."""
     student, teacher = ((s / tau).log_softmax(dim=1) for s in (scores, teacher))
     return F.kl_div(student, teacher, reduction="sum", log_target=True) * tau**2 / scores.numel()
 
 
 def hard_loss(scores: Tensor, teacher: Tensor) -> Tensor:
-    """DeiT's hard distillation: cross-entropy of scores (B, K) with the teacher's decisions."""
+    """Return DeiT's hard distillation loss: cross-entropy of scores (B, K) with the teacher's predicted classes."""
     return F.cross_entropy(scores, teacher.argmax(dim=1))
 
 
 class Teacher:
-    """A frozen network beside the one that learns: in no state dict, in no average of weights, in no gradient.
+    """A frozen network that stays out of the student's state dict, of its weight average and of all gradients.
 
-    It is made when it is first needed: a model that only predicts needs no teacher's file.
+    It is built when it is first needed, so that a model used only for prediction needs no teacher checkpoint.
 
     Args:
-        cfg: of a model of timm ``dict(model_name=..., checkpoint=FILE, ...)``, of one of the registry
-            ``dict(type=..., checkpoint=FILE, ...)``.
+        cfg: ``dict(model_name=..., checkpoint=FILE, ...)`` for a timm model, ``dict(type=..., checkpoint=FILE, ...)``
+            for a registered one.
 
     Raises:
         ConfigError: no checkpoint is named.
     """
 
     def __init__(self, cfg: dict) -> None:
-        self.cfg, self.model = dict(cfg), None
+        self.cfg = dict(cfg)
+        self.model: nn.Module | None = None
         if not self.cfg.get("checkpoint"):
             raise ConfigError(
-                "distillation.teacher names no checkpoint, and an untrained teacher teaches nothing: set "
+                "distillation.teacher has no checkpoint, and an untrained teacher is useless: set "
                 "distillation.teacher.checkpoint to its weights"
             )
 
     def __deepcopy__(self, memo: dict) -> Teacher:
-        return self  # an average of the student's weights shares its teacher
+        return self  # the weight average of the student shares its teacher
 
     def load(self) -> None:
-        """Build the network and read its weights, once.
+        """Build the network and load its weights, once.
 
         Raises:
-            CheckpointError: its file cannot be read or is of another model.
+            CheckpointError: the checkpoint cannot be read or belongs to another model.
         """
         if self.model is None:
             cfg = dict(self.cfg)
@@ -72,15 +73,15 @@ class Teacher:
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, without the classifier around it."""
+        """The network without a classifier around it."""
         return getattr(self.model, "backbone", self.model)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, classes: int) -> Tensor:
-        """Images (B, 3, h, w) -> scores (B, K).
+        """Return the scores (B, K) of images (B, 3, h, w).
 
         Raises:
-            ConfigError: they are not of ``classes`` classes.
+            ConfigError: K is not ``classes``.
         """
         self.load()
         self.model.to(images.device)
@@ -88,44 +89,48 @@ class Teacher:
         scores = self.model(images, mode="tensor") if wrapped else self.model(images)
         if scores.shape[1] != classes:
             raise ConfigError(
-                f"distillation.teacher knows {scores.shape[1]} classes and the model {classes}: give a "
-                "teacher of the same data"
+                f"distillation.teacher has {scores.shape[1]} classes and the model {classes}: give a teacher "
+                "trained on the same classes"
             )
         return scores
 
 
 @dataclass
-class Seen:
-    """What a network's forward showed: the final map (B, N, C), and at which positions (B, N) of the grid its last
-    block still computed a token."""
+class FinalTokens:
+    """The result of a network's forward pass.
+
+    Attributes:
+        tokens: (B, N, C) final map.
+        kept: (B, N) bool, the grid positions whose token the last block still computed.
+    """
 
     tokens: Tensor | None = None
     kept: Tensor | None = None
 
 
 @contextmanager
-def watched(network: nn.Module) -> Iterator[Seen]:
-    """``Seen`` of the one forward in the body; filled in when it ends."""
-    seen = Seen()
+def record_final_tokens(network: nn.Module) -> Iterator[FinalTokens]:
+    """Record the final tokens of the one forward pass in the body; they are filled in at its end."""
+    final = FinalTokens()
     if not hasattr(network, "norm"):
         raise ConfigError(
             "DynamicViTDistillation compares final tokens, and a teacher of type "
             f"{type(network).__name__} has none: give a vision transformer"
         )
-    handle = network.norm.register_forward_hook(lambda module, args, out: setattr(seen, "tokens", out))
+    handle = network.norm.register_forward_hook(lambda module, args, out: setattr(final, "tokens", out))
     try:
         with Trace() as trace:
-            yield seen
+            yield final
     finally:
         handle.remove()
-    if trace.passes:  # a teacher that timm runs itself leaves none
+    if trace.passes:  # a teacher that timm runs by itself has no trace
         run = trace.passes[0]
-        seen.kept = run.used[run.blocks[-1]].clone()
-        seen.kept[:, : run.prefix] = False
+        final.kept = run.used[run.blocks[-1]].clone()
+        final.kept[:, : run.prefix] = False
 
 
 class Distillation(ABC):
-    """What a classifier asks of its distillation.
+    """Base class: the interface between a classifier and its distillation.
 
     Args:
         teacher: config of a ``Teacher``.
@@ -134,19 +139,27 @@ class Distillation(ABC):
     def __init__(self, teacher: dict) -> None:
         self.teacher = Teacher(teacher)
 
-    def watch(self, network: nn.Module):
-        """Context around the student's forward; what it gives is handed to ``losses`` as ``seen``."""
+    def recording(self, network: nn.Module) -> AbstractContextManager[FinalTokens | None]:
+        """Return a context for the student's forward pass; its value is passed to ``losses`` as ``student``."""
         return nullcontext()
 
     @abstractmethod
-    def losses(self, base: Tensor, scores: Tensor, images: Tensor, seen: Seen | None) -> dict[str, Tensor]:
-        """Losses to be summed: ``base`` is the one on the labels, ``scores`` (B, K) are those that follow the teacher
-        (the distillation head's, where there is one)."""
+    def losses(
+        self, base: Tensor, scores: Tensor, images: Tensor, student: FinalTokens | None = None
+    ) -> dict[str, Tensor]:
+        """Return the losses to be summed.
+
+        Args:
+            base: loss on the labels.
+            scores: (B, K) that learn from the teacher: the distillation head's, if there is one.
+            images: (B, 3, h, w), input of the teacher.
+            student: recorded final tokens of the student.
+        """
 
 
 @MODELS.register_module()
 class DeiTDistillation(Distillation):
-    """(1 - alpha) * base + alpha * distillation.
+    """DeiT's loss, (1 - alpha) * base + alpha * distillation.
 
     Args:
         teacher: config of a ``Teacher``.
@@ -166,7 +179,10 @@ class DeiTDistillation(Distillation):
             raise ValueError(f"distillation.alpha {alpha} must be in [0, 1] and tau {tau} greater than 0")
         self.kind, self.alpha, self.tau = kind, alpha, tau
 
-    def losses(self, base: Tensor, scores: Tensor, images: Tensor, seen: Seen | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, base: Tensor, scores: Tensor, images: Tensor, student: FinalTokens | None = None
+    ) -> dict[str, Tensor]:
+        """Return the weighted losses on the labels and on the teacher's scores."""
         taught = self.teacher(images, scores.shape[1])
         followed = soft_loss(scores, taught, self.tau) if self.kind == "soft" else hard_loss(scores, taught)
         return dict(loss_cls=(1 - self.alpha) * base, loss_distill=self.alpha * followed)
@@ -174,38 +190,45 @@ class DeiTDistillation(Distillation):
 
 @MODELS.register_module()
 class DynamicViTDistillation(Distillation):
-    """base + scores * KL(student, teacher) + tokens * mean squared distance of the final tokens that are still kept.
+    """DynamicViT's loss, base + scores * KL(student, teacher) + tokens * MSE of the kept final tokens.
 
     The teacher is a vision transformer on the same grid, usually the dense model that training starts from.
 
     Args:
         teacher: config of a ``Teacher``.
-        scores, tokens: weights, 0.5 each as published.
+        scores, tokens: weights of the two terms, 0.5 each as published.
     """
 
     def __init__(self, teacher: dict, scores: float = 0.5, tokens: float = 0.5) -> None:
         super().__init__(teacher)
         self.weights = scores, tokens
 
-    def watch(self, network: nn.Module):
-        return watched(network)
+    def recording(self, network: nn.Module) -> AbstractContextManager[FinalTokens]:
+        """Record the student's final tokens."""
+        return record_final_tokens(network)
 
-    def losses(self, base: Tensor, scores: Tensor, images: Tensor, seen: Seen) -> dict[str, Tensor]:
-        """Raises ConfigError when teacher and student do not have the same map."""
+    def losses(
+        self, base: Tensor, scores: Tensor, images: Tensor, student: FinalTokens | None = None
+    ) -> dict[str, Tensor]:
+        """Return the losses on labels, scores and tokens.
+
+        Raises:
+            ConfigError: the final maps of teacher and student differ in shape.
+        """
         self.teacher.load()
-        with watched(self.teacher.network) as shown:
+        with record_final_tokens(self.teacher.network) as teacher:
             taught = self.teacher(images, scores.shape[1])
         divergence = F.kl_div(
             scores.log_softmax(dim=1), taught.log_softmax(dim=1), reduction="batchmean", log_target=True
         )
-        if seen.tokens.shape != shown.tokens.shape:
+        if student.tokens.shape != teacher.tokens.shape:
             raise ConfigError(
-                f"the teacher's final map is {tuple(shown.tokens.shape)} and the student's "
-                f"{tuple(seen.tokens.shape)}: distillation of tokens needs a teacher of the same size"
+                f"the teacher's final map is {tuple(teacher.tokens.shape)} and the student's "
+                f"{tuple(student.tokens.shape)}: distillation of tokens needs a teacher of the same size"
             )
-        distance = (seen.tokens - shown.tokens).square().mean(dim=2)
-        # Means over what is kept; nothing kept has no distance.
-        distance = (distance * seen.kept).sum() / seen.kept.sum().clamp(min=1)
+        distance = (student.tokens - teacher.tokens).square().mean(dim=2)
+        # The mean over kept tokens, 0 if none is kept.
+        distance = (distance * student.kept).sum() / student.kept.sum().clamp(min=1)
         return dict(
             loss_cls=base,
             loss_distill_scores=self.weights[0] * divergence,

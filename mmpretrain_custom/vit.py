@@ -1,4 +1,4 @@
-"""A whole timm vision transformer, head included, by its name."""
+"""Build timm's vision transformers, classification head included, by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import timm
 from mmpretrain.registry import MODELS
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 import token_pruning
 from token_pruning import Reducer
@@ -22,20 +23,22 @@ def TimmViT(
     norm_eps: float | None = None,
     **kwargs,
 ) -> VisionTransformer | Eva:
-    """``timm.create_model`` under ``token_pruning.apply``; with ``reducer=None`` it is the dense model, run by the same
-    core. Its names of weights are timm's, so published files fit.
+    """Build a timm model and apply a reducer to it by ``token_pruning.apply``.
+
+    With ``reducer=None`` it is the dense model, run by the same core. Parameter names are timm's, so that published
+    checkpoints load.
 
     Args:
-        model_name: "deit_small_patch16_224" and all others of timm that are a ``VisionTransformer`` or an ``Eva``.
+        model_name: name of a ``VisionTransformer`` or ``Eva`` of timm, such as "deit_small_patch16_224".
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None.
         execution: "exact" or "capacity", see ``token_pruning.StackForward``.
         output: "map" or "kept", what is pooled, see ``token_pruning.apply``.
-        norm_eps: of the blocks' LayerNorms, where it is not timm's (published SViT classifiers have 1e-5).
-        kwargs: of the timm model: num_classes, img_size, drop_path_rate, embed_dim, ...
+        norm_eps: of the blocks' LayerNorms, if not timm's (published SViT classifiers have 1e-5).
+        kwargs: arguments of the timm model: num_classes, img_size, drop_path_rate, embed_dim, ...
 
     Raises:
         ValueError: timm has no model of that name, or the reducer does not fit it.
-        TypeError: the model is no plain vision transformer, or does not know one of ``kwargs``.
+        TypeError: the model is no plain vision transformer, or does not accept one of ``kwargs``.
     """
     model = token_pruning.apply(create_timm(model_name, **kwargs), reducer, execution, output)
     if norm_eps is not None:
@@ -44,14 +47,14 @@ def TimmViT(
     return model
 
 
-def create_timm(model_name: str, **kwargs):
-    """``timm.create_model``, with one sentence for an unknown name.
+def create_timm(model_name: str, **kwargs) -> nn.Module:
+    """Call ``timm.create_model``, with a clear error for an unknown name.
 
     Raises:
-        ValueError: there is no such model; the message has the nearest names.
+        ValueError: there is no such model; the message has the closest names.
     """
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
+        meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
         raise ValueError(f"timm has no model {model_name!r}: {meant}")
     return timm.create_model(model_name, **kwargs)

@@ -1,7 +1,9 @@
-"""Segmentation: the plain ViT backbones, SegViT's heads and loss, segmentors that add the reducer's losses, DToP,
-test-time augmentation. Importing registers everything."""
+"""Segmentation in mmseg: plain ViT backbones, SegViT's heads and loss, DToP, test-time augmentation.
 
-import mmcv_custom  # noqa: F401  first: see mmcv_custom.compat
+Importing the package registers everything.
+"""
+
+import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT

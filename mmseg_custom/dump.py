@@ -1,4 +1,4 @@
-"""Writing predictions of segmentation to a file.
+"""Dump of segmentation predictions to a file.
 
 Shapes: label maps (1, h, w).
 """
@@ -14,11 +14,14 @@ from mmseg.registry import METRICS
 
 @METRICS.register_module()
 class DumpSegResults(DumpResults):
-    """MMEngine's dump of the predicted label maps alone, a byte a pixel: with the logits that a prediction also holds,
-    a hundred images of 150 classes would fill tens of gigabytes of memory before anything is written."""
+    """MMEngine's ``DumpResults`` restricted to the predicted label maps, one byte per pixel.
+
+    With the logits that a prediction also holds, a hundred images of 150 classes would fill tens of gigabytes of memory
+    before anything is written.
+    """
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep of each prediction its ``pred_sem_seg`` and what describes the image."""
+        """Keep the ``pred_sem_seg`` and the image's meta information of each prediction."""
         kept = []
         for sample in data_samples:
             sample = {k: v for k, v in sample.items() if k not in ("seg_logits", "gt_sem_seg")}

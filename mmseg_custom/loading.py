@@ -1,4 +1,4 @@
-"""Reading label maps, with one sentence for those that do not fit.
+"""Loading of label maps, with a clear error for each that does not fit.
 
 Shapes: label maps (h, w) uint8.
 """
@@ -17,13 +17,15 @@ from mmcv_custom.errors import DataError
 
 @TRANSFORMS.register_module()
 class LoadSegAnnotations(LoadAnnotations):
-    """mmseg's loader, which checks what it loaded: mmseg would crop image and labels alike whatever their sizes, and
-    a label outside the classes ends training on a GPU with a message about the device.
+    """mmseg's ``LoadAnnotations`` with a check of what it loaded.
+
+    mmseg would crop image and labels alike even if their sizes differ, and a label outside the classes would end
+    training on a GPU with a device-side assertion.
 
     Args:
         num_classes: of the data set; labels are 0 to ``num_classes - 1``, or 255 where a pixel is ignored.
-        merge: what the labels 0, 1, ... of the files become, to make one class of several; labels after the last stay.
-        loader: arguments of mmseg's loader.
+        merge: new labels for the labels 0, 1, ... of the files, to merge classes; later labels stay as they are.
+        loader: arguments of ``LoadAnnotations``.
     """
 
     def __init__(self, num_classes: int, merge: Sequence[int] = (), **loader) -> None:
@@ -33,9 +35,10 @@ class LoadSegAnnotations(LoadAnnotations):
         self.becomes[: len(merge)] = merge
 
     def transform(self, results: dict) -> dict:
-        """``results['seg_map_path']`` read into ``results['gt_seg_map']`` (h, w).
+        """Load ``results['seg_map_path']`` into ``results['gt_seg_map']`` (h, w).
 
-        Raises DataError for a map that is missing or broken, of another size than the image, or with other labels.
+        Raises:
+            DataError: the map is missing or broken, has another size than the image, or has other labels.
         """
         path = results["seg_map_path"]
         try:
@@ -43,9 +46,13 @@ class LoadSegAnnotations(LoadAnnotations):
         except FileNotFoundError:
             raise DataError(f"label map {path} does not exist: check data_root and data_prefix") from None
         except OSError as error:
-            raise DataError(f"label map {path} cannot be read ({error}): save it again or take it out") from None
+            raise DataError(
+                f"label map {path} cannot be read ({error}): replace it or remove it from the data set"
+            ) from None
         labels, shape = self.becomes[results["gt_seg_map"]], tuple(results["ori_shape"][:2])
-        if labels.ndim < 2 and labels.size == shape[0] * shape[1]:  # mmseg squeezes maps one pixel high or wide
+        if (
+            labels.ndim < 2 and labels.size == shape[0] * shape[1]
+        ):  # mmseg squeezes maps that are one pixel high or wide
             labels = labels.reshape(shape)
         results["gt_seg_map"] = labels
         check_labels(path, labels, results["ori_shape"], self.num_classes)

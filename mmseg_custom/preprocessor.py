@@ -1,4 +1,4 @@
-"""Batches of images, with one sentence where they have no common size.
+"""Batching of images, with a clear error if their sizes differ.
 
 Shapes: images (3, h, w).
 """
@@ -13,11 +13,17 @@ from mmcv_custom.errors import DataError
 
 @MODELS.register_module()
 class SegPreprocessor(SegDataPreProcessor):
-    """mmseg's, which asserts or leaves it to torch. In testing nothing is padded to a common size: to a vision
-    transformer padding is part of the image."""
+    """mmseg's preprocessor with a check of the image sizes.
+
+    At test time images are not padded to a common size, because a vision transformer treats padding as image content.
+    """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Raises DataError for images of different sizes; in training, for those that ``size`` leaves different."""
+        """Normalise and batch the images as mmseg does.
+
+        Raises:
+            DataError: the images have different sizes; in training, also after padding to ``size``.
+        """
         sizes = sorted({tuple(image.shape[-2:]) for image in data["inputs"]})
         if not training and len(sizes) > 1:
             raise DataError(

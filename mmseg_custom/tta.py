@@ -1,4 +1,4 @@
-"""Test-time augmentation: one prediction from several views of an image (flipped, at other scales).
+"""Test-time augmentation: one prediction from several views of an image (flipped, rescaled).
 
 Shapes: K classes, h x w pixels.
 """
@@ -16,20 +16,20 @@ from torch import Tensor
 
 @MODELS.register_module()
 class MeanTTAModel(SegTTAModel):
-    """mmseg's, with three differences.
+    """mmseg's ``SegTTAModel`` with three differences.
 
-    - Heads that give scores (SegViT's: presence times mask, 0 to 1) have them averaged as they are. mmseg takes the
-      softmax over the classes of whatever a head gives, which is right for logits and blurs scores.
-    - Views are added up as they come. mmseg first collects the maps of all: twelve views of 150 classes of one image
-      of 2000 x 3000 pixels are 43 GB.
-    - ``seg_logits`` of the result is the mean, not what the last view had.
+    - Scores (SegViT heads: presence times mask, in [0, 1]) are averaged as they are. mmseg takes the softmax over the
+      classes of any head's output, which is right for logits but flattens scores.
+    - Views are summed one by one. mmseg first collects the maps of all views: twelve views of one image of 2000 x 3000
+      pixels with 150 classes are 43 GB.
+    - ``seg_logits`` of the result is the mean, not that of the last view.
 
     Args:
-        average: "scores": as above; "softmax": mmseg's softmax first, whatever the head gives, as DToP was published.
-        model: arguments of mmseg's model.
+        average: "scores", as above, or "softmax": mmseg's softmax first for any head, as in published DToP.
+        model: arguments of ``SegTTAModel``.
 
     Raises:
-        ValueError: another word for ``average``.
+        ValueError: ``average`` has another value.
     """
 
     def __init__(self, average: str = "scores", **model) -> None:
@@ -39,12 +39,12 @@ class MeanTTAModel(SegTTAModel):
         self.average = average
 
     def test_step(self, data: dict[str, list]) -> list[SegDataSample]:
-        """``data``: lists by view of what the segmentor's own ``test_step`` takes -> one sample of each image."""
+        """Predict one sample per image; ``data`` holds, by view, lists of what the segmentor's ``test_step`` takes."""
         views = range(len(data["inputs"]))
         return self.merge_preds(self.module.test_step({name: data[name][i] for name in data}) for i in views)
 
     def merge_preds(self, views: Iterable[list[SegDataSample]]) -> list[SegDataSample]:
-        """Of each view the samples of all images -> one sample of each image: the first view's, with the mean."""
+        """Merge each view's samples of all images into one sample per image: the first view's, with the mean scores."""
         merged: list[SegDataSample] = []
         for number, samples in enumerate(views, 1):
             scores = [self.scores(sample.seg_logits.data) for sample in samples]
@@ -58,15 +58,15 @@ class MeanTTAModel(SegTTAModel):
         return merged
 
     def scores(self, given: Tensor) -> Tensor:
-        """What is averaged of what a segmentor gives (K, h, w), single precision."""
-        # mmseg's segmentors have taken the sigmoid of a single class already.
+        """Return the scores to average of a segmentor's output (K, h, w), in single precision."""
+        # mmseg's segmentors have already applied the sigmoid to a single class.
         ready = self.module.out_channels == 1 or (
             self.average == "scores" and getattr(self.module.decode_head, "gives_scores", False)
         )
         return given.float() if ready else given.float().softmax(0)
 
     def labels(self, scores: Tensor) -> Tensor:
-        """(1, h, w) of mean scores (K, h, w)."""
+        """Return the label map (1, h, w) of mean scores (K, h, w)."""
         if self.module.out_channels == 1:
             return (scores > self.module.decode_head.threshold).to(torch.int64)
         return scores.argmax(0, keepdim=True)

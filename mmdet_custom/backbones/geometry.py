@@ -1,4 +1,4 @@
-"""Where ViT-Adapter's deformable attention looks: reference points and level shapes of one image size.
+"""Reference points and level shapes of ViT-Adapter's deformable attention.
 
 Shapes: H x W grid of stride 16, N = H * W.
 """
@@ -13,11 +13,13 @@ from torch import Tensor
 
 
 class Geometry(NamedTuple):
-    """Attributes:
-    injector_points: (1, N, 1, 2), centres of the stride-16 cells as (x, y) in [0, 1].
-    injector_shapes: (h, w) of the strides 8, 16, 32, into which the injector looks.
-    extractor_points: (1, 21 N / 4, 1, 2), centres of the cells of strides 8, 16, 32.
-    extractor_shapes: (h, w) of stride 16, into which the extractor looks.
+    """Reference points of the queries and level shapes of the values, for one image size.
+
+    Attributes:
+        injector_points: (1, N, 1, 2), centres of the stride-16 cells as (x, y) in [0, 1].
+        injector_shapes: (h, w) of the strides 8, 16, 32 that the injector samples.
+        extractor_points: (1, 21 N / 4, 1, 2), centres of the cells of strides 8, 16, 32.
+        extractor_shapes: (h, w) of stride 16 that the extractor samples.
     """
 
     injector_points: Tensor
@@ -26,13 +28,13 @@ class Geometry(NamedTuple):
     extractor_shapes: list[tuple[int, int]]
 
 
-# Without a limit: a captured CUDA graph reads these small tensors for as long as it lives.
+# Unbounded, because a captured CUDA graph reads these small tensors as long as it exists.
 @cache
 def adapter_geometry(grid: tuple[int, int], device: torch.device) -> Geometry:
-    """Built once per size and device; ``grid`` is the even (H, W) of stride 16."""
+    """Return the geometry of ``grid``, the even (H, W) of stride 16; computed once per size and device."""
     rows, cols = grid
     shapes = [(rows * 2, cols * 2), (rows, cols), (rows // 2, cols // 2)]
-    # A tensor made in inference mode could not be used in training later.
+    # A tensor created in inference mode cannot be used in training later.
     with torch.inference_mode(False):
         centres = [_cell_centres(shape, device) for shape in shapes]
         return Geometry(centres[1], shapes, torch.cat(centres, dim=1), [grid])

@@ -1,4 +1,4 @@
-"""What the ViT backbones of detectors share: maps of the strides 4 to 32."""
+"""The base class of detectors' ViT backbones, with maps of strides 4 to 32."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from mmcv_custom.models.vit_backbone import HostViT
 
 
 class DetectionViT(HostViT):
-    """Base of the backbones; arguments of ``HostViT``.
+    """Base class of the backbones; takes the arguments of ``HostViT``.
 
     Raises:
-        ValueError: a patch size other than 16, which the strides 4 to 32 of the outputs rest on.
+        ValueError: the patch size is not 16, which the output strides 4 to 32 require.
     """
 
     strides = (4, 8, 16, 32)

@@ -1,4 +1,4 @@
-"""What ViT and spatial prior tell each other (ViT-Adapter, section 3.3): injector, extractor, convolutional FFN.
+"""ViT-Adapter's interaction of ViT and spatial prior (section 3.3): injector, extractor, convolutional FFN.
 
 Shapes: B images, H x W grid of stride 16, N = H * W ViT tokens, 21 N / 4 prior tokens (strides 8, 16, 32), C channels.
 """
@@ -17,13 +17,14 @@ EPS = 1e-6
 
 
 class DWConv(nn.Module):
-    """One depthwise 3 x 3 convolution with the same weights on the maps of all three strides."""
+    """A depthwise 3 x 3 convolution, shared by the maps of all three strides."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
 
     def forward(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """Convolve tokens (B, 21 N / 4, C); ``shapes`` are (h, w) of strides 8, 16, 32."""
         maps = x.split([h * w for h, w in shapes], dim=1)
         done = (self.dwconv(m.transpose(1, 2).unflatten(2, shape)) for m, shape in zip(maps, shapes, strict=True))
         return torch.cat([m.flatten(2).transpose(1, 2) for m in done], dim=1)
@@ -40,12 +41,12 @@ class ConvFFN(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """(B, 21 N / 4, C) -> the same; ``shapes`` are (h, w) of strides 8, 16, 32."""
+        """Transform tokens (B, 21 N / 4, C); ``shapes`` are (h, w) of strides 8, 16, 32."""
         return self.fc2(self.act(self.dwconv(self.fc1(x), shapes)))
 
 
 class Injector(nn.Module):
-    """ViT tokens look into the prior; ``gamma`` starts at ``init_values`` = 0: a fresh injector changes nothing."""
+    """Deformable attention from ViT tokens to the prior, scaled by ``gamma``; at gamma = 0 it changes nothing."""
 
     def __init__(self, dim: int, heads: int, points: int, ratio: float, init_values: float = 0.0) -> None:
         super().__init__()
@@ -55,14 +56,14 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
 
     def forward(self, x: Tensor, c: Tensor, geometry: Geometry) -> Tensor:
-        """x (B, N, C) with c (B, 21 N / 4, C) looked at -> (B, N, C)."""
+        """Add attention to the prior tokens ``c`` (B, 21 N / 4, C) to the ViT tokens ``x`` (B, N, C)."""
         return x + self.gamma * self.attn(
             self.query_norm(x), geometry.injector_points, self.feat_norm(c), geometry.injector_shapes
         )
 
 
 class Extractor(nn.Module):
-    """The spatial prior looks into the ViT tokens, then an FFN (unless ``with_cffn`` is off)."""
+    """Deformable attention from the prior to ViT tokens, then a convolutional FFN (unless ``with_cffn`` is off)."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Extractor(nn.Module):
             self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-        """c (B, 21 N / 4, C) with x (B, N, C) looked at -> (B, 21 N / 4, C)."""
+        """Update the prior tokens ``c`` (B, 21 N / 4, C) from the ViT tokens ``x`` (B, N, C)."""
         c = c + self.attn(self.query_norm(c), geometry.extractor_points, self.feat_norm(x), geometry.extractor_shapes)
         if self.with_cffn:
             c = c + self.drop_path(self.ffn(self.ffn_norm(c), geometry.injector_shapes))
@@ -93,7 +94,7 @@ class Extractor(nn.Module):
 
 
 class Interaction(nn.Module):
-    """The adapter's part of one interaction; between injector and extractor the host runs its ViT blocks."""
+    """The modules of one interaction; the backbone runs its ViT blocks between injector and extractor."""
 
     def __init__(
         self, dim: int, heads: int, points: int, ratio: float, init_values: float, extra: int, **extractor
@@ -107,7 +108,7 @@ class Interaction(nn.Module):
             )
 
     def extract(self, c: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-        """The extractor, and those extra ones that the last interaction has."""
+        """Apply the extractor, then the extra extractors of the last interaction."""
         for extractor in (self.extractor, *getattr(self, "extra_extractors", ())):
             c = extractor(c, x, geometry)
         return c

@@ -1,4 +1,4 @@
-"""ViT-Adapter's spatial prior module: a small convolution pyramid beside the ViT (Chen et al., ICLR 2023, section 3.2).
+"""ViT-Adapter's spatial prior module, a small convolutional pyramid (Chen et al., ICLR 2023, section 3.2).
 
 Shapes: B images, C channels, c1 at stride 4 as a map; c2, c3, c4 at strides 8, 16, 32 as sequences.
 """
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 
 class SpatialPriorModule(nn.Module):
-    """Args:
-    inplanes: channels of the stem; 64 in T and S.
-    embed_dim: C of the ViT.
-    norm_cfg: of the convolutions.
+    """Convolutional pyramid with outputs of strides 4, 8, 16 and 32.
+
+    Args:
+        inplanes: channels of the stem; 64 in T and S.
+        embed_dim: C of the ViT.
+        norm_cfg: config of the norms.
     """
 
     def __init__(self, inplanes: int, embed_dim: int, norm_cfg: dict) -> None:
@@ -38,7 +40,7 @@ class SpatialPriorModule(nn.Module):
         self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 3, h, w) -> c1 (B, C, h/4, w/4) and c2, c3, c4 (B, n, C)."""
+        """Return c1 (B, C, h/4, w/4) and c2, c3, c4 (B, n, C) of images (B, 3, h, w)."""
         c1 = self.stem(image)
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)

@@ -1,6 +1,6 @@
-"""ViT-Adapter (Chen et al., ICLR 2023): a plain ViT with a convolutional prior beside it, for dense prediction.
+"""ViT-Adapter (Chen et al., ICLR 2023): a plain ViT with a convolutional prior, for dense prediction.
 
-With a reducer it is SViT's selective backbone; without, the dense one. There is one forward for both.
+With a reducer it is SViT's selective backbone, without one the dense backbone; the forward is the same.
 
 Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
 """
@@ -8,7 +8,7 @@ Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,20 +28,22 @@ from .spatial_prior import SpatialPriorModule
 
 @MODELS.register_module()
 class ViTAdapter(DetectionViT):
-    """Args:
-        interaction_indexes: [first, last] block of each interaction; together all blocks, in order.
+    """The backbone of ViT-Adapter, with maps of strides 4, 8, 16 and 32.
+
+    Args:
+        interaction_indexes: [first, last] block of each interaction, in order and covering all blocks.
         conv_inplane: channels of the spatial prior's stem.
-        n_points, deform_num_heads, deform_ratio: of the deformable attention.
-        init_values: start of the injectors' gamma.
-        with_cffn, cffn_ratio: convolutional FFN in the extractors.
+        n_points, deform_num_heads, deform_ratio: points, heads and value ratio of the deformable attention.
+        init_values: initial value of the injectors' gamma.
+        with_cffn, cffn_ratio: whether the extractors have a convolutional FFN, and its hidden width relative to C.
         add_vit_feature: add the ViT's final map to the four outputs.
-        use_extra_extractor: two more extractors in the last interaction.
-        norm_cfg: norm of prior and outputs. BatchNorm by default; the published recipes train it synchronised, which
-            MMEngine does by ``sync_bn = 'torch'`` in the config.
+        use_extra_extractor: append two extractors to the last interaction.
+        norm_cfg: norm of prior and outputs. BatchNorm by default; the published recipes synchronise it over processes,
+            for which the config sets ``sync_bn = 'torch'``.
         trunk: arguments of ``PlainViT`` (sizes, windows, layer scale, reducer, ...) and ``init_cfg``.
 
     Raises:
-        ValueError: interactions that do not cover the blocks.
+        ValueError: the interactions do not cover the blocks.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class ViTAdapter(DetectionViT):
         nn.init.normal_(self.level_embed)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
+        """Return maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32, of images (B, 3, h, w) of any size."""
         size = tuple(image.shape[-2:])
         image = self.pad(image)
         c1, c2, c3, c4 = self.spm(image)
@@ -115,13 +117,13 @@ class ViTAdapter(DetectionViT):
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         return self.crop([norm(m) for norm, m in zip(norms, maps, strict=True)], size)
 
-    def _call(self, part, *args: Tensor | Geometry) -> Tensor:
+    def _call(self, part: Callable[..., Tensor], *args: Tensor | Geometry) -> Tensor:
         if self.with_cp and self.training:
             return checkpoint(part, *args, use_reentrant=False)
         return part(*args)
 
     def _outputs(self, c1: Tensor, c: Tensor, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
-        # Sums of maps in two layouts take several times as long, and so does an interpolation with channels last.
+        # Adding maps of different memory layouts is several times slower, and so is interpolation with channels last.
         c2, c3, c4 = (
             self.lay_out(part.transpose(1, 2).unflatten(2, shape))
             for part, shape in zip(c.split([h * w for h, w in shapes], dim=1), shapes, strict=True)

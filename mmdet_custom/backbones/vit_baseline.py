@@ -1,4 +1,4 @@
-"""A plain ViT with a pyramid made by up- and down-sampling its maps: the backbone without an adapter.
+"""The backbone without an adapter: a plain ViT whose maps are up- and down-sampled to a pyramid.
 
 Shapes: B images, h x w pixels, H x W grid of stride 16, N = H * W, C channels.
 """
@@ -15,12 +15,14 @@ from .host import DetectionViT
 
 @MODELS.register_module()
 class ViTBaseline(DetectionViT):
-    """Args:
+    """A plain ViT with maps of strides 4, 8, 16 and 32.
+
+    Args:
         out_indices: four blocks whose maps become the strides 4, 8, 16, 32, or one block for all of them.
         trunk: arguments of ``PlainViT`` and ``init_cfg``.
 
     Raises:
-        ValueError: another number of indices, or indices out of order.
+        ValueError: there are not one or four indices, or they are out of order.
     """
 
     def __init__(self, out_indices: Sequence[int] = (2, 5, 8, 11), **trunk) -> None:
@@ -40,7 +42,7 @@ class ViTBaseline(DetectionViT):
         self.up4 = nn.MaxPool2d(2, 2)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, h, w) of any size -> four maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32."""
+        """Return maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32, of images (B, 3, h, w) of any size."""
         size = tuple(image.shape[-2:])
         stack = self.start(self.pad(image))
         maps, first = [], 0

@@ -1,5 +1,6 @@
-"""The simple feature pyramid of ViTDet: every level is made of a plain ViT's last map
-("Exploring Plain Vision Transformer Backbones for Object Detection", Li et al., ECCV 2022, section 3).
+"""ViTDet's simple feature pyramid, whose levels are all computed from a plain ViT's last map.
+
+"Exploring Plain Vision Transformer Backbones for Object Detection", Li et al., ECCV 2022, section 3.
 
 Shapes: B images, H x W grid of stride 16, C channels.
 """
@@ -16,19 +17,21 @@ from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-# Over the channels of each place, as in ViTDet's heads; where every toolbox finds it.
+# Layer norm over the channels of each position, as in ViTDet's heads; in MMEngine's registry for all toolboxes.
 registry.MODELS.register_module("LN2d", module=LayerNorm2d)
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Transposed convolutions make the strides 4 and 8 (half of the channels after each), pooling makes 32; a 1 x 1 and
-    a 3 x 3 convolution with norms follow on every level, and stride 64 is every other place of stride 32.
+    """Pyramid of strides 4 to 64 made of one map of stride 16.
+
+    Transposed convolutions make the strides 4 and 8, each halving the channels, and max pooling makes 32. On every
+    level a 1 x 1 and a 3 x 3 convolution with norms follow. Stride 64 takes every other position of stride 32.
 
     Args:
         in_channels: C of the map.
-        out_channels: of every level.
-        norm_cfg: of the convolutions.
+        out_channels: channels of every level.
+        norm_cfg: config of the norms after the convolutions.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256, norm_cfg: dict | None = None) -> None:
@@ -44,29 +47,28 @@ class SimpleFeaturePyramid(BaseModule):
                 ),
                 nn.ConvTranspose2d(in_channels, half, 2, 2),
                 nn.Identity(),
-                nn.MaxPool2d(2, 2, ceil_mode=True),  # a grid of odd sides loses no place
+                nn.MaxPool2d(2, 2, ceil_mode=True),  # ceil_mode: a grid with odd sides loses no position
             ]
         )
-        made = dict(norm_cfg=norm_cfg or dict(type="LN2d", eps=1e-6), act_cfg=None, bias=False)
+        common = dict(norm_cfg=norm_cfg or dict(type="LN2d", eps=1e-6), act_cfg=None, bias=False)
         self.out = nn.ModuleList(
             nn.Sequential(
-                ConvModule(channels, out_channels, 1, **made),
-                ConvModule(out_channels, out_channels, 3, padding=1, **made),
+                ConvModule(channels, out_channels, 1, **common),
+                ConvModule(out_channels, out_channels, 3, padding=1, **common),
             )
             for channels in (quarter, half, in_channels, in_channels)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """One map (B, C, H, W) -> the strides 4, 8, 16, 32, 64.
+        """Return maps of strides 4, 8, 16, 32, 64 of one map (B, C, H, W).
 
         Raises:
-            ValueError: several maps.
+            ValueError: there are several maps.
         """
         if len(maps) != 1:
             raise ValueError(
-                f"SimpleFeaturePyramid got {len(maps)} maps: it is made of the last one, so leave the "
-                "backbone's out_indices out"
+                f"SimpleFeaturePyramid got {len(maps)} maps and takes only the last: remove the backbone's out_indices"
             )
-        # The norms leave channels last in memory, and MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
+        # The norms output channels last in memory; MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
         levels = [out(resize(maps[0])).contiguous() for resize, out in zip(self.resize, self.out, strict=True)]
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]

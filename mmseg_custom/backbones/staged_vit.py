@@ -1,4 +1,4 @@
-"""The plain ViT of DToP's segmentors: its tokens after some of its blocks.
+"""The plain ViT of DToP's segmentors, which outputs its tokens after several of its blocks.
 
 Shapes: B images, h x w pixels.
 """
@@ -16,18 +16,20 @@ from token_pruning import TokenSet
 
 @MODELS.register_module()
 class StagedViT(StageEnds):
-    """Gives out the token sets at its stage ends, for heads that look at tokens (``DToPSegmentor``); values are the
-    residual stream as it is, no norm after it.
+    """A plain ViT that returns the token sets at its stage ends, for heads on token sets (``DToPSegmentor``).
+
+    The values are those of the residual stream, without a final norm.
 
     Args:
-        host: arguments of ``StageEnds``. Published DToP drops paths of the MLPs only; here, as in timm, of both
-            branches.
+        host: arguments of ``StageEnds``. Published DToP applies drop path to the MLPs only; here, as in timm, it
+            applies to both branches.
     """
 
     def forward(self, image: Tensor, score_fn: Callable[[int, TokenSet], Tensor] | None = None) -> list[TokenSet]:
-        """(B, 3, h, w) of any size -> the set after each of ``out_indices``, on a grid of ceil(h / p) x ceil(w / p).
+        """Return the token set after each of ``out_indices`` for images (B, 3, h, w) of any size.
 
-        With a reducer whose tokens leave by what ``score_fn`` says, those that are left; with any other the whole map.
+        The grid is ceil(h / p) x ceil(w / p) for patches of p pixels. With a reducer that needs class scores, supplied
+        by ``score_fn``, a set holds the kept tokens; otherwise it holds all tokens of the restored map.
         """
         stack = self.start(self.pad(image), score_fn)
         sets, first = [], 0
@@ -36,9 +38,9 @@ class StagedViT(StageEnds):
             if self.reducer is not None and self.reducer.needs_class_scores:
                 sets.append(stack.tokens)
             else:
-                dense_map = stack.map(with_prefix=True)
-                sets.append(TokenSet.full(dense_map, stack.tokens.grid, stack.tokens.prefix))
+                dense = stack.map(with_prefix=True)
+                sets.append(TokenSet.full(dense, stack.tokens.grid, stack.tokens.prefix))
             first = last + 1
-        if self.reducer is not None and self.reducer.training:  # also where all else is frozen
-            stack.finish()  # which hands the reducer's losses on
+        if self.reducer is not None and self.reducer.training:  # also in a frozen backbone
+            stack.finish()  # passes the reducer's losses on
         return sets

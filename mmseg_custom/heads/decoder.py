@@ -1,8 +1,9 @@
-"""The decoder of attention-to-mask heads: class queries look at tokens ("SegViT", Zhang et al., NeurIPS 2022, section
-3.2). Names of parameters are the published ones.
+"""The decoder of attention-to-mask heads, in which class queries attend to tokens.
 
-Shapes: B images, K queries, T packed tokens (image after image), n tokens of the image that has most, C channels, H
-heads, D channels of a head.
+"SegViT", Zhang et al., NeurIPS 2022, section 3.2. Parameter names are the published ones.
+
+Shapes: B images, K queries, T packed tokens (image after image), n the largest number of tokens of an image, C
+channels, H heads, D channels of a head.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 
 
 class Rows:
-    """Where packed tokens lie in one (B, n) block: a view if all images have equally many, else padded with zeros.
+    """Layout of packed tokens in a (B, n) block: a view if all images have equally many tokens, else zero-padded.
 
-    Only what meets the queries is laid out so (keys and values): projections cost what the tokens cost.
+    Only keys and values are laid out so; the projections run on packed tokens and spend nothing on padding.
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
@@ -32,13 +33,13 @@ class Rows:
             self.used = torch.arange(self.most, device=device) < number[:, None]
 
     def spread(self, x: Tensor) -> Tensor:
-        """(T, ...) to (B, n, ...)."""
+        """Lay out packed (T, ...) as (B, n, ...)."""
         if self.place is not None:
             x = x.new_zeros(self.batch * self.most, *x.shape[1:]).index_copy(0, self.place, x)
         return x.view(self.batch, self.most, *x.shape[1:])
 
     def pack(self, x: Tensor) -> Tensor:
-        """The inverse of ``spread``."""
+        """Invert ``spread``."""
         x = x.flatten(0, 1)
         return x if self.place is None else x[self.place]
 
@@ -54,8 +55,11 @@ class CrossAttention(nn.Module):
         self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, queries: Tensor, tokens: Tensor, rows: Rows, with_masks: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, K, C) queries, (T, C) tokens -> what they read (B, K, C), and with ``with_masks`` the logits (T, K)
-        before the softmax, their mean over the heads."""
+        """Attend from queries (B, K, C) to tokens (T, C).
+
+        Returns:
+            (B, K, C), and with ``with_masks`` the logits (T, K) before the softmax, averaged over the heads, else None.
+        """
         q, k = self.q(queries), rows.spread(self.k(tokens))
         v = rows.spread(self.v(tokens))
         heads = [t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
@@ -63,17 +67,17 @@ class CrossAttention(nn.Module):
         out = F.scaled_dot_product_attention(*heads, attn_mask=used, dropout_p=self.dropout if self.training else 0.0)
         masks = None
         if with_masks:
-            # The mean over heads of their products is one product over all channels.
+            # The heads' mean of q k^T is a single product over all channels.
             scale = (q.shape[2] // self.num_heads) ** -0.5 / self.num_heads
             masks = rows.pack(k @ (q * scale).transpose(1, 2))
         return self.proj(out.transpose(1, 2).flatten(2)), masks
 
 
 class DecoderLayer(nn.Module):
-    """Queries exchange, read from the tokens, think: each with a residual and a LayerNorm after it.
+    """Self-attention over queries, cross-attention to tokens, MLP; each with a residual, then a LayerNorm.
 
     Args:
-        exchange: False leaves self-attention and its norm out (SegViT v2).
+        self_attention: False leaves self-attention and its norm out (SegViT v2).
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.1, self_attention: bool = True) -> None:
@@ -86,18 +90,18 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, tokens: Tensor, rows: Rows, with_masks: bool) -> tuple[Tensor, Tensor | None]:
-        """As ``CrossAttention``; the queries go on to the next layer."""
+        """Return the queries for the next layer, and mask logits as ``CrossAttention`` does."""
         if self.self_attn is not None:
-            attended = self.self_attn(queries, queries, queries, need_weights=False)[0]
-            queries = self.norm1(queries + self.dropout(attended))
-        read, masks = self.multihead_attn(queries, tokens, rows, with_masks)
-        queries = self.norm2(queries + self.dropout(read))
-        updated = self.linear2(self.dropout(F.relu(self.linear1(queries))))
-        return self.norm3(queries + self.dropout(updated)), masks
+            x = self.self_attn(queries, queries, queries, need_weights=False)[0]
+            queries = self.norm1(queries + self.dropout(x))
+        x, masks = self.multihead_attn(queries, tokens, rows, with_masks)
+        queries = self.norm2(queries + self.dropout(x))
+        x = self.linear2(self.dropout(F.relu(self.linear1(queries))))
+        return self.norm3(queries + self.dropout(x)), masks
 
 
 class Decoder(nn.Module):
-    """Layers in turn."""
+    """A sequence of decoder layers."""
 
     def __init__(
         self, dim: int, num_heads: int, num_layers: int, dropout: float = 0.1, self_attention: bool = True
@@ -106,13 +110,13 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, dropout, self_attention) for _ in range(num_layers))
 
     def forward(self, queries: Tensor, tokens: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """(B, K, C) queries after the last layer, and its mask logits (T, K)."""
+        """Return the queries (B, K, C) after the last layer, and its mask logits (T, K)."""
         for layer in self.layers:
             queries, masks = layer(queries, tokens, rows, layer is self.layers[-1])
         return queries, masks
 
     def each(self, queries: Tensor, tokens: Tensor, rows: Rows) -> list[tuple[Tensor, Tensor]]:
-        """The same after every layer."""
+        """Return the queries and mask logits after every layer."""
         found = []
         for layer in self.layers:
             queries, masks = layer(queries, tokens, rows, True)

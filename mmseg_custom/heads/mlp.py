@@ -1,5 +1,6 @@
-"""A head that scores every token by itself, as SETR's naive decoder does ("Rethinking Semantic Segmentation from a
-Sequence-to-Sequence Perspective with Transformers", Zheng et al., CVPR 2021).
+"""A head that scores every token by itself, like SETR's naive decoder.
+
+"Rethinking Semantic Segmentation from a Sequence-to-Sequence Perspective with Transformers", Zheng et al., CVPR 2021.
 
 Shapes: T packed tokens, K classes, C channels.
 """
@@ -26,6 +27,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to (..., C)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
@@ -33,12 +35,13 @@ class MLP(nn.Module):
 
 @MODELS.register_module()
 class MLPHead(TokenHead):
-    """An MLP on each token, trained by cross entropy of the pixels. A token's scores are the softmax of its logits; the
-    prediction is the logits.
+    """An MLP on each token, trained by cross entropy of the pixels.
+
+    A token's scores are the softmax of its logits; the prediction is the logits.
 
     Args:
-        num_layers: linear layers.
-        mlp_ratio: hidden width over ``channels``.
+        num_layers: number of linear layers.
+        mlp_ratio: hidden width relative to ``channels``.
         head: arguments of ``TokenHead``.
     """
 
@@ -62,14 +65,18 @@ class MLPHead(TokenHead):
         self.apply(init_linear)
 
     def forward(self, tokens: TokenSet) -> tuple[Tensor, None]:
+        """Return the logits (T, K); there are no class logits."""
         return self.layer(tokens.x).float(), None
 
-    def scores(self, logits: Tensor, class_logits: None) -> Tensor:
+    def scores(self, logits: Tensor, class_logits: Tensor | None) -> Tensor:
+        """Return the softmax of the logits (..., K)."""
         return logits.softmax(-1)
 
     def score_map(self, stage: StageOutput) -> Tensor:
+        """Return the logits at all positions, (B, K, H, W)."""
         return stage.map(stage.mask_logits)
 
     def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
+        """Return the cross entropy of the pixels."""
         pixels = stage.to_pixels(self.score_map(stage), targets.labels.shape[-2:])
         return {self.loss_decode.loss_name: self.loss_decode(pixels, targets.labels, ignore_index=targets.ignore_index)}

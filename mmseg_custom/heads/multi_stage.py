@@ -1,5 +1,7 @@
-"""SegViT's heads that read several stages' maps of a dense backbone: v1 ("SegViT", Zhang et al., NeurIPS 2022) and two
-of v2 ("SegViTv2", Zhang et al., IJCV 2023). Names of parameters are the published ones.
+"""SegViT's heads on the maps of several stages of a dense backbone.
+
+Version 1 ("SegViT", Zhang et al., NeurIPS 2022) and two of version 2 ("SegViTv2", Zhang et al., IJCV 2023). Parameter
+names are the published ones.
 
 Shapes: B images, K classes, C channels, H x W grid of a map, N = H * W tokens, h x w pixels.
 """
@@ -26,28 +28,28 @@ from .pixels import predicted_size, resize
 
 @dataclass(frozen=True)
 class Masks:
-    """What class queries have found after some layer: (B, K, 2 or K + 1) class logits and (B, K, H, W) mask logits."""
+    """Class logits (B, K, 2 or K + 1) and mask logits (B, K, H, W) of the queries after one layer."""
 
     class_logits: Tensor
     masks: Tensor
 
 
 class MultiStageHead(BaseDecodeHead):
-    """The queries go from the deepest map to the shallowest, one decoder for each; the masks of the maps add up.
+    """Base class: queries attend to the maps from the deepest to the shallowest, and the masks of the maps are summed.
 
     Args:
         in_channels: C of every map.
-        channels: inside the head.
+        channels: width inside the head.
         num_classes: K.
-        use_stages: how many maps, counted from the shallowest, as published.
+        use_stages: number of maps, counted from the shallowest, as published; each has its own decoder.
         num_layers, num_heads, dropout: of each decoder.
-        loss_decode: ``ATMLoss`` by default; earlier layers or stages have the same losses, with a number appended.
-        ignore_index: the label that is no class.
+        loss_decode: ``ATMLoss`` by default, also applied to earlier layers or stages, whose loss names end in a number.
+        ignore_index: label of pixels without a class.
     """
 
-    gives_scores = True  # not logits; see ``MeanTTAModel``
+    gives_scores = True  # predictions are scores, not logits; see ``MeanTTAModel``
     self_attention = False  # whether queries attend to each other
-    binary = True  # whether a query says present or absent, or which class it is
+    binary = True  # whether a query is classified as present or absent, or else as one of the classes
 
     def __init__(
         self,
@@ -81,23 +83,23 @@ class MultiStageHead(BaseDecodeHead):
         self.apply(init_linear)
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Masks]:
-        """Maps (B, C, H, W), shallowest first -> what is found, the last one being the prediction.
+        """Return the outputs for maps (B, C, H, W), given shallowest first; the last output is the prediction.
 
         Raises:
             ValueError: there are fewer maps than ``use_stages``.
         """
         if len(inputs) < self.use_stages:
             raise ValueError(
-                f"the head reads {self.use_stages} maps and gets {len(inputs)}; set the backbone's "
+                f"the head needs {self.use_stages} maps and got {len(inputs)}; set the backbone's "
                 "out_indices or use_stages"
             )
         maps = list(inputs)[: self.use_stages][::-1]
-        return self.walk(
+        return self.run_decoders(
             [(getattr(self, f"decoder_{i}"), self._project(i, x), tuple(x.shape[2:])) for i, x in enumerate(maps, 1)]
         )
 
-    def walk(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
-        """``stages``: decoder, tokens (B, N, C) and grid of each map, deepest first."""
+    def run_decoders(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
+        """Run the decoders over ``stages``: decoder, tokens (B, N, C) and grid of each map, deepest first."""
         queries, found, total = self._queries(stages), [], None
         for decoder, x, grid in stages:
             queries, masks = decoder(queries, x.flatten(0, 1), _rows(x))
@@ -113,11 +115,11 @@ class MultiStageHead(BaseDecodeHead):
         return self.q.weight.repeat(len(stages[0][1]), 1, 1)
 
     def scores(self, found: Masks, size: tuple[int, int]) -> Tensor:
-        """(B, K, h, w): the masks are upsampled before the sigmoid."""
+        """Return the scores (B, K, h, w); the masks are upsampled before the sigmoid."""
         return found.class_logits.softmax(2)[..., 0, None, None] * resize(found.masks, size).sigmoid()
 
     def loss_by_feat(self, seg_logits: list[Masks], batch_data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
-        """Losses of the last, under their names, and of the earlier ones, as ``loss_ce_0`` and so on."""
+        """Return the losses of the last output, and those of earlier ones as ``loss_ce_0`` and so on."""
         targets = Targets.of_samples(batch_data_samples, self.num_classes, self.ignore_index)
         losses = {}
         for i, found in enumerate([*seg_logits[-1:], *seg_logits[:-1]]):
@@ -128,18 +130,22 @@ class MultiStageHead(BaseDecodeHead):
         return losses
 
     def predict_by_feat(self, seg_logits: list[Masks], batch_img_metas: list[dict]) -> Tensor:
+        """Return the scores (B, K, h, w) at the pixels of the input."""
         return self.scores(seg_logits[-1], predicted_size(batch_img_metas))
 
 
 @MODELS.register_module()
 class ATMHeadV2(MultiStageHead):
-    """v2: queries do not attend to each other and say present or absent."""
+    """SegViT v2: no self-attention over queries, which are classified as present or absent."""
 
 
 @MODELS.register_module()
 class ATMHead(MultiStageHead):
-    """v1: queries attend to each other and say which class they are; a pixel's score is the sum over all queries. The
-    published one cannot be trained with mmseg 1.x, this one trains as the paper says."""
+    """SegViT v1: self-attention over queries, which are classified as one of the classes.
+
+    A pixel's score is the sum over all queries. The published head cannot be trained with mmseg 1.x; this one trains as
+    the paper describes.
+    """
 
     self_attention = True
     binary = False
@@ -151,20 +157,22 @@ class ATMHead(MultiStageHead):
 
 @MODELS.register_module()
 class ATMSingleHeadV2(MultiStageHead):
-    """v2 on one map, the sum of all from the deepest up; every layer of the decoders has losses, masks do not add
-    up."""
+    """SegViT v2 on a single map, the sum of all maps.
 
-    def walk(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
-        memory, before = None, None
-        for _, x, grid in stages:
-            if memory is not None and before != grid:
-                memory = F.interpolate(memory.transpose(1, 2).unflatten(2, before), grid).flatten(2).transpose(1, 2)
-            memory, before = x if memory is None else memory + x, grid
+    Every layer of the decoders has losses, and masks are not summed.
+    """
+
+    def run_decoders(self, stages: list[tuple[Decoder, Tensor, tuple[int, int]]]) -> list[Masks]:
+        _, total, before = stages[0]
+        for _, x, grid in stages[1:]:
+            if before != grid:
+                total = F.interpolate(total.transpose(1, 2).unflatten(2, before), grid).flatten(2).transpose(1, 2)
+            total, before = total + x, grid
         queries, found = self._queries(stages), []
         for decoder, _, _ in stages:
-            steps = decoder.each(queries, memory.flatten(0, 1), _rows(memory))
+            steps = decoder.each(queries, total.flatten(0, 1), _rows(total))
             queries = steps[-1][0]
-            found += [Masks(self.class_embed(q).float(), _on_grid(m, memory, before).float()) for q, m in steps]
+            found += [Masks(self.class_embed(q).float(), _on_grid(m, total, before).float()) for q, m in steps]
         return found
 
 
@@ -173,5 +181,5 @@ def _rows(x: Tensor) -> Rows:
 
 
 def _on_grid(masks: Tensor, x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Packed (B * N, K) to (B, K, H, W)."""
+    """Return packed masks (B * N, K) as maps (B, K, H, W)."""
     return masks.unflatten(0, x.shape[:2]).transpose(1, 2).unflatten(2, grid)

@@ -1,5 +1,6 @@
-"""SegViT's head on one stage's tokens, whose attention to class queries is the mask ("SegViT", Zhang et al., NeurIPS
-2022, sections 3.1 and 3.2), as DToP has one at each stage end.
+"""SegViT's head on the tokens of one stage, of which DToP has one at each stage end.
+
+"SegViT", Zhang et al., NeurIPS 2022, sections 3.1 and 3.2.
 
 Shapes: B images, T packed tokens, K classes, C channels.
 """
@@ -20,11 +21,13 @@ from .token_head import TokenHead
 
 @MODELS.register_module()
 class SegViTHead(TokenHead):
-    """One query of each class reads from the tokens in a few layers; the last layer's attention logits are the masks,
-    and what the query has become says whether the class is there. The score of a token for a class is the product.
+    """Attention-to-mask head: one query per class attends to the tokens in a few decoder layers.
 
-    Every head starts with weights of its own: truncated normal 0.02 in linear layers, joint projections of the queries'
-    self-attention by Xavier. The published auxiliary heads were left at PyTorch's defaults by an accident.
+    The last layer's attention logits are the masks, and the final query is classified as present or absent. The score
+    of a token for a class is the product of the class's probability and its mask.
+
+    Linear layers are initialised by a truncated normal of 0.02, the joint projections of the queries' self-attention by
+    Xavier. The published auxiliary heads were left at PyTorch's defaults by accident.
 
     Args:
         layers_per_decoder, num_heads, dropout: of the decoder.
@@ -59,15 +62,18 @@ class SegViTHead(TokenHead):
         self.apply(init_linear)
 
     def forward(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
+        """Return the mask logits (T, K) and the class logits (B, K, 2)."""
         memory = self.proj_norm(self.input_proj(tokens.x))
         queries = self.q.weight.repeat(tokens.batch, 1, 1)  # a view of a parameter would confuse FLOP counters
         queries, masks = self.decoder(queries, memory, Rows(tokens.counts, memory.device))
         return masks.float(), self.class_embed(queries).float()
 
     def scores(self, logits: Tensor, class_logits: Tensor) -> Tensor:
+        """Return the probability that a class is present times the sigmoid of its mask logit."""
         return class_logits.softmax(-1)[..., 0] * logits.sigmoid()
 
     def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
+        """Return the losses of class logits and masks."""
         return self.loss_decode(
             stage.class_logits,
             stage.map(stage.mask_logits),

@@ -1,10 +1,11 @@
-"""What a head says at one stage, and how the stages' mask logits become one canvas.
+"""The output of one stage's head, for kept and exited tokens alike.
 
 Shapes: B images, T packed tokens, N = P + H x W positions, K classes, h x w pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,15 +17,17 @@ from .pixels import resize, to_pixels
 
 @dataclass(frozen=True)
 class StageOutput:
-    """What one head knows about all positions, whoever looked last.
+    """The predictions of one head, completed by earlier heads where tokens have exited.
 
     Attributes:
-        canvas: (B, N, K) mask logits: this head's where it looked, an earlier head's where a token has left, 0 where
-            nobody looked.
+        mask_logits: (B, N, K) of this head at its tokens, of an earlier head at tokens that have exited, 0 at tokens
+            that no head has seen.
         class_logits: (B, K, 2) of this head; None for a head that has none.
-        grid: (H, W), ``prefix``: P.
-        scores: (B, N, K) the scores that each token left with or has now; None if they are to be made from the canvas.
-        covers: (h, w) pixels that the grid covers; ``size``: those of the image, without the padding.
+        grid: (H, W).
+        prefix: P.
+        covers: (h, w) pixels that the grid covers.
+        size: (h, w) of the image, without the padding.
+        scores: (B, N, K) of each token at its last stage; None if they are to be computed from ``mask_logits``.
     """
 
     mask_logits: Tensor
@@ -36,16 +39,16 @@ class StageOutput:
     scores: Tensor | None = None
 
     def map(self, values: Tensor) -> Tensor:
-        """Values (B, N, K) of all positions on the grid (B, K, H, W)."""
+        """Return values (B, N, K) as maps (B, K, H, W), without the prefix tokens."""
         return values[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
-    def to_pixels(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps (., ., H, W) resampled to the image's pixels, then to another ``size`` if that is asked for."""
+    def to_pixels(self, maps: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Resample maps (., ., H, W) to the pixels of the image, then to ``size`` if it is given."""
         return resize(to_pixels(maps, self.covers, self.size), self.size if size is None else size)
 
 
 def scatter(mask_logits: Tensor | None, tokens: TokenSet, values: Tensor) -> Tensor:
-    """The ``mask_logits`` (B, N, K; None: nobody has looked yet) with new ``values`` (T, K) at the tokens of the set."""
+    """Return ``mask_logits`` (B, N, K) with ``values`` (T, K) written at the tokens of the set; None reads as zeros."""
     if mask_logits is None or tokens.is_full:
         return tokens.to_map(values)
     return mask_logits.flatten(0, 1).index_copy(0, tokens.index, values).view(mask_logits.shape)

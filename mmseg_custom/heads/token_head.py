@@ -1,4 +1,4 @@
-"""The base of heads that look at packed tokens, so that DToP can ask them.
+"""The base class of heads on packed tokens, which DToP can call at every stage.
 
 Shapes: B images, T packed tokens, N positions of an image, K classes, H x W grid, h x w pixels.
 """
@@ -19,19 +19,21 @@ from .stages import StageOutput
 
 
 class TokenHead(BaseDecodeHead):
-    """``forward`` looks at a token set; ``loss`` and ``predict`` take what all heads of a segmentor saw (one ``StageOutput``
-    of each, or None of one that did not look) and pick the own one by ``in_index``. Nothing is kept on the head.
+    """Base class of heads whose ``forward`` takes a token set.
+
+    ``loss`` and ``predict`` take the stage outputs of all heads of a segmentor (None for a head that did not run) and
+    pick this head's by ``in_index``. The head stores nothing between calls.
 
     Args:
         in_channels: C of the tokens.
-        channels: inside the head.
+        channels: width inside the head.
         num_classes: K.
-        in_index: of the stage end (the backbone's ``out_indices``) that the head looks at.
+        in_index: index of the head's stage end in the backbone's ``out_indices``.
         loss_decode: the loss.
-        ignore_index: the label that is no class.
+        ignore_index: label of pixels without a class.
 
     Attributes:
-        gives_scores: predictions are scores from 0 to 1, not logits; ``MeanTTAModel`` averages them as they are.
+        gives_scores: predictions are scores in [0, 1], not logits; ``MeanTTAModel`` then averages them as they are.
     """
 
     gives_scores = True
@@ -59,31 +61,33 @@ class TokenHead(BaseDecodeHead):
 
     @abstractmethod
     def forward(self, tokens: TokenSet) -> tuple[Tensor, Tensor | None]:
-        """Logits (T, K) of the tokens and, if the head has such, (B, K, 2) of the classes; single precision."""
+        """Return the tokens' logits (T, K) and the class logits (B, K, 2) or None, in single precision."""
 
     @abstractmethod
     def scores(self, logits: Tensor, class_logits: Tensor | None) -> Tensor:
-        """Scores in [0, 1] of logits (..., K), given class logits (..., K, 2) that fit them."""
+        """Return scores in [0, 1] of logits (..., K), given class logits (..., K, 2) that broadcast against them."""
 
     @abstractmethod
     def losses(self, stage: StageOutput, targets: Targets) -> dict[str, Tensor]:
-        """The losses of what the head saw."""
+        """Return the losses of the head's stage output."""
 
     def token_scores(self, tokens: TokenSet, logits: Tensor, class_logits: Tensor | None) -> Tensor:
-        """(T, K) scores of the tokens that the head looked at: what a judge says."""
+        """Return the scores (T, K) of the tokens that the head ran on."""
         return self.scores(logits, None if class_logits is None else class_logits[tokens.images()])
 
     def score_map(self, stage: StageOutput) -> Tensor:
-        """(B, K, H, W) what is predicted at all positions, by default the scores. Where a token left, its mask logit is
-        the one that it left with, and the class probability is this head's (published so), unless the view has the
-        scores."""
+        """Return the prediction at all positions, (B, K, H, W), by default the scores.
+
+        At a token that has exited, the score is made of its mask logit at that stage and this head's class
+        probability, as in the published code, unless ``stage`` has scores.
+        """
         if stage.scores is not None:
             return stage.map(stage.scores)
         classes = None if stage.class_logits is None else stage.class_logits[:, None]
         return stage.map(self.scores(stage.mask_logits, classes))
 
     def loss(self, inputs: Sequence[StageOutput | None], batch_data_samples: Targets, train_cfg: dict | None) -> dict:
-        """The head's losses and ``acc_seg`` for the ``Targets`` that the segmentor made of the samples."""
+        """Return the head's losses and ``acc_seg``; ``batch_data_samples`` are the ``Targets`` of the batch."""
         stage, targets = inputs[self.in_index], batch_data_samples
         pixels = stage.to_pixels(self.score_map(stage).detach(), targets.labels.shape[-2:])
         acc_seg = accuracy(pixels, targets.labels, ignore_index=targets.ignore_index)
@@ -92,6 +96,6 @@ class TokenHead(BaseDecodeHead):
     def predict(
         self, inputs: Sequence[StageOutput | None], batch_img_metas: list[dict], test_cfg: dict | None
     ) -> Tensor:
-        """(B, K, h, w) scores of the pixels that were given in."""
+        """Return the prediction (B, K, h, w) at the pixels of the input."""
         stage = inputs[self.in_index]
         return stage.to_pixels(self.score_map(stage))

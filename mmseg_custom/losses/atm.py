@@ -1,4 +1,4 @@
-"""The loss of attention-to-mask heads ("SegViT", Zhang et al., NeurIPS 2022, section 3.3; DToP trains by the same).
+"""The loss of attention-to-mask heads, which DToP uses, too ("SegViT", Zhang et al., NeurIPS 2022, section 3.3).
 
 Shapes: B images, K classes, h x w pixels, M pairs of an image and a class that is in it.
 """
@@ -15,21 +15,22 @@ from torch import Tensor, nn
 from .masks import mask_losses
 from .targets import Targets
 
-ABSENT = 0.1  # weight of classes that an image does not have
+ABSENT = 0.1  # weight of a query whose class is not in the image
 
 
 @MODELS.register_module()
 class ATMLoss(nn.Module):
-    """Query c is responsible for class c, nothing is matched: cross entropy of "present or absent" for every query; a
-    focal and a dice loss of the mask for the classes that an image has.
+    """Cross entropy of "present or absent" for every query; focal and dice loss of the masks of present classes.
+
+    Query c is responsible for class c, so that there is no matching.
 
     Args:
-        cls_weight, mask_weight, dice_weight: of the three terms.
-        loss_weight: of all.
-        ignored: pixels without a label are "negative" for every mask, as published, or "left_out".
+        cls_weight, mask_weight, dice_weight: weights of the three terms.
+        loss_weight: factor of all terms.
+        ignored: whether pixels without a label are "negative" for every mask, as published, or "left_out".
 
     Raises:
-        ValueError: another word for ``ignored``.
+        ValueError: ``ignored`` has another value.
     """
 
     def __init__(
@@ -52,18 +53,22 @@ class ATMLoss(nn.Module):
     def forward(
         self, class_logits: Tensor, masks: Tensor, targets: Targets, resize: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Args:
-            class_logits: (B, K, 2) present and absent; or (B, K, K + 1), where query c should say c, or K if absent.
+        """Return the weighted losses of a batch.
+
+        Args:
+            class_logits: (B, K, 2), present and absent; or (B, K, K + 1), where the target of query c is c, or K if the
+                class is absent.
             masks: (B, K, H, W) logits on any grid.
-            resize: from (M, 1, H, W) to the pixels of the labels; default bilinear.
+            targets: of the batch.
+            resize: resamples (M, 1, H, W) to the pixels of the labels; bilinear by default.
 
         Returns:
-            ``loss_ce``, ``loss_mask``, ``loss_dice``, weighted.
+            ``loss_ce``, ``loss_mask`` and ``loss_dice``.
         """
         image, wanted = targets.pairs.unbind(1)
         masks = masks[image, wanted].float()[:, None]
         if resize is None:
-            # torch does not resample nothing.
+            # torch does not resample an empty batch.
             masks = F.interpolate(masks, targets.labels.shape[-2:], mode="bilinear") if len(masks) else masks
         else:
             masks = resize(masks)

@@ -1,6 +1,7 @@
-"""Focal and dice loss of masks at full resolution, which is where a step of an attention-to-mask head would spend most
-of its time and memory: one pass over blocks of masks that stay in the cache, gradients by formula, nothing kept but the
-logits.
+"""Focal and dice loss of masks at full resolution, in one pass over blocks that fit into the cache.
+
+Computed op by op, these losses would take most of the time and memory of a training step of an attention-to-mask head.
+Here gradients come from a formula, and only the logits are saved for backward.
 
 Shapes: M masks of h x w pixels, B label maps.
 """
@@ -15,38 +16,44 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-ALPHA = 0.25  # of the focal loss: weight of a mask's pixels; the others have 1 - ALPHA. Gamma is 2.
-BLOCK = {"cpu": 2**17}  # pixels at a time: what fits into a core's cache
-LARGE_BLOCK = 2**25  # elsewhere kernels are long, and memory is all that a block saves
+ALPHA = 0.25  # focal loss: weight of pixels in the mask; the others have 1 - ALPHA. Gamma is 2.
+BLOCK = {"cpu": 2**17}  # pixels per block: what fits into a core's cache
+LARGE_BLOCK = 2**25  # on other devices, where blocks only limit the memory
 
 
 def mask_losses(
     logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Of each mask the mean over its pixels of the sigmoid focal loss (Lin et al., ICCV 2017, equation 5), and the dice
-    loss with 1 added above and below.
+    """Return the sigmoid focal loss and the dice loss of each mask.
+
+    The focal loss (Lin et al., ICCV 2017, equation 5) is the mean over the mask's pixels; the dice loss has 1 added to
+    numerator and denominator.
 
     Args:
         logits: (M, h, w).
         labels: (B, h, w) int64.
-        image: (M,) which label map a mask is compared with.
-        wanted: (M,) the label of its pixels.
-        ignore: pixels of this label are left out; None: they are none of the mask's, like all others.
+        image: (M,) index of the label map of each mask.
+        wanted: (M,) label of the pixels that belong to the mask.
+        ignore: label of pixels to leave out; None counts all pixels, and those with another label as outside.
 
     Returns:
-        (M,) focal and (M,) dice.
+        Focal (M,) and dice (M,).
     """
     return MaskLosses.apply(logits, labels, image, wanted, ignore)
 
 
 class MaskLosses(Function):
-    """With z the logit where a pixel should not be in the mask and minus the logit where it should, q = sigmoid(z) is
-    how wrong it is: the focal loss is w q^2 softplus(z), and its derivative w q^2 (2 (1 - q) softplus(z) + q)."""
+    """Autograd function of ``mask_losses``.
+
+    Let z be the logit of a pixel outside the target mask and minus the logit inside. Then q = sigmoid(z) is the error,
+    the focal loss is w q^2 softplus(z), and its derivative is w q^2 (2 (1 - q) softplus(z) + q).
+    """
 
     @staticmethod
     def forward(
         ctx, logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None
     ) -> tuple[Tensor, Tensor]:
+        """Return both losses; the arguments are those of ``mask_losses``."""
         focal, overlap, predicted, present, pixels = logits.new_empty(5, len(logits))
         for rows, inside, valid in _blocks(logits, labels, image, wanted, ignore):
             z, q, weight = _wrongness(logits[rows], inside)
@@ -64,7 +71,8 @@ class MaskLosses(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, focal: Tensor, dice: Tensor):
+    def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the logits from those of the two losses, each (M,)."""
         logits, labels, image, wanted, pixels, overlap, total = ctx.saved_tensors
         focal, everywhere, inside_only = (
             (t[:, None, None]) for t in (focal / pixels, dice * (2 * overlap + 1) / total**2, dice * 2 / total)
@@ -82,7 +90,7 @@ class MaskLosses(Function):
 def _blocks(
     logits: Tensor, labels: Tensor, image: Tensor, wanted: Tensor, ignore: int | None
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-    """Rows of a block, its pixels that belong to their mask, and those that count (None: all)."""
+    """Yield the rows of each block, which pixels belong to their mask, and which count (None: all)."""
     step = max(BLOCK.get(logits.device.type, LARGE_BLOCK) // max(logits.shape[1:].numel(), 1), 1)
     for first in range(0, len(logits), step):
         rows = slice(first, first + step)

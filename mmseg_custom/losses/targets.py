@@ -1,4 +1,4 @@
-"""What a batch of label maps asks of class queries; made once a step, however many heads have a loss.
+"""The targets of class queries, computed once per training step for all heads.
 
 Shapes: B images, h x w pixels, K classes, M pairs of an image and a class that is in it.
 """
@@ -18,12 +18,14 @@ from mmcv_custom.errors import DataError
 
 @dataclass(frozen=True)
 class Targets:
-    """Attributes:
-    labels: (B, h, w) int64.
-    ignore_index: the label that is no class.
-    present: (B, K) bool, which classes an image has.
-    pairs: (M, 2) image and class of each True in ``present``.
-    number: () M averaged over the processes of distributed training, at least 1.
+    """Label maps of a batch and the classes in each.
+
+    Attributes:
+        labels: (B, h, w) int64.
+        ignore_index: label of pixels without a class.
+        present: (B, K) bool, which classes are in each image.
+        pairs: (M, 2) image and class of each True in ``present``.
+        number: () M averaged over the processes of distributed training, at least 1.
     """
 
     labels: Tensor
@@ -34,7 +36,11 @@ class Targets:
 
     @classmethod
     def of(cls, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Targets:
-        """Raises DataError for a label that is neither a class nor ``ignore_index``."""
+        """Compute the targets of label maps (B, h, w).
+
+        Raises:
+            DataError: a label is neither a class nor ``ignore_index``.
+        """
         labels = labels.long()
         named = labels != ignore_index
         if (strange := labels[named & ((labels < 0) | (labels >= num_classes))]).numel():
@@ -51,10 +57,10 @@ class Targets:
 
     @classmethod
     def of_samples(cls, samples: Sequence[SegDataSample], num_classes: int, ignore_index: int = 255) -> Targets:
-        """``of`` the label maps (1, h, w) of a batch.
+        """Compute the targets of samples with label maps (1, h, w).
 
         Raises:
-            DataError: as ``of``, or the maps have different sizes.
+            DataError: as in ``of``, or the maps have different sizes.
         """
         maps = [sample.gt_sem_seg.data for sample in samples]
         sizes = sorted({tuple(m.shape[-2:]) for m in maps})

@@ -1,4 +1,4 @@
-"""Segmentors that train their backbone's reducer: any of mmseg's by one mix-in (``mmcv_custom.models.reducer_mixin``).
+"""Segmentors that train their backbone's reducer; the mix-in ``mmcv_custom.models.reducer_mixin`` does so for any.
 
 Shapes: B images, h x w pixels.
 """
@@ -22,11 +22,13 @@ from token_pruning.auxiliary import Criterion, token_labels
 
 @MODELS.register_module()
 class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
-    """Encoder-decoder, whole or sliding, whose backbone may have a reducer. Auxiliary heads of it learn the label of
-    each patch: its first pixel's, which is what nearest resampling takes.
+    """Encoder-decoder, whole-image or sliding-window, whose backbone may have a reducer.
+
+    The reducer's auxiliary heads learn the label of each patch's first pixel, as nearest-neighbour resampling would
+    give it.
 
     Raises:
-        ConfigError: ``test_cfg`` has windows that leave pixels out, or an unknown mode.
+        ConfigError: the windows of ``test_cfg`` leave pixels uncovered, or its mode is unknown.
     """
 
     def __init__(self, *args, **encoder_decoder) -> None:
@@ -43,8 +45,11 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
             )
 
     def init_weights(self) -> None:
-        """mmengine's, but a whole model's ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` is loaded as every file
-        is here: names converted, and a report instead of weights that are missed in silence."""
+        """Initialise as mmengine does, but load a pretrained file with this project's loader.
+
+        So the file of ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` has its names converted, and missing
+        weights are reported.
+        """
         init_cfg = self.init_cfg
         pretrained = isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained"
         self.init_cfg = None if pretrained else init_cfg
@@ -54,16 +59,19 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
             load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """mmseg's, but an image that one window holds is predicted at once, without copies of its scores of all
-        classes."""
+        """Slide a window over the images as mmseg does, but predict an image that fits into one window directly.
+
+        That saves copies of its scores for all classes.
+        """
         crop = self.test_cfg["crop_size"]
         fits = inputs.shape[-2] <= crop[0] and inputs.shape[-1] <= crop[1]
         return (self.whole_inference if fits else super().slide_inference)(inputs, batch_img_metas)
 
     def criterion(self, data_samples: Sequence[SegDataSample]) -> Criterion:
+        """Return the loss of the reducer's auxiliary heads: cross entropy with the label of each patch."""
         labels, patch = self.label_maps(data_samples), self.backbone.patch_embed.patch_size[0]
         return token_labels(labels[:, ::patch, ::patch].long(), self.num_classes, self.decode_head.ignore_index)
 
     def label_maps(self, data_samples: Sequence[SegDataSample]) -> Tensor:
-        """(B, h, w) of what ``loss`` is given."""
+        """Return the label maps (B, h, w) of the samples that ``loss`` gets."""
         return torch.cat([sample.gt_sem_seg.data for sample in data_samples])

@@ -140,7 +140,7 @@ def test_a_model_that_only_predicts_needs_no_teachers_file():
         (dict(kind="none"), "choose 'soft' or 'hard', or distillation=None"),
         (dict(alpha=1.5), r"alpha 1.5 must be in \[0, 1\]"),
         (dict(tau=0), "tau 0 greater than 0"),
-        (dict(teacher=TEACHER), "names no checkpoint"),
+        (dict(teacher=TEACHER), "has no checkpoint"),
     ],
 )
 def test_wrong_options_get_one_sentence(change, message):
@@ -150,7 +150,7 @@ def test_wrong_options_get_one_sentence(change, message):
 
 def test_a_teacher_of_other_data_or_of_another_size_is_refused(checkpoint):
     model = classifier(dict(type="DeiTDistillation", teacher=dict(TEACHER, checkpoint=checkpoint)), num_classes=6)
-    with pytest.raises(ConfigError, match="teacher knows 5 classes and the model 6"):
+    with pytest.raises(ConfigError, match="teacher has 5 classes and the model 6"):
         model(**data(), mode="loss")
     model = classifier(dict(type="DynamicViTDistillation", teacher=dict(TEACHER, checkpoint=checkpoint)), embed_dim=64)
     with pytest.raises(ConfigError, match="needs a teacher of the same size"):

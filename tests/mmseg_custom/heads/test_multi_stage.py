@@ -69,5 +69,5 @@ def test_maps_may_have_different_grids(head):
 
 def test_too_few_maps_are_one_sentence():
     model = a_segmentor("ATMHeadV2", dict(mode="whole")).decode_head
-    with pytest.raises(ValueError, match="the head reads 3 maps and gets 2"):
+    with pytest.raises(ValueError, match="the head needs 3 maps and got 2"):
         model([torch.randn(1, 24, 4, 4)] * 2)

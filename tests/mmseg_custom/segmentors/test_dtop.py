@@ -1,6 +1,7 @@
-"""The DToP segmentor and its heads: against a loop over images written out, other reducers, gradients, errors.
+"""The DToP segmentor and its heads: against an explicit loop over images, other reducers, gradients, errors.
 
-Shapes: B images, T packed tokens, N grid tokens, K classes, C channels."""
+Shapes: B images, T packed tokens, N grid tokens, K classes, C channels.
+"""
 
 from copy import deepcopy
 
@@ -51,7 +52,7 @@ def a_segmentor(reducer=DTOP, head=SEGVIT, class_token=False, out_indices=(1, 2,
             **{"test_cfg": dict(mode="whole"), **more},
         )
     )
-    for module in model.modules():  # fresh ones have no opinion
+    for module in model.modules():  # freshly initialised layers give the same scores for every class
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
     return model.eval()
@@ -74,14 +75,14 @@ def scores_of(model, image):
 
 
 def attend(q, k, v, heads):
-    """(n, C), (m, C), (m, C) by the definition, and the logits before the softmax, (heads, n, m)."""
+    """Return attention of q (n, C) to k and v (m, C) by its definition, and the logits (heads, n, m)."""
     q, k, v = (t.unflatten(1, (heads, -1)).transpose(0, 1) for t in (q, k, v))
     logits = q @ k.transpose(1, 2) / q.shape[2] ** 0.5
     return (logits.softmax(2) @ v).transpose(0, 1).flatten(1), logits
 
 
-def head_by_hand(head, x):
-    """One image's tokens (n, C) -> mask logits (n, K) and probabilities (K,) of being present."""
+def reference_head(head, x):
+    """Return the mask logits (n, K) of one image's tokens (n, C) and the probabilities (K,) that a class is present."""
     memory, queries = head.proj_norm(head.input_proj(x)), head.q.weight
     for layer in head.decoder.layers:
         mixed = F.linear(queries, layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias).chunk(3, dim=1)
@@ -93,9 +94,11 @@ def head_by_hand(head, x):
     return logits.mean(0).T, head.class_embed(queries).softmax(1)[:, 0]
 
 
-def by_hand(model, image, threshold, k):
-    """Scores (K, H, W) of one image (3, h, w), and what each block computed, (L, N): everything image by image, token
-    subsets by boolean indexing, the rule by loops."""
+def reference_scores(model, image, threshold, k):
+    """Return the scores (K, H, W) of one image (3, h, w) and the tokens (L, N) that each block computed.
+
+    Token subsets are taken by boolean indexing, and the exit rule is a loop.
+    """
     vit = model.backbone
     padded = vit.pad(image[None])
     grid = (padded.shape[-2] // P, padded.shape[-1] // P)
@@ -106,7 +109,7 @@ def by_hand(model, image, threshold, k):
         x[active] = block(x[active][None])[0]
         if i not in vit.out_indices:
             continue
-        logits, present = head_by_hand(model.heads[vit.out_indices.index(i)], x[active])
+        logits, present = reference_head(model.heads[vit.out_indices.index(i)], x[active])
         mask_logits[active] = logits
         if i == vit.out_indices[-1]:
             break
@@ -126,14 +129,14 @@ def test_a_packed_batch_equals_loops_over_images_on_any_grid(size):
     with Trace() as trace:
         found = scores_of(model, image)
     assert found.shape == (3, K, *size)
-    alone = [by_hand(model, one, DTOP["threshold"], DTOP["keep_per_class"]) for one in image]
+    alone = [reference_scores(model, one, DTOP["threshold"], DTOP["keep_per_class"]) for one in image]
     assert torch.equal(trace.passes[0].masks().flatten(2), torch.stack([used for _, used in alone]))
     for ours, (scores, _) in zip(found, alone, strict=True):
         covers = tuple(P * n for n in scores.shape[1:])
         wanted = F.interpolate(scores[None], covers, mode="bilinear")[0, :, : size[0], : size[1]]
         torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-4)
     left = trace.passes[0].keep_ratio()
-    if size[0] * size[1] > 2000:  # tokens leave at both stages, and images differ
+    if size[0] * size[1] > 2000:  # tokens exit at both stages, and images differ
         assert (left[:, 2] < 1).all() and (left[:, 3] < left[:, 2]).any() and len(left[:, 3].unique()) > 1
 
 
@@ -198,20 +201,20 @@ def test_dtop_is_not_compiled():
 
 
 def test_a_stage_without_a_threshold_changes_nothing_for_the_others():
-    """Its head trains on the tokens that are there, and the canvas of later heads is as if it had not looked."""
+    """Its head trains on the kept tokens, and the mask logits of later heads are as if it had not run."""
     model = a_segmentor(dict(DTOP, threshold=[0.26, None]))
     with torch.no_grad(), Trace() as trace:
-        asked = model.extract_feat(images())
+        tested = model.extract_feat(images())
         model.train()
         trained = model.extract_feat(images())
-    assert asked[1] is None and trained[1] is not None
-    assert torch.equal(asked[2].mask_logits, trained[2].mask_logits)
+    assert tested[1] is None and trained[1] is not None
+    assert torch.equal(tested[2].mask_logits, trained[2].mask_logits)
     gone = ~trace.passes[1].used[2]
     assert gone.any() and torch.equal(trained[1].mask_logits[gone], trained[0].mask_logits[gone])
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_gradients_go_through_the_canvas_unless_detached(detach):
+def test_gradients_go_through_carried_mask_logits_unless_detached(detach):
     model = a_segmentor(detach_mask_logits=detach).train()
     losses = model.loss(images(), samples())
     sum(v for k, v in losses.items() if k.startswith("decode.loss")).backward()
@@ -221,7 +224,7 @@ def test_gradients_go_through_the_canvas_unless_detached(detach):
 
 @torch.no_grad()
 def test_early_scores_can_be_final():
-    """A token is then predicted with the scores that it left with; the canvas and all others are as ever."""
+    """An exited token is then predicted with its scores at that stage; mask logits and other tokens do not change."""
     model = a_segmentor(early_scores="final")
     with Trace() as trace:
         first, _, last = model.extract_feat(images())
@@ -310,11 +313,11 @@ def test_labels_of_another_size_are_compared_at_their_own():
     model, image = a_segmentor().train(), images()
     losses = model.loss(image, samples(3, 20, 36))
     assert all(v.isfinite() for k, v in losses.items() if "loss" in k)
-    view = StageOutput(torch.randn(1, 6, 2), None, (2, 3), 0, (16, 24), (13, 20))
-    maps = view.map(view.mask_logits)
+    stage = StageOutput(torch.randn(1, 6, 2), None, (2, 3), 0, (16, 24), (13, 20))
+    maps = stage.map(stage.mask_logits)
     pixels = F.interpolate(maps, (16, 24), mode="bilinear")[..., :13, :20]
-    assert torch.equal(view.to_pixels(maps), pixels)
-    assert torch.equal(view.to_pixels(maps, (26, 40)), F.interpolate(pixels, (26, 40), mode="bilinear"))
+    assert torch.equal(stage.to_pixels(maps), pixels)
+    assert torch.equal(stage.to_pixels(maps, (26, 40)), F.interpolate(pixels, (26, 40), mode="bilinear"))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +337,7 @@ def test_labels_of_another_size_are_compared_at_their_own():
         (
             dict(decode_head=dict(type="FCNHead", in_channels=24, channels=24, num_classes=K)),
             ConfigError,
-            "cannot use FCNHead: it needs a StagedViT and heads that look at tokens",
+            "cannot use FCNHead: it needs a StagedViT and heads on token sets",
         ),
     ],
 )
