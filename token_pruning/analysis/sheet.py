@@ -1,6 +1,6 @@
-"""Sheets and charts around the images of a trace: what a person reads them by.
+"""Charts, scales and contact sheets for the images of a trace.
 
-Shapes: images are PIL images of any size.
+Images are PIL images of any size. Shapes: L blocks.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 from .plot import COLOURS, STATES
 
-Image = Any  # a PIL image: the core must load without PIL
+Image = Any  # a PIL image: the core must not require PIL
 INK, PAPER, FAINT = (25, 25, 25), (255, 255, 255), (205, 205, 205)
-CELL = 288  # pixels: the width that cells of a sheet are brought to
+CELL = 288  # width of a cell in pixels
 GAP, TITLE, TEXT = 12, 24, 15
 
 
 @lru_cache
 def font(size: int) -> Any:
-    """DejaVu Sans, which comes with matplotlib and knows the letters of most languages."""
+    """Return DejaVu Sans, which matplotlib ships and which covers the letters of most languages."""
     import matplotlib
     from PIL import ImageFont
 
@@ -31,11 +31,13 @@ def font(size: int) -> Any:
 
 
 def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (480, 300)) -> Image:
-    """A bar for every block: which share of the tokens was in which state, the computed one in figures.
+    """Draw one stacked bar per block with the fraction of tokens in each state.
+
+    The percentage of computed tokens is printed on each bar.
 
     Args:
-        shares: (L, 4) of 1, by state.
-        blocks: L numbers.
+        shares: (L, 4), the fraction of tokens in each state.
+        blocks: L block numbers.
         size: (width, height) in pixels.
     """
     from matplotlib.figure import Figure
@@ -74,7 +76,7 @@ def chart(shares: np.ndarray, blocks: Sequence[int], size: tuple[int, int] = (48
 
 
 def depth_bar(image: Image, blocks: int) -> Image:
-    """A depth map with the scale of its colours below."""
+    """Add the colour scale below a depth map."""
     from matplotlib import colormaps
     from PIL import Image, ImageDraw
 
@@ -97,11 +99,13 @@ def contact_sheet(
     columns: int = 4,
     title: str = "",
 ) -> Image:
-    """One white sheet: each cell's title above its image, all brought to one width, and the legend at the end.
+    """Arrange images of one width with their titles on a white sheet, with a legend at the bottom.
 
     Args:
         cells: titles and images.
-        legend: words and their colours; None draws no swatch.
+        legend: texts and their colours; None draws no colour box.
+        columns: images per row.
+        title: heading of the sheet.
     """
     from PIL import Image, ImageDraw
 
@@ -133,7 +137,7 @@ def contact_sheet(
 
 
 def shorten(text: str, width: int, size: int) -> str:
-    """``text`` cut to what fits into ``width`` pixels at that font size."""
+    """Shorten ``text`` to fit into ``width`` pixels at font size ``size``."""
     letters = font(size)
     if letters.getlength(text) <= width:
         return text
@@ -150,7 +154,8 @@ def _fitted(image: Image) -> Image:
 
 
 def _legend_lines(legend: Sequence[tuple[str, tuple | None]], width: int) -> list[list[tuple]]:
-    lines, x = [[]], GAP
+    lines: list[list[tuple]] = [[]]
+    x = GAP
     for words, swatch in legend:
         needed = font(TEXT).getlength(words) + 2 * GAP + (TEXT + 6) * (swatch is not None)
         if lines[-1] and x + needed > width:

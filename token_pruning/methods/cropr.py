@@ -162,7 +162,6 @@ class Cropr(Reducer):
     def anneal(self, pruning_strength: Fraction | float) -> None:
         """Scale how many tokens are dropped from now on, for a curriculum: 0 drops none, 1 as many as configured."""
         self.schedule.anneal(pruning_strength)
-        self.pruning_strength = float(pruning_strength)  # tells settings apart for caches of compiled forwards
 
     def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> State:
         weights = [*self.routers.parameters(), *self.routers.buffers()]

@@ -1,4 +1,4 @@
-"""Counted FLOPs against the closed form, and what a trace records."""
+"""Counted FLOPs against the closed form, and the records of a trace."""
 
 import torch
 
@@ -31,7 +31,7 @@ def test_pruned_blocks_count_only_kept_tokens():
     assert flops.total == 2 * sum(block_flops(round(16 * r), DIM) for r in ratios)
 
 
-def test_trace_tells_use_by_block():
+def test_trace_records_the_computed_tokens_of_each_block():
     torch.manual_seed(0)
     vit = PlainViT(
         img_size=64, embed_dim=DIM, depth=DEPTH, num_heads=3, reducer=dict(type="Random", blocks=[1, 3], keep_ratio=0.5)
