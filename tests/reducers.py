@@ -1,4 +1,9 @@
-"""Every registered reducer, its options, and what tests need to set them to work: the contract tests stand on this."""
+"""The registered reducers with their options, and what the contract tests need to run them.
+
+A new method needs no entry here: it is tested with its defaults, at about half of the tokens.
+"""
+
+import inspect
 
 import pytest
 import torch
@@ -7,7 +12,7 @@ from token_pruning import METHODS
 
 DIM, DEPTH = 24, 4
 ALL = sorted(METHODS)
-# Every method as it is by default, and the options that change what a forward does.
+# Options that change what a forward does; a method is tested with each, and with its defaults.
 OPTIONS = dict(
     SViT=[
         dict(mode="threshold"),
@@ -49,53 +54,61 @@ OPTIONS = dict(
         dict(ranking="inverted"),
         dict(ranking="random"),
     ],
-    Random=[],
 )
-VARIANTS = [pytest.param(dict(type=name), id=name) for name in ALL]
-VARIANTS += [
-    pytest.param(dict(type=name, **kwargs), id=f"{name} " + " ".join(f"{k}={v}" for k, v in kwargs.items()))
-    for name in ALL
-    for kwargs in OPTIONS[name]
-]
-KEEP_ALL = {name: dict(r=0) if METHODS[name].cost_param[0] == "r" else dict(keep_ratio=1.0) for name in ALL}
-KEEP_ALL["DToP"] = dict(threshold=None)
-KEEP_ALL["SViT"] = dict(keep_ratio=1.0, mode="ratio")
-# A PPT threshold between the scores' variances of the images here, so that some prune and some pool.
-BETWEEN = 3.5e-3
+# What sets how much a method prunes, for methods where neither `r` nor `keep_ratio` does, or not alone.
+AMOUNTS = dict(
+    DToP=dict(threshold=0.6, keep_per_class=1),
+    # Between the variances of the scores of the images here, so that PPT prunes some and pools others.
+    PPT=dict(threshold=3.5e-3),
+)
+
+
+def variants(name):
+    """Return the parameters of a test over one method: its defaults, then each of its options."""
+    options = [{}, *OPTIONS.get(name, ())]
+    return [
+        pytest.param(dict(type=name, **kwargs), id=" ".join([name, *(f"{k}={v}" for k, v in kwargs.items())]))
+        for kwargs in options
+    ]
+
+
+VARIANTS = [variant for name in ALL for variant in variants(name)]
+
+
+def keep_all(name):
+    """Return the config with which a method keeps every token."""
+    return dict(type=name, **METHODS[name].keep_all)
 
 
 def reduced(reducer, keep=0.5, grid=24):
-    """``reducer`` with about ``keep`` of a grid's tokens left in the end, whatever its cost parameter is."""
-    cut = (
-        dict(r=max(int((1 - keep) * grid / DEPTH), 1))
-        if METHODS[reducer["type"]].cost_param[0] == "r"
-        else dict(keep_ratio=keep)
-    )
-    if reducer["type"] == "DToP":  # a share is no cost parameter of it, and it needs somebody to judge
-        cut = dict(threshold=0.6, keep_per_class=1, score_fn=score_fn)
-    if reducer["type"] == "Cropr":  # it learns from labels
-        cut = dict(cut, criterion=criterion, num_classes=4)
-    if reducer["type"] == "PPT":
-        cut["threshold"] = BETWEEN
-    return {**cut, **reducer}
+    """Return the config ``reducer`` completed so that about ``keep`` of a grid's tokens are left in the end."""
+    method = METHODS[reducer["type"]]
+    arguments = inspect.signature(method).parameters
+    amounts = dict(r=max(int((1 - keep) * grid / DEPTH), 1), keep_ratio=keep)
+    amount = "r" if method.cost_param[0] == "r" else "keep_ratio"
+    supplied = dict(score_fn=score_fn, criterion=criterion, num_classes=4)  # by the model around the backbone
+    given = {amount: amounts[amount], **supplied}
+    given = {name: value for name, value in given.items() if name in arguments}
+    return {**given, **AMOUNTS.get(reducer["type"], {}), **reducer}
 
 
 def score_fn(block, tokens):
-    """Scores (T, 4) of tokens (T, C), for methods that ask a host's head."""
+    """Return class scores (T, 4) of tokens (T, C), as the head of a host does."""
     return (tokens.x[:, :4].float() * 2).softmax(dim=1)
 
 
-def criterion(answer):
-    """A loss of what auxiliary heads say (B, Q, K), for methods that learn by a host's labels."""
-    return answer.logits.square().mean()
+def criterion(output):
+    """Return a loss of the logits (B, Q, K) of an auxiliary head, in place of one with labels."""
+    return output.logits.square().mean()
 
 
 def images(batch=3, height=64, width=96):
+    """Return the same random images at every call."""
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def scattered(vit):
-    """Selectors and attention with opinions: default ones are close to undecided."""
+    """Spread the weights of selectors and attention, whose initial scores are nearly equal."""
     generator = torch.Generator().manual_seed(2)
     for name, parameter in vit.named_parameters():
         if name.startswith("reducer.") and name.endswith("fc2.weight"):

@@ -6,7 +6,7 @@ import io
 import pytest
 import timm
 import torch
-from reducers import ALL, KEEP_ALL, VARIANTS, reduced, scattered
+from reducers import ALL, VARIANTS, keep_all, reduced, scattered
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -72,11 +72,7 @@ def images(batch=3, height=48, width=48):
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def needs_class_token(name):
-    return name in ("ATS", "EViT", "EvoViT", "PPT")
-
-
-CASES = [(name, host) for name in ALL for host in MODELS if not (host == "gap" and needs_class_token(name))]
+CASES = [(name, host) for name in ALL for host in MODELS if not (host == "gap" and METHODS[name].needs_class_token)]
 
 
 @pytest.mark.parametrize("name, host", CASES)
@@ -85,7 +81,7 @@ def test_applied_and_removed(name, host):
     dense = model(host)
     x, pruned = images(), copy.deepcopy(dense)
     wanted = dense(x)
-    token_pruning.apply(pruned, dict(type=name, **KEEP_ALL[name]))
+    token_pruning.apply(pruned, keep_all(name))
     torch.testing.assert_close(pruned(x), wanted, atol=1e-5, rtol=1e-5)
     token_pruning.apply(pruned, reduced(dict(type=name), grid=36))
     scattered(pruned.reducer)

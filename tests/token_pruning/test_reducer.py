@@ -1,10 +1,14 @@
-"""Contract of every registered reducer, and of the four moments."""
+"""Contract of every registered reducer, and of the hooks that ``StackForward`` calls."""
+
+import copy
+import importlib.util
+import inspect
 
 import pytest
 import torch
-from reducers import ALL, DEPTH, DIM, KEEP_ALL, VARIANTS, images, reduced, scattered
+from reducers import ALL, DEPTH, DIM, VARIANTS, images, keep_all, reduced, scattered, variants
 
-from token_pruning import Decision, PlainViT, Reducer, Trace, build_reducer, collect_losses
+from token_pruning import METHODS, PlainViT, Reducer, Trace, build_reducer, collect_losses
 from token_pruning.components.predictors import GATES
 
 
@@ -23,7 +27,7 @@ def forward(vit, image):
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_keep_all_equals_dense(name):
-    dense, pruned = scattered(a_vit()), scattered(a_vit(dict(type=name, **KEEP_ALL[name])))
+    dense, pruned = scattered(a_vit()), scattered(a_vit(keep_all(name)))
     pruned.load_state_dict(dense.state_dict(), strict=False)
     torch.testing.assert_close(forward(pruned, images()), forward(dense, images()), atol=1e-5, rtol=1e-5)
 
@@ -86,15 +90,106 @@ def test_every_position_has_the_value_of_its_token(reducer):
         gone, last = ~there, dense_map
 
 
+def state_of(vit):
+    """Return every public attribute of every module of ``vit``, and copies of its weights and buffers."""
+    attributes = {
+        (path, name): value
+        for path, module in vit.named_modules()
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+    }
+    tensors = {name: tensor.clone() for name, tensor in (*vit.named_parameters(), *vit.named_buffers())}
+    # deepcopy: a list or a schedule that a forward changes in place would otherwise be compared with itself.
+    return copy.deepcopy(attributes), tensors, vit.reducer.signature()
+
+
 @pytest.mark.parametrize("reducer", VARIANTS)
 @torch.no_grad()
 def test_evaluation_is_deterministic_and_leaves_no_state(reducer):
     vit = scattered(a_vit(reduced(reducer)))
-    before = {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")}
+    attributes, tensors, signature = state_of(vit)
     first = forward(vit, images())
     forward(vit, images(1, 48, 32))
     assert torch.equal(forward(vit, images()), first)
-    assert {k: v for module in vit.modules() for k, v in vars(module).items() if not k.startswith("_")} == before
+    attributes_after, tensors_after, signature_after = state_of(vit)
+    assert attributes_after.keys() == attributes.keys() and signature_after == signature
+    for key, value in attributes.items():
+        assert plain(attributes_after[key]) == plain(value), key
+    assert tensors_after.keys() == tensors.keys()
+    assert all(torch.equal(tensors_after[key], tensors[key]) for key in tensors)
+
+
+def plain(value):
+    """Return ``value`` with plain objects replaced by their attributes, so that copies compare equal."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if type(value).__module__.startswith("token_pruning") and hasattr(value, "__dict__"):
+        return plain(vars(value))
+    return value
+
+
+def changed(value):
+    """Yield versions of a setting, each with one plain value in it changed."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, (int, float)):
+        yield value + 1
+    elif isinstance(value, str):
+        yield value + "_other"
+    elif value is None:
+        yield 0
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            for other in changed(item):
+                yield type(value)([*value[:i], other, *value[i + 1 :]])
+        yield type(value)([*value, 1])
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            for other in changed(item):
+                yield {**value, key: other}
+    elif type(value).__module__.startswith("token_pruning") and hasattr(value, "__dict__"):
+        for name, item in vars(value).items():
+            for other in changed(item):
+                copied = copy.copy(value)
+                vars(copied)[name] = other
+                yield copied
+
+
+@pytest.mark.parametrize("reducer", VARIANTS)
+@torch.no_grad()
+def test_signature_changes_with_every_setting_and_with_no_weight(reducer):
+    method = build_reducer(reduced(reducer), DIM, DEPTH)
+    signature = method.signature()
+    assert hash(signature) == hash(method.signature()) and signature == method.signature()
+    assert build_reducer(reduced(reducer), DIM, DEPTH).signature() == signature
+    for parameter in method.parameters():
+        parameter.add_(1)
+    assert method.eval().signature() == method.train().signature() == signature
+    seen = 0
+    for name, value in list(vars(method).items()):
+        if name.startswith("_") or name == "training":
+            continue
+        for other in changed(value):
+            setattr(method, name, other)
+            assert method.signature() != signature, f"{name}: {value} and {other}"
+            seen += 1
+        setattr(method, name, value)
+    assert seen > 2 and method.signature() == signature
+
+
+def test_signature_sees_a_list_that_changes_in_place_and_an_annealed_schedule():
+    svit = build_reducer(dict(type="SViT", keep_ratio=[0.7, 0.5, 0.3]), DIM, DEPTH)
+    before = svit.signature()
+    svit.keep_ratio[1] = 0.4
+    assert svit.signature() != before
+    cropr = build_reducer(dict(type="Cropr", r=[2, 3]), DIM, DEPTH)
+    before = cropr.signature()
+    cropr.anneal(0.5)
+    assert cropr.signature() != before
+    cropr.anneal(1)
+    assert cropr.signature() == before
 
 
 @pytest.mark.parametrize("reducer", VARIANTS)
@@ -161,13 +256,13 @@ def test_bfloat16_weights(name):
         assert forward(vit, images().bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", ["ATS", "EViT", "EvoViT", "PPT"])
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].needs_class_token])
 def test_no_class_token_is_one_sentence(name):
     with pytest.raises(ValueError, match=f"{name} ranks tokens by the class token's attention and this model has none"):
         a_vit(dict(type=name), class_token=False)
 
 
-@pytest.mark.parametrize("name", ["DynamicViT", "Random", "SViT", "ToMe"])
+@pytest.mark.parametrize("name", [name for name in ALL if not METHODS[name].needs_class_token])
 @torch.no_grad()
 def test_without_a_class_token(name):
     vit = scattered(a_vit(reduced(dict(type=name)), class_token=False))
@@ -195,7 +290,7 @@ def test_taking_more_than_there_is_is_one_sentence(name):
         (dict(type="EViT", keep_ratio=0.0), "keep_ratio = 0.0: give one ratio in .0, 1."),
         (dict(type="ATS", keep_ratio=[0.5, 0.5]), "or one for each of the 3 blocks"),
         (dict(type="PPT", r=[1, 2, 3, 4]), "give at most 3 numbers, one for each block"),
-        (dict(type="ToMe", r=-1), "r = -1: give whole numbers of tokens, or shares of the grid below 1"),
+        (dict(type="ToMe", r=-1), "r = -1: give whole numbers of tokens, or fractions of the grid below 1"),
         (dict(type="ToMe", r=2.5), "r = 2.5: give whole numbers"),
         (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
         (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
@@ -327,5 +422,63 @@ def test_unknown_names_are_one_sentence():
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)
 
 
-def test_a_decision_without_gate_is_packed():
-    assert Decision(torch.ones(3, dtype=torch.bool)).gate is None
+
+TOY = '''"""Keep every second token, or all."""
+
+import torch
+
+from token_pruning import Decision, Reducer, register
+
+
+@register
+class EveryOther(Reducer):
+    """Runs the last block on every ``step``-th token of the grid."""
+
+    cost_param = ("step", 1, 8)
+    keep_all = {"step": 1}
+
+    def __init__(self, embed_dim, depth, step=2):
+        super().__init__(embed_dim, depth)
+        self.step = step
+
+    @property
+    def pruned_blocks(self):
+        return [self.depth - 1]
+
+    def before_block(self, block, tokens, state):
+        if block < self.depth - 1:
+            return None
+        place = torch.arange(len(tokens.x), device=tokens.x.device) % tokens.positions
+        return Decision((place < tokens.prefix) | (place % self.step == 0))
+'''
+CONTRACT = [
+    test_keep_all_equals_dense,
+    test_batch_equals_singles,
+    test_every_position_has_the_value_of_its_token,
+    test_evaluation_is_deterministic_and_leaves_no_state,
+    test_signature_changes_with_every_setting_and_with_no_weight,
+    test_training_reaches_every_parameter,
+    test_any_grid,
+    test_an_image_of_nan_harms_no_other,
+    test_a_host_that_changes_the_map_goes_on,
+    test_bfloat16_weights,
+    test_without_a_class_token,
+    test_checkpointing_changes_nothing,
+]
+
+
+def test_a_new_method_is_one_file(tmp_path):
+    """Everything that tests ask of a method works for one that no list mentions."""
+    file = tmp_path / "every_other.py"
+    file.write_text(TOY)
+    spec = importlib.util.spec_from_file_location("every_other", file)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        reducer = variants("EveryOther")[0].values[0]
+        given = dict(name="EveryOther", reducer=reducer, autocast=False)
+        for test in CONTRACT:
+            names = inspect.signature(test).parameters
+            test(**{name: value for name, value in given.items() if name in names})
+    finally:
+        METHODS.pop("EveryOther", None)
+    assert "EveryOther" not in METHODS

@@ -85,7 +85,7 @@ class Cropr(Reducer):
         criterion: used where the host passes none.
 
     Raises:
-        ValueError: an argument is out of range; at the first tokens, the schedule drops more than there are; in
+        SettingError: an argument is out of range; at the first tokens, the schedule drops more than there are; in
             training, there is no criterion.
     """
 

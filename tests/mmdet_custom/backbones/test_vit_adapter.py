@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reducers import ALL, KEEP_ALL, reduced, scattered
+from reducers import ALL, keep_all, reduced, scattered
 
 from mmcv_custom.checkpoint.key_maps import to_published_selective
 from mmcv_custom.checkpoint.load import load_into
@@ -68,7 +68,7 @@ def test_batch_equals_singles(name):
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_keep_all_equals_dense(name):
-    dense, everything = an_adapter(class_token=True), an_adapter(dict(type=name, **KEEP_ALL[name]), class_token=True)
+    dense, everything = an_adapter(class_token=True), an_adapter(keep_all(name), class_token=True)
     everything.load_state_dict(dense.state_dict(), strict=False)
     for a, b in zip(dense(image()), everything(image()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
