@@ -133,8 +133,9 @@ finetune() { # finetune NAME METRIC IMAGES DENSE METHOD...: train and evaluate, 
 
 detection() {
     here=configs/mask_rcnn/pennfudan
-    finetune pennfudan-s coco/segm_mAP data/pennfudan/images/val $here/vit-adapter-s.py $here/vit-adapter-s_ftune.py \
-        $here/svit-adapter-s.py $here/random-adapter-s.py $here/tome-adapter-s.py
+    finetune pennfudan-s coco/segm_mAP data/pennfudan/images/val $here/vit-adapter-s_pennfudan-800.py \
+        $here/vit-adapter-s_pennfudan-800_ftune.py $here/svit-adapter-s_pennfudan-800.py \
+        $here/random-adapter-s_pennfudan-800.py $here/tome-adapter-s_pennfudan-800.py
 }
 
 segmentation() {

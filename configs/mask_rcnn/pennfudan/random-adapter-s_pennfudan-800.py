@@ -1,5 +1,5 @@
 # The ratios of SViT, the tokens by chance.
-_base_ = "./vit-adapter-s_ftune.py"
+_base_ = "./vit-adapter-s_pennfudan-800_ftune.py"
 
 model = dict(
     backbone=dict(

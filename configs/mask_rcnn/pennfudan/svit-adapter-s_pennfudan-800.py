@@ -1,5 +1,5 @@
 # Fine-tunes the pruned detector from the dense one, with the published ratios.
-_base_ = "./vit-adapter-s_ftune.py"
+_base_ = "./vit-adapter-s_pennfudan-800_ftune.py"
 
 model = dict(
     backbone=dict(

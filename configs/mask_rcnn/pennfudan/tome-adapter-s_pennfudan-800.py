@@ -1,4 +1,4 @@
 # ToMe: the most similar tokens are merged in every block.
-_base_ = "./vit-adapter-s_ftune.py"
+_base_ = "./vit-adapter-s_pennfudan-800_ftune.py"
 
 model = dict(backbone=dict(reducer=dict(type="ToMe", r=0.066)))

@@ -1,8 +1,8 @@
 # The dense model trained on as the pruned ones are: shows what the further epochs alone are worth.
-_base_ = "./vit-adapter-s.py"
+_base_ = "./vit-adapter-s_pennfudan-800.py"
 
 model = dict(backbone=dict(init_cfg=None))
-load_from = "work_dirs/vit-adapter-s/epoch_32.pth"
+load_from = "work_dirs/vit-adapter-s_pennfudan-800/epoch_32.pth"
 optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(custom_keys=dict(reducer=dict(lr_mult=3.0))))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=15),
