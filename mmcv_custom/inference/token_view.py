@@ -1,7 +1,8 @@
 """Which tokens of one image each block computed, as numbers and as images.
 
-A forward sees the image whole, or through windows that slide over it, each with a trace of its own. Shapes: L blocks,
-H x W grid of tokens, h x w pixels of what the network was given.
+A forward runs on the whole image, or on the positions of a sliding window, each with its own trace.
+
+Shapes: L blocks, H x W grid of tokens, h x w pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from token_pruning import PassTrace
 from token_pruning.analysis import plot, sheet
 
-LEAST = 480  # pixels: the longer side of an image is enlarged to about this
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+MIN_SIDE = 480  # pixels: images whose longer side is shorter are enlarged to about this
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the network's input, its top left corner at (``y``, ``x``), and the trace of its forward (B is 1)."""
+    """Part of the network's input, its top left corner at (``y``, ``x``), and the trace of its forward (B is 1)."""
 
     y: int
     x: int
@@ -28,16 +33,18 @@ class Window:
 
     @cached_property
     def states(self) -> np.ndarray:
-        """(L, H, W), see ``token_pruning.analysis.plot.token_states``; every image and number asks for them."""
+        """(L, H, W) states as ``token_pruning.analysis.plot.token_states`` returns them; cached."""
         return plot.token_states(self.trace)
 
 
 @dataclass(frozen=True)
 class TokenView:
-    """Attributes:
-    image: (h, w, 3) uint8 RGB, what the network was given, without padding.
-    windows: in the order of their forwards; where they overlap, images show the later one.
-    patch: side of a token in pixels.
+    """Which tokens of one image each block computed.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB, the network's input without padding.
+        windows: in the order of their forwards; where they overlap, images show the later one.
+        patch: side of a token in pixels.
     """
 
     image: np.ndarray
@@ -46,20 +53,23 @@ class TokenView:
 
     @property
     def blocks(self) -> list[int]:
+        """Numbers of the L traced blocks."""
         return self.windows[0].trace.blocks
 
     def shares(self) -> np.ndarray:
-        """(L, 4) of 1: the tokens by state (``token_pruning.analysis.plot.STATES``) in every block; windows count by
-        size."""
+        """Return (L, 4) fractions of the tokens in each state (``token_pruning.analysis.plot.STATES``), by block.
+
+        Windows count by their number of tokens.
+        """
         flat = np.concatenate([window.states.reshape(len(self.blocks), -1) for window in self.windows], axis=1)
         return np.stack([(flat == state).mean(axis=1) for state in range(len(plot.STATES))], axis=1)
 
     def keep_ratio(self) -> list[float]:
-        """L fractions of the grid tokens that each block computed."""
+        """Return the fraction of the grid tokens that each of the L blocks computed."""
         return self.shares()[:, plot.USED].tolist()
 
-    def overlay(self, block: int):
-        """PIL image: what one block computed, skipped and held merged; see ``token_pruning.analysis.plot.overlay``."""
+    def overlay(self, block: int) -> PILImage:
+        """Draw the states of the tokens in one block; see ``token_pruning.analysis.plot.overlay``."""
         row = self.blocks.index(block)
         return self._paint(
             lambda image, window, patch: plot.overlay(
@@ -67,34 +77,36 @@ class TokenView:
             )
         )
 
-    def depth_map(self):
-        """PIL image: how many blocks computed each token, dark blue none, yellow all."""
+    def depth_map(self) -> PILImage:
+        """Draw how many blocks computed each token: dark blue none, yellow all."""
         return self._paint(
             lambda image, window, patch: plot.depth_map(image, plot.token_depth(window.trace), len(self.blocks), patch)
         )
 
     def exits(self) -> dict[int, float] | None:
-        """Block -> share of the tokens that left for good after it; None for traces in which tokens come back, are
-        merged, or all stay."""
+        """Return block -> fraction of the tokens that exit after it.
+
+        None for traces in which tokens come back, are merged, or all stay.
+        """
         states = {state for window in self.windows for state in np.unique(window.states)}
-        if states != {plot.USED, plot.GONE}:
+        if states != {plot.USED, plot.DROPPED}:
             return None
         flat = np.concatenate([window.trace.last_use().numpy().ravel() for window in self.windows])
         return {block: float((flat == block).mean()) for block in plot.exit_blocks(flat, self.blocks[-1])}
 
-    def exit_map(self):
-        """PIL image: after which block each token left, in the colours of ``plot.exit_colour``."""
+    def exit_map(self) -> PILImage:
+        """Draw after which block each token exits, in the colours of ``plot.exit_colour``."""
         order = list(self.exits() or ())
         return self._paint(
             lambda image, window, patch: plot.exit_map(image, window.trace.last_use()[0].numpy(), order, patch)
         )
 
-    def chart(self, size: tuple[int, int] = (600, 360)):
-        """PIL image: the states of the tokens by block, one bar each."""
+    def chart(self, size: tuple[int, int] = (600, 360)) -> PILImage:
+        """Draw the states of the tokens as one bar per block."""
         return sheet.chart(self.shares(), self.blocks, size)
 
-    def contact_sheet(self, found=None, title: str = ""):
-        """PIL image: what was found (a PIL image, or None), depth, exits, chart, and every block."""
+    def contact_sheet(self, found: PILImage | None = None, title: str = "") -> PILImage:
+        """Draw one sheet with the result ``found`` (None: the input), depth map, exits, chart, and every block."""
         from PIL import Image
 
         ratios, exits = self.keep_ratio(), self.exits()
@@ -104,7 +116,7 @@ class TokenView:
             ("blocks that computed a token", sheet.depth_bar(self.depth_map(), len(self.blocks))),
         ]
         if exits:
-            cells.append(("where tokens left", self.exit_map()))
+            cells.append(("where tokens exit", self.exit_map()))
         height = max(240, round(600 * view.height / view.width))
         cells.append(("tokens by block", self.chart((600, min(height, 600)))))
         columns = 4 if exits or len(self.blocks) > 6 else 3
@@ -117,22 +129,26 @@ class TokenView:
         return sheet.contact_sheet(cells, self.legend(), columns, title)
 
     def legend(self) -> list[tuple[str, tuple[int, int, int] | None]]:
-        """Words and colours for what the images of this trace show."""
-        exits = self.exits() or {}
+        """Return words and colours for what the images of this trace show."""
         present = self.shares().any(axis=0)
         words = [
-            f"{plot.STATES[plot.USED]} (on images: as photographed)",
-            f"{plot.STATES[plot.MERGED]} (on images: one colour a group)",
+            f"{plot.STATES[plot.USED]} (on images: original pixels)",
+            f"{plot.STATES[plot.MERGED]} (on images: one colour per group)",
             *plot.STATES[plot.LATER :],
         ]
         found = [(words[state], plot.COLOURS[state]) for state in range(len(words)) if present[state]]
-        return found + [
-            (f"left after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
+        return found + self.exit_legend()
+
+    def exit_legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """Return words and colours of ``exit_map``; empty if there are no exits."""
+        exits = self.exits() or {}
+        return [
+            (f"exits after block {block} ({share:.1%})", plot.exit_colour(number, len(exits)))
             for number, (block, share) in enumerate(exits.items())
         ]
 
     def to_dict(self) -> dict:
-        """The numbers, for JSON."""
+        """Return the numbers for JSON."""
         traces = [window.trace for window in self.windows]
         found = dict(
             blocks=self.blocks,
@@ -152,17 +168,17 @@ class TokenView:
             }
         return found | (dict(left_after=self.exits()) if self.exits() else {})
 
-    def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]):
-        """The image, enlarged where it is small, with every window synthetic on."""
+    def _paint(self, paint: Callable[[np.ndarray, Window, int], np.ndarray]) -> PILImage:
+        """Enlarge the image if it is small, and paint every window on it."""
         from PIL import Image
 
         h, w = self.image.shape[:2]
-        times = max(1, round(LEAST / max(h, w)))
+        times = max(1, round(MIN_SIDE / max(h, w)))
         canvas = np.asarray(Image.fromarray(self.image).resize((w * times, h * times), Image.Resampling.BICUBIC))
         out = canvas.copy()
         for window in self.windows:
             y, x = window.y * times, window.x * times
             high, wide = (side * self.patch * times for side in window.trace.grid)
-            seen = canvas[y : y + high, x : x + wide]
-            out[y : y + high, x : x + wide] = paint(seen, window, self.patch * times)
+            area = canvas[y : y + high, x : x + wide]
+            out[y : y + high, x : x + wide] = paint(area, window, self.patch * times)
         return Image.fromarray(out)

@@ -132,15 +132,15 @@ def check_blocks(model, image, record):
         x = backbone._pos_embed(backbone.patch_embed(image))
         stack = StackForward(backbone.blocks, backbone.reducer, x, backbone.patch_embed.grid_size, 1)
     order = torch.arange(stack.tokens.positions).expand(len(image), -1)
-    prune_after = {i: site for i, site in enumerate(wanted["selection"])}
-    everyone = [*(site["pruned"] for site in prune_after.values())]
+    selections = dict(enumerate(wanted["selection"]))
+    dropped = [selection["pruned"] for selection in selections.values()]
     for block, mean in enumerate(wanted["block_out_mean"]):
-        if mean.shape[1] > order.shape[1]:  # the last block, with those that came back behind the others
-            order = torch.cat([order, *everyone], dim=1)
+        if mean.shape[1] > order.shape[1]:  # the last block, with the restored tokens behind the others
+            order = torch.cat([order, *dropped], dim=1)
         stack.run(block, block)
         dense_map = stack.map(with_prefix=True)
         close(dense_map.mean(2).gather(1, order), mean, **LOGITS)
-        order = prune_after[block]["kept"] if block in prune_after else order
+        order = selections[block]["kept"] if block in selections else order
     close(dense_map[0][order[0]], wanted["block_out_last"][0], **LOGITS)
 
 
@@ -150,7 +150,7 @@ def test_classification(record):
     model, image = classifier(record), record["input"]
     with Trace() as trace:
         logits = model(image)
-    check_sets(trace, [site["kept"] for site in record["eval"]["selection"]])
+    check_sets(trace, [selection["kept"] for selection in record["eval"]["selection"]])
     close(logits, record["eval"]["logits"], **LOGITS)
     close(torch.cat([model(one[None]) for one in image]), logits, **LOGITS)
     check_blocks(model, image, record)
@@ -239,7 +239,7 @@ def test_segmentation(record):
     model, image, wanted = segmentor(record), record["input"], record["eval"]
     with Trace() as trace:
         masks = model.inference(image, metas(image))
-    check_sets(trace, [site["kept"] for site in wanted["selection"]])
+    check_sets(trace, [selection["kept"] for selection in wanted["selection"]])
     close(masks[: wanted["masks_saved_batch"]], wanted["masks"], **LOGITS)
     assert torch.equal(masks.argmax(1), wanted["masks_argmax"].long())
     close(model._forward(image).flatten(2).transpose(1, 2), wanted["patch_logits"], **LOGITS)
@@ -369,7 +369,7 @@ def test_schedule_and_groups(record):
     )
     groups = groups_of(model, layer_decay_wrapper(record["layer_decay"], record["weight_decay"]))
     for name, (scale, decay) in record["param_groups"].items():
-        if name in groups:  # the recorded network has its sites without fusion
+        if name in groups:  # the recorded network prunes without fusion
             assert groups[name]["lr_scale"] == pytest.approx(scale) and groups[name]["weight_decay"] == decay, name
     assert len(groups.keys() & record["param_groups"].keys()) == len(groups)
 

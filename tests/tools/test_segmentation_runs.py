@@ -143,7 +143,7 @@ def test_cropr_trains_by_its_curriculum_and_predicts_the_same_when_folded(projec
     weights = project / "work_dirs" / config.stem / "epoch_3.pth"
     logged = [line for line in scalars(weights.parent) if "loss_aux.3" in line]
     assert [line["keep_ratio.3"] for line in logged] == pytest.approx([1, 0.1, 0.1], abs=1e-3)
-    assert all(line[f"loss_aux.{site}"] > 0 for line in logged for site in range(4))
+    assert all(line[f"loss_aux.{block}"] > 0 for line in logged for block in range(4))
     (project / "resumed").mkdir()
     shutil.copy(weights.with_name("epoch_1.pth"), project / "resumed")
     well(

@@ -16,11 +16,11 @@ from .trace import PassTrace
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 
 # States of a token in a block.
-USED, MERGED, LATER, GONE = range(4)
+USED, MERGED, LATER, DROPPED = range(4)
 STATES = ("computed", "merged", "skipped, computed by a later block", "dropped")
 # Colours of the states in charts and legends; on an image, computed tokens are the image itself.
 COLOURS = ((230, 159, 0), (0, 158, 115), (86, 180, 233), (70, 70, 70))
-STRENGTH = {LATER: 0.68, GONE: 0.82}  # opacity of the colour over the image
+STRENGTH = {LATER: 0.68, DROPPED: 0.82}  # opacity of the colour over the image
 GROUP_STRENGTH = 0.55
 SHOW_THROUGH = 0.2  # opacity of the image in a depth map
 
@@ -50,13 +50,13 @@ def token_states(trace: PassTrace) -> np.ndarray:
     """Return the state of each token in each block, (L, H, W) uint8.
 
     ``USED``: the block computed the token; ``MERGED``: another token represents it; ``LATER``: skipped, but computed by
-    a later block; ``GONE``: dropped.
+    a later block; ``DROPPED``: dropped.
     """
     used = trace.masks()[0].numpy()
     # Whether any block after this one uses the token.
     later = np.logical_or.accumulate(used[::-1], axis=0)[::-1]
     later = np.concatenate([later[1:], np.zeros_like(used[:1])])
-    found = np.where(used, USED, np.where(later, LATER, GONE)).astype(np.uint8)
+    found = np.where(used, USED, np.where(later, LATER, DROPPED)).astype(np.uint8)
     for row, block in enumerate(trace.blocks):
         if block in trace.assignment:
             assignment, runs = trace.assignment[block][0].numpy(), trace.used[block][0].numpy()

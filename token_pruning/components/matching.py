@@ -57,12 +57,12 @@ def bipartite_matching(metric: Tensor, r: int, protected: int = 0) -> Match:
     if protected:
         best[:, : (protected + 1) // 2] = -torch.inf
     order = best.argsort(dim=1, descending=True, stable=True)
-    away, stay = order[:, :r], order[:, r:]
-    stay = stay.sort(dim=1).values if protected else stay
-    targets = partner.gather(1, away) * 2 + 1
-    others = torch.arange(1, n, 2, device=metric.device).expand(len(metric), -1)
+    merged, remaining = order[:, :r], order[:, r:]
+    remaining = remaining.sort(dim=1).values if protected else remaining
+    targets = partner.gather(1, merged) * 2 + 1
+    all_odd = torch.arange(1, n, 2, device=metric.device).expand(len(metric), -1)
     first_even, first_odd = (protected + 1) // 2, protected // 2
-    parts = [stay[:, first_even:] * 2, others[:, first_odd:]]
+    parts = [remaining[:, first_even:] * 2, all_odd[:, first_odd:]]
     if protected:
         parts.insert(0, torch.arange(protected, device=metric.device).expand(len(metric), -1))
-    return Match(torch.cat(parts, dim=1), away * 2, targets)
+    return Match(torch.cat(parts, dim=1), merged * 2, targets)

@@ -33,7 +33,7 @@ def rows_of(places: Tensor, tokens: TokenSet) -> Tensor:
 
 
 def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
-    """Sort places (B, m) inside each image by ascending position in the feature map."""
+    """Sort places (B, m) inside each image by ascending position in the dense map."""
     if tokens.index is None:
         return places.sort(dim=1).values
     positions = tokens.by_image(tokens.index).gather(1, places)

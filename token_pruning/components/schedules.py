@@ -18,7 +18,7 @@ def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
     ``blocks`` None: the first block after each quarter of the depth (3, 6, 9 of 12).
 
     Raises:
-        ValueError: ``blocks`` is empty, not ascending, or lists a block that a host of ``depth`` blocks does not have.
+        SettingError: ``blocks`` is empty, not ascending, or has a block number outside 0 to ``depth`` - 1.
     """
     blocks = sorted({max(depth * k // 4, 1) for k in (1, 2, 3)} & {*range(depth)}) if blocks is None else list(blocks)
     if not blocks or sorted({*blocks} & {*range(depth)}) != blocks:
@@ -30,7 +30,7 @@ def check_ratios(keep_ratio: Sequence[float] | float, number: int) -> list[float
     """Return the keep ratio of each of ``number`` blocks.
 
     Raises:
-        ValueError: a ratio is outside (0, 1], or there are more or fewer than ``number``.
+        SettingError: a ratio is outside (0, 1], or there are more or fewer than ``number``.
     """
     ratios = [keep_ratio] * number if isinstance(keep_ratio, (int, float)) else list(keep_ratio)
     if len(ratios) != number or any(not 0 < ratio <= 1 for ratio in ratios):
@@ -51,7 +51,7 @@ def r_schedule(r: float | Sequence[float], blocks: int, inflection: float = 0.0)
             ones, with a mean of about ``r``.
 
     Raises:
-        ValueError: a number is negative or neither whole nor below 1, or there are more numbers than blocks.
+        SettingError: a number is negative or neither whole nor below 1, or there are more numbers than blocks.
     """
     given = [r] if isinstance(r, (int, float)) else list(r)
     if any(not isinstance(n, (int, float)) or not 0 <= n < math.inf or (n > 1 and n != int(n)) for n in given):
@@ -75,7 +75,7 @@ def r_of_grid(r: float, grid: tuple[int, int]) -> int:
     """Convert ``r`` to a number of tokens of a ``grid`` (H, W).
 
     Raises:
-        ValueError: ``r`` is more than the grid has.
+        SettingError: ``r`` is more than the grid has.
     """
     available = grid[0] * grid[1]
     if r > max(available, 1):
@@ -97,7 +97,7 @@ class TokenSchedule:
             Default 0.1.
 
     Raises:
-        ValueError: both are given, or one is malformed or out of range.
+        SettingError: both are given, or one is malformed or out of range.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class TokenSchedule:
         """Return how many tokens of a ``grid`` (H, W) remain after each pruning block.
 
         Raises:
-            ValueError: no token would remain.
+            SettingError: no token would remain.
         """
         available = grid[0] * grid[1]
         if self._dropped is None:

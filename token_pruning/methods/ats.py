@@ -39,7 +39,7 @@ class ATS(Reducer):
             product of the ratios up to the block, an upper bound on the number of kept tokens.
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     needs_class_token = True

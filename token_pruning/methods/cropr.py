@@ -200,7 +200,7 @@ class Cropr(Reducer):
             score = tokens.by_image(self._scores(number, tokens, state))[:, tokens.prefix :]
             order = score.argsort(dim=1, descending=self.ranking == "inverted", stable=True) + tokens.prefix
             prefix = torch.arange(tokens.prefix, device=order.device).expand(tokens.batch, -1)
-            # Kept tokens stay in the order of the feature map.
+            # Kept tokens stay in the order of the dense map.
             rows = torch.cat([prefix, order[:, dropped:].sort(dim=1).values], dim=1)
         counts = (tokens.prefix + left,) * tokens.batch
         return tokens.take(rows_of(rows, tokens), counts, rows_of(order[:, :dropped], tokens))

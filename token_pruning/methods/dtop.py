@@ -94,7 +94,7 @@ class DToP(Reducer):
         score_fn: used where the host passes none (with a timm model, for example).
 
     Raises:
-        ValueError: an argument is out of range, or (at the first token set) there is no score function.
+        SettingError: an argument is out of range, or (at the first token set) there is no score function.
     """
 
     fixed_shapes = False
@@ -150,7 +150,7 @@ class DToP(Reducer):
         return kept
 
     def losses(self, state: State) -> dict[str, Tensor]:
-        """Return no loss, but the keep ratio after each stage for the log."""
+        """Return the keep ratio after each stage, for the log; DToP has no loss."""
         return {f"keep_ratio.{block}": kept for block, kept in state.kept.items()}
 
 

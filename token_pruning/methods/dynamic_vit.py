@@ -50,12 +50,12 @@ class DynamicViT(Reducer):
         depth: number of blocks of the host.
         blocks: blocks with a predictor before them, ascending, from 1 on; default 3, 6, 9 of 12.
         keep_ratio: in (0, 1], relative to the remaining tokens, one for all stages or one per stage.
-        preserve: dropped tokens keep their place and their last value in the feature map; False leaves zeros there, as
+        preserve: dropped tokens keep their place and their last value in the dense map; False leaves zeros there, as
             the published method would (SViT, Table 5, compares both).
         ratio_loss_weight: 2.0 as published.
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     needs_training = True
@@ -71,10 +71,7 @@ class DynamicViT(Reducer):
     ) -> None:
         super().__init__(embed_dim, depth)
         blocks = check_blocks(blocks, depth)
-        if blocks[0] == 0:
-            raise SettingError(f"blocks = {blocks}: tokens are scored after the previous block, so start at block 1")
-        if ratio_loss_weight < 0:
-            raise SettingError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")
+        _check_arguments(blocks, ratio_loss_weight)
         ratios = check_ratios(keep_ratio, len(blocks))
         self.stage_of = {block: k for k, block in enumerate(blocks)}
         self.ratios = [math.prod(ratios[: k + 1]) for k in range(len(blocks))]
@@ -146,3 +143,10 @@ def _with_prefix(tokens: TokenSet, values: Tensor) -> Tensor:
     """Extend ``values`` (S,) of the scored tokens by ones for the prefix tokens, (T,)."""
     values = values.unflatten(0, (tokens.batch, -1))
     return torch.cat([values.new_ones(tokens.batch, tokens.prefix), values], dim=1).flatten()
+
+
+def _check_arguments(blocks: list[int], ratio_loss_weight: float) -> None:
+    if blocks[0] == 0:
+        raise SettingError(f"blocks = {blocks}: tokens are scored after the previous block, so start at block 1")
+    if ratio_loss_weight < 0:
+        raise SettingError(f"ratio_loss_weight is {ratio_loss_weight}; it must not be negative")

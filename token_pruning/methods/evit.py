@@ -33,10 +33,10 @@ class EViT(Reducer):
             12).
         keep_ratio: in (0, 1], relative to the remaining tokens, one for all listed blocks or one per block.
         fuse: the dropped tokens are fused into one, their sum weighted by class attention, which later blocks process
-            like any other; the feature map has its value at all their positions. False leaves their values unchanged.
+            like any other; the dense map has its value at all their positions. False leaves their values unchanged.
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     needs_class_token = True

@@ -39,8 +39,8 @@ class State:
 class EvoViT(Reducer):
     """Per-block selection of the tokens with the highest running class attention; skipped tokens may be selected again.
 
-    The class attention is summed over heads and averaged over the blocks with exponential decay. Skipped tokens keep
-    their attention and their place.
+    The running class attention is the exponential moving average, over the blocks that computed the token, of the class
+    attention summed over heads. Skipped tokens keep their value and their place.
 
     All images of a batch keep equally many tokens. Needs a class token. The paper's representative token, which updates
     the skipped ones, is left out, as in its released code and in SViT's comparison.
@@ -56,7 +56,7 @@ class EvoViT(Reducer):
             the host (the released DeiTs: 1 in the first four, 0.5 after).
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     needs_class_token = True

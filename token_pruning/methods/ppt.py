@@ -51,12 +51,12 @@ class PPT(ToMe):
         prop_attn: proportional attention: pooled tokens are weighted by their size. Off, they also count as one token
             in later averages (as published).
         order: order of the tokens afterwards, which determines the pairs that later blocks can pool. "published": by
-            falling score after pruning, shuffled after pooling; "map": that of the feature map.
+            falling score after pruning, shuffled after pooling; "map": that of the dense map.
         protect: "prefix" neither prunes nor scores any prefix token. "class" follows the published code, which scores a
             distillation token as a patch and may prune it; only for comparison with that code.
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     needs_class_token = True
@@ -103,10 +103,10 @@ class PPT(ToMe):
         """
         unscored = tokens.prefix if self.protect == "prefix" else 1
         score = tokens.by_image(significance(tokens, qkv, unscored, self.prop_attn))
-        spread = score[:, unscored:].var(dim=1)
+        variance = score[:, unscored:].var(dim=1)
         if self.relative:  # the mean of n scores that sum to one is 1 / n
-            spread = spread * (score.shape[1] - unscored) ** 2
-        return spread < self.threshold, torch.cat(
+            variance = variance * (score.shape[1] - unscored) ** 2
+        return variance < self.threshold, torch.cat(
             [torch.full_like(score[:, :unscored], torch.inf), score[:, unscored:].nan_to_num(0)], dim=1
         )
 

@@ -25,7 +25,7 @@ class Random(Reducer):
         seed: seed of the random order in evaluation, which is the same for every image in any batch.
 
     Raises:
-        ValueError: the host does not have a listed block, or a ratio is outside (0, 1].
+        SettingError: the host does not have a listed block, or a ratio is outside (0, 1].
     """
 
     def __init__(

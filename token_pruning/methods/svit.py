@@ -1,7 +1,7 @@
 """SViT: a two-layer MLP per block selects the tokens that the block runs on.
 
 "Revisiting Token Pruning for Object Detection and Instance Segmentation", Liu et al., WACV 2024. Dropped tokens keep
-their values and their place in the feature map (*preserve*), every later selector scores all tokens again
+their values and their place in the dense map (*preserve*), every later selector scores all tokens again
 (*reactivate*), and the number of kept tokens differs from image to image (*dynamic rate*).
 
 Shapes: T packed tokens, S of them scored, B images, N positions, C channels.
@@ -84,7 +84,7 @@ class SViT(Reducer):
             None draws new noise every time.
 
     Raises:
-        ValueError: an argument is out of range or two arguments do not fit together.
+        SettingError: an argument is out of range or two arguments do not fit together.
     """
 
     needs_training = True

@@ -40,10 +40,10 @@ class ToMe(Reducer):
         prop_attn: proportional attention: merged tokens are weighted by their size. Off for models trained as masked
             autoencoders, according to the paper. Averages are weighted by size in any case.
         order: order of the tokens after a merge, which determines the pairs that the next block can merge. "published"
-            changes it in each block; "map" keeps the order of the feature map.
+            changes it in each block; "map" keeps the order of the dense map.
 
     Raises:
-        ValueError: an argument is out of range.
+        SettingError: an argument is out of range.
     """
 
     cost_param = ("r", 0, 1000)

@@ -6,7 +6,7 @@ import torch
 
 from token_pruning import PassTrace
 from token_pruning.analysis import plot, sheet
-from token_pruning.analysis.plot import GONE, LATER, MERGED, USED
+from token_pruning.analysis.plot import DROPPED, LATER, MERGED, USED
 
 PREFIX = torch.ones(1, 1, dtype=torch.bool)
 
@@ -36,15 +36,15 @@ MERGING = trace_of(
 def test_tokens_that_a_later_block_computes_differ_from_dropped_ones():
     states = plot.token_states(REACTIVATED)
     assert states.shape == (3, 2, 3)
-    assert states[1].ravel().tolist() == [LATER, USED, GONE, USED, USED, USED]
-    assert states[2].ravel().tolist() == [USED, USED, GONE, GONE, USED, USED]
+    assert states[1].ravel().tolist() == [LATER, USED, DROPPED, USED, USED, USED]
+    assert states[2].ravel().tolist() == [USED, USED, DROPPED, DROPPED, USED, USED]
     assert plot.token_depth(REACTIVATED).ravel().tolist() == [2, 3, 1, 2, 3, 3]
 
 
 def test_merged_tokens_have_their_own_state_and_group():
     states = plot.token_states(MERGING)
     assert states[1].ravel().tolist() == [MERGED, *[USED] * 5]
-    assert states[2].ravel().tolist() == [MERGED, MERGED, USED, USED, USED, GONE]
+    assert states[2].ravel().tolist() == [MERGED, MERGED, USED, USED, USED, DROPPED]
     assert plot.token_groups(MERGING, 0) is None
     # Group numbers are positions with the prefix token: 2 is the second token of the grid.
     assert plot.token_groups(MERGING, 1).ravel().tolist() == [2, 2, -1, -1, -1, -1]
@@ -53,7 +53,7 @@ def test_merged_tokens_have_their_own_state_and_group():
 
 def test_groups_whose_token_is_dropped_are_dropped_with_it():
     trace = trace_of([1] * 6, [0, 0, 1, 1, 1, 1], assignment={1: [1, 1, 2, 3, 4, 5]})
-    assert plot.token_states(trace)[1].ravel().tolist()[:2] == [GONE, GONE]
+    assert plot.token_states(trace)[1].ravel().tolist()[:2] == [DROPPED, DROPPED]
     assert plot.token_groups(trace, 1) is None
 
 
@@ -61,7 +61,7 @@ def test_overlay_paints_by_state_and_crops_padding():
     image = np.full((24, 40, 3), 200, np.uint8)
     out = plot.overlay(image, plot.token_states(REACTIVATED)[1])
     assert out.shape == image.shape
-    for x, state in ((8, LATER), (38, GONE)):
+    for x, state in ((8, LATER), (38, DROPPED)):
         strength = plot.STRENGTH[state]
         assert out[8, x] == pytest.approx((1 - strength) * 200 + strength * np.array(plot.COLOURS[state]), abs=1)
     assert (out[8, 20] == 200).all() and (out[20, 8] == 200).all()
