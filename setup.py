@@ -1,4 +1,4 @@
-"""Names the packages and compiles the operators; everything else about the package stands in pyproject.toml."""
+"""List the packages and compile the operators; pyproject.toml holds all other metadata."""
 
 import subprocess
 import sys
@@ -7,27 +7,27 @@ from pathlib import Path
 from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
 
-# Written out because the repository has more top-level folders (configs, data, tools, tests) than packages.
+# Listed because the repository has top-level folders that are not packages (configs, data, tools, tests).
 PACKAGES = ["token_pruning", "mmcv_custom", "mmdet_custom", "mmseg_custom", "mmpretrain_custom"]
 
 
 class BuildWithOperators(build_py):
-    """The Python files, after the libraries that are to lie among them. A failed build leaves plain PyTorch."""
+    """Compile the operators before the Python files are copied; a failed build leaves the plain PyTorch path."""
 
     def run(self):
         if subprocess.run([sys.executable, Path(__file__).parent / "ops" / "build.py"]).returncode:
-            raise SystemExit("the operators that MSDA_BUILD asks for were not compiled; the sentence above says why")
+            raise SystemExit("the operators that MSDA_BUILD asks for were not compiled: see the message above")
         super().run()
 
 
 class CompiledDistribution(Distribution):
-    """Its wheels are for one platform, and for any Python 3: the libraries know no Python."""
+    """Distribution with wheels for one platform and any Python 3: the libraries do not use Python's API."""
 
     def has_ext_modules(self):
         return True
 
 
-# ops is the folder of a published command; installed, it goes by a name of its own. In a checkout a link does the same.
+# The folder ops keeps its published path (ops/make.sh) but is installed as token_pruning_ops; a checkout has a link.
 setup(
     packages=[
         "token_pruning_ops",

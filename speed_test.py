@@ -1,14 +1,13 @@
-"""Time models (detectors, segmentors, classifiers) in turns and print a table: what pruning is worth to the clock,
-against our own dense baseline.
+"""Time models (detectors, segmentors, classifiers), interleaved, and print a table of speed-ups over the dense model.
 
-    python speed_test.py                                      # the four published models, fresh weights
+    python speed_test.py                                      # the four published models, random weights
     python speed_test.py --models configs/mask_rcnn/vit-adapter-t-3x.py=dense.pth \\
         configs/mask_rcnn/svit-adapter-t-0.5x-ftune.py=pruned.pth --images data/coco/val2017 --json rows.json
-    python speed_test.py --grow ratio --plot ratio.png        # how time grows, of one pruned backbone
+    python speed_test.py --grow ratio --plot ratio.png        # time of one pruned backbone over the keep ratio
 
-Every model runs once in every turn (A B A B ...), the device idle before and after; times are medians, speed-ups
-medians of the ratios of neighbouring measurements (per image), [quartiles] behind them. A pruned model is compared
-with the last dense one before it. A multiply-add is two FLOPs or one MAC.
+Every repeat runs each model once (A B A B ...), with the device idle before and after. Times are medians; speed-ups are
+medians of the ratios of neighbouring measurements (per image), with [quartiles]. A pruned model is compared with the
+last dense one before it. GMACs count a multiply-add as 1.
 """
 
 import argparse
@@ -41,7 +40,7 @@ GROW = {
     "tokens": [2**n for n in range(10, 15)],
     "batch": [2**n for n in range(5)],
 }
-# Okabe and Ito's palette: told apart by colour-blind readers, too.
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
@@ -51,21 +50,21 @@ def parse_args():
         "--models",
         nargs="+",
         metavar="CONFIG[=CHECKPOINT]",
-        help="the first is what the others are compared with (default: the four published ones)",
+        help="the others are compared with the first (default: the four published models)",
     )
     parser.add_argument(
         "--part",
         choices=PARTS,
-        help="what is timed; net: without pre-, with post-processing (default; with --grow, backbone)",
+        help="what is timed; net: with post-processing, without preprocessing (default: net; with --grow, backbone)",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per batch (default: 1)")
     parser.add_argument(
         "--shape",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the synthetic images (default: what the model was made for; detectors 800 1344)",
+        help="size of synthetic images (default: what the model was made for; detectors 800 1344)",
     )
     parser.add_argument("--images", metavar="FOLDER", help="time on real images, through the config's test pipeline")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
@@ -73,21 +72,21 @@ def parse_args():
         "--keep-ratio",
         type=_keep,
         metavar="config|RATIO|checkpoint",
-        help="tokens that pruned blocks keep: exactly the config's ratios, those of keep_ratio=RATIO, "
-        "or as the trained selectors decide (default: the last with a checkpoint, else the first)",
+        help="tokens that pruned blocks keep: exactly the config's ratios, exactly keep_ratio=RATIO, or what the "
+        "trained selectors select (default: checkpoint where there is one, else config)",
     )
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
-    parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last")
+    parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last memory format")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
     parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as CUDA graphs")
-    parser.add_argument("--repeats", type=int, metavar="N", help="turns (default: 7; on CUDA 50)")
-    parser.add_argument("--warmup", type=int, metavar="N", help="turns before them (default: 2; on CUDA 10)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="timed repeats (default: 7; on CUDA 50)")
+    parser.add_argument("--warmup", type=int, metavar="N", help="untimed repeats before them (default: 2; on CUDA 10)")
     parser.add_argument(
-        "--grow", choices=GROW, help="how time grows: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16"
+        "--grow", choices=GROW, help="time as a function of: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the rows there, in the order of the models")
-    parser.add_argument("--csv", metavar="FILE", help="the same as a table")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw them")
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE, in the order of the models")
+    parser.add_argument("--csv", metavar="FILE", help="write the rows to FILE as a table")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the rows")
     args = parser.parse_args()
     cuda = args.device.startswith("cuda")
     args.part = args.part or ("backbone" if args.grow else "net")
@@ -110,7 +109,7 @@ def _keep(text):
 
 
 def check(args):
-    """End on options that do not go together, before any model is built."""
+    """Raise ConfigError for options that do not go together, before any model is built."""
     device = check_device(args.device)
     wrong = {
         "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0": args.repeats < 2
@@ -123,9 +122,9 @@ def check(args):
         and (args.compile or args.cuda_graph or args.fuse_conv_bn),
         "--part train-step in fp16 would need a gradient scaler: use --precision bf16": args.part == "train-step"
         and args.precision == "fp16",
-        "--part train-step samples its tokens: leave --keep-ratio and --grow ratio out": args.part == "train-step"
+        "--part train-step samples the kept tokens: leave --keep-ratio and --grow ratio out": args.part == "train-step"
         and (args.keep_ratio is not None or args.grow == "ratio"),
-        f"--grow {args.grow} paints its own images: leave --images out": args.grow and args.images,
+        f"--grow {args.grow} generates its own images: leave --images out": args.grow and args.images,
         "--grow ratio sets the ratios itself: leave --keep-ratio out": args.grow == "ratio" and args.keep_ratio,
         f"--plot {args.plot}: give a name that ends in .png": args.plot and not args.plot.endswith(".png"),
     }
@@ -135,7 +134,7 @@ def check(args):
 
 
 def cases(args):
-    """All that is measured; with ``--grow``, every model at every point."""
+    """Return the cases to measure; with ``--grow``, every model at every point."""
     found = []
     for model in args.models:
         config, _, checkpoint = model.partition("=")
@@ -154,7 +153,7 @@ def _grown(case, what, point):
 
 
 def plot(path, rows, grow):
-    """Bars, one per model; with ``grow`` a line per model. Whiskers and bands are quartiles."""
+    """Draw one bar per model, with ``grow`` one line per model; whiskers and bands are quartiles."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -175,9 +174,9 @@ def plot(path, rows, grow):
             axes.set_xscale("log", base=2)
         axes.set(
             xlabel=dict(
-                ratio="kept fraction of the tokens in pruned blocks",
-                tokens="tokens of an image",
-                batch="images in a batch",
+                ratio="fraction of tokens kept in pruned blocks",
+                tokens="tokens per image",
+                batch="images per batch",
             )[grow],
             ylabel=f"ms per image ({rows[0]['part']})",
         )
@@ -198,8 +197,8 @@ def plot(path, rows, grow):
 def main():
     args = parse_args()
     check(args)
-    setting = BenchmarkSettings(**{f.name: getattr(args, f.name) for f in fields(BenchmarkSettings)})
-    rows = measure(cases(args), setting)
+    settings = BenchmarkSettings(**{f.name: getattr(args, f.name) for f in fields(BenchmarkSettings)})
+    rows = measure(cases(args), settings)
     print("\n".join(["", *table(rows), "", *(f"- {note}." for note in notes(rows))]))
     if args.json:
         write_json(args.json, rows)

@@ -11,7 +11,7 @@ from .synthetic import objects
 
 
 def instances(height: int, width: int) -> dict:
-    """Boxes and polygon masks of the objects of a synthetic scene, all of class 0."""
+    """Return boxes and polygon masks of the objects of a synthetic scene, all of class 0."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return dict(
@@ -28,10 +28,10 @@ def instances(height: int, width: int) -> dict:
 
 
 def label_map(height: int, width: int) -> dict:
-    """A label map (h, w) of class 0."""
+    """Return a label map (h, w) of class 0."""
     return dict(gt_seg_map=np.zeros((height, width), np.uint8), seg_fields=["gt_seg_map"])
 
 
 def class_label(height: int, width: int) -> dict:
-    """Class 0."""
+    """Return class 0."""
     return dict(gt_label=0)

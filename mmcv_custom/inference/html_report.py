@@ -1,4 +1,4 @@
-"""One page about what a model computed in some images: light or dark as the desktop is, with relative files."""
+"""HTML report about the tokens that a model computed in some images, with its image files beside it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STYLE = """
  .scale { display: flex; height: .6rem; margin: .3rem 0 0; border-radius: 3px; overflow: hidden; }
 """
 HOW = """Bright: the block computes this token. Blue: it skips the token, but a later block uses it again. Dark: neither
-this block nor any later one uses it. Fields of one colour with lines around: tokens that were merged, one stands for
-all. Every token keeps its place in the map."""
+this block nor a later one uses it. Outlined areas of one colour: tokens that were merged into one. Every token keeps
+its position in the feature map."""
 
 
 def section(name: str, result: Result, folder: Path, palette: Sequence | None = None) -> str:
-    """Write the images of ``result`` into ``folder / name`` and give the page's part about them."""
+    """Write the images of ``result`` into ``folder / name`` and return the section of the page that shows them."""
     tokens, target, link = result.tokens, folder / name, quote(name)
 
     def figure(file: str, image, caption: str) -> str:
@@ -50,8 +50,8 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
         ),
     ]
     if tokens.exits():
-        legend = "".join(_key(words, swatch) for words, swatch in tokens.legend() if words.startswith("left"))
-        top.append(figure("exits.jpg", tokens.exit_map(), f"after which block tokens left for good {legend}"))
+        legend = "".join(_key(words, swatch) for words, swatch in tokens.exit_legend())
+        top.append(figure("exits.jpg", tokens.exit_map(), f"after which block tokens exit {legend}"))
     ratios, shares = tokens.keep_ratio(), tokens.shares()
     blocks = [
         figure(f"block_{block:02d}.jpg", tokens.overlay(block), f"block {block}: {ratio:.1%}")
@@ -71,14 +71,14 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
 
 
 def page(title: str, facts: Sequence[str], sections: Sequence[str]) -> str:
-    """The whole page; ``facts`` are sentences above the images."""
-    told = "".join(f"<p class='small'>{html.escape(fact)}</p>" for fact in facts)
+    """Return the whole page; ``facts`` are sentences above the images."""
+    head_facts = "".join(f"<p class='small'>{html.escape(fact)}</p>" for fact in facts)
     head = (
         f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
     )
     return (
-        f"<!doctype html>\n<html lang='en'>{head}\n<h1>{html.escape(title)}</h1>{told}<p>{HOW}</p>\n"
+        f"<!doctype html>\n<html lang='en'>{head}\n<h1>{html.escape(title)}</h1>{head_facts}<p>{HOW}</p>\n"
         + "\n".join(sections)
         + "\n</html>\n"
     )

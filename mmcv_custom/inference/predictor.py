@@ -187,7 +187,8 @@ class Predictor:
         """
         if self.reducer_config is None:
             raise ConfigError(
-                f"{self.cfg.filename} has no reducer, so there is no {', '.join(arguments)} to set: give a pruned config"
+                f"{self.cfg.filename} has no reducer, so there is no {', '.join(arguments)} to set: "
+                "give a pruned config"
             )
         if arguments.get("keep_ratio") is not None and "r" in self.reducer_config:  # only one of them sets the cost
             arguments = dict(arguments, r=None)

@@ -1,19 +1,25 @@
-"""Images of what a model found, readable at any size of image.
+"""Drawings of predictions, readable at any image size; all functions return PIL images.
 
-Shapes: images (h, w, 3) uint8 RGB, masks (n, h, w) bool, boxes (n, 4) as x1, y1, x2, y2 in pixels. All give PIL images.
+Shapes: images (h, w, 3) uint8 RGB, masks (n, h, w) bool, boxes (n, 4) as x1, y1, x2, y2 in pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from token_pruning.analysis.plot import colour
 from token_pruning.analysis.sheet import FAINT, INK, PAPER, font, shorten
 
-LEAST = 640  # pixels: the longer side of an image is enlarged to about this
-NAMED = 0.01  # share of the pixels from which on a region gets its name written on
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+    from PIL.ImageDraw import ImageDraw as Pen
+
+Colour = tuple[int, int, int]
+MIN_SIDE = 640  # pixels: images whose longer side is shorter are enlarged to about this
+NAMED = 0.01  # least fraction of the pixels of a class whose name is written on its region
 
 
 def detections(
@@ -24,8 +30,8 @@ def detections(
     names: Sequence[str],
     masks: np.ndarray | None,
     palette: Sequence | None = None,
-):
-    """Masks, boxes, names and scores. The best object is drawn last, over the others."""
+) -> PILImage:
+    """Draw masks, boxes, names and scores; the best object last, over the others."""
     from PIL import Image, ImageDraw
 
     times = _times(image)
@@ -48,7 +54,7 @@ def detections(
     for i in order:
         pen.rectangle((boxes[i] * times).tolist(), outline=_colour(labels[i], palette), width=max(1, size // 8))
     taken: list[tuple] = []
-    for i in reversed(order):  # the best get the best places
+    for i in reversed(order):  # the best objects choose the position of their label first
         x1, y1, *_ = (boxes[i] * times).tolist()
         text = shorten(f"{names[i]} {scores[i]:.2f}", pixels.width // 2, size)
         _label(pen, pixels.size, x1, y1 - size - 4, text, size, _colour(labels[i], palette), taken)
@@ -61,9 +67,14 @@ def segmentation(
     name: Callable[[int], str],
     palette: Sequence | None = None,
     legend: bool = True,
-):
-    """Every pixel (h, w) tinted by its class, lines between classes, names on the larger regions, and a ``legend``
-    below, whose height depends on what is there."""
+) -> PILImage:
+    """Tint every pixel by its class, draw lines between classes, and write names on the larger regions.
+
+    Args:
+        labels: (h, w) class of every pixel.
+        name: from a class to its name.
+        legend: add a legend below the image; its height depends on the classes present.
+    """
     from PIL import Image, ImageDraw
 
     times = _times(image)
@@ -93,8 +104,8 @@ def segmentation(
     return _with_legend(pixels, entries, size)
 
 
-def classification(image: np.ndarray, best: Sequence[tuple[str, float]]):
-    """The image, and below it a bar for each of the ``best`` classes (name, score)."""
+def classification(image: np.ndarray, best: Sequence[tuple[str, float]]) -> PILImage:
+    """Draw the image, and below it a bar for each of the ``best`` classes (name, score)."""
     from PIL import Image, ImageDraw
 
     times = max(1, round(320 / max(image.shape[:2])))
@@ -115,26 +126,26 @@ def classification(image: np.ndarray, best: Sequence[tuple[str, float]]):
 
 
 def _times(image: np.ndarray) -> int:
-    return max(1, round(LEAST / max(image.shape[:2])))
+    return max(1, round(MIN_SIDE / max(image.shape[:2])))
 
 
-def _enlarged(image: np.ndarray, times: int):
+def _enlarged(image: np.ndarray, times: int) -> PILImage:
     from PIL import Image
 
     h, w = image.shape[:2]
     return Image.fromarray(image).resize((w * times, h * times), Image.Resampling.BICUBIC)
 
 
-def _text_size(pixels) -> int:
+def _text_size(pixels: PILImage) -> int:
     return int(np.clip(min(pixels.size) / 28, 12, 40))
 
 
-def _colour(label: int, palette: Sequence | None) -> tuple[int, int, int]:
+def _colour(label: int, palette: Sequence | None) -> Colour:
     return tuple(palette[int(label) % len(palette)]) if palette is not None and len(palette) else colour(int(label))
 
 
 def _shrunk(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """``mask`` (h, w) without its outermost ``pixels``."""
+    """Erode ``mask`` (h, w) by ``pixels``."""
     padded = np.pad(mask, pixels)
     h, w = mask.shape
     inside = mask.copy()
@@ -144,7 +155,7 @@ def _shrunk(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def _middle(mask: np.ndarray) -> tuple[float, float]:
-    """(y, x) of a pixel deep inside the widest part of a region."""
+    """Return (y, x) of a pixel deep inside the widest part of a region."""
     step = max(1, max(mask.shape) // 96)
     core = mask[::step, ::step]
     core = core if core.any() else mask
@@ -158,16 +169,16 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
 
 
 def _label(
-    pen,
+    pen: Pen,
     within: tuple[int, int],
     x: float,
     y: float,
     text: str,
     size: int,
-    fill: tuple[int, int, int],
+    fill: Colour,
     taken: list[tuple],
 ) -> None:
-    """A name on a plate of its colour near (x, y), inside the image, and moved down where others are."""
+    """Write a name on a plate of its colour near (x, y), inside the image, moved down where other plates are."""
     width, height = font(size).getlength(text) + 6, size + 4
     x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))
     for _ in range(8):
@@ -181,8 +192,8 @@ def _label(
     pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(size))
 
 
-def _with_legend(pixels, entries: Sequence[tuple[str, tuple[int, int, int]]], size: int):
-    """The image with swatches and words below."""
+def _with_legend(pixels: PILImage, entries: Sequence[tuple[str, Colour]], size: int) -> PILImage:
+    """Add a legend of colour swatches and words below the image."""
     from PIL import Image, ImageDraw
 
     lines, x = [[]], 0.0

@@ -1,5 +1,6 @@
-"""What the compiled deformable attention is worth to a whole backbone: its forward with it, with our plain PyTorch
-path, and with the form by grid_sample that most projects use on CPU, in turns.
+"""Time a whole backbone with compiled deformable attention against two other implementations, interleaved.
+
+The others are our plain PyTorch path (embedding_bag) and grid_sample, which most projects use on CPU.
 
     python tools/benchmarks/backbone.py configs/mask_rcnn/vit-adapter-s-3x.py --json rows.json
 """
@@ -34,25 +35,25 @@ def parse_args():
     parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of both paths (at least 2; default: 9)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each path (at least 2; default: 9)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     return parser.parse_args()
 
 
 @torch.no_grad()
-def measure(path, args):
-    """One row with the fields of ``compare``."""
-    cfg = Config.fromfile(path)
+def measure(config, args):
+    """Return a row with the fields of ``compare``."""
+    cfg = Config.fromfile(config)
     backbone = MODELS.build(dict(cfg.model.backbone, _scope_=cfg.default_scope)).eval().to(args.device)
     image = torch.randn(args.batch, 3, *args.shape, device=args.device)
 
-    def forward(way):
-        with way():
+    def forward(path):
+        with path():
             backbone(image)
 
-    runs = {name: partial(forward, way) for name, way in PATHS.items()}
+    runs = {name: partial(forward, path) for name, path in PATHS.items()}
     return row(
-        case=f"backbone of {path}",
+        case=f"backbone of {config}",
         dtype="float32",
         **{"pass": "forward"},
         batch=args.batch,
@@ -70,10 +71,10 @@ def main():
     if device in library.MISSING:
         raise ConfigError(f"there is no compiled library for {device}: {library.MISSING[device]}")
     rows = []
-    for path in args.configs:
-        rows.append(measure(path, args))
+    for config in args.configs:
+        rows.append(measure(config, args))
         print(
-            f"{path}: {rows[-1]['ms']:.0f} ms; "
+            f"{config}: {rows[-1]['ms']:.0f} ms; "
             + ", ".join(f"{rows[-1][f'speedup_vs_{name}']:.2f}x {name}" for name in list(PATHS)[1:]),
             flush=True,
         )

@@ -1,15 +1,15 @@
-"""Time deformable attention against what else computes it, in turns, at the sizes of ViT-Adapter on one 800x1344 image:
+"""Time deformable attention against other implementations, interleaved, at ViT-Adapter's sizes for 800 x 1344 images.
 
     python tools/benchmarks/deformable_attention.py --device cpu --json rows.json
 
-Every path starts from the same reference points, raw offsets and raw logits, as a model has them. One row per case,
+Every path starts from the same reference points, raw offsets and raw logits, as in a model. There is one row per case,
 type and pass: ``ms`` (median), ``speedup_vs_grid_sample``, on CPU ``speedup_vs_embedding_bag`` (our plain PyTorch
-path), on CUDA ``speedup_vs_mmcv`` where MMCV was compiled; a speed-up is the median of the ratios of neighbouring
-measurements, ``..._quartiles`` their spread.
-``memory_floor_ms``: every input and output once, at the speed at which this device copied memory in this run.
-``l2_bound_ms`` (CUDA, forward): every row that a corner reads, at 6 TB/s, an assumed rate of the L2 cache.
-On CUDA a path is captured once and replayed (``launch`` "graph"), so that the kernels are timed and not the host that
-starts them; ``ms_eager`` is our operator as a call from Python costs it.
+path), on CUDA ``speedup_vs_mmcv`` if MMCV's operator is compiled. A speed-up is the median of the ratios of
+neighbouring measurements, ``..._quartiles`` are their quartiles.
+``memory_floor_ms``: time to read and write every input and output once, at the copy rate measured in the same run.
+``l2_bound_ms`` (CUDA, forward): time to read every row that a bilinear corner reads, at an assumed L2 rate of 6 TB/s.
+On CUDA a path is captured once and replayed (``launch`` "graph"), so that kernels are timed and not their launches;
+``ms_eager`` is the time of a call of our operator from Python.
 In 16 bit, grid_sample gets everything in float32, because there it is wrong in 16 bit, and MMCV float16 for bfloat16.
 """
 
@@ -30,7 +30,7 @@ from token_pruning_ops.library import plain
 
 POINTS, HEADS = 4, 6
 VIT, PRIOR = [(50, 84)], [(100, 168), (50, 84), (25, 42)]  # stride 16; strides 8, 16, 32
-# name -> (channels of a head, levels looked at, levels that look)
+# name -> (channels per head, levels of the values, levels of the queries)
 CASES = {
     "ViT-Adapter-S injector": (64, PRIOR, VIT),
     "ViT-Adapter-S extractor": (64, VIT, PRIOR),
@@ -42,11 +42,11 @@ L2_BYTES_PER_SECOND = 6e12
 
 
 def inputs(case: str, dtype: torch.dtype, device: str, batch: int) -> tuple:
-    """Value, shapes, reference points (cell centres), offsets (normal, sigma 2 pixels), logits."""
-    dim, shapes, looking = CASES[case]
+    """Return value, shapes, reference points (cell centres), offsets (normal, sigma 2 pixels) and logits."""
+    dim, shapes, query_levels = CASES[case]
     torch.manual_seed(0)
     grids = [
-        torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij") for h, w in looking
+        torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij") for h, w in query_levels
     ]
     points = torch.cat([torch.stack([x, y], -1).flatten(0, 1) for y, x in grids])[None, :, None]
     queries, levels = points.shape[1], len(shapes)
@@ -57,9 +57,9 @@ def inputs(case: str, dtype: torch.dtype, device: str, batch: int) -> tuple:
 
 
 def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
-    """Name -> function with the arguments of ``deformable_attention``. The first is the compiled operator."""
+    """Return name -> function with the arguments of ``deformable_attention``; the first is the compiled operator."""
 
-    def bag(*args):
+    def embedding_bag(*args):
         with plain():
             return deformable_attention(*args)
 
@@ -71,17 +71,17 @@ def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
 
     found = {"compiled": deformable_attention, "grid_sample": cast(baselines.by_grid_sample, torch.float32)}
     if device == "cpu":
-        found["embedding_bag"] = bag
+        found["embedding_bag"] = embedding_bag
     else:
         try:
             found["mmcv"] = cast(baselines.mmcv_operator(), torch.float32 if dtype == torch.float32 else torch.float16)
         except ImportError as error:
-            print(f"without MMCV's operator: {error}", file=sys.stderr)
+            print(f"MMCV's operator is not timed: {error}", file=sys.stderr)
     return found
 
 
 def passes(function: Callable[..., Tensor], args: tuple) -> dict[str, Callable[[], None]]:
-    """What is timed of one path: the forward, and the forward with all three gradients."""
+    """Return the timed calls of one path: the forward, and the forward with all three gradients."""
     value, shapes, points, offsets, logits = args
     leaves = [t.detach().clone().requires_grad_() for t in (value, offsets, logits)]
     with torch.no_grad():
@@ -100,7 +100,7 @@ def passes(function: Callable[..., Tensor], args: tuple) -> dict[str, Callable[[
 
 
 def graphed(run: Callable[[], None]) -> Callable[[], None]:
-    """Replays of ``run`` as a CUDA graph."""
+    """Capture ``run`` as a CUDA graph and return its replay."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -114,49 +114,49 @@ def graphed(run: Callable[[], None]) -> Callable[[], None]:
 
 
 def copy_rate(device: str) -> float:
-    """Bytes a second of a large copy, read and written both counted."""
+    """Return the bytes per second of a large copy, reads and writes counted."""
     source = torch.ones(2**28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     fastest = min(back_to_back(lambda: target.copy_(source), torch.device(device), 5) for _ in range(5))
     return 2 * source.numel() / 1e-3 / fastest
 
 
-def bounds(args: tuple, done: str, rate: float, device: str) -> dict[str, float]:
-    """What no implementation can beat."""
+def bounds(args: tuple, pass_: str, rate: float, device: str) -> dict[str, float]:
+    """Return lower bounds of the time of any implementation, in milliseconds."""
     value, _, _, offsets, logits = args
     rows = logits.numel() * 4
     out = offsets.shape[0] * offsets.shape[1] * HEADS * value.shape[-1] * value.element_size()
     once = sum(t.numel() * t.element_size() for t in (value, offsets, logits)) + out
-    if done != "forward":  # the inputs and the gradient of the output again, and the gradients of the inputs
+    if pass_ != "forward":  # the inputs and the gradient of the output again, and the gradients of the inputs
         once = 3 * once - out
     found = dict(memory_floor_ms=1e3 * once / rate)
-    if device == "cuda" and done == "forward":
+    if device == "cuda" and pass_ == "forward":
         found["l2_bound_ms"] = 1e3 * rows * value.shape[-1] * value.element_size() / L2_BYTES_PER_SECOND
     return found
 
 
 def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: float) -> list[dict]:
-    """The rows of one case and type."""
+    """Return the rows of one case and type."""
     args = inputs(case, TYPES[dtype], device, batch)
     runs = {name: passes(function, args) for name, function in paths(device, TYPES[dtype]).items()}
     rows = []
-    for done in ("forward", "forward_backward"):
-        found = dict(case=case, dtype=dtype, **{"pass": done}, batch=batch, device=device)
-        turns = {name: run[done] for name, run in runs.items()}
+    for pass_ in ("forward", "forward_backward"):
+        found = dict(case=case, dtype=dtype, **{"pass": pass_}, batch=batch, device=device)
+        calls = {name: run[pass_] for name, run in runs.items()}
         if device == "cuda":
-            eager = turns["compiled"]
-            turns = {name: graphed(run) for name, run in turns.items()}
+            eager = calls["compiled"]
+            calls = {name: graphed(run) for name, run in calls.items()}
             found |= dict(launch="graph", ms_eager=min(back_to_back(eager, torch.device(device), 20) for _ in range(5)))
-        found |= compare(turns, torch.device(device), rounds)
-        found |= bounds(args, done, rate, device)
+        found |= compare(calls, torch.device(device), rounds)
+        found |= bounds(args, pass_, rate, device)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-            runs["compiled"][done]()
+            runs["compiled"][pass_]()
             found["peak_mb"] = (torch.cuda.max_memory_allocated() - before) / 2**20
         rows.append(row(**found))
         print(
-            f"{case:<24} {dtype:<9} {done:<17} {found['ms']:8.3f} ms  "
+            f"{case:<24} {dtype:<9} {pass_:<17} {found['ms']:8.3f} ms  "
             + "  ".join(f"{found[f'speedup_vs_{name}']:5.1f}x {name}" for name in list(runs)[1:]),
             flush=True,
         )
@@ -166,7 +166,7 @@ def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: f
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument(
         "--types",
@@ -176,8 +176,10 @@ def main() -> int:
         help="float32, bfloat16, float16 (default: the first two, on CUDA all)",
     )
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each path (at least 2; default: 15)")
-    parser.add_argument("--threads", type=int, help="of the CPU (default: torch's own choice)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="interleaved measurements of each path (at least 2; default: 15)"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     args = parser.parse_args()
     if args.rounds < 2 or args.batch < 1:
         parser.error("--rounds must be at least 2 and --batch at least 1")

@@ -1,11 +1,12 @@
-"""What packed execution costs besides the blocks, and what packed training saves, of one backbone on one machine:
+"""Measure the overhead of packed execution and the time that packed training saves, for one backbone.
 
     python tools/benchmarks/execution.py --json rows.json
 
-Three rows. "selection": the share of selecting (selectors and ranking), gathering and restoring in the time of a pruned
-backbone. "unequal images": one block on a batch of eight images that keep 0.1 to 0.9 of their tokens, against the
-same images one by one; its FLOPs on kept tokens over all that it executes. "training": forward and backward in packed
-mode, against exact mode and the dense backbone with the same weights (untrained selectors keep about half).
+Three rows. "selection": the fraction of a pruned backbone's time that goes into selecting (selectors and ranking),
+gathering and restoring tokens. "unequal images": one block on a batch of eight images that keep 0.1 to 0.9 of their
+tokens, against the same images one by one; and the fraction of its operations that are on kept tokens. "training":
+forward and backward in packed mode, against exact mode and the dense backbone with the same weights (untrained
+selectors keep about half of the tokens).
 """
 
 import argparse
@@ -37,8 +38,8 @@ def parse_args():
     parser.add_argument("--config", default="configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--rounds", type=int, default=7, help="of each measurement (at least 2; default: 7)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    parser.add_argument("--rounds", type=int, default=7, help="repeats of each measurement (at least 2; default: 7)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     args = parser.parse_args()
     if args.rounds < 2:
         raise ConfigError("--rounds must be at least 2")
@@ -47,7 +48,7 @@ def parse_args():
 
 @torch.no_grad()
 def selection(cfg, shape, rounds):
-    """The share of everything that a dense backbone would not do."""
+    """Return the fraction of time in operations that a dense backbone does not have."""
     model = torch.nn.Module()
     model.backbone, model.neck = build(cfg, mode="ratio").eval(), torch.nn.Identity()
     accelerate(model, ["fuse_conv_bn"])
@@ -57,7 +58,7 @@ def selection(cfg, shape, rounds):
     with ExitStack() as stack:
         for owner, name in parts:
             stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
-        shares, totals = clock.shares(lambda turn: backbone(image), rounds, warmup=1)
+        shares, totals = clock.shares(lambda repeat: backbone(image), rounds, warmup=1)
     return dict(
         ms=statistics.median(totals),
         share_of_selection=statistics.median(shares),
@@ -68,7 +69,7 @@ def selection(cfg, shape, rounds):
 
 @torch.no_grad()
 def unequal_images(cfg, shape, rounds):
-    """Time and operations of a packed batch against its images one by one."""
+    """Compare time and operations of a packed batch with those of its images one by one."""
     backbone = build(cfg).eval()
     block, dim, grid = backbone.blocks[3], backbone.embed_dim, tuple(side // 16 for side in shape)
     torch.manual_seed(0)
@@ -87,7 +88,7 @@ def unequal_images(cfg, shape, rounds):
 
 
 def training(cfg, shape, rounds):
-    """Forward and backward of packed, exact and dense training on the same weights and image."""
+    """Time forward and backward of packed, exact and dense training on the same weights and image."""
     models = dict(packed=build(cfg, training="packed"), exact=build(cfg, training="exact"), dense=build(cfg, None))
     image = torch.randn(1, 3, *shape)
 
@@ -104,7 +105,7 @@ def training(cfg, shape, rounds):
 
 
 def build(cfg, *dense, **options):
-    """The config's backbone; ``None`` makes it dense, options go to its reducer."""
+    """Build the config's backbone; a positional ``None`` makes it dense, options go to its reducer."""
     backbone = copy.deepcopy(cfg.model.backbone)
     backbone.reducer = None if dense else dict(backbone.reducer, **options)
     return MODELS.build(dict(backbone, _scope_=cfg.default_scope))

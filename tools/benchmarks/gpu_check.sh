@@ -1,18 +1,18 @@
 #!/bin/sh
-# gpu_check.sh [STAGE ...]: measure on this machine's GPU into work_dirs/gpu-check/, a JSON file of rows each.
+# gpu_check.sh [STAGE ...]: measure on this machine's GPU and write JSON files of rows to work_dirs/gpu-check/.
 #
 # Stages, most valuable first; without arguments all but the last two run in this order:
-#   correct       the tests marked cuda, after the operators were compiled for this GPU
-#   operator      deformable attention against what else computes it
+#   correct       compile the operators for this GPU and run the tests marked cuda
+#   operator      deformable attention against other implementations
 #   svit          the published detector of size S: backbone and network, dense and pruned, batch 1 and 8
 #   classifiers   DeiT-S with every method, batch 1, 32 and 256
 #   segmentors    SegViT-B with DToP and ViT-L with Cropr
-#   svit-t        as svit, size T
+#   svit-t        like svit, size T
 #   compiled      svit with torch.compile
 #   detection     fine-tune and evaluate on Penn-Fudan, then time the same weights (SEED, default 0)
 #   segmentation  the same on CamVid
-# A file that is there already is not measured again, so that a stage which was cut off goes on where it stopped.
-# PYTHON names the Python to use.
+# Existing files are not measured again, so that an interrupted stage continues where it stopped.
+# PYTHON is the Python to use.
 set -eu
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python}
@@ -23,7 +23,7 @@ analysis=tools/analysis_tools
 benchmarks=tools/benchmarks
 mkdir -p "$out"
 
-rows() { # rows FILE COMMAND...: run the command, which writes FILE, unless that is there
+rows() { # rows FILE COMMAND...: run the command, which writes FILE, unless FILE exists
     file=$1
     shift
     [ -e "$file" ] || "$PYTHON" "$@"
@@ -35,11 +35,11 @@ speed() { # speed NAME OPTIONS...
     rows "$out/speed_$name.json" speed_test.py --device cuda "$@" --json "$out/speed_$name.json"
 }
 
-option() { # how a model is run -> the option that asks for it
+option() { # option WAY: print the option of speed_test.py for a way to run a model
     [ "$1" = eager ] || echo "--$1"
 }
 
-detectors() { # detectors SIZE: its dense and its pruned published config
+detectors() { # detectors SIZE: print the dense and the pruned published config
     ratio=$([ "$1" = s ] && echo 0.33x || echo 0.5x)
     echo "configs/mask_rcnn/vit-adapter-$1-3x.py configs/mask_rcnn/svit-adapter-$1-$ratio-ftune.py"
 }
@@ -79,7 +79,7 @@ compiled() {
     for batch in 1 8; do detector_speed s compile $batch backbone; done
 }
 
-# ATS keeps as many tokens as an image needs, which neither compiles nor is captured.
+# ATS keeps as many tokens as an image needs, so it can neither be compiled nor captured.
 classifiers() {
     methods="deit-s ppt_deit-s_r50 ablations/ppt_deit-s_r50_prune ablations/ppt_deit-s_r50_pool tome_deit-s_r13
         evit_deit-s evit_deit-s_no-fuse evovit_deit-s dynamicvit_deit-s svit_deit-s random_deit-s"
@@ -94,14 +94,14 @@ classifiers() {
 }
 
 segmentors() {
-    # Thresholds of DToP are looked for on this machine.
-    for share in 0.8 0.65; do
-        leaf=$out/vit-b-dtop_$share.py
-        rows "$leaf" $analysis/calibrate.py configs/segvit/vit-b-dtop_segvit_ade20k-512.py --part net \
-            --flops-ratio $share --device cuda --force --out "$leaf"
+    # The thresholds of DToP are calibrated on this machine.
+    for ratio in 0.8 0.65; do
+        calibrated=$out/vit-b-dtop_$ratio.py
+        rows "$calibrated" $analysis/calibrate.py configs/segvit/vit-b-dtop_segvit_ade20k-512.py --part net \
+            --flops-ratio $ratio --device cuda --force --out "$calibrated"
         for batch in 1 8; do
-            speed "segvit-b_${share}_batch$batch" --precision bf16 --batch $batch \
-                --models configs/segvit/vit-b_segvit_ade20k-512.py "$leaf"
+            speed "segvit-b_${ratio}_batch$batch" --precision bf16 --batch $batch \
+                --models configs/segvit/vit-b_segvit_ade20k-512.py "$calibrated"
         done
     done
     cropr="configs/cropr/ade20k/vit-l_linear_ade20k-512_64e.py configs/cropr/ade20k/vit-l-cropr_linear_ade20k-512_64e.py"

@@ -1,8 +1,8 @@
-"""Evaluate detectors and time them in turns on the same images: one result row each.
+"""Evaluate detectors and time them, interleaved, on the same images: one result row each.
 
     python tools/quickstart/compare.py dense=CONFIG=CHECKPOINT pruned=CONFIG=CHECKPOINT --out rows.json
 
-CHECKPOINT may be ``random``: the path, the operations and the time are real then, the scores mean nothing.
+CHECKPOINT may be ``random``: operations and times are valid then, scores are not.
 """
 
 import argparse
@@ -32,12 +32,12 @@ def parse_args():
     parser.add_argument("models", nargs="+", metavar="NAME=CONFIG=CHECKPOINT")
     parser.add_argument("--out", default="work_dirs/compare/rows.json", help="default: work_dirs/compare/rows.json")
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
-    parser.add_argument("--mode", choices=MODES, help="how the reducers select (default: as configured)")
+    parser.add_argument("--mode", choices=MODES, help="how SViT selects tokens (default: as configured)")
     return parser.parse_args()
 
 
 def evaluate(name, config, checkpoint, folder, options=()):
-    """The scores of one model through tools/test.py, as its evaluator names them."""
+    """Return the scores of one model from tools/test.py, by the names of its evaluator."""
     scores = folder / f"{name}_scores.json"
     options = ["--cfg-options", *options] if options else []
     call(
@@ -47,10 +47,11 @@ def evaluate(name, config, checkpoint, folder, options=()):
 
 
 def measure(models, dataset, number):
-    """Time and count detectors on the same images, in turns, so that a busy machine hits all alike.
+    """Time and count detectors on the same images, interleaved, so that a busy machine slows all of them alike.
 
-    Returns name -> dict: median ms per image (batch 1, post-processing included) of net and backbone, GMACs (mean,
-    spread; a multiply-add is 2), kept fraction by block.
+    Returns:
+        name -> dict with the median ms per image (batch 1, post-processing included) of network and backbone, GMACs
+        (mean and standard deviation over images), and the kept fraction by block.
     """
     found = {name: dict(ms=[], ms_backbone=[], gmacs=[], keep=[]) for name in models}
     batches = [pseudo_collate([dataset[i]]) for i in range(min(number, len(dataset)))]
@@ -81,7 +82,7 @@ def measure(models, dataset, number):
 
 
 def result_row(name, model, scores, measured, **circumstances):
-    """One row: scores, the mean kept fraction over the pruned blocks, operations, times."""
+    """Return a row: scores, mean kept fraction over the pruned blocks, operations, times."""
     pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
     keep = [measured["keep_by_block"][block] for block in pruned]
     return row(
@@ -98,18 +99,18 @@ def result_row(name, model, scores, measured, **circumstances):
     )
 
 
-def say(rows):
-    """One line per row, for the terminal."""
+def print_rows(rows):
+    """Print one line per row."""
     for r in rows:
         print(
             f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
-            f"kept {r['keep_ratio']:.0%} of the tokens in the pruned blocks, {r['gmacs']:.2f} GMACs "
-            f"(multiply-add = 2), {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms"
+            f"{r['keep_ratio']:.0%} of the tokens kept in the pruned blocks, {r['gmacs']:.2f} "
+            f"GMACs, {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms"
         )
 
 
 def compare(specs, folder, number, mode=None, **circumstances):
-    """Rows for ``specs``, a list of (name, config path, checkpoint); also returns the models and their test data."""
+    """Return rows for ``specs``, a list of (name, config path, checkpoint), the models and their test data."""
     models, scores, dataset = {}, {}, None
     for name, path, checkpoint in specs:
         cfg = Config.fromfile(path)
@@ -122,7 +123,7 @@ def compare(specs, folder, number, mode=None, **circumstances):
             torch.save(dict(state_dict=models[name].state_dict()), checkpoint)
         scores[name] = evaluate(name, path, checkpoint, folder, options)
         dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
-    print("\nTiming all on the same images, in turns ...", flush=True)
+    print("\nTiming all models on the same images, interleaved ...", flush=True)
     measured = measure(models, dataset, number)
     rows = [result_row(name, model, scores[name], measured[name], **circumstances) for name, model in models.items()]
     return rows, models, dataset
@@ -140,7 +141,7 @@ def main():
         specs, folder, args.timed, args.mode, weights="random" if any(s[2] == "random" for s in specs) else "trained"
     )
     write_json(args.out, rows)
-    say(rows)
+    print_rows(rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The main job from end to end on embedded data: draw digit scenes, train a dense nano detector, fine-tune the pruned
-one from it, evaluate and time both, and write one report.
+"""Run the whole workflow on generated data.
 
-Everything runs through the ordinary tools; the commands are printed as they run. Training that is finished is not
-repeated, and training that was interrupted goes on where it stopped, as long as the settings are the same.
+Draw digit scenes, train a dense nano detector, fine-tune the pruned one from it, evaluate and time both, and write a
+report. Everything runs through the ordinary tools, and the commands are printed. Finished training is not repeated and
+interrupted training is resumed, as long as the settings are the same.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from compare import ROOT, compare, say
+from compare import ROOT, compare, print_rows
 from demo_report import write_report
 
 from mmcv_custom.cli.launch import run
@@ -27,16 +27,18 @@ CONFIGS = {
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work-dir", default="work_dirs/demo", help="where everything but the data goes")
+    parser.add_argument("--work-dir", default="work_dirs/demo", help="output folder of everything but the data")
     parser.add_argument("--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
-    parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
+    parser.add_argument(
+        "--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: those of the configs"
+    )
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
     return parser.parse_args()
 
 
 def train(name, folder, epochs, start=None):
-    """Train one of the two models through tools/train.py; returns its checkpoint."""
-    options = ["train_cfg.val_begin=1000"]  # both are evaluated once, at the end
+    """Train one of the two models with tools/train.py and return its checkpoint."""
+    options = ["train_cfg.val_begin=1000"]  # both models are evaluated once, at the end
     if epochs is not None:
         options += [f"train_cfg.max_epochs={epochs}", f"param_scheduler.1.end={epochs}"]
     load = ["--load-from", start] if start else []
@@ -79,7 +81,7 @@ def main():
     )
     write_json(folder / "results.json", rows)
     write_report(folder / "report.html", rows, models, dataset)
-    say(rows)
+    print_rows(rows)
     print(f"Done in {(time.time() - began) / 60:.1f} minutes: {folder / 'report.html'} and {folder / 'results.json'}")
 
 

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that holds its images, readable on a light and a dark page."""
+"""The report of the quickstart demo: one HTML file with embedded images and a light and a dark theme."""
 
 import base64
 import html
@@ -34,13 +34,12 @@ PAGE = """<!doctype html>
 <table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>tokens kept<th>GMACs<th>ms<th>backbone ms</tr>
 {rows}</table>
 <p class="small">Tokens kept: mean over the pruned blocks. GMACs: mean over the timed images; a multiply-add counts
-2. ms: median per image, batch 1, both models in turns on one machine; a ratio of the two means something, a single
-time does not.</p>
+1. ms: median per image, batch 1, both models interleaved on one machine; compare their ratio, not single times.</p>
 <h2>Kept tokens by block</h2>
 <div class="bars">{bars}</div>
-<h2>What the pruned detector leaves out</h2>
+<h2>Tokens that the pruned detector skips</h2>
 <p>Bright: the block computes this token. Blue: it skips the token, but a later block uses it again. Dark: neither this
-block nor any later one uses it. Every token keeps its place in the map, so the detector always sees all of it.</p>
+block nor a later one uses it. Every token keeps its position in the feature map, so the neck gets the full map.</p>
 {images}
 <h2>How this was made</h2>
 <p class="small"><code>{command}</code> at commit <code>{commit}</code>, {machine}; {versions}.</p>
@@ -52,7 +51,7 @@ def write_report(path, rows, models, dataset, number=6):
     """Write the report to ``path``, whole or not at all.
 
     Args:
-        rows: the result rows of ``dense`` and ``pruned``.
+        rows: result rows of ``dense`` and ``pruned``.
         models: name -> detector in evaluation mode.
         dataset: test data set to take ``number`` images from.
     """
@@ -81,7 +80,7 @@ def _summary(dense, pruned):
         f"{pruned['gmacs'] / dense['gmacs']:.0%} of the whole network's operations and took "
         f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
         "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
-        "demo shows that it is right, not how fast it gets."
+        "demo shows that pruning works, not the speed-up of larger models."
     )
 
 
@@ -105,7 +104,7 @@ def _bar(block, share):
 
 
 def _image(models, dataset, index):
-    """One validation image: detections of both models, and the kept tokens of every block of the pruned one."""
+    """Return one validation image with the detections of both models, and the pruned model's tokens in every block."""
     batch = pseudo_collate([dataset[index]])
     image = batch["inputs"][0].flip(0).permute(1, 2, 0).numpy()  # BGR (3, h, w) as loaded
     shown, tokens = {}, None

@@ -1,11 +1,12 @@
-"""A web page that shows what a model finds in an image and which tokens it computed, block by block, with ms and
-GMACs beside the dense model's.
+"""Serve a web page that shows what a model finds in an image and which tokens each block computes.
+
+Time and GMACs are shown beside those of the dense model.
 
     python tools/web_demo                                          # the quickstart models
     python tools/web_demo --models CONFIG=CHECKPOINT CONFIG        # your own; without a checkpoint, random weights
 
-Open the address that it prints. It answers this machine only unless --host says otherwise, and keeps nothing of what is
-uploaded. docs/visualisation.md tells more.
+Open the address that it prints. Without --host, only this machine can connect. Uploads are not kept.
+docs/visualisation.md explains the page.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-# The quickstart's models and the folder that `make demo` trains each in, if not work_dirs/<config's name>.
+# Quickstart config -> folder that `make demo` trains it in; None: only work_dirs/<name of the config>.
 QUICKSTART = {
     "configs/quickstart/digits_svit-adapter-nano.py": "work_dirs/demo/pruned",
     "configs/quickstart/pennfudan_svit-adapter-nano.py": None,
@@ -36,34 +37,34 @@ def parse_args():
         "--models",
         nargs="+",
         metavar="CONFIG[=CHECKPOINT]",
-        help="each beside its dense twin (default: the quickstart's, trained if `make demo` was run)",
+        help="each is shown beside its dense counterpart (default: the quickstart models, as `make demo` trained them)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="S", help="draw detections from this score on (default: 0.3)"
+        "--score-thr", type=float, default=0.3, metavar="S", help="least score of drawn detections (default: 0.3)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=7860, help="0: any free one (default: 7860)")
+    parser.add_argument("--port", type=int, default=7860, help="0: any free port (default: 7860)")
     parser.add_argument(
         "--max-mb",
         type=float,
         default=Limits.megabytes,
         metavar="MB",
-        help=f"size of an upload (default: {Limits.megabytes})",
+        help=f"largest upload (default: {Limits.megabytes})",
     )
     parser.add_argument(
         "--max-megapixels",
         type=float,
         default=Limits.megapixels,
         metavar="MP",
-        help=f"size of an image (default: {Limits.megapixels})",
+        help=f"largest image (default: {Limits.megapixels})",
     )
     parser.add_argument(
         "--queue",
         type=int,
-        default=Limits.waiting,
+        default=Limits.queue,
         metavar="N",
-        help=f"images that may wait for the one that runs (default: {Limits.waiting})",
+        help=f"images that may wait while another one runs (default: {Limits.queue})",
     )
     return parser.parse_args()
 
@@ -78,7 +79,7 @@ def main():
     local = args.host in LOCAL
     app = make_app(pairs, limits, ["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
     if not local:
-        print(f"Note: whoever reaches {args.host} may use this server; there is no password.")
+        print(f"Note: whoever can reach {args.host} can use this server; there is no password.")
     host = f"[{args.host}]" if ":" in args.host else args.host
     config = uvicorn.Config(
         app,
@@ -91,22 +92,22 @@ def main():
         timeout_graceful_shutdown=3,
     )
     with suppress(KeyboardInterrupt):
-        print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C ends the server).", flush=True)
+        print(f"Open http://{host}:{listening.getsockname()[1]} (Ctrl-C stops the server).", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(host, port):
-    """A listening socket. Raises ConfigError where there can be none."""
+    """Return a listening socket; raise ConfigError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{host}:{port} cannot be listened on ({reason}): give another --host or --port") from None
+        raise ConfigError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port") from None
 
 
 def quickstart():
-    """The quickstart's models, with the weights that were trained here, if any."""
+    """Return the quickstart models as CONFIG[=CHECKPOINT], with the weights trained in this checkout, if any."""
     found = []
     for config, demo in QUICKSTART.items():
         folders = [ROOT / folder for folder in (demo, f"work_dirs/{Path(config).stem}") if folder]
@@ -115,17 +116,17 @@ def quickstart():
     return found
 
 
-def load(models, device, least_score):
-    """The models by name, each tried once."""
+def load(models, device, score_thr):
+    """Return name -> ``Pair``; each model has run once."""
     pairs = {}
     for model in models:
         config, _, checkpoint = model.partition("=")
-        pair = Pair(config, checkpoint or None, device, least_score)
+        pair = Pair(config, checkpoint or None, device, score_thr)
         while pair.name in pairs:
             pair.name += "'"
         pairs[pair.name] = pair
         print(
-            f"{pair.name}: {pair.task}, {pair.predictor.method or 'dense'}, {checkpoint or 'random weights'}",
+            f"{pair.name}: {pair.task.name}, {pair.predictor.method or 'dense'}, {checkpoint or 'random weights'}",
             flush=True,
         )
     return pairs

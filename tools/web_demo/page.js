@@ -1,5 +1,5 @@
-// The page: it sends the image and the slider's position, and shows what comes back. One request is under way at a
-// time; what changes meanwhile is asked for after it.
+// The page sends the image and the slider's position and shows the response. One request runs at a time; changes made
+// meanwhile are sent after it.
 "use strict";
 
 const $ = id => document.getElementById(id);
@@ -17,22 +17,22 @@ function element(kind, properties = {}, ...children) {
   return made;
 }
 
-function complain(sentence, passing = false) {
+function showError(sentence, temporary = false) {
   $("error").firstElementChild.textContent = sentence || "";
   $("error").hidden = !sentence;
-  $("again").hidden = !(passing && image);
+  $("again").hidden = !(temporary && image);
 }
 
-// The server's answer to a request, or null after a complaint in the page.
+// Returns the server's response, or null after showing an error.
 async function ask(path, options) {
   try {
     const response = await fetch(path, options);
     const kind = response.headers.get("content-type") || "";
     if (response.ok) return kind.includes("json") ? response.json() : response.blob();
-    complain(kind.includes("json") ? (await response.json()).error : `The server answered ${response.status}.`,
+    showError(kind.includes("json") ? (await response.json()).error : `The server answered ${response.status}.`,
       response.status === 408 || response.status >= 500);
   } catch {
-    complain("The server cannot be reached: is it still running?", true);
+    showError("The server cannot be reached: is it still running?", true);
   }
   return null;
 }
@@ -40,7 +40,7 @@ async function ask(path, options) {
 function take(blob) {
   if (!blob) return;
   if (blob.size > 1e6 * limits.megabytes) {
-    complain(`This file has ${(blob.size / 1e6).toFixed(1)} MB and at most ${limits.megabytes} are taken: make the image smaller.`);
+    showError(`This file has ${(blob.size / 1e6).toFixed(1)} MB; at most ${limits.megabytes} MB are accepted: make the image smaller.`);
     return;
   }
   image = blob;
@@ -57,16 +57,16 @@ async function run() {
   do {
     stale = false;
     const asked = new URLSearchParams({ model: model().name });
-    if (model().slider && $("cost_param").dataset.own !== "yes") asked.set("cost_param", $("cost_param").value);
+    if (model().slider && $("cost").dataset.own !== "yes") asked.set("cost_value", $("cost").value);
     const found = await ask(`/run?${asked}`, { method: "POST", body: image });
-    if (found) { complain(""); answer = found; show(); }
-    document.body.classList.toggle("old", !found);  // what is shown belongs to another image or setting
+    if (found) { showError(""); answer = found; show(); }
+    document.body.classList.toggle("old", !found);  // the page still shows another image or setting
   } while (stale);
   running = false;
   $("busy").hidden = true;
 }
 
-// Which of several images is shown, as radio buttons: arrow keys move between them.
+// Radio buttons that choose one of several images; arrow keys move between them.
 function views(box, name, labels) {
   if (!(chosen[name] in labels)) chosen[name] = Object.keys(labels)[0];
   $(box).replaceChildren(...(Object.keys(labels).length < 2 ? [] : Object.entries(labels).map(([value, words]) =>
@@ -84,7 +84,7 @@ function show() {
   $("blockbox").hidden = false;
   block.max = last;
   if (fresh) block.value = last;
-  block.style.cssText = `width: auto; margin: 0 calc(${50 / (last + 1)}% - .5rem)`;  // the thumb stands below its bar
+  block.style.cssText = `width: auto; margin: 0 calc(${50 / (last + 1)}% - .5rem)`;  // centres the thumb below its bar
   $("chart").replaceChildren(...answer.blocks.map(({ shares }, i) => element("div", { onclick: () => { block.value = i; block.oninput(); } },
     ...shares.map((share, state) => {
       const part = element("i");
@@ -96,7 +96,7 @@ function show() {
 }
 
 function showCosts() {
-  const { models: found, keep, turns } = answer, names = Object.keys(found), { pruned, dense } = found, rows = [];
+  const { models: found, keep, repeats } = answer, names = Object.keys(found), { pruned, dense } = found, rows = [];
   const row = (big, small, key, unit) => {
     const most = Math.max(...names.map(name => found[name][key]));
     rows.push(element("div", { className: "big" }, big, element("small", {}, small)),
@@ -110,8 +110,8 @@ function showCosts() {
   row(pruned ? `${(dense.ms / pruned.ms).toFixed(2)}×` : "", pruned ? "as fast" : "time", "ms", "ms");
   row(pruned ? percent(pruned.gmacs / dense.gmacs) : "", pruned ? "of operations" : "operations", "gmacs", "GMACs");
   rows.push(element("div", { className: "big" }, percent(keep), element("small", {}, "of tokens")),
-    element("span", { className: "small" }, "computed, mean over blocks. Times: the network with post-processing, median of " +
-      `${turns} turn${turns > 1 ? "s" : ""}. A multiply-add is 2 FLOPs.`));
+    element("span", { className: "small" }, "computed, mean over blocks. Time: the network with post-processing, median of " +
+      `${repeats} run${repeats > 1 ? "s" : ""}. GMACs: a multiply-add counts 1.`));
   $("costs").replaceChildren(...rows);
 }
 
@@ -119,7 +119,7 @@ function showImages() {
   const found = answer.models[chosen.found], i = Number($("block").value), block = answer.blocks[i];
   $("found").src = found.image;
   $("found").alt = `What the ${chosen.found} model finds: ${found.words}`;
-  $("words").textContent = answer.task === "detection" ? found.words : "";  // other images say it themselves
+  $("words").textContent = answer.caption ? found.words : "";
   const byBlock = chosen.tokens === "block";
   $("tokens").src = byBlock ? block.image : answer.maps[chosen.tokens];
   const share = percent(block.shares[0]);
@@ -144,7 +144,7 @@ function choose() {
   $("notes").hidden = !notes.length;
   $("costbox").hidden = !slider;
   if (slider) {
-    Object.assign($("cost_param"), { min: slider.low, max: slider.high, step: slider.step });
+    Object.assign($("cost"), { min: slider.low, max: slider.high, step: slider.step });
     $("costname").textContent = slider.name;
     $("costwords").textContent = `${slider.words};`;
     reset();
@@ -153,15 +153,15 @@ function choose() {
 
 function reset() {
   const { slider } = model();
-  $("cost_param").value = slider.start ?? slider.high;
-  $("cost_param").dataset.own = "yes";
-  showDial();
+  $("cost").value = slider.start ?? slider.high;
+  $("cost").dataset.own = "yes";
+  showCost();
 }
 
-function showDial() {
-  const own = $("cost_param").dataset.own === "yes";
+function showCost() {
+  const own = $("cost").dataset.own === "yes";
   $("costvalue").textContent = own && model().slider.start === null ? "as configured"
-    : Number($("cost_param").value).toFixed(model().slider.step === 1 ? 0 : 2);
+    : Number($("cost").value).toFixed(model().slider.step === 1 ? 0 : 2);
   $("reset").disabled = own;
 }
 
@@ -173,8 +173,8 @@ function theme(name) {
 $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
 $("example").onclick = async () => take(await ask(`/example?model=${encodeURIComponent(model().name)}`));
 $("model").onchange = () => { choose(); run(); };
-$("cost_param").oninput = () => { $("cost_param").dataset.own = "no"; showDial(); };
-$("cost_param").onchange = () => run();
+$("cost").oninput = () => { $("cost").dataset.own = "no"; showCost(); };
+$("cost").onchange = () => run();
 $("reset").onclick = () => { reset(); run(); };
 $("again").onclick = () => run();
 $("block").oninput = () => { chosen.tokens = "block"; show(); };

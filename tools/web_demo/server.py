@@ -1,6 +1,6 @@
-"""The page's server: who may send what, one image at a time, and a sentence for every mistake.
+"""The server of the page: it limits uploads, runs one image at a time, and answers every mistake with a sentence.
 
-Nothing of an upload is written to disk: the body is read into memory, decoded there, and forgotten with the answer.
+Uploads are never written to disk: the body is read into memory, decoded there, and dropped after the response.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from upload import LONGEST, open_image
+from upload import MAX_SIDE, open_image
 
 from mmcv_custom.errors import UserError
+from token_pruning.errors import SettingError
 
 HERE = Path(__file__).parent
 FILES = {
@@ -31,8 +32,8 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-BODY_TIMEOUT_S = 30  # seconds that a body may take to arrive
-# no-store: a browser must not keep answers on its disk either.
+BODY_TIMEOUT_S = 30  # time limit for the arrival of a request body
+# no-store: browsers must not keep responses on disk either.
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -45,48 +46,57 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """``megabytes`` (10^6) of a body, ``megapixels`` of an image, ``waiting`` images besides the one that runs."""
+    """Limits of uploads.
+
+    Attributes:
+        megabytes: size of a body, 10^6 bytes.
+        megapixels: size of an image.
+        queue: images that may wait while another one runs.
+    """
 
     megabytes: float = 20
     megapixels: float = 32
-    waiting: int = 4
+    queue: int = 4
 
 
 class RequestQueue:
-    """One image runs at a time and a few may wait; a place is taken before the body is read, so that memory is
-    bounded, too."""
+    """Queue in which one image runs and a few wait.
 
-    def __init__(self, waiting: int) -> None:
-        self.places, self.turn = waiting + 1, asyncio.Lock()
-        self.worker = ThreadPoolExecutor(1)  # the same thread every time: PyTorch keeps threads of its own for each
+    A slot is taken before the body is read, so that memory is bounded, too.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.free_slots, self.running = length + 1, asyncio.Lock()
+        self.worker = ThreadPoolExecutor(1)  # always the same thread, because PyTorch keeps a thread pool for each
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Raises HTTPException, 503, when all are taken."""
-        if not self.places:
+    def slot(self) -> Iterator[None]:
+        """Hold a slot in the body; raise HTTPException 503 if there is none."""
+        if not self.free_slots:
             raise HTTPException(
                 503, "the server is busy with other images: try again in a moment", {"Retry-After": "3"}
             )
-        self.places -= 1
+        self.free_slots -= 1
         try:
             yield
         finally:
-            self.places += 1
+            self.free_slots += 1
 
     async def work(self, job: Callable, *args: object) -> object:
+        """Run ``job(*args)`` in the worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self.worker, job, *args)
 
 
 def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Starlette:
-    """The web application.
+    """Return the web application.
 
     Args:
         pairs: models by name.
         limits: of uploads.
-        hosts: names that the server is called by; ["*"] for all. Others are refused, so that no foreign page can reach
-            a local server under a name of its own.
+        hosts: accepted host names; ["*"] for all. Others are refused, so that no foreign page can reach a local server
+            under its own host name (DNS rebinding).
     """
-    queue = RequestQueue(limits.waiting)
+    queue = RequestQueue(limits.queue)
 
     async def models(request: Request) -> Response:
         return _json(
@@ -99,16 +109,16 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
 
     async def example(request: Request) -> Response:
         image, buffer = _chosen(request, pairs).example(), io.BytesIO()
-        image.thumbnail((LONGEST, LONGEST))
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
         image.save(buffer, "JPEG", quality=95)
         return Response(buffer.getvalue(), media_type="image/jpeg", headers=HEADERS)
 
     async def run(request: Request) -> Response:
         try:
             pair, position = _chosen(request, pairs), _position(request)
-            with queue.place():
+            with queue.slot():
                 body = await asyncio.wait_for(_body(request, 1e6 * limits.megabytes), BODY_TIMEOUT_S)
-                async with queue.turn:
+                async with queue.running:
                     if await request.is_disconnected():
                         return Response(status_code=499)
                     return await queue.work(_answer, pair, body, position, limits.megapixels)
@@ -128,7 +138,7 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
             Route("/run", run, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={UserError: _mistake, HTTPException: _refusal, Exception: _bug},
+        exception_handlers={UserError: _mistake, SettingError: _mistake, HTTPException: _refusal, Exception: _bug},
     )
 
 
@@ -144,7 +154,7 @@ def _chosen(request: Request, pairs: Mapping[str, Pair]) -> Pair:
 
 
 def _position(request: Request) -> float | None:
-    text = request.query_params.get("cost_param")
+    text = request.query_params.get("cost_value")
     if not text:
         return None
     try:
@@ -152,12 +162,12 @@ def _position(request: Request) -> float | None:
     except ValueError:
         position = math.nan
     if not math.isfinite(position):
-        raise HTTPException(400, f"cost parameter = {text[:80]} is no number")
+        raise HTTPException(400, f"cost_value = {text[:80]} is no number")
     return position
 
 
 async def _body(request: Request, limit: float) -> bytes:
-    """The whole body, in memory. Raises HTTPException, 413, as soon as it is longer than ``limit`` bytes."""
+    """Return the whole body; raise HTTPException 413 as soon as it is longer than ``limit`` bytes."""
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -167,7 +177,7 @@ async def _body(request: Request, limit: float) -> bytes:
 
 
 async def _drain(request: Request, limit: float) -> None:
-    """Read what is still coming without keeping it: a connection that is closed before would lose the answer."""
+    """Read and discard the rest of the body: if the connection were closed before, the response would be lost."""
 
     async def read() -> None:
         seen = 0
@@ -178,7 +188,7 @@ async def _drain(request: Request, limit: float) -> None:
 
     try:
         await asyncio.wait_for(read(), BODY_TIMEOUT_S)
-    except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: the body was read to its end
+    except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: the body was already read
         pass
 
 
@@ -190,7 +200,7 @@ def _json(content: dict, status: int = 200, headers: Mapping[str, str] | None = 
     return JSONResponse(content, status, {**HEADERS, **(headers or {})})
 
 
-async def _mistake(request: Request, error: UserError) -> Response:
+async def _mistake(request: Request, error: UserError | SettingError) -> Response:
     return _json(dict(error=f"{error}."), 400)
 
 

@@ -1,4 +1,4 @@
-"""The slider of a model: its reducer's own cost parameter, over the values that make a difference."""
+"""The slider of a model: the cost parameter of its reducer, over the values that make a difference."""
 
 import inspect
 import math
@@ -9,19 +9,24 @@ from mmcv_custom.calibration.search_space import CostParam, cost_param_of
 from mmcv_custom.errors import ConfigError
 from token_pruning.reducer import find_method
 
-STEP = 0.01  # of cost parameters that are no whole numbers
+STEP = 0.01  # of cost parameters that are not integers
 WORDS = {
-    "keep_ratio": "share of the tokens that pruning keeps",
+    "keep_ratio": "fraction of the tokens that pruning keeps",
     "ratio_scale": "factor on the learned keep ratios",
-    "r": "tokens that each block takes away",
-    "threshold": "confidence from which tokens stop",
+    "r": "tokens that each block removes",
+    "threshold": "confidence from which tokens exit",
 }
 
 
 @dataclass(frozen=True)
 class Slider:
-    """Positions from ``low`` to ``high`` in steps of ``step``; ``start`` is the config's own setting (None: it says it
-    in other terms than the cost parameter)."""
+    """A range of positions with a step.
+
+    Attributes:
+        cost_param: argument that the slider sets.
+        low, high, step: positions.
+        start: position of the config's own setting; None if the config sets the cost by another argument.
+    """
 
     cost_param: CostParam
     low: float
@@ -30,7 +35,7 @@ class Slider:
     start: float | None
 
     def arguments(self, position: float) -> dict[str, object]:
-        """Of the reducer. Raises ConfigError for a position that the slider does not have."""
+        """Return the reducer's arguments at a position; raise ConfigError if the slider does not have it."""
         if not self.low <= position <= self.high:  # also NaN
             raise ConfigError(
                 f"{self.cost_param.name} = {position:g} is out of range: give {self.low:g} to {self.high:g}"
@@ -38,26 +43,27 @@ class Slider:
         return {self.cost_param.name: self.cost_param.value(int(position) if self.step == 1 else position)}
 
     def to_dict(self) -> dict:
-        words = f"factor on the config's {self.cost_param.name} of every block"
+        """Return what the page shows of the slider."""
+        words = f"factor on the {self.cost_param.name} of every block in the config"
         if self.cost_param.entries is None:
-            words = WORDS.get(self.cost_param.name, "the method's own cost parameter")
+            words = WORDS.get(self.cost_param.name, "cost parameter of the method")
         return dict(
             name=self.cost_param.name, words=words, low=self.low, high=self.high, step=self.step, start=self.start
         )
 
 
 def make_slider(reducer: Mapping, tokens: int, blocks: int) -> Slider:
-    """The slider of a reducer's config.
+    """Return the slider for a reducer.
 
     Args:
-        reducer: ``dict(type=METHOD, ...)``.
-        tokens: positions of the map of some image.
-        blocks: how many may run on a subset.
+        reducer: its config, ``dict(type=METHOD, ...)``.
+        tokens: tokens of the grid of a typical image.
+        blocks: number of pruned blocks.
     """
     method = find_method(reducer["type"])
     name = method.cost_param[0]
     start = reducer.get(name, inspect.signature(method).parameters[name].default)
-    if name == "keep_ratio" and reducer.get("r") is not None:  # two ways to say the same; the slider turns one
+    if name == "keep_ratio" and reducer.get("r") is not None:  # both set the cost; the slider sets keep_ratio
         reducer, start = {key: value for key, value in reducer.items() if key != "r"}, None
     cost_param = cost_param_of(reducer, name, tokens)
     if cost_param.entries is not None:
@@ -71,5 +77,5 @@ def make_slider(reducer: Mapping, tokens: int, blocks: int) -> Slider:
 
 
 def _keeps_all(ratios: object) -> float:
-    """The factor from which on every block keeps all."""
+    """Return the least factor with which every block keeps all tokens."""
     return 1 / min([ratios] if isinstance(ratios, (int, float)) else ratios)

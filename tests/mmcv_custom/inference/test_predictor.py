@@ -94,7 +94,7 @@ def test_tokens_that_dtop_lets_go_leave_after_their_stages():
     exits = found.tokens.exits()
     assert exits and set(exits) <= {2, 3}
     assert sum(exits.values()) == pytest.approx(1 - found.tokens.keep_ratio()[-1])
-    assert any(words.startswith("left after block 2") for words, _ in found.tokens.legend())
+    assert any(words.startswith("exits after block 2") for words, _ in found.tokens.exit_legend())
 
 
 @pytest.mark.parametrize(

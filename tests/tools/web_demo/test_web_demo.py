@@ -140,20 +140,20 @@ def test_a_pruned_model_is_shown_beside_its_dense_twin(server):
     assert image_of(pruned["image"]).width >= 640 and "found" in pruned["words"]
 
 
-def test_the_slider_turns_the_methods_own_dial(server):
+def test_the_slider_sets_the_cost_parameter_of_the_method(server):
     little, usual, full = (
-        server.run(SMALL, **turned)[1] for turned in (dict(cost_param=0.2), {}, dict(cost_param=2.5))
+        server.run(SMALL, **turned)[1] for turned in (dict(cost_value=0.2), {}, dict(cost_value=2.5))
     )
     assert little["keep"] < usual["keep"] < full["keep"] == 1
     assert little["models"]["pruned"]["gmacs"] < usual["models"]["pruned"]["gmacs"]
     assert little["models"]["dense"]["gmacs"] == full["models"]["dense"]["gmacs"]
     # all tokens computed: the dense model's result
     assert full["models"]["pruned"]["words"] == full["models"]["dense"]["words"]
-    less = server.run(SMALL, CLASSIFIER, cost_param=0.1)[1]
+    less = server.run(SMALL, CLASSIFIER, cost_value=0.1)[1]
     assert (
-        less["task"] == "classification" and less["keep"] < server.run(SMALL, CLASSIFIER, cost_param=1)[1]["keep"] == 1
+        less["task"] == "classification" and less["keep"] < server.run(SMALL, CLASSIFIER, cost_value=1)[1]["keep"] == 1
     )
-    merged = server.run(SMALL, SEGMENTOR, cost_param=8)[1]
+    merged = server.run(SMALL, SEGMENTOR, cost_value=8)[1]
     assert merged["task"] == "segmentation" and merged["states"][1]["used"] and merged["keep"] < 1
 
 
@@ -212,11 +212,11 @@ def test_a_bad_upload_gets_a_sentence(server, name):
     ("query", "status", "sentence"),
     [
         (dict(model="nothing"), 404, f"no model nothing: choose {DETECTOR} or"),
-        (dict(cost_param=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
-        (dict(cost_param=-1), 400, "out of range"),
-        (dict(cost_param="nan"), 400, "cost parameter = nan is no number"),
-        (dict(cost_param="much"), 400, "cost parameter = much is no number"),
-        (dict(model=DENSE, cost_param=1), 400, "is dense"),
+        (dict(cost_value=99), 400, "ratio_scale = 99 is out of range: give 0.01 to 2.5"),
+        (dict(cost_value=-1), 400, "out of range"),
+        (dict(cost_value="nan"), 400, "cost_value = nan is no number"),
+        (dict(cost_value="much"), 400, "cost_value = much is no number"),
+        (dict(model=DENSE, cost_value=1), 400, "is dense"),
     ],
     ids=str,
 )
@@ -287,7 +287,7 @@ def test_nothing_of_an_upload_stays_on_disk(server):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--port", "99999"], "127.0.0.1:99999 cannot be listened on"),
+        (["--port", "99999"], "cannot listen on 127.0.0.1:99999"),
         (["--port", "0", "--models", "nowhere.py"], "config nowhere.py does not exist"),
     ],
     ids=["port", "config"],
@@ -341,7 +341,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
         return WebDriverWait(browser, 30).until(lambda _: condition())
 
     def shown(name):
-        """The source of an image that has been synthetic."""
+        """Return the source of an image that has been drawn."""
         return browser.execute_script("const [i] = arguments; return i.complete && i.naturalWidth && i.src", part(name))
 
     (tmp_path / "scene.png").write_bytes(IMAGE)
@@ -356,7 +356,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
     part("block").send_keys(Keys.ARROW_LEFT)  # the image changes at once, without a question to the server
     assert until(lambda: shown("tokens")) != last and part("blockvalue").text == "4: 50 % computed"
 
-    part("cost_param").send_keys(Keys.HOME)
+    part("cost").send_keys(Keys.HOME)
     until(lambda: part("blockvalue").text.startswith("4: 0") or part("blockvalue").text.startswith("4: 1"))
     assert part("costvalue").text == "0.01" and until(lambda: shown("found")) != found
 
@@ -371,7 +371,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
     assert part("costname").text == "keep_ratio"
     Select(part("model")).select_by_value(DENSE)
     until(lambda: "of tokens" in part("costs").text and "pruned" not in part("costs").text)
-    assert not part("cost_param").is_displayed()
+    assert not part("cost").is_displayed()
 
     def page():
         return browser.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -66,7 +66,7 @@ def subject(request, tmp_path_factory):
     files = [folder / f"{i}.png" for i in range(4)]
     for i, file in enumerate(files):
         Image.fromarray(scene(*size, i)).save(file)
-    packed = [predictor._prepared(str(file))[2] for file in files]
+    packed = [predictor._prepare(str(file)).packed for file in files]
     return predictor, files, [pseudo_collate(packed[:2]), pseudo_collate(packed[2:])]
 
 
@@ -90,7 +90,7 @@ def test_sheets_are_the_predictors_own_and_nothing_stays_on_the_model(subject):
 @pytest.fixture(scope="module")
 def segmentor(tmp_path_factory):
     predictor = Predictor(CONFIGS["segmentor"][0])
-    packed = predictor._prepared(scene(96, 64))[2]
+    packed = predictor._prepare(scene(96, 64)).packed
     return predictor, [pseudo_collate([packed])]
 
 
