@@ -1,5 +1,6 @@
-# Thirty more epochs of the published weights at a low learning rate (1e-5 for each 512 images, PPT's recipe): what
-# the pruned models, which start from here, are to be compared with. 4 GPUs x 256 images.
+# Thirty more epochs of the published weights at a low learning rate (1e-5 per 512 images, PPT's recipe): the
+# reference for
+# the pruned models, which start from the same weights. 4 GPUs x 256 images.
 _base_ = "./deit-s.py"
 
 load_from = "pretrained/deit_small_patch16_224-cd65a155.pth"

@@ -1,4 +1,4 @@
-# DynamicViT: its predictors learn a hundred times faster than the network, and the dense model teaches both.
+# DynamicViT: the predictors have a hundred times the network's learning rate; both are distilled from the dense model.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(
@@ -14,5 +14,5 @@ model = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-5), paramwise_cfg=dict(custom_keys={"backbone.reducer": dict(lr_mult=100.0)}))
 param_scheduler = [dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True)]
-# No average: it would still hold a fifth of the fresh predictors.
+# No moving average: a fifth of it would still be the predictors' random initialisation.
 custom_hooks = [hook for hook in _base_.custom_hooks if hook["type"] != "EMAFromWeightsHook"]

@@ -1,4 +1,4 @@
-# Chance selects, at the ratios of SViT.
+# Random selection at SViT's ratios.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(

@@ -1,5 +1,5 @@
-# SViT's published fine-tuning: without stochastic depth and warm-up, 4 GPUs x 256 images. Its blocks have a LayerNorm
-# eps of 1e-5, and the last selector may drop the class token, too.
+# SViT's published fine-tuning: no stochastic depth, no warm-up, 4 GPUs x 256 images. Its blocks have a LayerNorm
+# eps of 1e-5, and the last selector may also drop the class token.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(
@@ -18,5 +18,5 @@ model = dict(
 )
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-6))
 param_scheduler = [dict(type="CosineAnnealingLR", eta_min_ratio=0.05, by_epoch=True, convert_to_iter_based=True)]
-# No average: it would still hold a fifth of the fresh selectors.
+# No moving average: a fifth of it would still be the selectors' random initialisation.
 custom_hooks = [hook for hook in _base_.custom_hooks if hook["type"] != "EMAFromWeightsHook"]

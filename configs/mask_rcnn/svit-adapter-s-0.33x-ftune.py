@@ -1,4 +1,4 @@
-# Four epochs of fine-tuning after the dense 36; 8 GPUs x 2 images.
+# SViT at size S: four epochs of fine-tuning after the 36 dense ones; 8 GPUs x 2 images.
 _base_ = "./svit-adapter-t-0.5x-ftune.py"
 
 model = dict(backbone=dict(embed_dim=384, num_heads=6, drop_path_rate=0.2), neck=dict(in_channels=[384, 384, 384, 384]))

@@ -1,4 +1,4 @@
-# 16 GPUs x 1 image; AugReg's ViT-L/16 (timm vit_large_patch16_224.augreg_in21k, saved as a state dict) to start from.
+# 16 GPUs x 1 image; starts from AugReg's ViT-L/16 (timm's vit_large_patch16_224.augreg_in21k, saved as a state dict).
 _base_ = "./vit-adapter-t-3x.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Two blocks of three attend inside windows of 14 x 14 tokens.
+# Two of every three blocks attend inside windows of 14 x 14 tokens.
 _base_ = "./vit-adapter-s-3x.py"
 
 model = dict(backbone=dict(window_attn=[True, True, False] * 4, window_size=14, layer_scale=True))

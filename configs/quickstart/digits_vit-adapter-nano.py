@@ -1,4 +1,4 @@
-# Dense nano detector from scratch: some eight minutes on two CPU cores.
+# Dense nano detector from scratch: about eight minutes on two CPU cores.
 _base_ = [
     "../_base_/models/mask_rcnn_nano.py",
     "../_base_/datasets/digit_scenes.py",

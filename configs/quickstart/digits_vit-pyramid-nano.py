@@ -1,4 +1,4 @@
-# Dense nano ViTDet from scratch: a plain ViT, a pyramid of its last map, Cascade Mask R-CNN.
+# Dense nano ViTDet from scratch: a plain ViT, a feature pyramid made from its last map, Cascade Mask R-CNN.
 _base_ = [
     "../_base_/models/cascade_mask_rcnn_nano.py",
     "../_base_/datasets/digit_scenes.py",

@@ -1,4 +1,4 @@
-# The dense model trained on as the pruned ones are: shows what the further epochs alone are worth.
+# The dense model trained for as long as the pruned ones: shows what the further epochs alone are worth.
 _base_ = "./digits_vit-pyramid-nano.py"
 
 load_from = "work_dirs/digits_vit-pyramid-nano/epoch_5.pth"

@@ -1,4 +1,4 @@
-# Starts from the digit detector: what two CPU cores can do in minutes on real photographs.
+# Starts from the digit detector: trains on real photographs in minutes on two CPU cores.
 _base_ = [
     "../_base_/models/mask_rcnn_nano.py",
     "../_base_/datasets/pennfudan.py",

@@ -1,4 +1,4 @@
-# Size T from scratch; a GPU's job (some 7,000 steps of 8 images).
+# Size T from scratch; needs a GPU (about 7,000 steps of 8 images).
 _base_ = [
     "../_base_/models/mask_rcnn_vit_adapter.py",
     "../_base_/datasets/pennfudan.py",

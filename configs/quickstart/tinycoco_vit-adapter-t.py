@@ -1,4 +1,4 @@
-# The published vit-adapter-t recipe on any small folder in COCO's layout at data/tinycoco, images below images/.
+# The published vit-adapter-t recipe on any small COCO-style folder at data/tinycoco, with images in images/.
 _base_ = "../mask_rcnn/vit-adapter-t-3x.py"
 
 _root = "data/tinycoco/"

@@ -1,4 +1,4 @@
-# Fine-tunes the merging model from the dense one; a crop of 1024 tokens ends with 448.
+# ToMe, fine-tuned from the dense model; a crop of 1024 tokens ends with 448.
 _base_ = "./vit-b_linear_ade20k-512_ftune.py"
 
 model = dict(backbone=dict(reducer=dict(type="ToMe", r=48)))

@@ -1,4 +1,4 @@
-# Fine-tunes the selective nano segmentor from the dense one.
+# SViT: fine-tunes the nano segmentor from the dense one.
 _base_ = "./vit-nano_linear_camvid-352_ftune.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Fine-tunes the merging nano segmentor from the dense one.
+# ToMe: fine-tunes the nano segmentor from the dense one.
 _base_ = "./vit-nano_linear_camvid-352_ftune.py"
 
 model = dict(backbone=dict(reducer=dict(type="ToMe", r=40)))

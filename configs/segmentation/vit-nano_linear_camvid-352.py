@@ -1,4 +1,4 @@
-# Dense nano segmentor from scratch: minutes on two CPU cores. The class token is there for the methods that ask it, so
+# Dense nano segmentor from scratch: minutes on two CPU cores. The class token is there for the methods that need it, so
 # that all of them start from these weights.
 _base_ = [
     "../_base_/models/linear_vit.py",

@@ -1,4 +1,4 @@
-# The dense model trained on as the pruned ones are: shows what the further epochs alone are worth.
+# The dense model trained for as long as the pruned ones: shows what the further epochs alone are worth.
 _base_ = "./vit-nano_linear_camvid-352.py"
 
 load_from = "work_dirs/vit-nano_linear_camvid-352/epoch_60.pth"

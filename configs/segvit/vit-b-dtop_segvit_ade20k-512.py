@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one while sure tokens leave after blocks 5 and 7. 4 GPUs x 4 images.
+# Fine-tunes from the dense one; confident tokens exit after blocks 5 and 7. 4 GPUs x 4 images.
 _base_ = "./vit-b_segvit_ade20k-512.py"
 
 model = dict(backbone=dict(init_cfg=None, reducer=dict(type="DToP", stages=[5, 7], threshold=0.90)))

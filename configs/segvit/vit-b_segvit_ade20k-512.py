@@ -1,4 +1,4 @@
-# 4 GPUs x 4 images. The file is OpenMMLab's conversion of the AugReg ViT, trained at 384.
+# 4 GPUs x 4 images. The weights are OpenMMLab's conversion of the AugReg ViT, trained at 384.
 _base_ = [
     "../_base_/models/segvit.py",
     "../_base_/datasets/ade20k.py",

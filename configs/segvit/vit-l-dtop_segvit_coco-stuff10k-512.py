@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one while sure tokens leave after blocks 7 and 15. 4 GPUs x 4 images.
+# Fine-tunes from the dense one; confident tokens exit after blocks 7 and 15. 4 GPUs x 4 images.
 # (The published config also named the pretrained file of size B, whose weights load_from replaced.)
 _base_ = "./vit-l_segvit_coco-stuff10k-512.py"
 

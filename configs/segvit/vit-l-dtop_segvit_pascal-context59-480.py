@@ -1,5 +1,5 @@
-# Fine-tunes from the dense one while sure tokens leave after blocks 7 and 15. 4 GPUs x 4 images.
-# (The published config has a threshold at the last stage, too, after which there is nothing to save.)
+# Fine-tunes from the dense one; confident tokens exit after blocks 7 and 15. 4 GPUs x 4 images.
+# (The published config also has a threshold at the last stage, after which there is nothing to save.)
 _base_ = "./vit-l_segvit_pascal-context59-480.py"
 
 model = dict(backbone=dict(init_cfg=None, reducer=dict(type="DToP", stages=[7, 15], threshold=0.95)))

@@ -1,4 +1,4 @@
-# Nano SegViT from scratch on data that needs no download: two minutes of one CPU core.
+# Nano SegViT from scratch on data that needs no download: two minutes on one CPU core.
 _base_ = [
     "../_base_/models/segvit.py",
     "../_base_/datasets/digit_scenes_segmentation.py",

@@ -1,4 +1,4 @@
-# The dense model trained on as the pruned ones are: shows what the further epoch alone is worth.
+# The dense model trained for as long as the pruned ones: shows what the further epoch alone is worth.
 _base_ = "./vit-nano_segvit_digit-scenes-128.py"
 
 load_from = "work_dirs/vit-nano_segvit_digit-scenes-128/epoch_3.pth"

@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one while sure tokens leave after blocks 7 and 15. 4 GPUs x 4 images.
+# Fine-tunes from the dense one; confident tokens exit after blocks 7 and 15. 4 GPUs x 4 images.
 _base_ = "./vit-l_setr_ade20k-512.py"
 
 model = dict(backbone=dict(init_cfg=None, reducer=dict(type="DToP", stages=[7, 15], threshold=0.95)))

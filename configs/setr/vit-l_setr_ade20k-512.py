@@ -1,4 +1,4 @@
-# 4 GPUs x 4 images. Stochastic depth is SETR's, which has none.
+# 4 GPUs x 4 images. No stochastic depth, as in SETR.
 _base_ = [
     "../_base_/models/segvit_l.py",
     "../_base_/datasets/ade20k.py",

@@ -1,4 +1,5 @@
-# Fine-tunes from the dense one; queries rank the tokens, the lowest wait for the last block. Every patch has a query.
+# Fine-tunes from the dense one; queries rank the tokens, the lowest skip blocks until the last one. Every patch has a
+# query.
 _base_ = "./vit-nano_setr_camvid-352_ftune.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one, with a class token for its attention; tokens are pruned or pooled.
+# PPT: fine-tunes from the dense one, with a class token for its attention; tokens are pruned or pooled.
 _base_ = "./vit-nano_setr_camvid-352_ftune.py"
 
 model = dict(

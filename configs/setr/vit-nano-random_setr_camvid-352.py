@@ -1,4 +1,4 @@
-# Fine-tunes from the dense one; chance chooses the tokens of the blocks after the first stage.
+# Fine-tunes from the dense one; the blocks after the first stage run on randomly chosen tokens.
 _base_ = "./vit-nano_setr_camvid-352_ftune.py"
 
 model = dict(backbone=dict(reducer=dict(type="Random", blocks=[3, 4, 5], keep_ratio=[0.65, 0.6, 0.6])))

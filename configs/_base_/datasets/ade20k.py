@@ -1,4 +1,5 @@
-# ADE20K, 150 classes, crops of 512. Not inherited: MMEngine finds no `mmseg::` configs in a package named by OneDL.
+# ADE20K, 150 classes, crops of 512. Not inherited from mmseg: MMEngine does not find `mmseg::` configs in OneDL's
+# package.
 _base_ = "./segmentation.py"
 
 _data = dict(type="ADE20KDataset", data_root="data/ade/ADEChallengeData2016")

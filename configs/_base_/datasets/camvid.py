@@ -1,4 +1,4 @@
-# CamVid's street scenes of 480 x 360 (tools/dataset_converters/camvid.py): 11 classes, 255 where nothing is named.
+# CamVid's street scenes of 480 x 360 (tools/dataset_converters/camvid.py): 11 classes, 255 for unlabelled pixels.
 _base_ = "./segmentation.py"
 
 metainfo = dict(

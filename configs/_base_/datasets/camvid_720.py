@@ -1,10 +1,10 @@
-# CamVid enlarged to the 960 x 720 pixels that its cameras took; crops of 704.
+# CamVid enlarged to 960 x 720, the resolution of its cameras; crops of 704.
 _base_ = "./camvid.py"
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale, train_pipeline[3].crop_size = (960, 720), (704, 704)
 train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(pipeline=train_pipeline))
-# Labels keep their own size: scores are of the original images.
+# Labels keep their original size, so scores are computed on the original images.
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(960, 720), keep_ratio=True),

@@ -1,4 +1,4 @@
-# CIFAR-10 in class folders (tools/dataset_converters/cifar10.py), with what DeiT does to images of 32 pixels.
+# CIFAR-10 in class folders (tools/dataset_converters/cifar10.py), with DeiT's augmentation for images of 32 pixels.
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="RandomCrop", crop_size=32, padding=4),

@@ -1,4 +1,5 @@
-# Digit scenes (tools/dataset_converters/digit_scenes.py): data that needs no download. No flips: digits have a side.
+# Digit scenes (tools/dataset_converters/digit_scenes.py): data that needs no download. No flips: mirrored digits
+# differ.
 data_root = "data/digit_scenes/"
 metainfo = dict(classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))
 train_pipeline = [

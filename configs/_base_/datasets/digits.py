@@ -1,4 +1,4 @@
-# Handwritten digits in class folders (tools/dataset_converters/digits.py). No flips: digits have a side.
+# Handwritten digits in class folders (tools/dataset_converters/digits.py). No flips: mirrored digits differ.
 _base_ = "./cifar10.py"
 
 train_pipeline = [

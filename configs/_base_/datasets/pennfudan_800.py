@@ -1,4 +1,4 @@
-# Penn-Fudan at detection's usual size: 800 pixels on the short side.
+# Penn-Fudan at the usual size for detection: 800 pixels on the short side.
 _base_ = "./pennfudan.py"
 
 _sizes = [(1344, short) for short in range(640, 801, 32)]

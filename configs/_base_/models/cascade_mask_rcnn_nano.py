@@ -1,4 +1,4 @@
-# ViTDet of a size that two CPU cores train in minutes.
+# A ViTDet small enough to train on two CPU cores in minutes.
 _base_ = "./cascade_mask_rcnn_vit_pyramid.py"
 
 model = dict(

@@ -1,4 +1,5 @@
-# ViTDet: Cascade Mask R-CNN on a plain ViT of size B with global attention, and a pyramid made of its last map.
+# ViTDet: Cascade Mask R-CNN on a plain ViT of size B with global attention and a feature pyramid made from its last
+# map.
 # LayerNorm over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear layer.
 _base_ = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"
 

@@ -1,4 +1,4 @@
-# A DeiT of timm, its head within; leaves name it and give it a reducer. ImageNet's colours.
+# A DeiT of timm, including its head; derived configs set the model name and the reducer. ImageNet's normalisation.
 model = dict(
     type="PrunedClassifier",
     backbone=dict(type="TimmViT", model_name="deit_small_patch16_224"),

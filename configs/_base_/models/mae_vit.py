@@ -1,5 +1,5 @@
-# A ViT of timm that begins as a masked autoencoder: all tokens are pooled, the class token among them. ImageNet's
-# colours; mixed images.
+# A ViT of timm initialised from a masked autoencoder: all tokens are pooled, including the class token. ImageNet's
+# normalisation; mixup and cutmix.
 model = dict(
     type="PrunedClassifier",
     backbone=dict(

@@ -1,4 +1,5 @@
-# What all segmentors share: images as DeiT had them, crops of 512, slid over larger images with a third of overlap.
+# Common to all segmentors: DeiT's normalisation, crops of 512, sliding windows with an overlap of a third on larger
+# images.
 model = dict(
     type="PrunedEncoderDecoder",
     data_preprocessor=dict(

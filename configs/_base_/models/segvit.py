@@ -1,5 +1,5 @@
-# SegViT as DToP has it: a plain ViT of size B with a head at each of three stage ends, the last of which predicts.
-# Colours as the AugReg weights were trained with; the published config of size B had ImageNet's by mistake.
+# SegViT as in DToP: a plain ViT of size B with a head at each of three stage ends; the last one makes the prediction.
+# The normalisation of the AugReg weights; the published config of size B had ImageNet's by mistake.
 _base_ = "./segmentor.py"
 
 model = dict(

@@ -10,6 +10,6 @@ custom_hooks = [
     dict(type="SeedByIterHook"),
     dict(type="ReduceLogsHook"),
     dict(type="ProgressBarHook"),
-    dict(type="CostHook", counted=8),  # images are large
+    dict(type="CostHook", counted=8),  # few, because images are large
 ]
 visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])

@@ -1,4 +1,4 @@
-# As runtime.py, which inherits mmdet's. mmdet_custom is where ViT-Adapter lives.
+# Like runtime.py, which inherits mmdet's. mmdet_custom provides ViT-Adapter.
 default_scope = "mmseg"
 custom_imports = dict(imports=["mmcv_custom", "mmdet_custom", "mmseg_custom"])
 runner_type = "PruningRunner"
@@ -26,8 +26,8 @@ visualizer = dict(
 load_from = None
 resume = False
 
-# `tools/test.py --tta`: each image at six scales of its own size, each also flipped; the mean of the scores. Labels
-# are loaded as the test pipeline loads them.
+# `tools/test.py --tta`: each image at six scales of its own size, each also flipped; scores are averaged. Labels
+# are loaded as in the test pipeline.
 tta_model = dict(type="MeanTTAModel")
 tta_pipeline = [
     dict(type="LoadImage"),

@@ -1,5 +1,6 @@
-# Cropr's recipe on ADE20K: 64 epochs of batch 8, AdamW, polynomially to zero, fp16. Layer decay was asked for there and
-# did not take effect: a rate of 1.0 is what was trained, 0.9 what was meant.
+# Cropr's recipe on ADE20K: 64 epochs of batch 8, AdamW, polynomial decay to zero, fp16. Layer decay was configured
+# there but
+# had no effect: a rate of 1.0 is what was trained, 0.9 what was intended.
 _base_ = ["../datasets/ade20k.py", "../runtimes/runtime_segmentation.py"]
 
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
@@ -19,7 +20,7 @@ optim_wrapper = dict(
     constructor="LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
-# Zero would come after the last of 64 x 2527 iterations.
+# The rate would reach zero after the last of 64 x 2527 iterations.
 param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=161729)]
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=64, val_interval=2)
 val_cfg = dict(type="ValLoop")

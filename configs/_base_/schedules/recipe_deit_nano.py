@@ -1,4 +1,4 @@
-# DeiT's optimisation for small images from scratch: AdamW, warm-up, cosine. Leaves set the epochs.
+# DeiT's optimisation for small images from scratch: AdamW, warm-up, cosine. Derived configs set the epochs.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),

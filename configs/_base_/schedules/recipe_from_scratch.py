@@ -1,4 +1,4 @@
-# AdamW from scratch on small data: short warm-up, cosine to zero, clipped gradients. Leaves set the epochs.
+# AdamW from scratch on small data: short warm-up, cosine to zero, clipped gradients. Derived configs set the epochs.
 optim_wrapper = dict(
     type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=5.0)
 )

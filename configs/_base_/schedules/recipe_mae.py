@@ -1,5 +1,5 @@
 # Cropr's recipe for masked autoencoders on ImageNet: 50 epochs, total batch 1024, layer decay 0.75, warm-up of 5
-# epochs, cosine to 1e-6; every layer's rate falls by the same factor.
+# epochs, cosine to 1e-6; the rates of all layers fall by the same factor.
 _base_ = ["../datasets/imagenet.py", "../runtimes/runtime_classification.py"]
 
 optim_wrapper = dict(
@@ -17,5 +17,5 @@ train_cfg = dict(by_epoch=True, max_epochs=50, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
-# DeiT draws each image three times, this recipe once.
+# DeiT samples each image three times (repeated augmentation), this recipe once.
 train_dataloader = dict(sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True))

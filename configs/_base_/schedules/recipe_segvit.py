@@ -1,5 +1,7 @@
-# DToP's published optimisation, as it took effect: AdamW, heads ten times as fast, total batch 16, linear warm-up of
-# 1500 steps, then polynomially to zero at 160,000. Gradient clipping stood under a key that nothing read, so there is
+# DToP's published optimisation, as it took effect: AdamW, ten times the rate for heads, total batch 16, linear
+# warm-up of
+# 1500 steps, then polynomial decay to zero at 160,000. Gradient clipping was set under a key that nothing read, so
+# there is
 # none. The published base config of ADE20K stopped at 40,000 of these by mistake.
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,4 +1,5 @@
-# With the layer decay that was meant, and a quarter of the queries trained in each step: cheaper than a dense one.
+# With the intended layer decay, and a quarter of the queries trained in each step, which is then cheaper than a dense
+# step.
 _base_ = "./eva02-l-cropr_linear_ade20k-512.py"
 
 model = dict(backbone=dict(reducer=dict(num_sampled_queries=256)))

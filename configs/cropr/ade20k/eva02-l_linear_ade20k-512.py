@@ -1,4 +1,4 @@
-# Dense. A batch of 8 images in all.
+# Dense. Total batch 8.
 _base_ = ["../../_base_/models/eva02_linear.py", "../../_base_/schedules/recipe_cropr_ade20k.py"]
 
 model = dict(

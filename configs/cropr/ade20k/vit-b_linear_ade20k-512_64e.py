@@ -1,4 +1,4 @@
-# Dense, from DeiT-B, whose colours it keeps. A batch of 8 images in all.
+# Dense, from DeiT-B, with its normalisation. Total batch 8.
 _base_ = "./vit-l_linear_ade20k-512_64e.py"
 
 model = dict(

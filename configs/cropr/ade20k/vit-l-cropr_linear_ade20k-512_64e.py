@@ -1,4 +1,5 @@
-# 40 tokens leave after each block but the last two, 144 of 1025 are left; a quarter of the queries train in each step.
+# 40 tokens are removed after each block but the last two, 144 of 1025 remain; each step trains a quarter of the
+# queries.
 _base_ = "./vit-l_linear_ade20k-512_64e.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# A dense plain ViT by Cropr's recipe, from AugReg. A batch of 8 images in all.
+# A dense plain ViT with Cropr's recipe, from AugReg. Total batch 8.
 _base_ = "./eva02-l_linear_ade20k-512.py"
 
 model = dict(backbone=dict(family="vit", init_cfg=dict(checkpoint="pretrained/vit_large_patch16_224.augreg_in21k.pth")))

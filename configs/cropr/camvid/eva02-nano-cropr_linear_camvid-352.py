@@ -1,4 +1,4 @@
-# From scratch like the dense one, the rate rising in the first half.
+# From scratch like the dense one; the pruning rate rises over the first half.
 _base_ = "./eva02-nano_linear_camvid-352.py"
 
 model = dict(

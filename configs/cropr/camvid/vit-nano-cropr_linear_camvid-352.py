@@ -1,4 +1,4 @@
-# Fine-tunes from the dense nano segmentor, the rate rising in the first ten epochs.
+# Fine-tunes from the dense nano segmentor; the pruning rate rises over the first ten epochs.
 _base_ = "../../segmentation/vit-nano_linear_camvid-352_ftune.py"
 
 model = dict(

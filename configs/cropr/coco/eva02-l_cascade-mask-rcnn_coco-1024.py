@@ -1,4 +1,4 @@
-# Dense EVA-02-L, CLIP's colours. 64 GPUs x 1 image.
+# Dense EVA-02-L, CLIP's normalisation. 64 GPUs x 1 image.
 _base_ = "./vit-b_cascade-mask-rcnn_coco-1024.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Two more epochs of the dense model: what the pruned ones, which start from here, are to be compared with.
+# Two more epochs of the dense model: the reference for the pruned models, which start from the same weights.
 _base_ = "./deit-nano_cifar10.py"
 
 load_from = "work_dirs/deit-nano_cifar10/epoch_40.pth"

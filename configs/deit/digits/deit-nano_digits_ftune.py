@@ -1,4 +1,4 @@
-# Five more epochs of the dense model: what the pruned ones, which start from here, are to be compared with.
+# Five more epochs of the dense model: the reference for the pruned models, which start from the same weights.
 _base_ = "./deit-nano_digits.py"
 
 load_from = "work_dirs/deit-nano_digits/epoch_40.pth"

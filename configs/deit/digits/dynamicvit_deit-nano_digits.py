@@ -1,4 +1,4 @@
-# The dense model teaches, as in DynamicViT's own recipe.
+# Distilled from the dense model, as in DynamicViT's own recipe.
 _base_ = "./deit-nano_digits_ftune.py"
 
 model = dict(

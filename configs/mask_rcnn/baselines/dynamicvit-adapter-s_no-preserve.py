@@ -1,4 +1,4 @@
-# DynamicViT as published: tokens that are dropped leave zeros on the map.
+# DynamicViT as published: the map has zeros at dropped tokens.
 _base_ = "./dynamicvit-adapter-s.py"
 
 model = dict(backbone=dict(reducer=dict(preserve=False)))

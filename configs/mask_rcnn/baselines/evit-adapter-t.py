@@ -1,4 +1,4 @@
-# EViT: tokens of low class attention become one; fixed rate.
+# EViT: tokens with low class attention are fused into one; fixed rate.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

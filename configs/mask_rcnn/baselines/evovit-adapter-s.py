@@ -1,4 +1,4 @@
-# Evo-ViT: the half of highest class attention goes on, block by block; the rest waits.
+# Evo-ViT: each block runs on the half with the highest class attention; the rest skips it.
 _base_ = "../svit-adapter-s-0.33x-ftune.py"
 
 model = dict(

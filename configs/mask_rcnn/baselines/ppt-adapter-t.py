@@ -1,4 +1,4 @@
-# PPT: prune or pool, by image and block; not in the SViT paper. The threshold is what the published one is at the
+# PPT: prunes or pools, by image and block; not in the SViT paper. The threshold equals the published one at the
 # second of its three blocks, in units that do not depend on the number of tokens.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 

@@ -1,4 +1,4 @@
-# The ratios of SViT, the tokens by chance.
+# Random selection at SViT's ratios.
 _base_ = "./vit-adapter-s_pennfudan-800_ftune.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Every patch has a query, whose head learns what the patch shows.
+# Every patch has a query; the auxiliary head learns which classes the patch shows.
 _base_ = "../digits_cropr-pyramid-nano.py"
 
 model = dict(backbone=dict(reducer=dict(num_queries=256)))

@@ -1,4 +1,5 @@
-# Insight 1, preserve: here a dropped token is lost: it never runs again and leaves zero in the map.
+# Ablation of insight 1, preserve: a dropped token is discarded; it is never computed again, and the map has zeros
+# there.
 _base_ = "../digits_svit-adapter-nano.py"
 
 model = dict(backbone=dict(reducer=dict(inherit=True, preserve=False)))

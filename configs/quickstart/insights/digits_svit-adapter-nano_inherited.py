@@ -1,4 +1,4 @@
-# Insight 2, reactivate: here a dropped token stays dropped; its value stays in the map.
+# Ablation of insight 2, reactivate: a dropped token stays dropped; its value stays in the map.
 _base_ = "../digits_svit-adapter-nano.py"
 
 model = dict(backbone=dict(reducer=dict(inherit=True)))

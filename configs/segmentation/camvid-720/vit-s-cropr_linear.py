@@ -1,4 +1,4 @@
-# Cropr: auxiliary heads learn which tokens matter; the others come back before the last block.
+# Cropr: auxiliary heads train the ranking of the tokens; removed tokens return before the last block.
 _base_ = "./vit-s_linear_ftune.py"
 
 model = dict(

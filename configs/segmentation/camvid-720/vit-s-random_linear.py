@@ -1,4 +1,4 @@
-# The ratios of SViT, the tokens by chance.
+# Random selection at SViT's ratios.
 _base_ = "./vit-s_linear_ftune.py"
 
 model = dict(

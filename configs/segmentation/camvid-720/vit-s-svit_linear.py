@@ -1,4 +1,4 @@
-# Selectors pick the tokens of each block.
+# SViT: a selector per block chooses its tokens.
 _base_ = "./vit-s_linear_ftune.py"
 
 model = dict(

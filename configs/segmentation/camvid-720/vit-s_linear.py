@@ -1,5 +1,6 @@
-# Size S from DINOv2 weights and one linear layer, at 720 x 960: minutes on one GPU, bf16. The class token is there for
-# the methods that ask it, so that all of them start from these weights.
+# Size S from DINOv2 weights with one linear layer at 720 x 960; minutes on one GPU in bf16. The class token is there
+# for
+# the methods that need it, so that all of them start from these weights.
 _base_ = [
     "../../_base_/models/linear_vit.py",
     "../../_base_/datasets/camvid_720.py",
