@@ -1,6 +1,5 @@
 # Thirty more epochs of the published weights at a low learning rate (1e-5 per 512 images, PPT's recipe): the
-# reference for
-# the pruned models, which start from the same weights. 4 GPUs x 256 images.
+# reference for the pruned models, which start from the same weights. 4 GPUs x 256 images.
 _base_ = "./deit-s.py"
 
 load_from = "pretrained/deit_small_patch16_224-cd65a155.pth"

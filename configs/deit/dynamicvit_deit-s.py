@@ -1,4 +1,5 @@
-# DynamicViT: the predictors have a hundred times the network's learning rate; both are distilled from the dense model.
+# DynamicViT: the predictors have a hundred times the network's learning rate; both are distilled from the dense
+# model.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(

@@ -1,5 +1,5 @@
-# SViT's published fine-tuning: no stochastic depth, no warm-up, 4 GPUs x 256 images. Its blocks have a LayerNorm
-# eps of 1e-5, and the last selector may also drop the class token.
+# SViT's published fine-tuning: no stochastic depth, no warm-up, 4 GPUs x 256 images. Its blocks have a LayerNorm eps
+# of 1e-5, and the last selector may also drop the class token.
 _base_ = "./deit-s_ftune.py"
 
 model = dict(

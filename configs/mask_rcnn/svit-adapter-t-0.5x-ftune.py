@@ -1,4 +1,5 @@
-# SViT at size T: six epochs of fine-tuning after the 36 dense ones. Published SViT blocks have a LayerNorm eps of 1e-5.
+# SViT at size T: six epochs of fine-tuning after the 36 dense ones. Published SViT blocks have a LayerNorm eps of
+# 1e-5.
 _base_ = "./vit-adapter-t-3x.py"
 
 model = dict(

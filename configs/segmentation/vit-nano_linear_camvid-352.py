@@ -1,5 +1,5 @@
-# Dense nano segmentor from scratch: minutes on two CPU cores. The class token is there for the methods that need it, so
-# that all of them start from these weights.
+# Dense nano segmentor from scratch: minutes on two CPU cores. The class token is there for the methods that need it,
+# so that all of them start from these weights.
 _base_ = [
     "../_base_/models/linear_vit.py",
     "../_base_/datasets/camvid.py",

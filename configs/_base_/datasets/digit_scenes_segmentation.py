@@ -1,5 +1,5 @@
-# Digit scenes with label maps (tools/dataset_converters/digit_scenes.py), images at half their size. All digits
-# are one class: within minutes a plain ViT trained from scratch learns where they are, but not which digit.
+# Digit scenes with label maps (tools/dataset_converters/digit_scenes.py), images at half their size. All digits are
+# one class: within minutes a plain ViT trained from scratch learns where they are, but not which digit.
 data_root = "data/digit_scenes/"
 metainfo = dict(classes=("background", "digit"), palette=[[0, 0, 0], [230, 25, 75]])
 load_labels = dict(type="LoadSegAnnotations", num_classes=2, merge=[0] + 10 * [1])

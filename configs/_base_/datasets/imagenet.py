@@ -1,5 +1,6 @@
 # ImageNet-1k in class folders at data/imagenet/{train,val}, with DeiT's augmentation: RandAugment m9-mstd0.5-inc1,
-# random erasing, each image three times per batch. (Its colour jitter has no effect with RandAugment and is left out.)
+# random erasing, each image three times per batch. (Its colour jitter has no effect with RandAugment and is left
+# out.)
 _mean, _std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]  # BGR, the order in which images are read
 _bicubic = dict(backend="pillow", interpolation="bicubic")
 train_pipeline = [

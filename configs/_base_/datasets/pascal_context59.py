@@ -1,5 +1,5 @@
-# Pascal-Context (tools/dataset_converters/pascal_context.py), its 59 classes without the background, crops of 480 from
-# images whose short side is 520. Label maps count from 1; 0 is ignored.
+# Pascal-Context (tools/dataset_converters/pascal_context.py), its 59 classes without the background, crops of 480
+# from images whose short side is 520. Label maps count from 1; 0 is ignored.
 _base_ = "./segmentation.py"
 
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline

@@ -1,5 +1,5 @@
-# What the data sets of segmentation share: random scale and crop in training, whole images in testing, mIoU. A data set
-# sets the classes of step 1, the scales of steps 2 and of the test, the crop of step 3, and where its files are.
+# What the data sets of segmentation share: random scale and crop in training, whole images in testing, mIoU. A data
+# set sets the classes of step 1, the scales of steps 2 and of the test, the crop of step 3, and where its files are.
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadSegAnnotations", num_classes=150),

@@ -1,6 +1,6 @@
 # ViTDet: Cascade Mask R-CNN on a plain ViT of size B with global attention and a feature pyramid made from its last
-# map.
-# LayerNorm over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear layer.
+# map. LayerNorm over channels in neck and heads; two convolutions in the RPN, four before the box heads' linear
+# layer.
 _base_ = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"
 
 _norm = dict(type="LN2d", eps=1e-6)

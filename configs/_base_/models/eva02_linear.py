@@ -1,6 +1,5 @@
 # EVA-02 of size L and a linear layer, as in Cropr's paper: mean and standard deviation 127.5, images of 512,
-# evaluated whole with
-# their longer side at 512.
+# evaluated whole with their longer side at 512.
 _base_ = "./segmentor.py"
 
 model = dict(

@@ -1,6 +1,5 @@
 # A Mask R-CNN small enough to train on two CPU cores in minutes. Group norm, seeded sampling and a global mask mean
-# make
-# its training independent of how the batch is split over processes.
+# make its training independent of how the batch is split over processes.
 _base_ = "./mask_rcnn_vit_adapter.py"
 
 _group_norm = dict(type="GN", num_groups=8)

@@ -1,5 +1,5 @@
-# ViT-Adapter's published optimisation for UPerNet from DeiT: AdamW, fp16, total batch 16, linear warm-up of 1500 steps,
-# then linear decay to zero at 160,000.
+# ViT-Adapter's published optimisation for UPerNet from DeiT: AdamW, fp16, total batch 16, linear warm-up of 1500
+# steps, then linear decay to zero at 160,000.
 optim_wrapper = dict(
     type="AmpOptimWrapper",
     loss_scale="dynamic",

@@ -1,6 +1,5 @@
 # Cropr's recipe on ADE20K: 64 epochs of batch 8, AdamW, polynomial decay to zero, fp16. Layer decay was configured
-# there but
-# had no effect: a rate of 1.0 is what was trained, 0.9 what was intended.
+# there but had no effect: a rate of 1.0 is what was trained, 0.9 what was intended.
 _base_ = ["../datasets/ade20k.py", "../runtimes/runtime_segmentation.py"]
 
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline

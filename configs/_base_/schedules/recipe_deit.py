@@ -1,5 +1,5 @@
-# DeiT's optimisation: 300 epochs from scratch, total batch 1024, learning rate 5e-4 per 512 images; the
-# evaluated and saved weights are the exponential moving average (decay 0.99996).
+# DeiT's optimisation: 300 epochs from scratch, total batch 1024, learning rate 5e-4 per 512 images; the evaluated and
+# saved weights are the exponential moving average (decay 0.99996).
 _base_ = "../runtimes/runtime_classification.py"
 
 optim_wrapper = dict(

@@ -1,8 +1,6 @@
 # DToP's published optimisation, as it took effect: AdamW, ten times the rate for heads, total batch 16, linear
-# warm-up of
-# 1500 steps, then polynomial decay to zero at 160,000. Gradient clipping was set under a key that nothing read, so
-# there is
-# none. The published base config of ADE20K stopped at 40,000 of these by mistake.
+# warm-up of 1500 steps, then polynomial decay to zero at 160,000. Gradient clipping was set under a key that nothing
+# read, so there is none. The published base config of ADE20K stopped at 40,000 of these by mistake.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),

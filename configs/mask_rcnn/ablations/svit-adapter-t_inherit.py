@@ -1,4 +1,5 @@
-# Insight 2, reactivate: here a dropped token stays dropped. Three decisions, each for three blocks, as published.
+# Ablation of insight 2, reactivate: a dropped token stays dropped. Three decisions, each for three blocks, as
+# published.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# Insight 4, the MLP selector: here chance selects, at the same ratios.
+# Ablation of insight 4, the MLP selector: random selection at the same ratios.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

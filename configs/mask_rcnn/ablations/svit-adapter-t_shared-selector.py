@@ -1,4 +1,4 @@
-# Insight 4, the MLP selector: here each three blocks share one selector's weights but decide anew.
+# Ablation of insight 4, the MLP selector: three blocks share one selector's weights, but each block decides anew.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

@@ -1,4 +1,4 @@
-# ATS: tokens are sampled by significance, as many as an image needs.
+# ATS: tokens are sampled by significance; the number kept depends on the image.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

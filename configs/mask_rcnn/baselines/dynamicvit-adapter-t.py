@@ -1,5 +1,5 @@
-# DynamicViT, its dropped tokens preserved on the map. Training needs the attention weights of every token and head:
-# without checkpointing, tens of gigabytes an image.
+# DynamicViT with dropped tokens preserved on the map. Training needs the attention weights of every token and head:
+# without checkpointing, tens of gigabytes per image.
 _base_ = "../svit-adapter-t-0.5x-ftune.py"
 
 model = dict(

@@ -1,6 +1,5 @@
 # Size S from DINOv2 weights with one linear layer at 720 x 960; minutes on one GPU in bf16. The class token is there
-# for
-# the methods that need it, so that all of them start from these weights.
+# for the methods that need it, so that all of them start from these weights.
 _base_ = [
     "../../_base_/models/linear_vit.py",
     "../../_base_/datasets/camvid_720.py",
