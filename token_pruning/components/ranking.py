@@ -19,7 +19,7 @@ def counts_of(tokens: TokenSet) -> tuple[int, ...]:
     """Return the number of tokens of each image.
 
     Raises:
-        ValueError: the set has a fixed capacity, so that only the device knows the numbers.
+        ValueError: the set has a fixed capacity, so that the numbers are only known on the device.
     """
     if tokens.counts is None:
         raise ValueError("the number of tokens of each image is unknown in a set of fixed capacity; use an exact set")

@@ -160,8 +160,8 @@ def test_dropped_tokens_are_reactivated():
 def test_reuse_shares_the_decision_and_not_only_the_weights():
     masks, _ = masks_of(vit_with(selectors=[0, 0, 1, 1]).eval())
     assert torch.equal(masks[:, 0], masks[:, 1]) and torch.equal(masks[:, 2], masks[:, 3])
-    anew, _ = masks_of(vit_with(selectors=[0, 0, 1, 1], reuse=False).eval())
-    assert not torch.equal(anew[:, 0], anew[:, 1])
+    again, _ = masks_of(vit_with(selectors=[0, 0, 1, 1], reuse=False).eval())
+    assert not torch.equal(again[:, 0], again[:, 1])
 
 
 @torch.no_grad()
