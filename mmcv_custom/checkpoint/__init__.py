@@ -1,1 +1,1 @@
-"""Reading weights and loading them into models, whatever published names they carry."""
+"""Reading checkpoints and loading them into models, whatever published names they carry."""

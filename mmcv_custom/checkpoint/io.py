@@ -1,10 +1,13 @@
-"""Reading weights without running what is in the file."""
+"""Reading checkpoints without running any code in the file."""
+
+from __future__ import annotations
 
 import argparse
 import os
 import pickle
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +22,15 @@ _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float
 
 
 def _history_method(owner, name):
-    # MMEngine's resume files hold HistoryBuffer's four methods as `getattr` calls. The real `getattr` would hand a
-    # hostile file the globals of any allowed function to overwrite, so only these four names are served.
+    # MMEngine's resume files store four methods of HistoryBuffer as `getattr` calls. The real `getattr` would let a
+    # malicious file overwrite the globals of any allowed function, so only these four names are allowed.
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name} is not allowed")
     return getattr(HistoryBuffer, name)
 
 
 def _safe_globals():
-    """What a file may name besides tensors: numpy values, MMEngine's logged scalars, the options of a training run."""
+    """Return what a file may contain besides tensors: numpy values, MMEngine's logged scalars, options of a run."""
     core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
     allowed = [np.ndarray, np.dtype, HistoryBuffer, argparse.Namespace, (_history_method, "builtins.getattr")]
     for name in ("_reconstruct", "scalar"):  # numpy 1 and 2 write different module paths
@@ -35,11 +38,12 @@ def _safe_globals():
     return allowed + [type(np.dtype(d)) for d in _DTYPES]
 
 
-def read_checkpoint(path, map_location="cpu"):
+def read_checkpoint(path: str | os.PathLike, map_location: object = "cpu") -> Any:
     """Read a checkpoint (.pth, .pt, .safetensors; local or http) as data: nothing in the file can run.
 
-    Returns what the file holds. Raises CheckpointError, one sentence, for a file that is missing, is no checkpoint, or
-    holds anything but tensors, numbers, texts and their containers.
+    Raises:
+        CheckpointError: the file is missing, is not a checkpoint, or holds anything but tensors, numbers, texts and
+            their containers.
     """
     path = str(path)
     if re.match(r"[\w-]+://", path):
@@ -63,7 +67,7 @@ def _read_local(filename, map_location=None):
     except MemoryError:
         raise
     except Exception as error:
-        # A refusal names the object; truncated archives and files of other kinds fail in a dozen other ways,
+        # A refused file names the object; truncated archives and files of other kinds fail in a dozen other ways,
         # depending on where reading stops, and all mean the same to the user.
         refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused is None:

@@ -1,17 +1,24 @@
-"""Names of weights: published schemas to the house's and back. Pure functions on state dicts, no files.
+"""Names of weights: published schemas to the native one and back. Pure functions on state dicts, no files.
 
-House schema (timm's names): ``blocks.i.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}``, ``blocks.i.ls1.gamma``,
+Native schema (timm's names): ``blocks.i.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}``, ``blocks.i.ls1.gamma``,
 ``reducer.selectors.j``. Every function works with or without a prefix such as ``backbone.`` before the names, keeps the
-order of the tensors, shares them with its input, and leaves names it does not know alone.
+order of the tensors, shares them with its input, and leaves unknown names alone.
 """
+
+from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from timm.layers import resample_patch_embed
+from torch import Tensor
 
 from .pos_embed import class_rows, noted_grid
+
+State = Mapping[str, Tensor]
+Rules = Sequence[tuple[re.Pattern[str], str]]
 
 # The lookbehind pins a rule to a whole path component, so `my_blocks.0` is not `blocks.0`.
 _BLOCK = r"(?<![^.])blocks\.(\d+)\."
@@ -24,8 +31,8 @@ _FROM_PUBLISHED = [
     (re.compile(r"(?<![^.])selective_modules\.(\d+)\."), r"reducer.selectors.\1."),
     (re.compile(r"(?<![^.])cropr\.(\d+)\."), r"reducer.routers.\1."),
 ]
-# The ViT of mmsegmentation (and of DToP and Segmenter, which use it). `ln1` alone is its final norm.
-# Pinned to the backbone: heads have layers of their own.
+# The ViT of mmsegmentation (and of DToP and Segmenter, which use it). A top-level `ln1` is its final norm.
+# Pinned to the backbone, because heads have `layers` too.
 _MMSEG = r"^(backbone\.)?layers\.(\d+)\."
 _FROM_MMSEG = [
     (re.compile(_MMSEG + r"ln([12])\."), r"\1blocks.\2.norm\3."),
@@ -37,7 +44,9 @@ _FROM_MMSEG = [
     (re.compile(r"^(backbone\.)?ln1\."), r"\1norm."),
 ]
 _OF_MMSEG = re.compile(_MMSEG + r"attn\.attn\.in_proj_weight$")
-_PATCHES_OF_MMSEG = re.compile(r"^((?:backbone\.)?patch_embed\.projection\.)weight$")
+# Layers of mmsegmentation's ViT that may lack a bias (patch_bias=False, qkv_bias=False) and have one here.
+_BIASED_HERE = re.compile(r"^((?:backbone\.)?(?:patch_embed\.proj|blocks\.\d+\.attn\.proj)\.)weight$")
+_QKV = re.compile(r"((?<![^.])blocks\.\d+\.attn\.qkv\.)weight$")
 _TO_MMSEG = [
     (re.compile(r"^blocks\.(\d+)\.norm([12])\."), r"layers.\1.ln\2."),
     (re.compile(r"^blocks\.(\d+)\.attn\.qkv\.(weight|bias)$"), r"layers.\1.attn.attn.in_proj_\2"),
@@ -48,9 +57,9 @@ _TO_MMSEG = [
     (re.compile(r"^norm\."), "ln1."),
 ]
 _IN_MMSEG = re.compile(r"(cls_token|pos_embed)$|(layers\.\d+|patch_embed\.projection|ln1)\.")
-# What only trained a ViT: classifiers, projections of self-supervision, tokens that stand for masked patches.
+# Parts used only in pretraining: classifiers, projections of self-supervision, tokens that stand for masked patches.
 _TRAINING_PARTS = re.compile(r"(backbone\.)?(head|head_dist|fc_norm|pre_logits|mask_token|masked_embed)(\.|$)")
-# SViT's Evo-ViT adapter takes a block apart; its qk and v are joined before.
+# SViT's Evo-ViT adapter stores the layers of a block separately; its qk and v are joined first.
 _FROM_EVO = [
     (re.compile(r"(?<![^.])norms\.(\d+)\."), r"blocks.\1.norm1."),
     (re.compile(r"(?<![^.])projs\.(\d+)\."), r"blocks.\1.attn.proj."),
@@ -76,12 +85,14 @@ _REDUCER = re.compile(r"(?<![^.])reducer\.")
 _LAYER_SCALE = re.compile(_BLOCK + r"ls[12]\.gamma$")
 
 
-def unwrap(checkpoint):
-    """The state dict inside a checkpoint: under ``state_dict``, ``model``, ``teacher`` or ``student`` (iBOT, DINO), the
-    first that is there, or the checkpoint itself.
+def unwrap(checkpoint: object) -> OrderedDict[str, Tensor]:
+    """Return the state dict inside a checkpoint, without DistributedDataParallel's ``module.`` prefix.
 
-    Returns an OrderedDict name -> tensor without DistributedDataParallel's ``module.`` prefix; entries that are not
-    tensors are left out. Raises ValueError when no tensor is found.
+    It is the first entry found of ``state_dict``, ``model``, ``teacher`` and ``student`` (iBOT, DINO), or the
+    checkpoint itself. Entries that are not tensors are left out.
+
+    Raises:
+        ValueError: there are no tensors.
     """
     wrapper = wrapper_of(checkpoint)
     source = checkpoint if wrapper is None else checkpoint[wrapper]
@@ -92,7 +103,7 @@ def unwrap(checkpoint):
         raise ValueError(
             "holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or 'teacher'"
         )
-    # Versions of modules, which PyTorch consults to upgrade weights of older layers, and grids of position tables.
+    # Versions of modules, which PyTorch uses to upgrade weights of older layers, and grids of position tables.
     notes = getattr(source, "_metadata", None)
     if all(k.startswith("module.") for k in tensors):
         tensors = {k[len("module.") :]: v for k, v in tensors.items()}
@@ -102,14 +113,14 @@ def unwrap(checkpoint):
     return state
 
 
-def wrapper_of(checkpoint):
-    """The name under which ``unwrap`` finds a checkpoint's weights; None where they lie open."""
+def wrapper_of(checkpoint: object) -> str | None:
+    """Return the key under which ``unwrap`` finds the weights; None if the checkpoint itself is the state dict."""
     names = ("state_dict", "model", "teacher", "student") if isinstance(checkpoint, dict) else ()
     return next((name for name in names if isinstance(checkpoint.get(name), dict)), None)
 
 
-def describe(state):
-    """Which schema the names of ``state`` follow, in words for a report."""
+def describe(state: State) -> str:
+    """Name the schema that the names of ``state`` follow, for a report."""
     if any(_EVO_QK.search(k) for k in state):
         return "published Evo-ViT adapter"
     if any(".TransformerEncoderLayer." in k or "selective_modules." in k for k in state):
@@ -127,23 +138,43 @@ def describe(state):
     return "dense"
 
 
-def from_published(state):
-    """Published dense ViT-Adapter, SViT, Evo-ViT adapter, Cropr or mmsegmentation ViT names to the house's; house names
-    pass, so it is idempotent. Patches that mmsegmentation embedded without a bias (``patch_bias=False``) get one of
-    zeros."""
+def from_published(state: State) -> OrderedDict[str, Tensor]:
+    """Convert published names to native names.
+
+    Schemas: dense ViT-Adapter, SViT, Evo-ViT adapter, Cropr, mmsegmentation's ViT. Native names stay as they are, so
+    the function is idempotent. Layers that mmsegmentation's ViT has without a bias (``patch_bias=False``; attention
+    projections with ``qkv_bias=False``) get a bias of zeros.
+    """
     if any(_OF_MMSEG.search(k) for k in state):
-        patches = next((match for match in map(_PATCHES_OF_MMSEG.match, state) if match), None)
-        if patches and patches[1] + "bias" not in state:
-            weight = state[patches[0]]
-            state = OrderedDict(state, **{patches[1] + "bias": weight.new_zeros(len(weight))})
-        state = _renamed(state, _FROM_MMSEG)
+        state = _with_zero_biases(_renamed(state, _FROM_MMSEG), _BIASED_HERE)
     if any(_EVO_QK.search(k) for k in state):
         state = _renamed(_evo_joined(state), _FROM_EVO)
     return _renamed(state, _FROM_PUBLISHED)
 
 
-def _evo_joined(state):
-    """One qkv (3C, ...) of each block where the Evo-ViT adapter has qk (2C, ...) and v (C, ...)."""
+def fit_qkv_bias(state: State, names: Iterable[str]) -> State:
+    """Add the qkv biases of zeros that a file without them (``qkv_bias=False``) lacks for the model's ``names``."""
+    names = set(names)
+    return _with_zero_biases(state, _QKV, lambda name: name in names)
+
+
+def _with_zero_biases(
+    state: State, weights: re.Pattern[str], wanted: Callable[[str], bool] = lambda name: True
+) -> OrderedDict[str, Tensor]:
+    """Add a bias of zeros after each weight that matches, where there is none and its name is ``wanted``."""
+    out = OrderedDict()
+    for name, value in state.items():
+        out[name] = value
+        match = weights.search(name)
+        bias = match and name.removesuffix("weight") + "bias"
+        if bias and bias not in state and wanted(bias):
+            out[bias] = value.new_zeros(value.shape[:1])
+    out._metadata = getattr(state, "_metadata", None)
+    return out
+
+
+def _evo_joined(state: State) -> OrderedDict[str, Tensor]:
+    """Join the Evo-ViT adapter's qk (2C, ...) and v (C, ...) to one qkv (3C, ...) per block."""
     out = OrderedDict(state)
     for old in [k for k in state if _EVO_QK.search(k)]:
         block, kind = _EVO_QK.search(old).groups()
@@ -153,34 +184,52 @@ def _evo_joined(state):
     return out
 
 
-def to_published_dense(state):
-    """House names to the published dense ViT-Adapter's. Reducer tensors have no place there and are left out."""
-    return _renamed({k: v for k, v in from_published(state).items() if not _REDUCER.search(k)}, _TO_DENSE)
+def to_published_dense(state: State) -> OrderedDict[str, Tensor]:
+    """Convert native names to the published dense ViT-Adapter's, leaving out the reducer's weights."""
+    return _renamed(_without(from_published(state), _REDUCER), _TO_DENSE)
 
 
-def to_published_selective(state):
-    """House names to the published SViT's. Raises ValueError on layer scale, which that model does not have."""
+def to_published_selective(state: State) -> OrderedDict[str, Tensor]:
+    """Convert native names to the published SViT's.
+
+    Raises:
+        ValueError: layer scale, or weights of another reducer, which that model does not have.
+    """
     state = from_published(state)
     scaled = next((k for k in state if _LAYER_SCALE.search(k)), None)
     if scaled:
-        raise ValueError(f"the published SViT has no layer scale, so {scaled} cannot be written in its schema")
-    return _renamed(state, _TO_SELECTIVE)
+        raise ValueError(f"has {scaled}, and the published SViT has no layer scale")
+    return _without_foreign_reducers(_renamed(state, _TO_SELECTIVE), "SViT")
 
 
-def to_published_cropr(state):
-    """House names of a classifier or of a segmentor with a linear head to the published Cropr's. Raises ValueError when
-    the routers were folded, which those files know nothing of."""
+def to_published_cropr(state: State) -> OrderedDict[str, Tensor]:
+    """Convert native names of a classifier, or of a segmentor with a linear head, to the published Cropr's.
+
+    Raises:
+        ValueError: folded routers, or weights of another reducer, which that model does not have.
+    """
+    state = from_published(state)
     if any(k.endswith(".folded") for k in state):
-        raise ValueError("folded routers cannot be written in the published schema: take the weights from before")
+        raise ValueError("has folded routers, and the published Cropr has none: take the weights from before folding")
     if "decode_head.conv_seg.weight" in state:
         state = _renamed(state, _TO_CROPR_SEGMENTOR)
-        state["head.weight"] = state["head.weight"].flatten(1)  # of a convolution of one pixel
-    return _renamed(state, _TO_CROPR)
+        state["head.weight"] = state["head.weight"].flatten(1)  # a 1 x 1 convolution
+    return _without_foreign_reducers(_renamed(state, _TO_CROPR), "Cropr")
 
 
-def fit_linear_segmentor(state, names):
-    """A network whose one norm is ``fc_norm``, with or without a linear ``head``, as our segmentors name it: ``norm``
-    of the backbone and ``decode_head.conv_seg``. Others pass. ``names``: the model's."""
+def _without_foreign_reducers(state: OrderedDict[str, Tensor], method: str) -> OrderedDict[str, Tensor]:
+    foreign = next((k for k in state if _REDUCER.search(k)), None)
+    if foreign:
+        raise ValueError(f"has {foreign}, a weight of another reducer than the published {method}'s")
+    return state
+
+
+def fit_linear_segmentor(state: State, names: Collection[str]) -> State:
+    """Rename ``fc_norm`` and a linear ``head`` to what the model, with ``names``, calls them.
+
+    That is ``norm`` and ``decode_head.conv_seg`` of a segmentor, or ``norm`` of a backbone. Networks that also have a
+    ``norm``, and models that have ``fc_norm``, are left as they are.
+    """
     if "fc_norm.weight" not in state or "norm.weight" in state or "fc_norm.weight" in names:
         return state
     if "norm.weight" in names:  # the backbone alone
@@ -196,14 +245,17 @@ def fit_linear_segmentor(state, names):
     return out
 
 
-def to_mmseg(state):
-    """Names of any plain ViT, or of a segmentor with one as its ``backbone``, to those of mmsegmentation's ViT; a
-    segmentor's heads keep theirs. What only trained the ViT has no place there and is left out, as is a reducer.
+def to_mmseg(state: State) -> OrderedDict[str, Tensor]:
+    """Convert the names of any plain ViT, or of a segmentor with one as ``backbone``, to those of mmsegmentation's ViT.
 
-    Raises ValueError for what mmsegmentation's ViT does not have: layer scale, a distillation token, an adapter, a
-    position table without the class token's row.
+    A segmentor's heads keep their names. Parts used only in pretraining and the reducer are left out. A ViT without
+    qkv biases gets biases of zeros, because mmsegmentation's ViT has biases in all of its attention or in none of it.
+
+    Raises:
+        ValueError: something that mmsegmentation's ViT does not have: layer scale, a distillation token, an adapter, a
+            position table without the class token's row.
     """
-    state = from_published(state)
+    state = _with_zero_biases(from_published(state), _QKV)
     prefix = "backbone." if any(k.startswith("backbone.") for k in state) else ""
     out = OrderedDict()
     out._metadata = getattr(state, "_metadata", None)
@@ -225,36 +277,48 @@ def to_mmseg(state):
     return out
 
 
-def is_training_part(name):
-    """Whether a weight of that name only trained a ViT: a classifier, a projection of self-supervision, a token that
-    stands for masked patches."""
+def is_training_part(name: str) -> bool:
+    """Return whether a weight of that name is used only in pretraining.
+
+    Such parts are classifiers, projections of self-supervision, and tokens that stand for masked patches.
+    """
     return _TRAINING_PARTS.match(name) is not None
 
 
-def align_prefix(state, names, prefix="backbone."):
+def align_prefix(state: State, names: Iterable[str], prefix: str = "backbone.") -> tuple[State, bool]:
     """Add or remove ``prefix`` so that a backbone's file fits a detector and a detector's file fits a backbone.
 
-    ``names``: the model's names. Removing drops what lies outside the prefix (heads). Returns (state, added) where
-    ``added`` tells that the file held a backbone only.
+    Removing the prefix drops the weights without it (heads).
+
+    Args:
+        state: the file's weights.
+        names: the model's names.
+        prefix: the prefix.
+
+    Returns:
+        The weights, and whether the prefix was added, so the file held a backbone only.
     """
+    names = set(names)
     wanted = any(n.startswith(prefix) for n in names)
     given = any(k.startswith(prefix) for k in state)
-    if wanted and not given and not set(state) & set(names):
+    if wanted and not given and not set(state) & names:
         return OrderedDict((prefix + k, v) for k, v in state.items()), True
-    if given and not wanted and not set(state) & set(names):
+    if given and not wanted and not set(state) & names:
         return OrderedDict((k[len(prefix) :], v) for k, v in state.items() if k.startswith(prefix)), False
     return state, False
 
 
-def fit_patches(name, weight, like):
-    """The kernel ``weight`` (C, 3, p, p) of a file for patches of the model's kernel ``like``, resampled so that
-    patches of another size give the same tokens (FlexiViT); None for any other tensor."""
+def fit_patches(name: str, weight: Tensor, like: Tensor) -> Tensor | None:
+    """Resample a file's patch embedding ``weight`` (C, 3, p, p) to the kernel size of the model's, ``like``.
+
+    Patches of the new size then give the same tokens (FlexiViT). None for any other tensor.
+    """
     if not name.endswith("patch_embed.proj.weight") or weight.ndim != 4 or weight.shape[:2] != like.shape[:2]:
         return None
     return resample_patch_embed(weight.float(), list(like.shape[-2:])).to(weight.dtype)
 
 
-def _renamed(state, rules):
+def _renamed(state: State, rules: Rules) -> OrderedDict[str, Tensor]:
     out = OrderedDict()
     for old, value in state.items():
         new = old
@@ -263,4 +327,10 @@ def _renamed(state, rules):
         out[new] = value
     if hasattr(state, "_metadata"):
         out._metadata = state._metadata
+    return out
+
+
+def _without(state: State, pattern: re.Pattern[str]) -> OrderedDict[str, Tensor]:
+    out = OrderedDict((k, v) for k, v in state.items() if not pattern.search(k))
+    out._metadata = getattr(state, "_metadata", None)
     return out

@@ -1,12 +1,16 @@
-"""Putting weights into a model, with a report."""
+"""Loading weights into a model, with a report."""
+
+from __future__ import annotations
 
 import os
 import re
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from torch import nn
 
 from ..errors import CheckpointError
 from . import key_maps
@@ -16,17 +20,27 @@ from .pos_embed import fit_pos_embed, grid_of, noted_grid
 
 @dataclass
 class LoadReport:
-    """What became of a checkpoint's tensors; names are the model's. Printing it gives the lines for a person."""
+    """Result of loading a checkpoint; ``str()`` gives a readable summary.
+
+    Attributes:
+        schema: the naming schema of the file.
+        loaded: number of the model's tensors that were loaded.
+        total: number of the model's tensors.
+        missing: names of the model's tensors that the file lacks.
+        unexpected: names of the file's tensors, converted, that the model lacks.
+        mismatched: (name, shape in the file, shape in the model) of tensors that were not loaded.
+        resized: (name, shape in the file, shape in the model) of tensors that were resampled.
+    """
 
     schema: str
     loaded: int = 0
     total: int = 0
-    missing: list = field(default_factory=list)
-    unexpected: list = field(default_factory=list)
-    mismatched: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
-    resized: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    resized: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"loaded {self.loaded} of the model's {self.total} tensors (from a {self.schema} checkpoint)"]
         lines += [f"  resized {n}: {list(a)} -> {list(b)}" for n, a, b in self.resized]
         for name, names in _grouped(self.missing).items():
@@ -45,21 +59,29 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoint"):
-    """Put a checkpoint into a model, whatever published schema it follows, and say what happened.
+def load_into(
+    model: nn.Module,
+    checkpoint: str | os.PathLike | dict,
+    logger: object = None,
+    strict: bool = False,
+    source: str = "the checkpoint",
+) -> LoadReport:
+    """Load a checkpoint of any published schema into a model and report the result.
+
+    Names are converted by ``key_maps.from_published``. Position tables and patch embeddings are resampled; other
+    tensors of another shape (heads with another number of classes) are left as initialised.
 
     Args:
         model: a detector (names ``backbone.*``), a backbone, or any module; not a DDP wrapper.
-        checkpoint: a path or URL, or what was read from one. Names are converted by ``key_maps.from_published``.
-        logger: where the report goes (MMEngine's ``print_log``); None prints it. The main process only.
-        strict: every tensor of the model and of the file must match, as when a run is resumed.
-        source: what messages call a checkpoint that was already read.
+        checkpoint: a path or URL, or the content of a file.
+        logger: where the report goes (MMEngine's ``print_log``); None prints it. Only the main process reports.
+        strict: require every tensor of the model and of the file to match, as when a run is resumed.
+        source: name of the checkpoint in messages, if it is not a path.
 
-    Tensors of another shape (heads of another number of classes) are left as initialised; position tables and patches
-    are resized.
-    Returns a LoadReport. Raises CheckpointError, one sentence, when the file cannot be read or is of another model:
-    fewer than half of the model's parameters match or, for a file that holds a backbone only, fewer than half of the
-    trunk's ``blocks.*``.
+    Raises:
+        CheckpointError: the file cannot be read, does not match with ``strict``, or is of another model: it has fewer
+            than half of the model's parameters or, if it holds a backbone only, fewer than half of the parameters of
+            the trunk's ``blocks.*``.
     """
     if isinstance(checkpoint, (str, os.PathLike)):
         source = str(checkpoint)
@@ -73,6 +95,8 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
     report = LoadReport(schema=key_maps.describe(given))
     state = key_maps.fit_linear_segmentor(key_maps.from_published(given), own)
     state, backbone_only = key_maps.align_prefix(state, own)
+    if not strict:
+        state = key_maps.fit_qkv_bias(state, own)
     backbone_only = (
         backbone_only
         or not any(k.startswith("backbone.") for k in own)
@@ -109,7 +133,7 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
                 "or start from its weights with --load-from"
             )
     result = model.load_state_dict(fitting, strict=False)
-    # Layers with an upgrade rule of their own may take other names than theirs: PyTorch's answer is the truth.
+    # Some layers upgrade old names while loading, so PyTorch's result is the right one.
     report.missing = [n for n in result.missing_keys if not n.endswith("num_batches_tracked") and n not in differing]
     report.unexpected = list(result.unexpected_keys)
     counted = [n for n in own if not n.endswith("num_batches_tracked")]
@@ -120,7 +144,7 @@ def load_into(model, checkpoint, logger=None, strict=False, source="the checkpoi
     return report
 
 
-def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched):
+def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched) -> None:
     wanted, part = parameters, "parameters"
     if backbone_only:
         trunk = {n for n in parameters if re.search(r"(?<![^.])blocks\.\d+\.", n)}
@@ -133,16 +157,16 @@ def _check_same_model(source, given, own, parameters, matched, backbone_only, mi
     if name:
         why = f"{name} is {list(here)} in the file and {list(there)} in the model"
     else:
-        strangers = [k for k in given if k not in own] or list(given)
+        unknown = [k for k in given if k not in own] or list(given)
         lacking = [n for n in own if n in wanted and n not in matched]
-        why = f"it has {', '.join(strangers[:3])} where the model has {', '.join(lacking[:3])}"
+        why = f"it has {', '.join(unknown[:3])} where the model has {', '.join(lacking[:3])}"
     raise CheckpointError(
         f"{source} is of another model: {found} of the {len(wanted)} tensors of the model's {part} are in it; {why}"
     )
 
 
-def _grouped(names):
-    """Names by the module a person thinks in: backbone.spm, backbone.reducer.selectors, roi_head.bbox_head."""
+def _grouped(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group names by module for the report: backbone.spm, backbone.reducer.selectors, roi_head.bbox_head."""
     groups = defaultdict(list)
     for name in names:
         parts = name.split(".")

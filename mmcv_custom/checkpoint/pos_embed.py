@@ -1,34 +1,49 @@
-"""Position tables of files on the grids of models.
+"""Resampling of learned position tables from a file's grid to a model's.
 
 Shapes: tables (1, class rows + h * w, C), the class rows first.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from token_pruning.vit import resize_positions
 
 
-def noted_grid(state):
-    """(h, w) of a file's table, which the house's state dicts have beside their tensors (``token_pruning.vit``); None
-    for all others, whose tables of n^2 rows besides the class rows are taken for squares."""
+def noted_grid(state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Return the grid (h, w) of a file's position table from the metadata of its state dict.
+
+    Native state dicts have it (``token_pruning.vit``). None for others; their tables are taken for squares, n^2 rows
+    besides the class rows.
+    """
     notes = (getattr(state, "_metadata", None) or {}).values()
     return next((tuple(note["table_grid"]) for note in notes if "table_grid" in note), None)
 
 
-def grid_of(model, name):
-    """(h, w) of the model's table ``name``, or None where its module does not say."""
+def grid_of(model: nn.Module, name: str) -> tuple[int, int] | None:
+    """Return the grid (h, w) of the model's position table ``name``; None if its module does not know it."""
     owner = model.get_submodule(name.rpartition(".")[0])
     return getattr(owner, "table_grid", None) or getattr(getattr(owner, "patch_embed", None), "grid_size", None)
 
 
-def fit_pos_embed(table, like, grid=None, given_grid=None):
-    """``table`` of a file made to fit the model's table ``like``; None where it cannot be.
+def fit_pos_embed(
+    table: Tensor, like: Tensor, grid: tuple[int, int] | None = None, given_grid: tuple[int, int] | None = None
+) -> Tensor | None:
+    """Resample a file's position table to the model's; None if that is impossible.
 
-    ``grid``, ``given_grid``: (h, w) of the model's and of the file's; None for a square. A table with the model's
-    number of rows is only resampled if its grid is known, or can be taken for a square, and is not the model's. A
-    distillation row the model lacks is dropped; a class row the file lacks keeps the model's value.
+    A table with the model's number of rows is resampled only if its grid is known, or can be taken for a square, and
+    differs from the model's. A distillation row that the model lacks is dropped; a class row that the file lacks keeps
+    the model's value.
+
+    Args:
+        table: the file's table.
+        like: the model's table.
+        grid: (h, w) of the model's table; None for a square.
+        given_grid: (h, w) of the file's table; None for a square.
     """
     if table.ndim != 3 or like.ndim != 3 or table.shape[-1] != like.shape[-1]:
         return None
@@ -45,11 +60,19 @@ def fit_pos_embed(table, like, grid=None, given_grid=None):
     return torch.cat([table[:, :kept], like[:, kept:wanted].to(table), patches], dim=1)
 
 
-def resize_pos_embed(table, to_grid, prefix=1, grid=None):
+def resize_pos_embed(
+    table: Tensor, to_grid: Sequence[int], prefix: int = 1, grid: Sequence[int] | None = None
+) -> Tensor:
     """Resample a learned position table to another grid: bicubic, align_corners False, no antialias.
 
-    ``prefix``: class rows. ``grid``, ``to_grid``: (h, w) before, None for a square, and after. Returns a table of the
-    same dtype with the class rows unchanged. Raises ValueError when the other rows are not that grid.
+    Args:
+        table: the table. The result has its dtype and its class rows.
+        to_grid: (h, w) of the result.
+        prefix: number of class rows.
+        grid: (h, w) of ``table``; None for a square.
+
+    Raises:
+        ValueError: the rows besides the class rows are not that grid.
     """
     rows = table.shape[1] - prefix
     what, grid = (f"{grid[0]} x {grid[1]}", tuple(grid)) if grid else ("square", _square(rows))
@@ -61,14 +84,16 @@ def resize_pos_embed(table, to_grid, prefix=1, grid=None):
     return torch.cat([table[:, :prefix], patches], dim=1)
 
 
-def class_rows(rows, grid=None):
-    """How many of ``rows`` are class rows (0, 1 or 2 with distillation), the rest being ``grid``, or a square; else
-    None."""
+def class_rows(rows: int, grid: Sequence[int] | None = None) -> int | None:
+    """Return how many of ``rows`` are class rows: 0, 1, or 2 with distillation.
+
+    The other rows are ``grid``; without it they must be a square, else the result is None.
+    """
     if grid:
         return rows - grid[0] * grid[1]
     return next((prefix for prefix in (1, 2, 0) if _square(rows - prefix)), None)
 
 
-def _square(rows):
+def _square(rows: int) -> tuple[int, int] | None:
     side = math.isqrt(max(rows, 0))
     return (side, side) if rows > 0 and side * side == rows else None

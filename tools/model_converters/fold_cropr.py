@@ -1,9 +1,9 @@
-"""What a trained Cropr model needs to predict, without what only trained it: every router becomes one vector.
+"""Reduce a trained Cropr model to what inference needs: every router is folded into one vector.
 
     python tools/model_converters/fold_cropr.py CONFIG CHECKPOINT OUT.pth
     python tools/test.py CONFIG OUT.pth --cfg-options model.backbone.reducer.folded=True
 
-The folded model is built anew with these weights, and its backbone must give the same numbers.
+The folded model is built again with these weights, and its backbone must give the same outputs.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from token_pruning import Cropr
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="of the trained model")
+    parser.add_argument("config", help="config of the trained model")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("out", metavar="OUT.pth", help="the file to make")
+    parser.add_argument("out", metavar="OUT.pth", help="the file to write")
     add_common_options(parser)
     return parser.parse_args()
 
@@ -35,7 +35,7 @@ def main():
     if not isinstance(reducer, Cropr) or not reducer.has_aux_heads:
         raise ConfigError(f"config {args.config} has no routers to fold: its reducer must be a Cropr with folded=False")
     images = torch.randn(2, 3, *size_of(model.backbone), generator=torch.Generator().manual_seed(0))
-    before, wanted = number(model), outputs(model, images)
+    before, wanted = count_numbers(model), outputs(model, images)
     reducer.fold()
 
     cfg.model.backbone.reducer.folded = True
@@ -49,13 +49,13 @@ def main():
             )
     write_new(args.out, {"state_dict": state, "meta": {"folded": os.path.basename(args.checkpoint)}})
     print(
-        f"{args.out}: {number(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it with "
-        "--cfg-options model.backbone.reducer.folded=True"
+        f"{args.out}: {count_numbers(again) / 1e6:.2f} million numbers of {before / 1e6:.2f}, outputs equal; use it "
+        "with --cfg-options model.backbone.reducer.folded=True"
     )
 
 
 def size_of(backbone):
-    """Height and width of the images that the position table was made for."""
+    """Return height and width of the images that the position table fits."""
     if hasattr(backbone, "table_grid"):
         return [side * backbone.patch_embed.patch_size[0] for side in backbone.table_grid]
     return backbone.patch_embed.img_size
@@ -63,12 +63,12 @@ def size_of(backbone):
 
 @torch.no_grad()
 def outputs(model, images):
-    """What the backbone gives out, as a list."""
+    """Return the backbone's outputs as a list."""
     out = model.backbone(images)
     return [out] if isinstance(out, torch.Tensor) else list(out)
 
 
-def number(model):
+def count_numbers(model):
     return sum(value.numel() for value in model.state_dict().values())
 
 

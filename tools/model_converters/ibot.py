@@ -1,7 +1,7 @@
-"""Make a ViT that iBOT or DINO, timm or DeiT published a file for mmsegmentation's ViT, or for timm and this project.
+"""Convert a ViT published by iBOT, DINO, timm or DeiT for mmsegmentation's ViT, or for timm and this project.
 
-SRC may hold a state dict as it is, under `state_dict` or `model`, or a `teacher` and a `student`, with `module.` and
-`backbone.` before the names or without. Heads are left out.
+SRC may be a state dict, hold one under `state_dict` or `model`, or hold a `teacher` and a `student`; names may begin
+with `module.` and `backbone.`. Heads are left out.
 
     python tools/model_converters/ibot.py SRC DST                  # mmsegmentation's names, for any of its configs
     python tools/model_converters/ibot.py SRC DST --to timm        # timm's, which are this project's
@@ -12,7 +12,7 @@ No file needs converting for this project: names are converted as they load (`in
 
 import argparse
 
-from weights_file import check_new, read_weights, say_left_out, to_mmseg, write_new
+from weights_file import check_new, read_weights, renamed, say_left_out, write_new
 
 from mmcv_custom import CheckpointError
 from mmcv_custom.checkpoint import key_maps
@@ -20,9 +20,9 @@ from mmcv_custom.cli.launch import run
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Bring a published ViT to mmsegmentation's names or to timm's.")
+    parser = argparse.ArgumentParser(description="Convert a published ViT to mmsegmentation's names or timm's.")
     parser.add_argument("src", metavar="SRC", help="the published file")
-    parser.add_argument("dst", metavar="DST", help="the file to make (.pth)")
+    parser.add_argument("dst", metavar="DST", help="the file to write (.pth)")
     parser.add_argument("--to", choices=["mmseg", "timm"], default="mmseg", help="whose names (default: mmseg)")
     parser.add_argument(
         "--network", choices=["teacher", "student"], help="which of the two (default: the teacher, where there is one)"
@@ -38,7 +38,7 @@ def main():
     state = {name: value for name, value in state.items() if not key_maps.is_training_part(name)}
     if "blocks.0.attn.qkv.weight" not in state:
         raise CheckpointError(f"{args.src} holds no plain vision transformer: no blocks.0.attn.qkv.weight is in it")
-    write_new(args.dst, to_mmseg(state, args.src) if args.to == "mmseg" else state)
+    write_new(args.dst, renamed(key_maps.to_mmseg, state, args.src) if args.to == "mmseg" else state)
     print(f"{args.dst}: {len(state)} tensors")
     say_left_out(given, state, others)
 

@@ -1,15 +1,15 @@
 """Export a segmentor of this project to mmsegmentation's names, to run it in stock mmsegmentation.
 
-The weights of a plain ViT get the names of mmsegmentation's `VisionTransformer`, and what that has to be told is
+The weights of a plain ViT get the names of mmsegmentation's `VisionTransformer`, and the arguments that it needs are
 printed. Heads keep their names: `FCNHead` is mmsegmentation's own. A reducer is left out; the dense model remains. A
-backbone alone, of any schema that this project reads, can be exported too.
+backbone alone, in any schema that this project reads, can be exported too.
 
     python tools/model_converters/to_mmseg.py work_dirs/vit-nano_linear_camvid-352/epoch_60.pth exported.pth
 """
 
 import argparse
 
-from weights_file import check_new, read_weights, say_left_out, to_mmseg, write_new
+from weights_file import check_new, read_weights, renamed, say_left_out, write_new
 
 from mmcv_custom.checkpoint import key_maps
 from mmcv_custom.cli.launch import run
@@ -18,7 +18,7 @@ from mmcv_custom.cli.launch import run
 def parse_args():
     parser = argparse.ArgumentParser(description="Export a segmentor of this project to mmsegmentation's names.")
     parser.add_argument("src", metavar="SRC", help="a checkpoint of this project")
-    parser.add_argument("dst", metavar="DST", help="the file to make (.pth)")
+    parser.add_argument("dst", metavar="DST", help="the file to write (.pth)")
     return parser.parse_args()
 
 
@@ -26,8 +26,8 @@ def main():
     args = parse_args()
     check_new(args.dst)
     given, others = read_weights(args.src)
-    state = to_mmseg(given, args.src)
-    # What mmsegmentation's tools draw and name classes by.
+    state = renamed(key_maps.to_mmseg, given, args.src)
+    # Names and colours of the classes, which mmsegmentation's tools use.
     meta = {name: value for name, value in (others.pop("meta", None) or {}).items() if name == "dataset_meta"}
     write_new(args.dst, dict(state_dict=state, meta=meta))
     own = [name.removeprefix("backbone.") for name in state]

@@ -1,25 +1,37 @@
-"""What the converters share: files of weights that are read as data, and appear whole or not at all."""
+"""Reading and writing files of weights, as the converters share it: read as data, written whole or not at all."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmcv_custom import CheckpointError, ConfigError, read_checkpoint
 from mmcv_custom.checkpoint import key_maps
 from mmcv_custom.files import write_file
 
 
-def check_new(path):
-    """Raises ConfigError where ``path`` is no name for a new file of weights."""
+def check_new(path: str) -> None:
+    """Raise ConfigError if ``path`` is not a name for a new file of weights."""
     if not path.endswith((".pth", ".pt")):
         raise ConfigError(f"{path}: weights are written as .pth, give a name that ends so")
     if os.path.exists(path):
         raise ConfigError(f"{path} exists already: delete it or give another name")
 
 
-def read_weights(path, network=None):
-    """The state dict in a file by the house's names, and what the file holds beside it, by name. ``network``: of a file
-    with several, the one to take. Raises CheckpointError."""
+def read_weights(path: str, network: str | None = None) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Read the weights in a file with native names, and what the file holds besides.
+
+    Args:
+        path: the file.
+        network: the network to take from a file with several.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has no such network.
+    """
     checkpoint = read_checkpoint(path)
     if network and not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(network), dict)):
         raise CheckpointError(f"{path} has no {network}: leave --network out")
@@ -32,23 +44,27 @@ def read_weights(path, network=None):
     return key_maps.from_published(state), others
 
 
-def to_mmseg(state, path):
-    """``key_maps.to_mmseg`` of what was in the file at ``path``. Raises CheckpointError."""
+def renamed(rename: Callable[[Mapping], Mapping], state: Mapping[str, Tensor], path: str) -> Mapping[str, Tensor]:
+    """Return ``rename(state)`` for the weights of the file at ``path``.
+
+    Raises:
+        CheckpointError: the target has no place for one of the weights.
+    """
     try:
-        return key_maps.to_mmseg(state)
+        return rename(state)
     except ValueError as error:
         raise CheckpointError(f"{path} {error}") from None
 
 
-def write_new(path, content):
-    """Save ``content`` at ``path``, whose folder is made; a reader never meets half a file."""
+def write_new(path: str, content: object) -> None:
+    """Save ``content`` at ``path``, whole or not at all; missing folders are created."""
     write_file(path, lambda file: torch.save(content, file))
 
 
-def say_left_out(before, after, others):
-    """Print which weights of the state dict ``before`` are not among the names ``after``, and which ``others`` there
-    were."""
-    gone = [name for name in before if not {name, name.removeprefix("backbone.")} & {*after}]
+def say_left_out(before: Iterable[str], after: Iterable[str], others: Iterable[str]) -> None:
+    """Print what is left out: weights of ``before`` that are not among ``after``, and the ``others``."""
+    kept = {*after}
+    gone = [name for name in before if not {name, name.removeprefix("backbone.")} & kept]
     for names, what in ((gone, "weights"), ([*map(str, others)], "no weights of it")):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""

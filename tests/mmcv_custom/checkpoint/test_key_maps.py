@@ -35,7 +35,7 @@ def test_matches_the_recorded_mapping():
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_every_schema_lands_on_the_house_names_and_stays(prefix):
+def test_every_schema_becomes_native_and_stays(prefix):
     published = [
         "blocks.3.gamma1",
         "blocks.3.TransformerEncoderLayer.self_attn.in_proj_weight",
@@ -63,7 +63,7 @@ def test_every_schema_lands_on_the_house_names_and_stays(prefix):
     assert list(key_maps.from_published(once)) == list(once)
 
 
-def test_the_evo_vit_adapter_lands_on_the_house_names():
+def test_the_evo_vit_adapter_becomes_native():
     data = recorded()
     native = key_maps.from_published(data["evo_example_renamed"])
     assert native.keys() == data["evo_example_dense"].keys()
@@ -72,15 +72,16 @@ def test_the_evo_vit_adapter_lands_on_the_house_names():
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
+def test_the_vit_of_mmsegmentation_becomes_native_and_stays(prefix):
     published = [
         "cls_token",
         "patch_embed.projection.weight",
         "patch_embed.projection.bias",
         "layers.0.ln1.bias",
         "layers.11.attn.attn.in_proj_weight",
-        "layers.3.attn.attn.in_proj_bias",
+        "layers.11.attn.attn.in_proj_bias",
         "layers.3.attn.attn.out_proj.weight",
+        "layers.3.attn.attn.out_proj.bias",
         "layers.3.ln2.weight",
         "layers.3.ffn.layers.0.0.weight",
         "layers.3.ffn.layers.1.bias",
@@ -92,8 +93,9 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
         "patch_embed.proj.bias",
         "blocks.0.norm1.bias",
         "blocks.11.attn.qkv.weight",
-        "blocks.3.attn.qkv.bias",
+        "blocks.11.attn.qkv.bias",
         "blocks.3.attn.proj.weight",
+        "blocks.3.attn.proj.bias",
         "blocks.3.norm2.weight",
         "blocks.3.mlp.fc1.weight",
         "blocks.3.mlp.fc2.bias",
@@ -110,14 +112,23 @@ def test_the_vit_of_mmsegmentation_lands_on_the_house_names_and_stays(prefix):
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_patches_embedded_without_a_bias_get_one_of_zeros(prefix):
+def test_layers_of_mmsegmentation_without_a_bias_get_one_of_zeros(prefix):
+    """patch_bias=False, and qkv_bias=False, which also drops the bias of the attention's projection."""
     state = {
         f"{prefix}patch_embed.projection.weight": torch.ones(3, 2, 1, 1),
-        f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(1),
+        f"{prefix}layers.0.attn.attn.in_proj_weight": torch.ones(9, 3),
+        f"{prefix}layers.0.attn.attn.out_proj.weight": torch.ones(3, 3),
     }
     native = key_maps.from_published(state)
-    assert torch.equal(native[f"{prefix}patch_embed.proj.bias"], torch.zeros(3))
-    assert len(native) == 3 and len(key_maps.from_published(native)) == 3
+    for name in ("patch_embed.proj.bias", "blocks.0.attn.proj.bias"):
+        assert torch.equal(native[prefix + name], torch.zeros(3))
+    assert len(native) == 5 and list(key_maps.from_published(native)) == list(native)
+    unbiased = [prefix + "blocks.0.attn.qkv.weight"]
+    assert list(key_maps.fit_qkv_bias(native, unbiased)) == list(native)
+    fitted = key_maps.fit_qkv_bias(native, [*unbiased, prefix + "blocks.0.attn.qkv.bias"])
+    assert torch.equal(fitted[prefix + "blocks.0.attn.qkv.bias"], torch.zeros(9)) and len(fitted) == 6
+    back = key_maps.to_mmseg(native)
+    assert torch.equal(back[f"{prefix}layers.0.attn.attn.in_proj_bias"], torch.zeros(9))
 
 
 def test_what_only_trained_a_vit_has_no_place_in_mmsegmentation():
@@ -155,7 +166,7 @@ def test_a_table_without_a_class_row_has_no_place_in_mmsegmentation():
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_cropr_lands_on_the_house_names_and_goes_back(prefix):
+def test_cropr_becomes_native_and_goes_back(prefix):
     published = ["blocks.0.norm1.weight", "cropr.0.cross_attn.queries", "cropr.11.head.head.bias", "head.bias"]
     state = named(prefix + n for n in published)
     native = key_maps.from_published(state)
@@ -165,7 +176,7 @@ def test_cropr_lands_on_the_house_names_and_goes_back(prefix):
         prefix + "reducer.routers.11.head.head.bias",
     ]
     assert list(key_maps.to_published_cropr(native)) == published
-    with pytest.raises(ValueError, match="folded routers cannot be written in the published schema"):
+    with pytest.raises(ValueError, match="has folded routers, and the published Cropr has none"):
         key_maps.to_published_cropr(named(["reducer.routers.0.folded"]))
 
 
@@ -213,7 +224,13 @@ def test_names_of_other_modules_are_left_alone():
     assert list(key_maps.from_published(named(names))) == names
 
 
-def test_the_way_back():
+def test_weights_of_another_reducer_have_no_published_name():
+    for convert in (key_maps.to_published_selective, key_maps.to_published_cropr):
+        with pytest.raises(ValueError, match="has reducer.predictors.0.weight, a weight of another reducer than"):
+            convert(named(["reducer.predictors.0.weight"]))
+
+
+def test_native_to_published():
     assert list(key_maps.to_published_dense(named(["blocks.0.ls2.gamma", "reducer.selectors.0.norm.bias"]))) == [
         "blocks.0.gamma2"
     ]

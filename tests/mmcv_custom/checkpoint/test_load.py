@@ -7,7 +7,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmcv_custom import CheckpointError, load_into, read_checkpoint
+from mmcv_custom import CheckpointError, PlainViTBackbone, load_into, read_checkpoint
 
 
 class Trunk(nn.Module):
@@ -148,3 +148,31 @@ def test_http_checkpoints_are_read_as_data_too(tmp_path, monkeypatch):
         read_checkpoint("https://example.org/x.pth")
     with pytest.raises(CheckpointError, match="download it"):
         read_checkpoint("s3://bucket/x.pth")
+
+
+@pytest.mark.parametrize("qkv_bias", [False, True])
+def test_mmsegmentations_vit_without_qkv_bias_loads_whole(tmp_path, qkv_bias):
+    """Its attention has no bias at all then, and ours always has one in the projection."""
+    mmseg = pytest.importorskip("mmseg.models.backbones")
+    torch.manual_seed(0)
+    theirs = mmseg.VisionTransformer(
+        img_size=64,
+        embed_dims=24,
+        num_layers=2,
+        num_heads=3,
+        qkv_bias=False,
+        final_norm=True,
+        norm_cfg=dict(type="LN", eps=1e-6),
+    )
+    theirs.eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    ours = PlainViTBackbone(img_size=64, embed_dim=24, depth=2, num_heads=3, class_token=True, qkv_bias=qkv_bias).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter)
+    report = load_into(ours, tmp_path / "vit.pth", logger="silent")
+    assert not report.missing and not report.unexpected and not report.mismatched
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image)[0], theirs(image)[0], atol=1e-5, rtol=1e-4)

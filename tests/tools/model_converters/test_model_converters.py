@@ -6,15 +6,18 @@ from pathlib import Path
 import ibot
 import pytest
 import to_mmseg
+import to_published
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.models.backbones import VisionTransformer as VisionTransformerOfMMSeg
 from mmseg.registry import MODELS
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import mmseg_custom  # noqa: F401 - registers
-from mmcv_custom import CheckpointError, ConfigError
+from mmcv_custom import CheckpointError, ConfigError, load_into
+from mmdet_custom import ViTAdapter
 
 ROOT = Path(__file__).resolve().parents[3]
 VIT = dict(img_size=64, patch_size=16, embed_dim=24, depth=3, num_heads=3)
@@ -124,6 +127,68 @@ def test_a_segmentor_of_ours_runs_in_stock_mmsegmentation(tmp_path, monkeypatch,
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+ADAPTER = dict(
+    img_size=32,
+    embed_dim=24,
+    depth=4,
+    num_heads=3,
+    interaction_indexes=((0, 1), (2, 3)),
+    conv_inplane=8,
+)
+SVIT = dict(type="SViT", blocks=[1, 2])
+CROPR = dict(type="Cropr", prune_after=[0, 1], r=2, num_queries=4, num_classes=3, num_heads=3)
+
+
+def an_adapter(seed, **options):
+    torch.manual_seed(seed)
+    backbone = ViTAdapter(**ADAPTER, **options)
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return torch.nn.ModuleDict(dict(backbone=backbone))
+
+
+@pytest.mark.parametrize(
+    "schema, options, published",
+    [
+        ("vit-adapter", dict(layer_scale=0.1), "backbone.blocks.0.gamma1"),
+        ("svit", dict(), "backbone.blocks.0.TransformerEncoderLayer.linear1.weight"),
+        ("svit", dict(reducer=SVIT), "backbone.selective_modules.0.norm.weight"),
+        ("cropr", dict(reducer=CROPR), "cropr.0.cross_attn.queries"),
+        ("cropr", dict(), "blocks.0.attn.qkv.weight"),
+    ],
+    ids=["dense", "svit dense", "svit", "cropr", "cropr dense"],
+)
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_native_names_to_published_and_back(tmp_path, monkeypatch, capsys, schema, options, published, kind):
+    source = an_adapter(1, **options)
+    path = tmp_path / f"native.{kind}"
+    if kind == "pth":
+        meta = dict(dataset_meta=dict(classes=["cat"]), epoch=3)
+        torch.save(dict(state_dict=source.state_dict(), meta=meta, optimizer={}), path)
+    else:
+        save_file(source.state_dict(), path)
+    convert(monkeypatch, to_published, path, tmp_path / "new/published.pth", "--to", schema)
+    said = capsys.readouterr().out
+    assert ("left out (no weights of it): optimizer" in said) == (kind == "pth") and "(weights)" not in said
+    file = torch.load(tmp_path / "new/published.pth", weights_only=True)
+    assert published in file["state_dict"] and "epoch" not in file["meta"]
+
+    convert(monkeypatch, to_published, tmp_path / "new/published.pth", tmp_path / "back.pth", "--to", "native")
+    copy = an_adapter(2, **options)
+    report = load_into(copy, tmp_path / "back.pth", logger="silent")
+    assert not report.missing and not report.unexpected
+    for name, value in copy.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+
+
+def test_the_published_dense_model_has_no_reducer(tmp_path, monkeypatch, capsys):
+    torch.save(an_adapter(1, reducer=SVIT).state_dict(), tmp_path / "svit.pth")
+    convert(monkeypatch, to_published, tmp_path / "svit.pth", tmp_path / "dense.pth", "--to", "vit-adapter")
+    assert "left out (weights): backbone.reducer.selectors.0." in capsys.readouterr().out
+    dense = an_adapter(2)
+    assert not load_into(dense, tmp_path / "dense.pth", logger="silent").unexpected
+
+
 def test_what_cannot_be_converted_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch):
     torch.save(a_timm_vit().state_dict(), tmp_path / "vit.pth")
     torch.save({"layers.0.blocks.0.norm1.weight": torch.ones(3)}, tmp_path / "swin.pth")
@@ -155,6 +220,14 @@ def test_what_cannot_be_converted_is_one_sentence_and_writes_nothing(tmp_path, m
             CheckpointError,
             "module.pth was not loaded because it holds .*Linear, which could run code",
             ["module.pth", "out.pth"],
+        ),
+        (to_published, ConfigError, "there.pth exists already", ["vit.pth", "there.pth", "--to", "native"]),
+        (to_published, CheckpointError, "none.pth holds no weights", ["none.pth", "out.pth", "--to", "native"]),
+        (
+            to_published,
+            CheckpointError,
+            "scaled.pth has blocks.0.ls1.gamma, and the published SViT has no layer scale",
+            ["scaled.pth", "out.pth", "--to", "svit"],
         ),
         (ibot, CheckpointError, "absent.pth does not exist", ["absent.pth", "out.pth"]),
     ]:
