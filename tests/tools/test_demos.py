@@ -1,4 +1,4 @@
-"""The demos from end to end on tiny models of all tasks, with random weights; and what they say to a mistake."""
+"""The demos from end to end on tiny models of all tasks with random weights, and their error messages."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ def demo(monkeypatch, name, *arguments):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with two images of 352 x 352."""
+    """Return a folder with two images of 352 x 352."""
     folder = tmp_path / "images"
     folder.mkdir()
     for name in "ab":
@@ -69,7 +69,7 @@ def test_selector_demo_writes_a_page_with_all_its_images(monkeypatch, capsys, tm
     assert f"{100 * ratios[5]:7.3f}%" in said and all((tmp_path / f"out/{n}/sheet.jpg").exists() for n in "ab")
 
 
-def test_selector_demo_has_a_image_of_its_own_and_the_published_name(tmp_path):
+def test_selector_demo_has_an_example_image_and_the_published_name(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
     done = subprocess.run(
         [sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"],
@@ -84,7 +84,7 @@ def test_selector_demo_has_a_image_of_its_own_and_the_published_name(tmp_path):
     assert (tmp_path / "demo/embedded/block_11.jpg").exists()
 
 
-def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, images):
+def test_image_demo_draws_and_writes_json(monkeypatch, capsys, tmp_path, images):
     demo(monkeypatch, "image_demo", images / "a.png", DETECTOR, "none", "--out", tmp_path / "o", "--score-thr", "0")
     listed = json.loads((tmp_path / "o/results.json").read_text())["results"][0]["objects"]
     entries = json.loads((tmp_path / "o/coco.json").read_text())
@@ -94,7 +94,7 @@ def test_image_demo_draws_and_lists(monkeypatch, capsys, tmp_path, images):
     assert "Written to" in capsys.readouterr().out
 
 
-def test_files_hold_what_images_do_not_show(monkeypatch, capsys, tmp_path, images):
+def test_files_contain_objects_below_the_score_threshold(monkeypatch, capsys, tmp_path, images):
     counts = []
     for name in ("image_demo", "selector_demo"):
         demo(monkeypatch, name, images / "a.png", "--score-thr", "0.99", DETECTOR, "none", "--out", tmp_path / name)
@@ -103,7 +103,7 @@ def test_files_hold_what_images_do_not_show(monkeypatch, capsys, tmp_path, image
     assert "a: nothing above the score threshold" in capsys.readouterr().out
 
 
-def test_a_broken_image_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tmp_path, images):
+def test_a_broken_image_of_a_folder_is_left_out_and_reported(monkeypatch, capsys, tmp_path, images):
     (images / "aa.png").write_text("none")
     for name in ("image_demo", "selector_demo"):
         with pytest.raises(SystemExit) as ended:
@@ -114,7 +114,7 @@ def test_a_broken_image_of_a_folder_is_left_out_and_said(monkeypatch, capsys, tm
         assert len(found["results"]) == 2 and "aa.png is no image" in found["left_out"][0]
 
 
-def test_images_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
+def test_images_of_the_same_name_get_names_of_their_own(monkeypatch, tmp_path):
     for name in ("cat/1", "dog/1_3", "dog/50% #1?", "owl/1", "rat/1"):
         (tmp_path / "all" / name).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(scene(32, 32)).save(tmp_path / "all" / f"{name}.png")
@@ -125,7 +125,7 @@ def test_images_of_one_name_are_kept_apart_and_linked(monkeypatch, tmp_path):
     assert all((tmp_path / "out" / link / "found.jpg").exists() for link in links)
 
 
-def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path, images):
+def test_ctrl_c_ends_a_camera_recording_and_keeps_it(monkeypatch, capsys, tmp_path, images):
     stream = Predictor.stream
 
     def interrupted(self, frames):
@@ -139,18 +139,18 @@ def test_a_cameras_film_ends_by_ctrl_c_and_is_kept(monkeypatch, capsys, tmp_path
     assert good and frame.shape[:2] == (704, 704)  # no legend below
 
 
-def test_palettes_are_the_toolboxs_own(capsys):
+def test_palettes_are_those_of_the_toolbox(capsys):
     assert len(palette_of("citys", Predictor(TOME))) == 19 and len(palette_of("citys", Predictor(DETECTOR))) == 8
     assert "--palette citys has 8 colours for 10 classes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
-def test_video_demo_reads_frames_and_films(monkeypatch, capsys, tmp_path, images, ending):
-    film = tmp_path / f"film.{ending}"
-    demo(monkeypatch, "video_demo", images, DETECTOR, "none", "--out", film, "--tokens", "--fps", "5")
-    seen = cv2.VideoCapture(str(film))
-    assert int(seen.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 and seen.get(cv2.CAP_PROP_FPS) == 5
-    demo(monkeypatch, "video_demo", film, DETECTOR, "none", "--out", tmp_path / "again.mp4", "--frames", "1")
+def test_video_demo_reads_frames_and_videos(monkeypatch, capsys, tmp_path, images, ending):
+    video = tmp_path / f"video.{ending}"
+    demo(monkeypatch, "video_demo", images, DETECTOR, "none", "--out", video, "--tokens", "--fps", "5")
+    capture = cv2.VideoCapture(str(video))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 and capture.get(cv2.CAP_PROP_FPS) == 5
+    demo(monkeypatch, "video_demo", video, DETECTOR, "none", "--out", tmp_path / "again.mp4", "--frames", "1")
     assert "again.mp4: 1 frames" in capsys.readouterr().out
     assert not list(tmp_path.glob(".part*"))
 
@@ -202,9 +202,13 @@ MISTAKES = {
     "mode": ("image_demo", ["a.jpg", TOME, "none", "--mode", "sample"], "does not fit ToMe"),
     "ratio": ("image_demo", ["a.jpg", DTOP, "none", "--ratio", "1.5"], "threshold = 1.5 does not fit DToP"),
     "device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "quantum"], "--device quantum is no device"),
-    "film": ("video_demo", ["a.txt", DENSE, "none"], "video a.txt cannot be opened"),
-    "no film": ("video_demo", ["nowhere.mp4", DENSE, "none"], "video nowhere.mp4 does not exist"),
-    "film's name": ("video_demo", ["a.txt", DENSE, "none", "--out", "a.mkv"], "videos are written as .mp4 or .avi"),
+    "text as video": ("video_demo", ["a.txt", DENSE, "none"], "video a.txt cannot be opened"),
+    "no video": ("video_demo", ["nowhere.mp4", DENSE, "none"], "video nowhere.mp4 does not exist"),
+    "name of the video": (
+        "video_demo",
+        ["a.txt", DENSE, "none", "--out", "a.mkv"],
+        "videos are written as .mp4 or .avi",
+    ),
     "over the images": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the images themselves"),
     "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the images themselves"),
     "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the images"),
@@ -213,12 +217,12 @@ MISTAKES = {
     "no display": ("image_demo", ["a.jpg", DENSE, "none", "--show"], "there is no display"),
     "no window": ("video_demo", ["all", DENSE, "none", "--show"], "there is no display"),
     "no such device": ("image_demo", ["a.jpg", DENSE, "none", "--device", "meta"], "runs on cpu and cuda"),
-    "over the film": (
+    "over the video": (
         "video_demo",
         ["a.avi", DENSE, "none", "--out", "./a.avi"],
         "--out ./a.avi is the input video itself",
     ),
-    "film's folder": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no images"),
+    "folder of the video": ("video_demo", ["empty", DENSE, "none", "--out", "no/a.mp4"], "folder empty has no images"),
 }
 
 
@@ -229,7 +233,7 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     whole = Path("a.jpg").read_bytes()
     Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
     Path("text.jpg").write_text("no image")
-    Path("a.txt").write_text("no film")
+    Path("a.txt").write_text("no video")
     for folder in ("empty", "all/class", "broken"):
         Path(folder).mkdir(parents=True)
     Path("all/class/b.jpg").write_bytes(whole)

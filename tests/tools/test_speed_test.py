@@ -96,7 +96,7 @@ def test_a_wrong_option_ends_with_one_sentence(monkeypatch, capsys, options, sen
     assert end.value.code == 2 and sentence in said.splitlines()[-1], said
 
 
-def test_grow_makes_a_case_for_every_point():
+def test_grow_measures_every_point():
     args = argparse.Namespace(models=[PRUNED], keep_ratio=None, batch=1, shape=(800, 1344))
     found = {grow: speed_test.cases(argparse.Namespace(**vars(args), grow=grow)) for grow in speed_test.GROW}
     assert [c.keep for c in found["ratio"]] == speed_test.GROW["ratio"]
@@ -106,7 +106,7 @@ def test_grow_makes_a_case_for_every_point():
         assert c.shape[0] * c.shape[1] / 256 == pytest.approx(tokens, rel=0.02)
 
 
-def test_the_ratio_can_be_given_and_operations_are_per_image():
+def test_the_ratio_can_be_set_and_operations_are_per_image():
     rows = measure(case(PRUNED, keep=0.25), case(PRUNED, keep=1.0), case(PRUNED, batch=2), part="backbone")
     words = ["exactly keep_ratio=0.25", "exactly keep_ratio=1.0", "exactly as configured"]
     assert [row["keep"] for row in rows] == words
@@ -141,7 +141,7 @@ def test_folders_go_through_the_test_pipelines_of_all_tasks(tmp_path, config):
     assert rows[0]["num_images"] == 4 and rows[0]["shape"] is None
 
 
-def test_images_that_make_no_batch_for_a_segmentor_are_named(tmp_path):
+def test_images_of_two_sizes_make_no_batch_for_a_segmentor(tmp_path):
     from PIL import Image
 
     for width in (64, 96):
@@ -158,7 +158,7 @@ def test_a_checkpoint_is_run_as_trained(tmp_path):
     assert row["tokens_by_block"][2:] != [67, 58, 48, 38]
 
 
-def test_fresh_weights_are_those_of_the_dense_counterpart():
+def test_random_weights_are_those_of_the_dense_counterpart():
     dense, pruned = (
         benchmark.BenchmarkSession(
             case(config), benchmark.BenchmarkSettings(part="backbone", repeats=2)
@@ -169,7 +169,7 @@ def test_fresh_weights_are_those_of_the_dense_counterpart():
     assert len(pruned) > len(dense)
 
 
-def test_a_training_step_moves_the_weights():
+def test_a_training_step_changes_the_weights():
     session = benchmark.BenchmarkSession(case(PRUNED), benchmark.BenchmarkSettings(part="train-step", repeats=2))
     before = [p.detach().clone() for p in session.model.parameters()]
     session.step(0)
@@ -177,7 +177,7 @@ def test_a_training_step_moves_the_weights():
 
 
 @pytest.mark.parametrize("options", [dict(channels_last=True), dict(fuse_conv_bn=True)], ids=str)
-def test_options_that_must_not_change_what_is_found_do_not(options):
+def test_acceleration_does_not_change_detections(options):
     plain, other = (
         benchmark.BenchmarkSession(case(DENSE), benchmark.BenchmarkSettings(repeats=2, **more))
         for more in ({}, options)
@@ -187,7 +187,7 @@ def test_options_that_must_not_change_what_is_found_do_not(options):
     assert len(one) and torch.allclose(one.bboxes, two.bboxes, atol=1e-2)
 
 
-def test_half_precision_runs_through_suppression_and_roi_align(tmp_path):
+def test_half_precision_runs_through_nms_and_roi_align(tmp_path):
     from PIL import Image
 
     for name in "ab":
@@ -220,7 +220,7 @@ def test_a_dense_model_has_no_ratio_to_scale():
         benchmark.BenchmarkSession(case(DENSE, cost_param=("ratio_scale", 0.5)), benchmark.BenchmarkSettings())
 
 
-def test_windows_that_slide_over_a_image_count_together(tmp_path):
+def test_the_positions_of_a_sliding_window_count_together(tmp_path):
     sliding = "model = dict(test_cfg=dict(mode='slide', crop_size=(96, 96), stride=(64, 64)))"
     (tmp_path / "slide.py").write_text(f"_base_ = {SEG_RANDOM!r}\n{sliding}\n")
     found = benchmark.BenchmarkSession(case(str(tmp_path / "slide.py")), benchmark.BenchmarkSettings(repeats=2)).counts[

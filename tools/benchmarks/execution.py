@@ -56,8 +56,8 @@ def selection(cfg, shape, rounds):
     clock = Clock(torch.device("cpu"))
     parts = [(backbone.reducer, "before_block"), (TokenSet, "select"), (TokenSet, "restore"), (TokenSet, "with_dense")]
     with ExitStack() as stack:
-        for owner, name in parts:
-            stack.enter_context(patch.object(owner, name, clock.watch(getattr(owner, name))))
+        for target, name in parts:
+            stack.enter_context(patch.object(target, name, clock.watch(getattr(target, name))))
         shares, totals = clock.shares(lambda repeat: backbone(image), rounds, warmup=1)
     return dict(
         ms=statistics.median(totals),

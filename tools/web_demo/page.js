@@ -56,9 +56,9 @@ async function run() {
   $("busy").hidden = false;
   do {
     stale = false;
-    const asked = new URLSearchParams({ model: model().name });
-    if (model().slider && $("cost").dataset.own !== "yes") asked.set("cost_value", $("cost").value);
-    const found = await ask(`/run?${asked}`, { method: "POST", body: image });
+    const query = new URLSearchParams({ model: model().name });
+    if (model().slider && $("cost").dataset.own !== "yes") query.set("cost_value", $("cost").value);
+    const found = await ask(`/run?${query}`, { method: "POST", body: image });
     if (found) { showError(""); answer = found; show(); }
     document.body.classList.toggle("old", !found);  // the page still shows another image or setting
   } while (stale);
@@ -80,10 +80,10 @@ function show() {
   const maps = { block: "by block", depth: "depth", exits: "exits" };
   views("tokenviews", "tokens", Object.fromEntries(Object.entries(maps).filter(([name]) => name === "block" || answer.maps[name])));
   const block = $("block"), last = answer.blocks.length - 1;
-  const fresh = $("blockbox").hidden || Number(block.max) !== last;
+  const newBlocks = $("blockbox").hidden || Number(block.max) !== last;
   $("blockbox").hidden = false;
   block.max = last;
-  if (fresh) block.value = last;
+  if (newBlocks) block.value = last;
   block.style.cssText = `width: auto; margin: 0 calc(${50 / (last + 1)}% - .5rem)`;  // centres the thumb below its bar
   $("chart").replaceChildren(...answer.blocks.map(({ shares }, i) => element("div", { onclick: () => { block.value = i; block.oninput(); } },
     ...shares.map((share, state) => {

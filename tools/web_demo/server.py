@@ -209,4 +209,4 @@ async def _refusal(request: Request, error: HTTPException) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return _json(dict(error="the model failed on this image; the terminal of the server says why."), 500)
+    return _json(dict(error="the model failed on this image; see the terminal of the server."), 500)

@@ -1,4 +1,4 @@
-"""Predictor on tiny models of all three tasks: what it takes, what it gives, and that the trace is of one forward."""
+"""Predictor on tiny models of all three tasks: inputs, results, and traces of a single forward."""
 
 import json
 import warnings
@@ -46,7 +46,7 @@ def test_a_detector_finds_the_same_from_file_array_and_image(tmp_path):
     assert found.tokens.keep_ratio() == pytest.approx([1, 1, 0.7, 0.6, 0.5, 0.4], abs=0.5 / 192 + 1e-6)
 
 
-def test_folders_and_batches_give_what_images_give_alone(tmp_path):
+def test_folders_and_batches_give_the_results_of_single_images(tmp_path):
     for i, size in enumerate([(64, 64), (64, 64), (64, 96)]):
         Image.fromarray(scene(*size, i)).save(tmp_path / f"{i}.png")
     model = predictor(DETECTOR)
@@ -86,7 +86,7 @@ def test_a_segmentor_gives_a_map_and_its_merged_tokens():
     json.dumps(found.to_dict())
 
 
-def test_tokens_that_dtop_lets_go_leave_after_their_stages():
+def test_dtops_tokens_exit_after_their_stages():
     model = predictor(DTOP)
     model.set_cost(0.0925)
     assert model.cost_value == 0.0925 and model.cost_param == "threshold"
@@ -104,9 +104,9 @@ def test_tokens_that_dtop_lets_go_leave_after_their_stages():
         ([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1]], None),
         ([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], None),
     ],
-    ids=["leave", "come back", "stay"],
+    ids=["exit", "come back", "stay"],
 )
-def test_exits_are_told_only_where_tokens_leave_and_nobody_comes_back(used, left):
+def test_exits_are_reported_only_if_tokens_exit_and_none_comes_back(used, left):
     trace = PassTrace((2, 2), 0, {block: torch.tensor([row]).bool() for block, row in enumerate(used)})
     assert TokenView(scene(32, 32), (Window(0, 0, trace),), 16).exits() == left
 
@@ -120,7 +120,7 @@ def test_a_classifier_gives_its_best_classes():
     assert found.tokens.shares()[-2, 2] == pytest.approx(1 - ratios[-2])
 
 
-def test_windows_that_slide_over_a_image_cover_it(tmp_path):
+def test_sliding_windows_cover_the_image(tmp_path):
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(40, 40))"
     (tmp_path / "slide.py").write_text(
         f"_base_ = {str(SEGMENTOR)!r}\nmodel = dict(test_cfg={slide}, backbone=dict(\n    reducer=dict(r=4)))\n"
@@ -164,7 +164,7 @@ def test_the_cost_of_configs_that_set_r():
     assert model.setting == "keep_ratio = 0.5" and predictor(DENSE).setting is None
 
 
-def test_a_whole_number_of_tokens_is_one_however_it_is_written():
+def test_a_float_that_is_a_whole_number_of_tokens_is_an_integer():
     model, image = predictor(SEGMENTOR), scene(352, 352)
     found = []
     for r in (4, 4.0):
@@ -192,14 +192,14 @@ def test_options_are_for_files_and_configs_alike():
     ],
     ids=["pipeline", "backbone"],
 )
-def test_configs_that_predict_nothing_are_refused(change, sentence):
+def test_configs_that_cannot_predict_are_refused(change, sentence):
     cfg = Config.fromfile(DETECTOR)
     change(cfg)
     with pytest.raises(ConfigError, match=sentence):
         predictor(cfg)
 
 
-def test_the_toolbox_of_a_data_set_is_found_for_its_names():
+def test_class_names_are_found_in_the_toolbox_of_a_data_set():
     cfg = Config(dict(default_scope="mmdet", test_dataloader=dict(dataset=dict(type="CocoDataset"))))
     classes = class_names(cfg, None)
     assert len(classes) == 80 and classes[32] == "sports ball"
@@ -209,7 +209,7 @@ def test_the_toolbox_of_a_data_set_is_found_for_its_names():
     assert class_names(cfg, dict(meta=dict(CLASSES=("cat", "dog")))) == ("cat", "dog")
 
 
-def test_images_of_a_turned_camera_are_read_alike(tmp_path):
+def test_exif_orientation_is_applied_to_files_and_images(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(scene(48, 96)).save(tmp_path / "turned.png", exif=exif)
@@ -218,7 +218,7 @@ def test_images_of_a_turned_camera_are_read_alike(tmp_path):
     assert read.image.shape == (96, 48, 3) and np.array_equal(read.image, given.image)
 
 
-def test_a_broken_image_does_not_take_those_before_it_along(tmp_path):
+def test_images_before_a_broken_one_get_results(tmp_path):
     (tmp_path / "b.png").write_text("none")
     model = predictor(DETECTOR, batch=4)
     seen = []
@@ -228,14 +228,14 @@ def test_a_broken_image_does_not_take_those_before_it_along(tmp_path):
     assert len(seen) == 2
 
 
-def test_a_trace_of_ones_own_sees_the_same_forward():
+def test_an_outer_trace_records_the_same_forward():
     model = predictor(DETECTOR)
     with Trace() as trace:
         found = model(scene(64, 64))
     assert len(trace.passes) == 1 and torch.equal(trace.passes[0].masks(), found.trace.masks())
 
 
-def test_random_weights_are_said_and_nothing_is_printed(capsys):
+def test_random_weights_cause_a_warning_and_nothing_is_printed(capsys):
     with pytest.warns(UserWarning, match="random weights: its predictions mean nothing") as warned:
         model = Predictor(DETECTOR)
     assert {w.filename for w in warned if "random weights" in str(w.message)} == {__file__}
@@ -248,7 +248,7 @@ def test_random_weights_are_said_and_nothing_is_printed(capsys):
     assert len(model.notes) == 1
 
 
-def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
+def test_a_dense_checkpoint_in_a_pruned_model_is_noted(tmp_path):
     torch.save(dict(state_dict=predictor(DENSE).model.state_dict()), tmp_path / "dense.pth")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -267,17 +267,17 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_said(tmp_path):
     ],
     ids=["missing", "grey", "float", "number", "16 bits"],
 )
-def test_what_is_no_image_is_refused(image, sentence):
+def test_invalid_images_are_refused(image, sentence):
     with pytest.raises(DataError, match=sentence):
         predictor(CLASSIFIER)(image)
 
 
-def test_images_of_another_size_than_the_only_one_are_refused():
+def test_images_of_an_unsupported_size_are_refused():
     with pytest.raises(DataError, match="48 x 48 pixels after the test pipeline .* takes 32 x 32 only"):
         predictor(CLASSIFIER)(scene(48, 48))
 
 
-def test_masks_are_tinted_where_they_are():
+def test_masks_are_tinted_at_their_position():
     image = np.full((700, 800, 3), 200, np.uint8)  # large enough not to be enlarged
     masks = np.zeros((2, 700, 800), bool)  # the second stays empty
     masks[0, 650:, 100:200] = True
@@ -291,7 +291,7 @@ def test_masks_are_tinted_where_they_are():
     assert (drawn[675, 150] == (0.55 * 200 + 0.45 * paint).round()).all() and (drawn[650, 150] == paint).all()
 
 
-def test_windows_beyond_the_image_are_counted_and_not_painted():
+def test_windows_beyond_the_image_are_counted_and_not_drawn():
     trace = PassTrace((2, 2), 0, {block: torch.tensor([[1, 1, 0, 1]]).bool() for block in range(2)})
     view = TokenView(scene(40, 40), (Window(0, 0, trace), Window(0, 64, trace)), 16)
     assert view.keep_ratio() == [0.75, 0.75] and view.contact_sheet() and view.exit_map().size == (480, 480)

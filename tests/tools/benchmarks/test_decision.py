@@ -1,4 +1,4 @@
-"""What decision.py counts as deciding."""
+"""decision.py: the time of the reducer's hooks without the score function."""
 
 import json
 import sys
@@ -18,12 +18,12 @@ def tool():
     return load_script("tools/benchmarks/decision.py")
 
 
-def test_moments_count_once_and_heads_that_are_asked_not_at_all(tool, monkeypatch):
+def test_nested_hooks_count_once_and_the_score_function_does_not_count(tool, monkeypatch):
     now = iter(range(100))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(now)))
     clock = tool.Clock(torch.device("cpu"))
-    judge = clock.watch(lambda: None, -1)  # from 2 to 3
-    inner = clock.watch(judge)  # from 1 on, within
+    score_fn = clock.watch(lambda: None, -1)  # from 2 to 3
+    inner = clock.watch(score_fn)  # from 1 on, within
     clock.watch(inner)()  # from 0 to 4
     assert clock.seconds == 4 - 1
 
@@ -58,7 +58,7 @@ def test_rows(tool, monkeypatch, tmp_path, capsys, method):
     assert "batch 2: " in capsys.readouterr().out
 
 
-def test_a_dense_config_is_one_sentence(tool, monkeypatch):
+def test_a_dense_config_is_refused(tool, monkeypatch):
     monkeypatch.setattr(
         sys,
         "argv",

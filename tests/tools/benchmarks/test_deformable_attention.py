@@ -1,4 +1,4 @@
-"""The benchmark of the operators: its rows, and that all that it times computes the same."""
+"""The benchmark of deformable attention: its rows, and that all timed paths agree."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
             "versions",
         }
         assert all(fields <= r.keys() and r["ms"] > 0 for r in rows)
-        # What is timed computes the same.
+        # All timed paths compute the same.
         args = bench.inputs("small", torch.float32, "cpu", 2)
         outs = [function(*args) for function in bench.paths("cpu", torch.float32).values()]
         for out in outs[1:]:
@@ -63,7 +63,7 @@ def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
         (["--device", "cuda"], "torch sees no CUDA device"),
     ],
 )
-def test_bench_refuses_in_a_sentence(arguments, sentence, monkeypatch, capsys):
+def test_bench_refuses_wrong_options(arguments, sentence, monkeypatch, capsys):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     monkeypatch.setattr(sys, "argv", ["bench", *arguments])

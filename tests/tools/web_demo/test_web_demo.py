@@ -47,7 +47,7 @@ IMAGE, SMALL = encoded(Image.fromarray(scene(96, 128))), encoded(Image.fromarray
 
 
 class Running:
-    """A server and its folders, which nothing may be left in."""
+    """A running server and its folder, in which no file may be left."""
 
     def __init__(self, folder, process, host, port):
         self.folder, self.process, self.host, self.port = folder, process, host, port
@@ -57,7 +57,7 @@ class Running:
         return sorted(str(file) for file in self.folder.rglob("*"))
 
     def ask(self, method, path, body=None, **headers):
-        """Status and content of an answer: JSON as objects, the rest as bytes."""
+        """Return status and content of a response: JSON as objects, the rest as bytes."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request(method, path, body, headers)
@@ -69,8 +69,8 @@ class Running:
             connection.close()
 
     def run(self, body=IMAGE, model=DETECTOR, **query):
-        asked = "&".join(f"{name}={value}" for name, value in dict(model=model, **query).items())
-        return self.ask("POST", f"/run?{asked}", body)
+        parameters = "&".join(f"{name}={value}" for name, value in dict(model=model, **query).items())
+        return self.ask("POST", f"/run?{parameters}", body)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def image_of(url):
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_a_pruned_model_is_shown_beside_its_dense_twin(server):
+def test_a_pruned_model_is_shown_beside_its_dense_counterpart(server):
     status, found = server.run()
     assert status == 200 and found["task"] == "detection"
     pruned, dense = found["models"]["pruned"], found["models"]["dense"]
@@ -142,7 +142,7 @@ def test_a_pruned_model_is_shown_beside_its_dense_twin(server):
 
 def test_the_slider_sets_the_cost_parameter_of_the_method(server):
     little, usual, full = (
-        server.run(SMALL, **turned)[1] for turned in (dict(cost_value=0.2), {}, dict(cost_value=2.5))
+        server.run(SMALL, **query)[1] for query in (dict(cost_value=0.2), {}, dict(cost_value=2.5))
     )
     assert little["keep"] < usual["keep"] < full["keep"] == 1
     assert little["models"]["pruned"]["gmacs"] < usual["models"]["pruned"]["gmacs"]
@@ -171,7 +171,7 @@ def test_models_are_described(server):
 
 
 def bomb(width, height):
-    """A PNG that claims so many pixels and has none."""
+    """Return a PNG whose header claims a size but that has no pixels."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -200,7 +200,7 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("name", UPLOADS)
-def test_a_bad_upload_gets_a_sentence(server, name):
+def test_a_bad_upload_gets_an_error_message(server, name):
     body, wanted, sentence = UPLOADS[name]
     assert wanted == 413 or len(body) < 10**5
     status, found = server.run(body)
@@ -220,7 +220,7 @@ def test_a_bad_upload_gets_a_sentence(server, name):
     ],
     ids=str,
 )
-def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
+def test_a_bad_query_gets_an_error_message(server, query, status, sentence):
     found = server.run(**query)
     assert found[0] == status and sentence in found[1]["error"]
 
@@ -236,29 +236,29 @@ def test_a_bad_question_gets_a_sentence(server, query, status, sentence):
     ],
     ids=["transparent", "large grey", "palette", "WebP", "16 bits"],
 )
-def test_every_usual_kind_of_image_is_taken(server, image):
+def test_common_image_formats_are_accepted(server, image):
     assert server.run(image, CLASSIFIER)[0] == 200
 
 
-def test_a_photograph_that_lies_on_its_side_is_turned_up(server):
+def test_exif_orientation_is_applied(server):
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = encoded(Image.fromarray(scene(40, 120)), "JPEG", exif=exif)
     assert server.run(lying, DENSE)[1]["size"] == [40, 120]
 
 
-def test_ten_at_once_get_an_answer_or_a_sentence(server):
-    with ThreadPoolExecutor(10) as people:
-        found = list(people.map(lambda number: server.run(SMALL), range(10)))
+def test_ten_concurrent_requests_get_results_or_503(server):
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(lambda number: server.run(SMALL), range(10)))
     answers = [content for status, content in found if status == 200]
     refused = [content for status, content in found if status == 503]
     assert len(answers) + len(refused) == 10 and len(answers) >= WAITING + 1 and refused
     assert all("busy with other images: try again" in content["error"] for content in refused)
     assert len({json.dumps(answer["blocks"]) for answer in answers}) == 1
-    assert server.run(SMALL)[0] == 200  # and then there are places again
+    assert server.run(SMALL)[0] == 200  # the slots are free again
 
 
-def test_a_person_who_leaves_gives_the_place_back(server):
+def test_a_dropped_connection_frees_its_slot(server):
     for _ in range(2 * (WAITING + 1)):
         with socket.create_connection((server.host, server.port)) as connection:
             connection.sendall(b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\nhalf a pic")
@@ -268,11 +268,11 @@ def test_a_person_who_leaves_gives_the_place_back(server):
         time.sleep(0.1)
 
 
-def test_only_this_machine_is_answered(server):
+def test_only_this_machine_can_connect(server):
     assert server.host == "127.0.0.1"
     with pytest.raises(ConnectionRefusedError):  # every 127.x.x.x is this machine, and only one is listened on
         socket.create_connection(("127.0.0.2", server.port), timeout=5)
-    assert server.ask("GET", "/", Host="evil.example")[0] == 400  # a foreign page that points its name here
+    assert server.ask("GET", "/", Host="evil.example")[0] == 400  # DNS rebinding
     assert server.ask("GET", "/", Host=f"localhost:{server.port}")[0] == 200
 
 
@@ -292,7 +292,7 @@ def test_nothing_of_an_upload_stays_on_disk(server):
     ],
     ids=["port", "config"],
 )
-def test_mistakes_at_the_start_are_one_sentence(options, sentence):
+def test_mistakes_at_the_start_are_reported_in_one_sentence(options, sentence):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
     command = [sys.executable, ROOT / "tools/web_demo", *options]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
@@ -301,7 +301,7 @@ def test_mistakes_at_the_start_are_one_sentence(options, sentence):
 
 @pytest.fixture
 def browser(server):
-    """The page in headless Chromium; what it complains about on its console is a failure."""
+    """Open the page in headless Chromium; messages on its console fail the test."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install -e .[dev])")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
@@ -323,8 +323,8 @@ def browser(server):
     try:
         found.get(f"http://{server.host}:{server.port}")
         yield found
-        told = [entry["message"] for entry in found.get_log("browser")]
-        assert not [message for message in told if "status of 400" not in message]
+        messages = [entry["message"] for entry in found.get_log("browser")]
+        assert not [message for message in messages if "status of 400" not in message]
     finally:
         found.quit()
 
@@ -353,7 +353,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
     found, last = until(lambda: shown("found")), until(lambda: shown("tokens"))
     assert part("blockvalue").text == "5: 40 % computed" and "GMACs" in part("costs").text
 
-    part("block").send_keys(Keys.ARROW_LEFT)  # the image changes at once, without a question to the server
+    part("block").send_keys(Keys.ARROW_LEFT)  # the image changes without a request
     assert until(lambda: shown("tokens")) != last and part("blockvalue").text == "4: 50 % computed"
 
     part("cost").send_keys(Keys.HOME)
