@@ -34,11 +34,13 @@ class Metric:
         type: registered name.
         argument: the evaluator's argument that selects what is computed.
         choices: its values; those of ``topk`` are written "top1", "top5".
+        scores: field of a result row -> name of the score that the evaluator gives; the first two are plotted.
     """
 
     type: str
     argument: str
     choices: tuple[str, ...]
+    scores: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,17 @@ TASKS: dict[str, Task] = {
             result="mmcv_custom.inference.results:Detection",
             labels=synthetic_labels.instances,
             load_labels=(dict(type="LoadAnnotations", with_bbox=True, with_mask=True),),
-            metric=Metric("CocoMetric", "metric", ("bbox", "segm", "proposal", "proposal_fast")),
+            metric=Metric(
+                "CocoMetric",
+                "metric",
+                ("bbox", "segm", "proposal", "proposal_fast"),
+                dict(
+                    box_AP="coco/bbox_mAP",
+                    mask_AP="coco/segm_mAP",
+                    box_AP50="coco/bbox_mAP_50",
+                    mask_AP50="coco/segm_mAP_50",
+                ),
+            ),
             dump="DumpDetResults",
             visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
             coco_format=True,
@@ -123,7 +135,7 @@ TASKS: dict[str, Task] = {
             prediction="pred_sem_seg",
             result="mmcv_custom.inference.results:Segmentation",
             labels=synthetic_labels.label_map,
-            metric=Metric("IoUMetric", "iou_metrics", ("mIoU", "mDice", "mFscore")),
+            metric=Metric("IoUMetric", "iou_metrics", ("mIoU", "mDice", "mFscore"), dict(mIoU="mIoU")),
             dump="DumpSegResults",
             visualization=VisualizationArguments("draw"),
             equal_sizes=True,
@@ -137,7 +149,7 @@ TASKS: dict[str, Task] = {
             prediction="pred_score",
             result="mmcv_custom.inference.results:Classification",
             labels=synthetic_labels.class_label,
-            metric=Metric("Accuracy", "topk", ("top1", "top2", "top3", "top5", "top10")),
+            metric=Metric("Accuracy", "topk", ("top1", "top2", "top3", "top5", "top10"), dict(top1="accuracy/top1")),
             dump="DumpResults",
             visualization=VisualizationArguments("enable", folder="out_dir"),
         ),

@@ -1,10 +1,11 @@
-"""The SViT paper's four insights in miniature: fine-tunes every variant from one dense nano detector on digit scenes,
-with the same recipe, budget and seed, evaluates and times all in turns, and says what came out.
+"""Check the four insights of the SViT paper on a small scale: nano detectors on digit scenes.
 
     python tools/analysis_tools/insights.py --seeds 0
 
-Rows go to rows.json in the work dir, box AP against GMACs to insights.png. Run again, it goes on where it stopped:
-what is trained or measured is not done twice, and more seeds or variants can be added.
+Every variant is fine-tuned from one dense detector with the same recipe, budget and seed; then all are evaluated, and
+timed interleaved, and each insight gets a verdict. Writes rows.json and insights.png (box AP against GMACs) to the work
+dir. A second run continues where the first one stopped: nothing is trained or measured twice, and seeds or variants can
+be added.
 """
 
 import argparse
@@ -31,18 +32,18 @@ CONFIGS = {
 }
 VARIANTS = ["discarded", "inherited", "fixed-rate", "heavier-gate", "packed"]
 CONFIGS |= {name: ROOT / f"configs/quickstart/insights/digits_svit-adapter-nano_{name}.py" for name in VARIANTS}
-CLOSE = 0.005  # a difference in box AP up to this says nothing
-ROUNDS = 15  # of timed training steps
-# What follows the paper, what does not, what the paper lets one expect of it, the insight. Discarded tokens cannot come
-# back, so what lost values cost shows against inherited ones, which cannot either.
+CLOSE = 0.005  # difference in box AP up to which two models count as equal
+ROUNDS = 15  # rounds of timed training steps
+# The variant that follows the paper, the one that does not, how the first should compare, the insight. Discarded tokens
+# cannot be reactivated, so the cost of their lost values shows in comparison with inherited ones, which cannot either.
 INSIGHTS = [
     ("inherited", "discarded", "better", "1. Preserve pruned tokens in the map"),
     ("standard", "inherited", "better", "2. Let later blocks reactivate them"),
     ("standard", "fixed-rate", "better", "3. Let the rate differ from image to image"),
-    ("standard", "heavier-gate", "as good", "4. A two-layer MLP is enough to select"),
+    ("standard", "heavier-gate", "as good", "4. Select tokens with a two-layer MLP"),
 ]
-# Okabe and Ito's palette, and markers: told apart by colour-blind readers, too.
-LOOKS = dict(
+# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
+STYLES = dict(
     zip(
         CONFIGS,
         [
@@ -61,24 +62,35 @@ LOOKS = dict(
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the fine-tuning (default: 0)")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="default: all")
-    parser.add_argument("--dense", metavar="CHECKPOINT", help="start from this one instead of training it")
-    parser.add_argument("--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="default: the configs'")
-    parser.add_argument("--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
-    parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of the fine-tuning (default: 0)")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="variants to train (default: all)"
+    )
+    parser.add_argument("--dense", metavar="CHECKPOINT", help="dense model to start from (default: train one)")
+    parser.add_argument(
+        "--epochs", nargs=2, type=int, metavar=("DENSE", "PRUNED"), help="epochs (default: the configs')"
+    )
+    parser.add_argument(
+        "--images",
+        nargs=2,
+        type=int,
+        metavar=("TRAIN", "VAL"),
+        default=(1000, 200),
+        help="number of images (default: 1000 200)",
+    )
+    parser.add_argument("--timed", type=int, default=40, metavar="N", help="number of timed images (default: 40)")
     parser.add_argument("--work-dir", default="work_dirs/insights")
     return parser.parse_args()
 
 
 def trained(name, folder, epochs, seed, start=None):
-    """The checkpoint of one model; all are evaluated once, at the end."""
+    """Train one model and return its checkpoint; all models are evaluated at the end."""
     epochs = epochs or Config.fromfile(CONFIGS[name]).train_cfg.max_epochs
     return train(CONFIGS[name], folder / name, seed, epochs, start, [f"param_scheduler.1.end={epochs}"])
 
 
 def measure(checkpoints, folder, seed, timed):
-    """The rows of one seed, from tools/quickstart/compare.py unless they are there."""
+    """Return the rows of one seed, which tools/quickstart/compare.py writes if they do not exist."""
     path = folder / "rows.json"
     if path.exists():
         rows = json.loads(path.read_text())
@@ -100,14 +112,15 @@ def measure(checkpoints, folder, seed, timed):
 
 
 def step_times(checkpoints):
-    """How long forward and backward of a training batch take in packed mode, against exact mode and dense, in turns."""
+    """Time a training step (forward and backward) in packed mode, in exact mode and of the dense model, interleaved."""
     device, steps, batch = get_device(), {}, None
     for name in ("packed", "standard", "dense"):
         cfg = Config.fromfile(CONFIGS[name])
         model = build_model(cfg, checkpoints[name]).to(device).train()
         if batch is None:
             loader = cfg.train_dataloader
-            dataset = DATASETS.build(dict(loader.dataset, _scope_=cfg.default_scope))
+            with building_from_config():
+                dataset = DATASETS.build(dict(loader.dataset, _scope_=cfg.default_scope))
             batch = pseudo_collate([dataset[i] for i in range(min(loader.batch_size, len(dataset)))])
         steps[name] = partial(_step, model, model.data_preprocessor(batch, True))
     return {f"step_{field}": value for field, value in compare(steps, torch.device(device), ROUNDS, times=5).items()}
@@ -120,18 +133,18 @@ def _step(model, data):
 
 
 def mean(rows, name, field):
-    """Of one model over all seeds."""
+    """Return the mean of a field of one model over all seeds."""
     return statistics.mean(r[field] for r in rows if r["model"] == name)
 
 
 def gains(rows, better, worse):
-    """Box AP that one model has over another, by seed."""
+    """Return the gain in box AP of one model over another, by seed."""
     found = {(r["seed"], r["model"]): r["box_AP"] for r in rows}
     return [found[seed, better] - found[seed, worse] for seed, model in found if model == better]
 
 
 def report(rows):
-    """The text: every model with its differences to the standard one, and a verdict on each insight."""
+    """Return the report: every model with its differences to the standard one, and a verdict on each insight."""
     names = list(dict.fromkeys(r["model"] for r in rows))
     seeds = len({r["seed"] for r in rows})
     said = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
@@ -152,7 +165,7 @@ def report(rows):
         faster = {other: mean(rows, "packed", f"step_speedup_vs_{other}") for other in ("standard", "dense")}
         lines += [
             "",
-            "Packed training (no claim of the paper)",
+            "Packed training (not in the paper)",
             _line(rows, "packed"),
             f"  its training step is {faster['standard']:.2f} times as fast as the exact mode's (standard) and "
             f"{faster['dense']:.2f} times as fast as the dense one's",
@@ -161,8 +174,8 @@ def report(rows):
         [
             *lines,
             "",
-            "In brackets: difference to standard; of ms, the share of standard's. A multiply-add "
-            f"counts 2. A difference of up to {CLOSE} box AP says nothing.",
+            "In brackets: difference to standard; for ms, the ratio to standard. GMACs: one multiply-add counts as 1. "
+            f"A difference of up to {CLOSE} box AP is not significant.",
         ]
     )
 
@@ -185,11 +198,11 @@ def _line(rows, name):
 
 
 def draw(rows, path):
-    """Box AP against GMACs, one marker a model; over several seeds their mean, with bars from worst to best."""
+    """Plot box AP against GMACs: the mean over the seeds of each model, with bars from the worst to the best seed."""
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
     for name in dict.fromkeys(r["model"] for r in rows):
         points = [r["box_AP"] for r in rows if r["model"] == name]
-        middle, (colour, marker) = statistics.mean(points), LOOKS[name]
+        middle, (colour, marker) = statistics.mean(points), STYLES[name]
         axes.errorbar(
             mean(rows, name, "gmacs"),
             middle,
@@ -202,7 +215,7 @@ def draw(rows, path):
             label=name,
         )
     axes.set(
-        xlabel="GMACs of the whole net (a multiply-add counts 2)",
+        xlabel="GMACs of the whole model",
         ylabel="box AP",
         title="SViT's insights on digit scenes",
     )

@@ -1,12 +1,13 @@
-"""Whether a method keeps more tokens where there is more to see: the share of each annotated image that objects cover
-against the fraction of its tokens that the pruned blocks compute, with a fitted line and Pearson's correlation.
+"""Plot whether a method keeps more tokens in images with more content.
 
     python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --number 200 --out work_dirs/content
     python tools/analysis_tools/plot_content.py CONFIG CHECKPOINT --classes car pedestrian bicyclist
 
-Images and annotations are those of the config's val_dataloader (--cfg-options val_dataloader.dataset.data_root=...
-names others): of a detector the union of masks, or of boxes where there are none; of a segmentor the pixels of the
-classes that are objects, by default all but one that is called background. Writes content.json and content.png.
+For each annotated image: the fraction of it that objects cover, against the fraction of its tokens that the pruned
+blocks compute, with a fitted line and Pearson's correlation. Images and annotations are those of the config's
+val_dataloader (--cfg-options val_dataloader.dataset.data_root=... selects others). Covered is, for a detector, the
+union of the masks (of the boxes where there are no masks); for a segmentor, the pixels of the classes that are objects,
+by default all except one named background. Writes content.json and content.png.
 """
 
 import argparse
@@ -21,20 +22,22 @@ from tqdm import tqdm
 
 from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.data.checks.datasets import check_datasets, steps_of
-from mmcv_custom.errors import ConfigError, DataError
+from mmcv_custom.errors import ConfigError, DataError, building_from_config
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
 
-POINTS, LINE = "#0072b2", "#d55e00"  # of Okabe and Ito's palette
-FLAT = 1e-6  # what varies less than this from image to image does not vary
+POINTS, LINE = "#0072b2", "#d55e00"  # Okabe and Ito's palette
+FLAT = 1e-6  # range over the images below which a value counts as constant
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="of a pruned detector or segmentor")
+    parser.add_argument("config", help="config of a pruned detector or segmentor")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="which are objects (default: all but background)")
-    parser.add_argument("--number", type=int, default=200, metavar="N", help="of images at most (default: 200)")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="classes that are objects (default: all but background)"
+    )
+    parser.add_argument("--number", type=int, default=200, metavar="N", help="maximum number of images (default: 200)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", default="work_dirs/content", metavar="DIR", help="default: work_dirs/content")
     parser.add_argument(
@@ -42,25 +45,25 @@ def parse_args():
     )
     args = parser.parse_args()
     if args.number < 3:
-        parser.error("--number must be at least 3: a line through two points fits always")
+        parser.error("--number must be at least 3: a line always fits two points")
     return args
 
 
 class Coverage:
-    """The annotated images of a data set, and which share of each the objects cover.
+    """The annotated images of a data set, and the fraction of each that objects cover.
 
     Args:
-        cfg: whose ``val_dataloader`` names them.
-        classes: names of those that are objects; None for all but "background".
+        cfg: config whose ``val_dataloader`` defines the data set.
+        classes: names of the classes that are objects; None for all but "background".
 
     Raises:
-        ConfigError: a data set without regions, or a class that it does not have.
+        ConfigError: a data set without boxes, masks or label maps, or without one of the classes.
     """
 
     def __init__(self, cfg, classes):
         dataset = cfg.val_dataloader.dataset
         loaders = [step for step in steps_of(dataset.get("pipeline") or []) if "Annotations" in step["type"]]
-        with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        with building_from_config(), DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
             self.dataset = registry.build(dict(dataset, pipeline=[]))
         names = list(self.dataset.metainfo.get("classes") or ())
         absent = [name for name in classes or () if name not in names]
@@ -70,7 +73,7 @@ class Coverage:
         sample = self.dataset.get_data_info(0)
         self.load = None
         if "instances" not in sample and "seg_map_path" in sample and loaders:
-            with TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+            with building_from_config(), TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
                 self.load = registry.build(loaders[0])
         elif "instances" not in sample:
             raise ConfigError(
@@ -82,19 +85,20 @@ class Coverage:
         return len(self.dataset)
 
     def __getitem__(self, i):
-        """Path of the image, and its covered share from 0 to 1."""
+        """Return the path of an image and the fraction of it that is covered."""
         sample = self.dataset.get_data_info(i)
-        mask = self._labelled(sample) if self.load else self._instances(sample)
+        mask = self._from_label_map(sample) if self.load else self._from_instances(sample)
         return sample["img_path"], float(mask.mean())
 
-    def _labelled(self, sample):
+    def _from_label_map(self, sample):
+        """Return an (h, w) bool array, True on objects."""
         import mmcv
 
         sample["ori_shape"] = mmcv.imread(sample["img_path"]).shape[:2]
         return np.isin(self.load(sample)["gt_seg_map"], self.objects)
 
-    def _instances(self, sample):
-        """(h, w) bool, True on any object."""
+    def _from_instances(self, sample):
+        """Return an (h, w) bool array, True on objects."""
         from pycocotools import mask as coco
 
         h, w = sample["height"], sample["width"]
@@ -115,7 +119,7 @@ class Coverage:
 
 
 def measured(predictor, coverage, number):
-    """A dict for each of the first ``number`` images: its covered share, and the kept fraction by block."""
+    """Return a dict for each of the first ``number`` images: its covered fraction, and the kept fraction by block."""
     count = min(number, len(coverage))
     found = []
     for i in tqdm(range(count), unit="image", disable=None):
@@ -126,7 +130,7 @@ def measured(predictor, coverage, number):
 
 
 def fit(x, y):
-    """Slope, offset and Pearson's correlation; no correlation where one of them is the same for all images."""
+    """Fit a line: slope, offset and Pearson's correlation, which is None where x or y is constant."""
     if np.ptp(x) < FLAT or np.ptp(y) < FLAT:
         return dict(slope=0.0, offset=float(np.mean(y)), correlation=None)
     slope, offset = np.polyfit(x, y, 1)
@@ -134,8 +138,11 @@ def fit(x, y):
 
 
 def summary(images):
-    """The fits of the mean over the pruned blocks, and of each of these. Raises DataError where there is nothing to
-    compare."""
+    """Return the fits of the mean over the pruned blocks and of each of these blocks.
+
+    Raises:
+        DataError: too few images, or the covered or the kept fraction is the same for all of them.
+    """
     covered = np.array([one["covered"] for one in images])
     kept = np.array([one["keep_by_block"] for one in images])  # (images, blocks)
     if len(images) < 3:
@@ -145,16 +152,18 @@ def summary(images):
             "none of the images has an annotation of these classes: give others with --classes, or another data set"
         )
     if np.ptp(covered) < FLAT:
-        raise DataError(f"objects cover {covered[0]:.0%} of every image: say with --classes which are objects")
+        raise DataError(
+            f"objects cover {covered[0]:.0%} of every image: select the classes that are objects with --classes"
+        )
     pruned = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
     if not pruned:
-        raise DataError("every block computed all tokens of all images: turn the method's cost parameter down")
+        raise DataError("every block computed all tokens of all images: lower the method's cost parameter")
     blocks = {block: fit(covered, kept[:, block]) for block in pruned}
     return dict(mean=fit(covered, kept[:, pruned].mean(1)), blocks=blocks)
 
 
 def draw(images, fits, title):
-    """One large panel for the mean over the pruned blocks, a small one for each of them."""
+    """Draw a large panel for the mean over the pruned blocks and a small one for each of them."""
     x = 100 * np.array([one["covered"] for one in images])
     kept = 100 * np.array([one["keep_by_block"] for one in images])
     blocks = list(fits["blocks"])
@@ -176,20 +185,21 @@ def draw(images, fits, title):
 
 
 def panel(axes, x, y, line, name, size, area):
+    """Draw points and fitted line; ``size`` is that of the title's font, ``area`` that of a point."""
     axes.scatter(x, y, s=area, color=POINTS, alpha=0.55, linewidths=0)
     ends = np.array([x.min(), x.max()])
     axes.plot(ends, 100 * line["offset"] + line["slope"] * ends, color=LINE, linewidth=2)
     r = line["correlation"]
-    axes.set_title(f"{name}: " + ("the same for all" if r is None else f"r = {r:.2f}"), fontsize=size)
+    axes.set_title(f"{name}: " + ("constant" if r is None else f"r = {r:.2f}"), fontsize=size)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def say(fits, count):
-    """The outcome in words."""
+def in_words(fits, count):
+    """Return the result as a sentence."""
     line = fits["mean"]
     if line["correlation"] is None:
-        return f"The method keeps the same number of tokens of all {count} images."
+        return f"The method keeps the same number of tokens in all {count} images."
     return (
         f"{count} images, r = {line['correlation']:.2f}: where objects cover 10 percentage points more, "
         f"{10 * line['slope']:+.1f} points of the tokens are computed (mean of the pruned blocks)."
@@ -202,7 +212,7 @@ def main():
     if cfg.model.backbone.get("reducer") is None:
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
     if cfg.get("val_dataloader") is None:
-        raise ConfigError(f"config {args.config} has no val_dataloader: nothing says which images are annotated")
+        raise ConfigError(f"config {args.config} has no val_dataloader, which defines the annotated images")
     check_datasets(cfg, ["val"])
     coverage = Coverage(cfg, args.classes)
     images = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
@@ -221,9 +231,9 @@ def main():
             )
         ],
     )
-    title = f"Tokens by what images show: {Path(args.config).stem}, {len(images)} images"
+    title = f"Kept tokens by image content: {Path(args.config).stem}, {len(images)} images"
     draw(images, fits, title).savefig(out / "content.png", dpi=150)
-    print(f"{say(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
+    print(f"{in_words(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 
 
 if __name__ == "__main__":

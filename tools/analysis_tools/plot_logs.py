@@ -1,10 +1,10 @@
-"""Curves of what trainings logged, and the fraction of tokens kept by every block over training.
+"""Plot curves from training logs, and the fraction of tokens that every block kept during training.
 
     python tools/analysis_tools/plot_logs.py work_dirs/svit-adapter-t-0.5x-ftune
     python tools/analysis_tools/plot_logs.py DENSE_DIR PRUNED_DIR --keys loss coco/bbox_mAP --names dense pruned
 
-Reads scalars.json of one or several work dirs (of any task; a run that was resumed is joined) and writes logs.png, and
-keep_ratio.png where kept tokens were logged, into --out.
+Reads scalars.json of one or several work dirs (any task; the parts of a resumed run are joined) and writes logs.png
+and, where kept tokens were logged, keep_ratio.png to --out.
 """
 
 import argparse
@@ -19,19 +19,25 @@ from matplotlib.ticker import MaxNLocator
 
 from mmcv_custom.cli import launch
 from mmcv_custom.errors import ConfigError, DataError
+from mmcv_custom.tasks import TASKS
 
-# Okabe and Ito's palette, and dashes: told apart by colour-blind readers, too.
+# Okabe and Ito's palette with different dashes, so that colour-blind readers can tell them apart.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
 DASHES = ["-", "--", "-.", ":"]
-SCORES = ("coco/bbox_mAP", "coco/segm_mAP", "mIoU", "accuracy/top1")  # the default, besides the loss
-KEPT = ("keep_ratio.", "cost/keep_ratio.")  # of training, of evaluations
-DENSE = 100  # a line of more points is drawn faintly, its running mean over it
-FEW = 16  # columns of a heat map up to which its numbers are written
+SCORES = [score for task in TASKS.values() for score in list(task.metric.scores.values())[:2]]
+KEPT = ("keep_ratio.", "cost/keep_ratio.")  # prefixes of the keys of training and of evaluations
+DENSE = 100  # a curve with more points is drawn faintly, with its running mean on top
+FEW = 16  # heat maps with at most this many columns show their numbers
 
 
 @dataclass
 class Run:
-    """``curves``: key -> list of (iteration, value). ``per_epoch``: iterations; None of a run that counts none."""
+    """A training.
+
+    Attributes:
+        curves: key -> list of (iteration, value).
+        per_epoch: iterations per epoch; None for a run that is not counted in epochs.
+    """
 
     name: str
     curves: dict
@@ -40,24 +46,26 @@ class Run:
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="where a training wrote its logs")
+    parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="work dir of a training")
     parser.add_argument(
         "--keys",
         nargs="+",
         metavar="KEY",
-        help="what to draw, a panel each (default: loss, and the main scores that were logged)",
+        help="curves to draw, one panel each (default: the loss and the main scores that were logged)",
     )
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: what their paths differ in)")
-    parser.add_argument("--title", help="of the images")
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="names of the runs (default: the part in which their paths differ)"
+    )
+    parser.add_argument("--title", help="title of the images")
     parser.add_argument("--out", default="work_dirs/logs", metavar="DIR", help="default: work_dirs/logs")
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.work_dirs):
-        parser.error(f"--names has {len(args.names)} names for {len(args.work_dirs)} runs: one each")
+        parser.error(f"--names has {len(args.names)} names for {len(args.work_dirs)} runs: give one per run")
     return args
 
 
 def read_run(folder, name):
-    """The curves of one work dir. Raises DataError where nothing was logged."""
+    """Read the curves of one work dir; raise DataError if nothing was logged."""
     folder = Path(folder)
     files = (
         [folder]
@@ -71,13 +79,15 @@ def read_run(folder, name):
         )
     parts = [part for part in map(read_rows, files) if any("iter" in row for row in part)]  # tests have no iterations
     if not parts:
-        raise DataError(f"the logs of {folder} have no row of training: nothing was logged yet, or they are of tests")
+        raise DataError(
+            f"the logs of {folder} have no row of training: nothing was logged yet, or they are logs of tests"
+        )
     ends = [(row["iter"], row["epoch"]) for part in parts for row in part if "epoch" in row and "iter" in row]
     per_epoch = max((ceil(iteration / epoch) for iteration, epoch in ends), default=None)
     rows = []
     for part in parts:
         placed = [(row["iter"] if "iter" in row else row["step"] * (per_epoch or 1), row) for row in part]
-        # A resumed run begins at a checkpoint: what the run before logged after it was done again.
+        # A resumed run begins at a checkpoint and repeats the iterations that were logged after that checkpoint.
         begin = min(at for at, row in placed if "iter" in row)
         rows = [(at, row) for at, row in rows if at < begin] + placed
     curves = {}
@@ -89,7 +99,7 @@ def read_run(folder, name):
 
 
 def read_rows(file):
-    """The rows of one file; the last one may be cut short, where the run was killed."""
+    """Read the rows of one file; the last one may be incomplete if the run was killed."""
     lines = [line for line in file.read_text().splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, 1):
@@ -97,14 +107,14 @@ def read_rows(file):
             rows.append(json.loads(line))
         except ValueError:
             if number < len(lines):
-                raise DataError(f"line {number} of {file} is not JSON: it is no log, or damaged") from None
+                raise DataError(f"line {number} of {file} is not JSON: the file is no log, or damaged") from None
     if not all(isinstance(row, dict) and "step" in row for row in rows):
         raise DataError(f"{file} has lines without a step: it is no log of MMEngine's LocalVisBackend")
     return rows
 
 
 def short_names(folders):
-    """What the paths differ in."""
+    """Return the last part in which the paths differ."""
     parts = [Path(folder).resolve().parts for folder in folders]
     while len({p[-1] for p in parts}) == 1 and len(parts) > 1 and min(map(len, parts)) > 2:
         parts = [p[:-1] for p in parts]
@@ -112,7 +122,7 @@ def short_names(folders):
 
 
 def chosen(keys, runs):
-    """The keys to draw. Raises ConfigError for one that no run logged."""
+    """Return the keys to draw; raise ConfigError for a key that no run logged."""
     logged = {key for run in runs for key in run.curves}
     if keys is None:
         return [key for key in ("loss", *SCORES) if key in logged] or sorted(logged)[:4]
@@ -123,14 +133,14 @@ def chosen(keys, runs):
 
 
 def axis(runs):
-    """What is drawn along x, and each run's iterations in one unit of it."""
+    """Return the unit of the x axis and, for each run, the iterations in one unit."""
     if all(run.per_epoch for run in runs):
         return "epoch", [run.per_epoch for run in runs]
     return "iteration", [1] * len(runs)
 
 
 def draw_curves(runs, keys, title=None):
-    """A panel for each key, a line for each run."""
+    """Draw a panel for each key, with a curve for each run."""
     columns = min(2, len(keys))
     lines = ceil(len(keys) / columns)
     figure = Figure(figsize=(6.2 * columns, 3.8 * lines + 0.5), layout="constrained")
@@ -157,6 +167,7 @@ def draw_curves(runs, keys, title=None):
 
 
 def draw_line(axes, x, y, name, colour, dashes):
+    """Draw one curve, smoothed where it has many points."""
     look = dict(color=colour, linestyle=dashes, linewidth=1.8)
     if len(x) <= DENSE:
         axes.plot(x, y, label=name, marker="o" if len(x) <= 25 else "", markersize=4, **look)
@@ -167,8 +178,10 @@ def draw_line(axes, x, y, name, colour, dashes):
 
 
 def kept_by_block(run):
-    """(blocks, iterations, (blocks, iterations) of kept fractions, which): logged in training, else in evaluations;
-    None of a run that logged neither."""
+    """Return blocks, iterations, a (blocks, iterations) array of kept fractions, and where these were logged.
+
+    Those of training are preferred to those of evaluations; None for a run that logged neither.
+    """
     for prefix, what in zip(KEPT, ("in training", "in evaluations"), strict=True):
         found = {
             int(key.removeprefix(prefix)): dict(points)
@@ -182,7 +195,7 @@ def kept_by_block(run):
 
 
 def draw_kept(runs, title=None):
-    """A heat map for each run that logged kept tokens: blocks over training; None where none did."""
+    """Draw a heat map (block against iteration) for each run that logged kept tokens; return None if none did."""
     unit, steps = axis(runs)
     shown = [found for found in zip(runs, map(kept_by_block, runs), steps, strict=True) if found[1]]
     if not shown:
@@ -190,7 +203,7 @@ def draw_kept(runs, title=None):
     heights = [0.42 * len(kept[0]) + 1.1 for _, kept, _ in shown]
     figure = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights).ravel()
-    # One range of colours for all, to the tenth: changes are small beside the range from 0 to 1.
+    # One colour range for all runs, rounded to tenths: changes are small compared with the range from 0 to 1.
     low, high = (f(np.concatenate([kept[2].ravel() for _, kept, _ in shown])) for f in (np.nanmin, np.nanmax))
     colours = dict(cmap="viridis", vmin=floor(10 * low) / 10, vmax=max(ceil(10 * high), floor(10 * low) + 1) / 10)
     for axes, (run, (blocks, at, values, what), step) in zip(panels, shown, strict=True):
@@ -216,7 +229,7 @@ def draw_kept(runs, title=None):
                     )
     bar = figure.colorbar(image, ax=panels, shrink=max(0.3, 1 / len(shown)), pad=0.02)
     bar.set_label("fraction of tokens computed", fontsize=11)
-    figure.suptitle(title or "Tokens by block over training", fontsize=14)
+    figure.suptitle(title or "Kept tokens by block", fontsize=14)
     return figure
 
 

@@ -1,45 +1,38 @@
-"""What a method's cost parameter buys at test time: scores against time and against operations of one pruned model, at several
-values of the cost parameter (SViT: the scale of its keep probabilities), without any training.
+"""Plot scores of a pruned model against latency and GMACs at several values of its cost parameter, without training.
 
     python tools/analysis_tools/plot_tradeoff.py CONFIG CHECKPOINT --values 0.4 0.6 0.8 1.0 1.2 \\
         --dense CONFIG=CHECKPOINT --images data/coco/val2017 --out work_dirs/tradeoff
 
-Scores (AP, top-1, mIoU) come from tools/test.py on the config's test data; time (in turns with all others) and
-operations from the first images of --images. Writes rows.json and tradeoff.png.
+The cost parameter is the method's own (SViT: the scale of its keep probabilities) or --cost-param. Scores (AP, top-1,
+mIoU) are those of tools/test.py on the config's test data; latency (all models interleaved) and GMACs are measured on
+the first images of --images. Writes rows.json and tradeoff.png.
 """
 
 import argparse
+import inspect
 import json
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 from mmcv_custom.benchmark import PARTS, BenchmarkCase, BenchmarkSettings, measure
 from mmcv_custom.cli.launch import add_common_options, load_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.results import write_json
+from mmcv_custom.tasks import task_of
 from token_pruning.reducer import find_method
 
-# Of each task, what its evaluator gives under which name; the first two are drawn.
-METRICS = [
-    {
-        "box_AP": "coco/bbox_mAP",
-        "mask_AP": "coco/segm_mAP",
-        "box_AP50": "coco/bbox_mAP_50",
-        "mask_AP50": "coco/segm_mAP_50",
-    },
-    {"top1": "accuracy/top1"},
-    {"mIoU": "mIoU"},
-]
-VALUES = dict(ratio_scale=[0.4, 0.6, 0.8, 1.0, 1.2], keep_ratio=[0.3, 0.5, 0.7, 0.9])
-PANELS = {"ms_median": "ms per image", "gmacs": "GMACs per image (multiply-add = 2)"}
-LINES = (("#0072B2", "o"), ("#D55E00", "s"))  # of Okabe and Ito's palette
+# Default values of a cost parameter, relative to its value in the config.
+FACTORS = (0.4, 0.6, 0.8, 1.0, 1.2)
+PANELS = {"ms_median": "ms per image", "gmacs": "GMACs per image"}
+LINES = (("#0072B2", "o"), ("#D55E00", "s"))  # Okabe and Ito's palette
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="of a pruned model")
+    parser.add_argument("config", help="config of a pruned model")
     parser.add_argument("checkpoint", help="its weights")
     parser.add_argument(
         "--cost-param", metavar="NAME", help="argument of the reducer (default: the method's own cost parameter)"
@@ -50,11 +43,11 @@ def parse_args():
         nargs="+",
         type=_number,
         metavar="V",
-        help="of the cost parameter (default for ratio_scale: 0.4 0.6 0.8 1.0 1.2; for keep_ratio: 0.3 0.5 0.7 0.9)",
+        help="values of the cost parameter (default: 0.4, 0.6, 0.8, 1 and 1.2 times the config's)",
     )
     parser.add_argument("--dense", metavar="CONFIG=CHECKPOINT", help="the dense model, for comparison")
-    parser.add_argument("--images", required=True, metavar="FOLDER", help="images to time and count on")
-    parser.add_argument("--timed", type=int, default=20, metavar="N", help="how many of them (default: 20)")
+    parser.add_argument("--images", required=True, metavar="FOLDER", help="images for latency and GMACs")
+    parser.add_argument("--timed", type=int, default=20, metavar="N", help="number of timed images (default: 20)")
     parser.add_argument("--part", choices=PARTS[:2], default="net", help="what is timed (default: net)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", default="work_dirs/tradeoff", metavar="DIR", help="default: work_dirs/tradeoff")
@@ -65,15 +58,29 @@ def _number(text):
     return int(text) if text.isdecimal() else float(text)
 
 
-def points(args):
-    """The cases, the dense one first: it is what the others' speed is a ratio to."""
+def default_values(reducer, cost_param):
+    """Return values around the config's value of the cost parameter, or an empty list if that is not a number."""
+    method = find_method(reducer["type"])
+    parameter = inspect.signature(method).parameters.get(cost_param)
+    value = reducer.get(cost_param, parameter.default if parameter else None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return []
+    scaled = [round(factor * value, 4) for factor in FACTORS]
+    name, low, high = method.cost_param
+    if name == cost_param:
+        scaled = [min(max(one, low), high) for one in scaled]
+    return [round(one) for one in scaled] if isinstance(value, int) else scaled
+
+
+def cases_of(args):
+    """Return the cases; the dense model is the first, to which all speedups relate."""
     options = argparse.ArgumentParser()
     add_common_options(options)
     reducer = load_config(args.config, options.parse_args([])).model.backbone.get("reducer")
     if reducer is None:
         raise ConfigError(f"config {args.config} has no reducer: give one of a pruned model")
     cost_param = args.cost_param or find_method(reducer["type"]).cost_param[0]
-    values = args.values or VALUES.get(cost_param, [])
+    values = args.values or default_values(reducer, cost_param)
     if not values or any(not value > 0 for value in values) or args.timed < 2:
         raise ConfigError(
             f"--values of {cost_param} must be given and greater than 0, and --timed at least 2 (quartiles need them)"
@@ -92,30 +99,30 @@ def points(args):
 
 
 def evaluate(case, folder):
-    """The scores of one case through tools/test.py."""
+    """Evaluate one case with tools/test.py and return its scores under the row fields of its task."""
     name = "dense" if case.cost_param is None else "{}_{}".format(*case.cost_param)
     scores = folder / f"{name}.json"
     command = [ROOT / "tools/test.py", case.config, case.checkpoint, "--work-dir", folder / name, "--scores", scores]
     if case.cost_param:
         command += ["--cfg-options", "model.backbone.reducer.{}={}".format(*case.cost_param)]
     call(*command)
-    found = json.loads(scores.read_text())
-    for metrics in METRICS:
-        if all(metric in found for metric in metrics.values()):
-            return {name: found[metric] for name, metric in metrics.items()}
-    raise ConfigError(
-        f"the test_evaluator of {case.config} gives {', '.join(found)}: use CocoMetric on bbox and segm, "
-        "Accuracy, or IoUMetric"
-    )
+    found, names = json.loads(scores.read_text()), scores_of(case.config)
+    missing = [score for score in names.values() if score not in found]
+    if missing:
+        raise ConfigError(
+            f"the test_evaluator of {case.config} gives {', '.join(found)}, but not {', '.join(missing)}: "
+            "use that of the task's configs in configs/_base_"
+        )
+    return {field: found[score] for field, score in names.items()}
 
 
-def drawn(r):
-    """Names of a row's scores that are drawn."""
-    return next([*metrics][:2] for metrics in METRICS if metrics.keys() <= r.keys())
+def scores_of(config):
+    """Return row field -> score of the evaluator for the task of a config."""
+    return task_of(Config.fromfile(config)).metric.scores
 
 
-def plot(rows, file):
-    """Two panels: scores against time and against operations; the dense model is the open marker."""
+def plot(rows, fields, file):
+    """Plot the scores ``fields`` against latency and against GMACs; the dense model is the open marker."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -124,7 +131,7 @@ def plot(rows, file):
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     pruned = [r for r in rows if r["cost_param"] is not None]
     for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
-        for metric, (colour, marker) in zip(drawn(rows[0]), LINES, strict=False):
+        for metric, (colour, marker) in zip(fields, LINES, strict=False):
             words = metric.replace("_", " ")
             axes.plot([r[field] for r in pruned], [r[metric] for r in pruned], color=colour, marker=marker, label=words)
             for r in pruned:
@@ -153,25 +160,26 @@ def plot(rows, file):
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
         axes.margins(y=0.1)
-    panels[0].set(ylabel=", ".join(drawn(rows[0])).replace("_", " "))
+    panels[0].set(ylabel=", ".join(fields).replace("_", " "))
     panels[1].legend()
-    figure.suptitle(f"{pruned[0]['model']}: the numbers are {pruned[0]['cost_param']}")
+    figure.suptitle(f"{pruned[0]['model']}: the labels are values of {pruned[0]['cost_param']}")
     figure.savefig(file, dpi=150)
 
 
 def main():
     args = parse_args()
-    cases, folder = points(args), Path(args.out)
+    cases, folder = cases_of(args), Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    setting = BenchmarkSettings(part=args.part, device=args.device, images=args.images, repeats=args.timed)
-    print("Timing all on the same images, in turns ...", flush=True)
-    rows = measure(cases, setting)
+    settings = BenchmarkSettings(part=args.part, device=args.device, images=args.images, repeats=args.timed)
+    print("Timing all models on the same images, interleaved ...", flush=True)
+    rows = measure(cases, settings)
     rows = [{**r, **evaluate(case, folder)} for r, case in zip(rows, cases, strict=True)]
     write_json(folder / "rows.json", rows)
-    plot(rows, folder / "tradeoff.png")
+    plotted = list(scores_of(args.config))[:2]
+    plot(rows, plotted, folder / "tradeoff.png")
     for r in rows:
         name = "dense" if r["cost_param"] is None else f"{r['cost_param']} {r['cost_value']:g}"
-        scores = ", ".join(f"{metric.replace('_', ' ')} {r[metric]:.4g}" for metric in drawn(r))
+        scores = ", ".join(f"{metric.replace('_', ' ')} {r[metric]:.4g}" for metric in plotted)
         print(
             f"{name:>18}: {scores}, kept {r['keep_ratio']:.0%}, "
             f"{r['gmacs']:.2f} GMACs, {r['ms_median']:.1f} ms, {r['speedup_vs_first']:.2f}x the first"

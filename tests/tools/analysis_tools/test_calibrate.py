@@ -1,4 +1,4 @@
-"""calibrate.py on tiny models: what it writes costs what it says, for every method; how the search ends otherwise."""
+"""calibrate.py on tiny models: the written config has the reported cost, for every method; failing searches."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ TINY = """_base_ = ['{root}/configs/_base_/models/deit_nano.py', '{root}/configs
 
 model = dict(backbone=dict(embed_dim=48, depth=4, num_heads=2, reducer={reducer!r}))
 """
-# A reducer of every method, and a target that its cost parameter can reach to a token.
+# A reducer of every method, and a target that its cost parameter can reach to within a token.
 CASES = dict(
     ats=(dict(type="ATS", blocks=[1]), "--flops-ratio 0.8"),
     cropr=(dict(type="Cropr"), "--flops-ratio 0.8"),
@@ -53,7 +53,7 @@ def calibrate(monkeypatch, *options):
 
 @pytest.fixture
 def config(tmp_path):
-    """Writes a tiny classification config with a reducer, and gives its path."""
+    """Return a function that writes a tiny classification config with a reducer and returns its path."""
 
     def write(reducer):
         file = tmp_path / ("tiny.py" if reducer else "plain.py")
@@ -69,7 +69,7 @@ def folder_of_images(tmp_path_factory):
     """Class folders, as ImageNet has them."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("num_images")
+    folder = tmp_path_factory.mktemp("images")
     for label in "ab":
         (folder / label).mkdir()
         for seed in range(3):
@@ -78,7 +78,7 @@ def folder_of_images(tmp_path_factory):
 
 
 def measured(config, images=None, number=1):
-    """Of a model that is built anew."""
+    """Return the counted fields of a newly built model."""
     return counted(
         *(lambda s: (s.counts, s.model.backbone))(
             BenchmarkSession(
@@ -89,12 +89,12 @@ def measured(config, images=None, number=1):
 
 
 def test_there_is_a_case_for_every_method():
-    # DToP needs a segmentor, whose heads judge: it is further down.
+    # DToP needs the class scores of a segmentor and has a test of its own.
     assert {reducer["type"] for reducer, _ in CASES.values()} == set(METHODS) - {"DToP"}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_written_costs_what_is_said(name, monkeypatch, config, folder_of_images, tmp_path, capsys):
+def test_the_written_config_has_the_reported_cost(name, monkeypatch, config, folder_of_images, tmp_path, capsys):
     reducer, target = CASES[name]
     flag, wanted = target.split()
     out, rows = tmp_path / "deep/calibrated.py", tmp_path / "row.json"
@@ -126,7 +126,7 @@ def test_what_is_written_costs_what_is_said(name, monkeypatch, config, folder_of
     assert out.read_text().startswith("# python ") and "_base_ = '../tiny.py'" in out.read_text()
     if not r["met"]:
         low, high = sorted(side["reached"] for side in r["neighbours"])
-        assert low <= float(wanted) <= high and "the nearest on either side" in capsys.readouterr().out
+        assert low <= float(wanted) <= high and "the nearest values on either side" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_dense_tasks_are_calibrated_too(base, shape, monkeypatch, tmp_path):
     assert r["flops_ratio"] == pytest.approx(0.8, abs=0.02)
 
 
-def test_a_threshold_is_found_for_heads_that_judge(monkeypatch, tmp_path):
+def test_the_threshold_of_early_exits_is_found(monkeypatch, tmp_path):
     from PIL import Image
 
     for seed in range(2):
@@ -170,7 +170,7 @@ def test_a_threshold_is_found_for_heads_that_judge(monkeypatch, tmp_path):
     rows = tmp_path / "row.json"
     calibrate(monkeypatch, DTOP, "--keep-ratio", 0.6, "--images", tmp_path, "--number", 2, "--json", rows)
     r = json.loads(rows.read_text())
-    # Fresh heads give all tokens about the same score, and the cost parameter has four decimals.
+    # Randomly initialized heads give all tokens about the same score, and the cost parameter has four decimals.
     assert r["cost_param"] == "threshold" and 0 < r["value"] < 1 and r["reached"] == pytest.approx(0.6, abs=0.2)
 
 
@@ -206,7 +206,7 @@ def test_a_learned_reducer_keeps_its_weights_and_decides_by_itself_with_a_checkp
         assert torch.equal(reducer.state_dict()[name], value)
 
 
-def test_both_models_are_timed_in_turns(config, monkeypatch):
+def test_both_models_are_timed_interleaved(config, monkeypatch):
     model = Calibration(BenchmarkCase(str(config(CASES["evit"][0]))), BenchmarkSettings(repeats=2, warmup=1))
     model.reconfigure("keep_ratio", 0.5)
     reducer, ran, forward = model.model.backbone.reducer, [], model.forward
@@ -248,7 +248,7 @@ EVIT = CASES["evit"][0]
         (EVIT, "--flops-ratio 1.5", "--flops-ratio 1.5: give a number greater than 0, at most 1"),
         (EVIT, "--keep-ratio 0", "--keep-ratio 0: give a number greater than 0, at most 1"),
         (EVIT, "--ms nan", "--ms nan: give a number greater than 0"),
-        (EVIT, "--gmacs 5", "5 GMACs an image is out of reach: keep_ratio of EViT makes it 0.0"),
+        (EVIT, "--gmacs 5", "5 GMACs per image is out of reach: keep_ratio of EViT gives 0.0"),
         (EVIT, "--flops-ratio 0.1", "out of reach"),
         (EVIT, "--gmacs 1 --images {tmp}", "holds 0 images"),
         (EVIT, "--gmacs 1 --checkpoint nowhere.pth", "nowhere.pth"),
@@ -312,7 +312,7 @@ def test_cost_params_are_whole_fractions_or_scaled_lists():
     assert middle == 1e-6 and pool_threshold(dict(type="PPT"), 64).between(1e-6, 1.001e-6) is None
 
 
-def test_a_config_is_never_written_over_unasked(tmp_path):
+def test_an_existing_config_is_not_overwritten_without_force(tmp_path):
     base, target = tmp_path / "base.py", tmp_path / "inner/leaf.py"
     base.write_text("model = dict(backbone=dict(reducer=dict(type='EViT', keep_ratio=1.0)))\n")
     values = [round(0.9 - i / 100, 4) for i in range(30)]

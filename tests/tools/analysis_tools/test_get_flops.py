@@ -1,4 +1,4 @@
-"""The counting tool: its parts add up, the blocks obey the closed formula, and a wrong count is said."""
+"""get_flops.py: its parts add up, the blocks agree with the closed formula, and a wrong count is reported."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def test_rows_and_table_over_images_of_two_sizes(tmp_path):
     options = ["--images", str(tmp_path), "--device", "cpu", "--json", str(tmp_path / "rows.json")]
     done = subprocess.run([sys.executable, TOOL, PRUNED, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "multiply-add = 2" in done.stdout and "closed formula" in done.stdout
+    assert "a multiply-add is 1" in done.stdout and "closed formula" in done.stdout
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert row["num_images"] == 2 and row["gmacs_std"] > 0 and abs(row["formula_deviation"]) < 1e-6
     assert sum(row["gmacs_by_part"].values()) == pytest.approx(row["gmacs"])
@@ -50,7 +50,7 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
 
 
 @pytest.mark.parametrize("family", ["eva02", "eva02-small"])
-def test_blocks_of_eva02_obey_it_too(family):
+def test_blocks_of_eva02_obey_the_closed_formula(family):
     vit = PlainViT(
         img_size=32,
         embed_dim=24,
@@ -66,14 +66,14 @@ def test_blocks_of_eva02_obey_it_too(family):
     assert found.parts["reducer"] == 2 * 24 * 2 * (29 + 22)
 
 
-def test_what_a_method_computes_to_decide_is_a_part_of_its_own():
+def test_computation_of_the_reducer_is_a_separate_part():
     vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=dict(type="ToMe", r=5, blocks=[0])).eval()
     vit.forward = partial(_forward, vit)
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
     assert found.parts["reducer"] == 2 * (2 * 14 * 14 * 12)  # 28 tokens, half against half, in 12 channels of a head
     assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
     assert found.tokens.tolist() == [[28, 23, 23]] * 2
-    assert "after_attention" not in vars(vit.reducer)  # the counting has left
+    assert "after_attention" not in vars(vit.reducer)  # counting leaves no hook behind
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_every_task_obeys_the_closed_formula(config, part):
     assert (found.parts["heads"] > 0) == (part == "net" and shape is not None)  # DeiT's head is in its backbone
 
 
-def test_windows_that_slide_over_a_image_count_each(tmp_path):
+def test_every_window_that_slides_over_an_image_is_counted(tmp_path):
     base = ROOT / "configs/segmentation/vit-nano-tome_linear_camvid-352.py"
     slide = "dict(_delete_=True, mode='slide', crop_size=(64, 64), stride=(32, 32))"
     (tmp_path / "slide.py").write_text(

@@ -1,4 +1,4 @@
-"""The comparison of the paper's insights: the whole tool on two images, and what it says about given rows."""
+"""insights.py: the whole tool on two images, and its verdicts on given rows."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_verdicts(tool, tmp_path):
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
 
-def test_whole_tool_and_once_more_for_nothing(tool, tmp_path, monkeypatch, capsys):
+def test_whole_tool_and_a_second_run_that_repeats_nothing(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,6 +1,5 @@
-"""Kept tokens by what images show: covered shares, the fit, and what is said where nothing can be compared."""
+"""plot_content.py: covered fractions, the fit, and the messages where nothing can be compared."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from scripts import load_script
 
 from mmcv_custom import DataError
 from mmcv_custom.cli.launch import build_model, run
@@ -24,15 +24,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*default scope")
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("plot_content", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TOOL)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with five digit scenes and fresh weights of both models."""
+    """Make a folder with five digit scenes and random weights of both models."""
     folder = tmp_path_factory.mktemp("project")
     converter = ROOT / "tools/dataset_converters/digit_scenes.py"
     subprocess.run(
@@ -60,9 +57,9 @@ def test_detector_and_segmentor_see_the_same_covered_shares(tool, project, monke
     labels = [np.asarray(Image.open(file)) > 0 for file in sorted(Path("data/digit_scenes/semantic/val").iterdir())]
     # COCO's outlines and the label maps round their borders differently.
     for row, tolerance in zip(rows.values(), (0.01, 1e-6), strict=True):
-        shares = [image["covered"] for image in row["num_images"]]
+        shares = [image["covered"] for image in row["images"]]
         assert shares == pytest.approx([label.mean() for label in labels], abs=tolerance)
-        kept = np.array([image["keep_by_block"] for image in row["num_images"]])
+        kept = np.array([image["keep_by_block"] for image in row["images"]])
         pruned = [block["block"] for block in row["blocks"]]
         assert set(pruned) == {i for i in range(kept.shape[1]) if kept[:, i].min() < 1}
         assert row["mean"] == pytest.approx(tool.fit(np.array(shares), kept[:, pruned].mean(1)))
@@ -82,7 +79,7 @@ def test_boxes_stand_in_for_masks_and_other_classes_do_not_count(tool):
             dict(bbox=[0, 0, 20, 20], bbox_label=0),
         ],
     )
-    mask = coverage._instances(sample)
+    mask = coverage._from_instances(sample)
     assert mask.sum() == 150 and mask[:10, :15].all()
 
 
@@ -105,7 +102,7 @@ def images(covered, kept):
         (images([0.1, 0.2, 0.3], [1, 1, 1]), "every block computed all tokens"),
     ],
 )
-def test_what_cannot_be_compared_is_said(tool, found, sentence):
+def test_what_cannot_be_compared_is_an_error(tool, found, sentence):
     with pytest.raises(DataError, match=sentence):
         tool.summary(found)
 

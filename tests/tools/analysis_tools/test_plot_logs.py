@@ -1,12 +1,12 @@
-"""Logged curves: where a value stands on the axis, how resumed runs are joined, what is said of logs that are none."""
+"""plot_logs.py: positions on the axis, joined runs, and the messages for files that are no logs."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from mmcv_custom.cli import launch
 
@@ -15,11 +15,7 @@ TOOL = Path(__file__).resolve().parents[3] / "tools/analysis_tools/plot_logs.py"
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("plot_logs", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["plot_logs"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TOOL)
 
 
 def log(folder, rows, run="20260101_000000"):
@@ -30,7 +26,7 @@ def log(folder, rows, run="20260101_000000"):
 
 
 def training(epochs, loss=1.0, kept=0.5):
-    """Rows of a run of 8 iterations an epoch that logs every 4, as LoggerHook and CostHook write them."""
+    """Return rows as LoggerHook and CostHook write them: 8 iterations per epoch, logged every 4."""
     rows = []
     for epoch in epochs:
         for iteration in (8 * epoch - 4, 8 * epoch):
@@ -63,7 +59,7 @@ def test_runs_counted_in_iterations_have_no_epochs(tool, tmp_path):
     assert tool.axis([run, other]) == ("iteration", [1, 1]) and tool.axis([other]) == ("epoch", [8])
 
 
-def test_a_resumed_run_replaces_what_it_did_again_and_tests_are_no_training(tool, tmp_path):
+def test_a_resumed_run_replaces_repeated_iterations_and_tests_are_ignored(tool, tmp_path):
     log(tmp_path, training([1, 2, 3], loss=1.0))
     log(tmp_path, training([3, 4], loss=100.0), "20260102_000000")
     log(tmp_path, [{"cost/keep_ratio.0": 1.0, "step": 0}], "20260103_000000")
@@ -87,7 +83,7 @@ def test_kept_tokens_by_block(tool, tmp_path):
     assert tool.kept_by_block(run) is None and tool.draw_kept([run]) is None
 
 
-def test_names_are_what_paths_differ_in(tool):
+def test_names_are_the_part_in_which_paths_differ(tool):
     assert tool.short_names(["x/a/dense", "x/b/dense"]) == ["a", "b"]
     assert tool.short_names(["x/a/dense"]) == ["dense"] and tool.short_names(["x/a", "x/b"]) == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""The cost parameter at test time: a row for every scale and one for the dense model, and an image."""
+"""plot_tradeoff.py: a row for every value of the cost parameter and one for the dense model, and a plot."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with four digit scenes and fresh weights of both detectors."""
+    """Make a folder with four digit scenes and random weights of both detectors."""
     folder = tmp_path_factory.mktemp("project")
     converter = ROOT / "tools/dataset_converters/digit_scenes.py"
     subprocess.run(
@@ -113,3 +113,16 @@ def test_a_wrong_option_ends_with_one_sentence(project, monkeypatch, capsys, opt
     with pytest.raises(SystemExit) as end:
         run(tool.main)
     assert end.value.code == 2 and sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("reducer", "cost_param", "values"),
+    [
+        (dict(type="SViT"), "ratio_scale", [0.4, 0.6, 0.8, 1.0, 1.2]),
+        (dict(type="EViT", keep_ratio=0.9), "keep_ratio", [0.36, 0.54, 0.72, 0.9, 1.0]),
+        (dict(type="ToMe", r=13), "r", [5, 8, 10, 13, 16]),
+        (dict(type="ToMe", r=[4, 2]), "r", []),
+    ],
+)
+def test_default_values_follow_the_config(reducer, cost_param, values):
+    assert load_script(TOOL).default_values(reducer, cost_param) == pytest.approx(values)

@@ -1,4 +1,4 @@
-"""The results page says what its rows say."""
+"""The generated pages agree with their rows."""
 
 import json
 from pathlib import Path
