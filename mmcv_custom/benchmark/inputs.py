@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data.image_files import SUFFIXES, images_in, pipeline_steps
 from ..data.synthetic import scene
-from ..errors import DataError
+from ..errors import DataError, building_from_config
 from ..tasks import Task
 
 DETECTION = (800, 1344)  # pixels: what most COCO images are resized and padded to
@@ -41,7 +41,9 @@ def batches(
     if folder is None:
         images = [_synthetic(*shape, seed) for seed in range(size)]
     else:
-        pipeline, files = Compose(load), _files(folder, number * size, size)
+        files = _files(folder, number * size, size)
+        with building_from_config():
+            pipeline = Compose(load)
         images = [pipeline(dict(img_path=str(file), img_id=i)) for i, file in enumerate(files)]
     steps = [pack]
     if labels is not None:

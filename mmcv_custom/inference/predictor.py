@@ -26,7 +26,7 @@ from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
 from ..cli.launch import build_model, check_device, read_config, with_options
 from ..data.image_files import SUFFIXES, check_image, images_in, pipeline_steps
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, building_from_config
 from ..tasks import model_words
 from .class_names import class_names
 from .results import Result, result_of
@@ -92,7 +92,8 @@ class Predictor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = build_model(self.cfg, None).to(self.device)
-        self._load, self._rest = Compose([load]), Compose(rest)
+        with building_from_config():
+            self._load, self._rest = Compose([load]), Compose(rest)
         reducer = self.cfg.model.backbone.get("reducer")
         self.reducer_config: dict | None = None if reducer is None else reducer.to_dict()
         if weights is None:

@@ -24,6 +24,7 @@ from mmengine.registry import DATASETS
 from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import build_model, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
+from mmcv_custom.errors import building_from_config
 from mmcv_custom.results import row, write_json
 
 CONFIGS = {

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 
 from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import run
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import ConfigError, building_from_config
 from mmcv_custom.results import row, write_json
 from token_pruning_ops import baselines, library, module, plain
 
@@ -44,7 +44,8 @@ def parse_args():
 def measure(config, args):
     """Return a row with the fields of ``compare``."""
     cfg = Config.fromfile(config)
-    backbone = MODELS.build(dict(cfg.model.backbone, _scope_=cfg.default_scope)).eval().to(args.device)
+    with building_from_config():
+        backbone = MODELS.build(dict(cfg.model.backbone, _scope_=cfg.default_scope)).eval().to(args.device)
     image = torch.randn(args.batch, 3, *args.shape, device=args.device)
 
     def forward(path):

@@ -23,7 +23,7 @@ from mmengine.registry import MODELS
 from mmcv_custom.benchmark.timing import Clock, compare, quartiles
 from mmcv_custom.cli.launch import run
 from mmcv_custom.engine.acceleration import accelerate
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import ConfigError, building_from_config
 from mmcv_custom.results import row, write_json
 from token_pruning import TokenSet, collect_losses, count_flops, run_block
 from token_pruning.analysis.flops import block_flops
@@ -108,7 +108,8 @@ def build(cfg, *dense, **options):
     """Build the config's backbone; a positional ``None`` makes it dense, options go to its reducer."""
     backbone = copy.deepcopy(cfg.model.backbone)
     backbone.reducer = None if dense else dict(backbone.reducer, **options)
-    return MODELS.build(dict(backbone, _scope_=cfg.default_scope))
+    with building_from_config():
+        return MODELS.build(dict(backbone, _scope_=cfg.default_scope))
 
 
 def main():

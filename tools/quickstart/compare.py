@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS
 from mmcv_custom.benchmark.timing import milliseconds
 from mmcv_custom.cli.launch import build_model, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import ConfigError, building_from_config
 from mmcv_custom.results import row, write_json
 from token_pruning import Trace, count_flops
 from token_pruning.methods.svit import MODES
@@ -122,7 +122,8 @@ def compare(specs, folder, number, mode=None, **circumstances):
             checkpoint = folder / f"{name}_random.pth"
             torch.save(dict(state_dict=models[name].state_dict()), checkpoint)
         scores[name] = evaluate(name, path, checkpoint, folder, options)
-        dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
+        with building_from_config():
+            dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
     print("\nTiming all models on the same images, interleaved ...", flush=True)
     measured = measure(models, dataset, number)
     rows = [result_row(name, model, scores[name], measured[name], **circumstances) for name, model in models.items()]
