@@ -1,5 +1,7 @@
-"""Engine-level parts: ``custom_imports`` of a config registers them. Neither the compiled operators nor what predicts,
-measures or calibrates is loaded before it is used."""
+"""Parts that all tasks share; a config registers them through ``custom_imports``.
+
+The compiled operators and the packages ``inference``, ``benchmark`` and ``calibration`` are loaded on first use only.
+"""
 
 from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretrain
 from .checkpoint.io import read_checkpoint
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name == "Predictor":
         from .inference import Predictor
 

@@ -1,4 +1,7 @@
-"""Write a file whole or not at all: a reader never meets half of it, and a failure or a kill leaves the old one."""
+"""Writing files whole or not at all.
+
+A reader never sees a partly written file, and a failure or a kill leaves the old one.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside ``path``, with the same ending, for the body to write to; moved to ``path`` when the body is done
-    and removed when it fails. For writers that take names only; others are served by ``write_file``."""
+    """Yield a temporary path beside ``path``, with the same suffix, and move it to ``path`` after the body.
+
+    It is removed if the body fails. For writers that only take names; ``write_file`` serves the others.
+    """
     path = Path(path)
     part = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with part.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name with nothing behind it
+            os.fsync(file.fileno())  # otherwise a power cut could leave an empty file under the new name
         os.replace(part, path)
     finally:
         if part.parent.is_dir():
@@ -27,7 +32,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write text (UTF-8), bytes, or what a function writes into an open binary file; the folder is made."""
+    """Write text (UTF-8), bytes, or what a function writes into an open binary file; missing folders are created."""
     with replacing(path) as part, part.open("wb") as file:
         if callable(content):
             content(file)

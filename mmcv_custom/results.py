@@ -1,4 +1,4 @@
-"""Result rows: numbers with what produced them (command, commit, machine, versions), written so that none is lost."""
+"""Result rows: numbers together with command, commit, machine and versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "one
 
 
 def row(**fields: object) -> dict:
-    """``fields`` and their circumstances. ``command`` may be given; by default it is this process's own."""
+    """Return ``fields`` with command, commit, date, machine and versions.
+
+    ``command`` may be among the fields; by default it is the command of this process.
+    """
     command = fields.pop("command", None) or _command()
     return dict(
         **fields,
@@ -39,8 +42,10 @@ def _command() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with ``+`` where files were changed since; outside a checkout (a copied tree) what
-    ``SOURCE_COMMIT`` in the environment says, else None."""
+    """Return the commit of the checkout, with ``+`` if tracked files have changed since; None outside a checkout.
+
+    ``SOURCE_COMMIT`` in the environment takes precedence; it is meant for a copied tree without git.
+    """
     if os.environ.get("SOURCE_COMMIT"):
         return os.environ["SOURCE_COMMIT"]
     here = Path(__file__).resolve().parents[1]
@@ -56,7 +61,7 @@ def _git(folder: Path, *args: str) -> str:
 
 
 def machine() -> dict:
-    """Processor, cores and accelerator."""
+    """Return processor, cores, threads and GPUs."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -68,7 +73,7 @@ def machine() -> dict:
 
 
 def versions() -> dict:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -79,5 +84,5 @@ def versions() -> dict:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write JSON, whole or not at all. Scalars of numpy and torch (mmseg's scores are such) become numbers."""
+    """Write JSON, whole or not at all; numpy and torch scalars (as in mmseg's scores) become numbers."""
     write_file(path, json.dumps(content, indent=1, default=lambda scalar: scalar.item()) + "\n")

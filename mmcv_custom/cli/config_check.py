@@ -1,10 +1,14 @@
-"""Mistakes in a config that would otherwise be ignored in silence."""
+"""Checks for mistakes in a config that would otherwise be ignored silently."""
+
+from __future__ import annotations
 
 import difflib
 import inspect
 import io
 import tokenize
+from collections.abc import Iterable, Iterator
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..errors import ConfigError
@@ -14,9 +18,9 @@ _RUNNER = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} |
     "activation_checkpointing", "compile", "efficient_conv_bn_eval", "find_unused_parameters", "model_wrapper_cfg",
     "runner_type", "sync_bn",
 }  # fmt: skip
-# Read when the config file is, or by other tools of the toolboxes.
+# Used while the config file is read, or by other tools of the toolboxes.
 _TOOLS = {"custom_imports", "tta_model", "tta_pipeline", "_base_"}
-# Intermediate names of the toolboxes' base configs, which a leaf config may leave unused by replacing what used them.
+# Intermediate names of the toolboxes' base configs, unused when a derived config replaces what used them.
 _INTERMEDIATE = {
     "albu_train_transforms", "backbone_norm_cfg", "backend_args", "batch_size", "bgr_mean", "bgr_std", "checkpoint",
     "checkpoint_file", "classes", "color_space", "crop_size", "data_preprocessor", "data_root", "dataset_type",
@@ -25,7 +29,7 @@ _INTERMEDIATE = {
     "test_pipeline", "train_pipeline", "val_pipeline", "vis_backends", "warmup_epochs",
 }  # fmt: skip
 _KNOWN = _RUNNER | _TOOLS | _INTERMEDIATE
-# Names of OpenMMLab 1.x and of the published configs, with what does their work here.
+# Names of OpenMMLab 1.x and of the published configs, with their replacement here.
 _REPLACED = {
     "change_key_name": "published weights are converted when they are loaded, delete it",
     "checkpoint_config": "it is default_hooks.checkpoint now",
@@ -47,11 +51,11 @@ _REPLACED = {
 }
 
 
-def unread_keys(cfg):
-    """Top-level names of ``cfg`` that nothing reads: one sentence each, with what was probably meant.
+def unread_keys(cfg: Config) -> list[str]:
+    """Return a sentence, with a suggestion, for each top-level name of ``cfg`` that nothing reads.
 
     A name counts as read when the Runner or the tools read it, when it begins with ``_``, when the config files use it
-    in another value (``scale=image_size``), or when the toolboxes' base configs leave it behind.
+    in another value (``scale=image_size``), or when the toolboxes' base configs define it.
     """
     used = _names_used(cfg.text)
     sentences = []
@@ -67,30 +71,33 @@ def unread_keys(cfg):
     return sentences
 
 
-def check_config(cfg):
-    """Raise ConfigError, one sentence, when ``cfg`` has a top-level key that nothing reads (see ``unread_keys``)."""
+def check_config(cfg: Config) -> None:
+    """Raise ConfigError if ``cfg`` has a top-level key that nothing reads (see ``unread_keys``)."""
     sentences = unread_keys(cfg)
     if sentences:
         raise ConfigError("; ".join(sentences))
 
 
-def check_options(cfg, options):
-    """Raise ConfigError when an option of the command line sets a name that is only used while the file is read.
+def check_options(cfg: Config, options: Iterable[str]) -> None:
+    """Raise ConfigError if a command-line option sets a name that is only used while the file is read.
 
-    ``data_root=X`` would change nothing: the file has already copied the old value to where it is used. ``cfg`` is the
-    file's, before the options went in.
+    ``data_root=X`` would change nothing: the file has already copied the old value to where it is used.
+
+    Args:
+        cfg: the config as the file defines it, before the options are set.
+        options: dotted names.
     """
     for name in options:
         top = name.split(".")[0]
-        # A name that is new to the file as well as to everyone else is `check_config`'s to refuse, once it is in.
+        # A name that neither the file nor anything else knows is refused by `check_config` later.
         if top not in _RUNNER | _TOOLS and (top in cfg or top in _KNOWN):
             places = [place for place in _places(cfg.to_dict(), cfg.get(name, object())) if place != name]
             where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
             raise ConfigError(f"--cfg-options {name}=... changes nothing: it only names a value in the file.{where}")
 
 
-def _places(node, value, path=""):
-    """Dotted names below ``node`` whose last part and value are those of a top-level name."""
+def _places(node: object, value: object, path: str = "") -> Iterator[str]:
+    """Iterate over the dotted names of values in ``node``, below its top level, that equal ``value``."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, inner in items:
         here = f"{path}.{key}" if path else str(key)
@@ -99,8 +106,8 @@ def _places(node, value, path=""):
         yield from _places(inner, value, here)
 
 
-def check_batch_size(cfg, world_size=1):
-    """A sentence when the total batch is not the one the learning rate was chosen for, else None.
+def check_batch_size(cfg: Config, world_size: int = 1) -> str | None:
+    """Return a sentence if the total batch is not the one that the learning rate was chosen for, else None.
 
     The recipe's total is ``auto_scale_lr.base_batch_size``; the run's is batch x processes x accumulated steps.
     """
@@ -117,9 +124,9 @@ def check_batch_size(cfg, world_size=1):
     return f"total batch is {batch * world_size * steps} = {parts}, the recipe's is {base}: use --auto-scale-lr{other}"
 
 
-def _names_used(text):
-    """Names that the source of a config and of its bases (``Config.text``) uses rather than only assigns."""
-    # The text holds each file's path on a line of its own before the file.
+def _names_used(text: str | None) -> set[str]:
+    """Return the names that the source of a config and its bases (``Config.text``) uses, not only assigns."""
+    # The text has the path of each file on a line of its own before the file.
     lines = [line for line in (text or "").splitlines() if not line.endswith(".py")]
     try:
         tokens = [

@@ -1,9 +1,12 @@
-"""Tools made of other tools: run one as a user would type it, and remember what a folder of results was made with."""
+"""Helpers of tools that run other tools, and that resume work in a folder of results."""
+
+from __future__ import annotations
 
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,19 +17,36 @@ from ..results import write_json
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def call(*command):
-    """Run one of the tools, printed as a user would type it; its failure ends this program with its exit code."""
+def call(*command: object) -> None:
+    """Print and run the command of a tool; if it fails, exit with its exit code."""
     print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
     done = subprocess.run([sys.executable, *map(str, command)])
     if done.returncode:
         sys.exit(done.returncode)
 
 
-def train(config, folder, seed, epochs=None, start=None, options=()):
-    """The last checkpoint of ``config`` trained into ``folder`` through tools/train.py, unless it is there already.
+def train(
+    config: str | Path,
+    folder: str | Path,
+    seed: int,
+    epochs: int | None = None,
+    start: str | Path | None = None,
+    options: Sequence[str] = (),
+) -> Path:
+    """Train ``config`` into ``folder`` with tools/train.py, unless that is done, and return the last checkpoint.
 
-    ``epochs``: None for the config's own; ``start``: weights to begin with, None for the config's own; ``options``:
-    further key=value texts. Nothing is evaluated on the way.
+    Nothing is evaluated during training.
+
+    Args:
+        config: path of the config.
+        folder: work dir; an interrupted training in it is resumed.
+        seed: random seed.
+        epochs: None for the config's own number.
+        start: weights to start from; None for the config's own.
+        options: further key=value texts.
+
+    Raises:
+        ConfigError: the config trains by iterations.
     """
     epochs = epochs or Config.fromfile(config).train_cfg.get("max_epochs")
     if not epochs:
@@ -53,12 +73,17 @@ def train(config, folder, seed, epochs=None, start=None, options=()):
     return done
 
 
-def lock_settings(folder, what, configs, **settings):
-    """Remember in ``folder`` what is trained there: ``configs`` (name -> path, kept in full) and further settings that
-    JSON can hold. ``what`` names it for people.
+def lock_settings(folder: Path, what: str, configs: Mapping[str, str | Path], **settings: object) -> None:
+    """Write the settings of the work in ``folder`` to a file there, or check that they are those in the file.
+
+    Args:
+        folder: the folder.
+        what: name of its content, for messages.
+        configs: name -> path of the configs; their full text is compared.
+        settings: further settings, which JSON can hold.
 
     Raises:
-        ConfigError: the folder holds what other settings trained.
+        ConfigError: the content of the folder was made with other settings.
     """
     settings["configs"] = {name: Config.fromfile(path).pretty_text for name, path in configs.items()}
     known = folder / "settings.json"

@@ -1,4 +1,4 @@
-"""What lets the OpenMMLab toolboxes load in more environments. Import this before any toolbox."""
+"""Import hooks that let the OpenMMLab toolboxes load in more environments; import this before any toolbox."""
 
 from . import mmcv_ext, mmpretrain_multimodal
 

@@ -1,8 +1,9 @@
-"""Stand-ins on torchvision for MMCV's compiled operators, so that the toolboxes work where MMCV was not compiled.
+"""Substitutes for MMCV's compiled operators, for environments where MMCV was installed without them.
 
 mmdet, mmseg and mmpretrain import ``mmcv.ops`` and with it the extension module ``mmcv._ext``. Of its operators this
-project's models run NMS, Soft-NMS and RoIAlign; torchvision has compiled kernels of the first and the last for CPU and
-CUDA. Importing this module registers a finder that is asked last: a compiled MMCV, where there is one, is used as ever.
+project's models use NMS, Soft-NMS and RoIAlign. torchvision has compiled NMS and RoIAlign kernels for CPU and CUDA;
+Soft-NMS is written in PyTorch. Importing this module appends a finder to ``sys.meta_path``: a compiled MMCV takes
+precedence.
 
 Shapes: N boxes, R regions, C channels, h x w pixels of a map, (ph, pw) bins of a region.
 """
@@ -22,7 +23,7 @@ SOFT_NMS_METHODS = ("naive", "linear", "gaussian")
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Return the indices of the kept boxes (N, 4), highest score first; a side is ``x2 - x1 + offset``."""
+    """Return the indices of the boxes (N, 4) that NMS keeps, highest score first; a box is ``x2 - x1 + offset`` wide."""
     boxes = _at_least_single(boxes)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
@@ -39,15 +40,22 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS (Bodla et al., 2017): decay the scores of boxes that overlap a better one instead of dropping them.
+    """Decay the scores of boxes that overlap a better one instead of dropping them (Soft-NMS, Bodla et al., 2017).
+
+    All tensors are on the CPU, where MMCV moves them.
 
     Args:
-        boxes, scores: (N, 4) and (N,).
+        boxes: (N, 4).
+        scores: (N,).
         dets: (N, 5), filled with the kept boxes and their decayed scores, best first.
-        method: 0 drops as plain NMS does, 1 multiplies by 1 - IoU, 2 by exp(-IoU^2 / sigma).
+        iou_threshold: overlap from which methods 0 and 1 decay a score.
+        sigma: width of method 2.
+        min_score: boxes whose score falls below it are dropped.
+        method: 0 sets the score to 0, as plain NMS does; 1 multiplies it by 1 - IoU; 2 by exp(-IoU^2 / sigma).
+        offset: a box is ``x2 - x1 + offset`` wide.
 
     Returns:
-        Indices of the kept boxes.
+        Indices of the kept boxes, in the order of ``dets``.
     """
     left = scores.clone()
     area = (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
@@ -85,7 +93,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill ``output`` (R, C, ph, pw) with averages over the bins of ``rois`` (R, 5) on ``input`` (B, C, h, w).
+    """Fill ``output`` (R, C, ph, pw) with the averages of ``input`` (B, C, h, w) over the bins of ``rois`` (R, 5).
 
     Raises:
         NotImplementedError: ``pool_mode`` is 0 (maximum), which torchvision does not have.
@@ -130,7 +138,7 @@ def roi_align_backward(
 
 
 def _at_least_single(t: Tensor) -> Tensor:
-    """torchvision's kernels know no bfloat16, and in float16 a coordinate of some hundred pixels is off by quarters."""
+    """Torchvision's kernels know no bfloat16, and in float16 a coordinate of some hundred pixels is off by quarters."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
@@ -141,8 +149,8 @@ def _missing(operator: str) -> str:
     )
 
 
-class _StandIn(types.ModuleType):
-    """``mmcv._ext`` with the operators above; any other name is a function that says what to install."""
+class _Substitute(types.ModuleType):
+    """Module ``mmcv._ext`` with the operators above; any other operator raises an error that says what to install."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -155,7 +163,7 @@ class _StandIn(types.ModuleType):
 
 
 class _Finder:
-    """Finds ``mmcv._ext`` where no other finder does."""
+    """Finder and loader of ``mmcv._ext``, asked after all others."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -163,7 +171,7 @@ class _Finder:
 
     @staticmethod
     def create_module(spec):
-        return _StandIn(spec.name)
+        return _Substitute(spec.name)
 
     @staticmethod
     def exec_module(module):

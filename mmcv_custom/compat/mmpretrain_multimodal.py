@@ -1,8 +1,8 @@
-"""Let mmpretrain, and mmdet which imports it, load beside transformers 5.
+"""Import hook that lets mmpretrain, and mmdet, which imports it, load beside transformers 5.
 
-mmpretrain 1.3 builds its multimodal models on parts of transformers that version 5 removed, and imports them wherever
-any transformers is installed. Importing this module registers a finder that switches those models off in that case,
-as mmpretrain itself does where there is no transformers; nothing of this project uses them.
+mmpretrain 1.3 builds its multimodal models on parts of transformers that version 5 removed, and imports them whenever
+any transformers is installed. Importing this module adds a finder to ``sys.meta_path`` that switches those models off
+in that case, as mmpretrain itself does without transformers. This project does not use them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 from importlib import metadata
 from importlib.machinery import PathFinder
 
-NAME = "mmpretrain.utils.dependency"  # where mmpretrain keeps the switch
+NAME = "mmpretrain.utils.dependency"  # defines WITH_MULTIMODAL
 
 
 def transformers_is_too_new() -> bool:
-    """Return whether the transformers that is installed lacks what mmpretrain's multimodal models are built on."""
+    """Return whether the installed transformers is too new for mmpretrain's multimodal models."""
     try:
         return int(metadata.version("transformers").split(".")[0]) >= 5
     except metadata.PackageNotFoundError:
@@ -23,7 +23,7 @@ def transformers_is_too_new() -> bool:
 
 
 class _Finder:
-    """Finds mmpretrain's switch as Python does, and turns it off after it is loaded."""
+    """Finder of the module with mmpretrain's switch, which is turned off after loading."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -31,13 +31,13 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None:
-            load = spec.loader.exec_module
+            exec_module = spec.loader.exec_module
 
-            def load_and_switch_off(module):
-                load(module)
+            def exec_and_switch_off(module):
+                exec_module(module)
                 module.WITH_MULTIMODAL = False
 
-            spec.loader.exec_module = load_and_switch_off
+            spec.loader.exec_module = exec_and_switch_off
         return spec
 
 

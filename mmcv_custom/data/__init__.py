@@ -1,1 +1,1 @@
-"""Reading images, and checks of data sets."""
+"""Loading images, synthetic images, and checks of data sets."""

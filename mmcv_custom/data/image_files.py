@@ -1,4 +1,4 @@
-"""Images that are no data set: which files a folder has, and how a config's test pipeline takes them."""
+"""Images outside of data sets: the files of a folder, and the test pipeline that loads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 def pipeline_steps(cfg: Config) -> list[dict]:
-    """The config's test pipeline without the steps that read annotations: loading, what is done, packing."""
+    """Return the config's test pipeline, from loading to packing, without the steps that read annotations.
+
+    Raises:
+        ConfigError: there is no test pipeline, or it is empty.
+    """
     try:
         pipeline = cfg.test_dataloader.dataset.pipeline
     except AttributeError:
@@ -30,8 +34,7 @@ def pipeline_steps(cfg: Config) -> list[dict]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder by name; where it has none, those of its folders (class folders), one from each in
-    turn."""
+    """Return the images of a folder by name; if it has none, those of its subfolders, one from each in turn."""
     files = _images(folder)
     if not files:
         columns = [_images(inner) for inner in sorted(folder.iterdir()) if inner.is_dir()]
@@ -44,8 +47,10 @@ def _images(folder: Path) -> list[Path]:
 
 
 def check_image(path: str) -> None:
-    """Raise DataError, one sentence, for a file that is missing, no image, or cut short (whose rest some decoders
-    would paint grey)."""
+    """Raise DataError if a file is missing, is not an image, or is truncated.
+
+    Some decoders fill the rest of a truncated image with grey.
+    """
     from PIL import Image
 
     if not Path(path).exists():
@@ -55,7 +60,7 @@ def check_image(path: str) -> None:
     try:
         with Image.open(path) as image:
             image.load()
-    except Exception as error:  # each decoder has its own
+    except Exception as error:  # each decoder raises its own exceptions
         raise DataError(
             f"{path} is no image that can be read ({' '.join(str(error).split())}): save it again or take it out"
         ) from None

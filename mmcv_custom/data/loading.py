@@ -1,4 +1,4 @@
-"""Reading images, with one sentence for those that cannot be read.
+"""Image loading with one-sentence errors for files that cannot be read.
 
 Shapes: images (h, w, 3) uint8, BGR.
 """
@@ -10,16 +10,23 @@ from ..errors import DataError
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """MMCV's loader, whose errors name file and cure. Grey, 4-channel and 16-bit files come out as 8-bit BGR."""
+    """MMCV's loader, with errors that name the file and what to do.
 
-    def transform(self, results):
-        """``results['img_path']`` read into ``results['img']``. Raises DataError for a missing or broken file."""
+    Grey, 4-channel and 16-bit files are converted to 8-bit BGR.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read ``results['img_path']`` into ``results['img']``.
+
+        Raises:
+            DataError: the file is missing or broken.
+        """
         path = results["img_path"]
         try:
             loaded = super().transform(results)
         except FileNotFoundError:
             raise DataError(f"image {path} does not exist: check data_root and data_prefix") from None
-        except Exception as error:  # each decoder has its own
+        except Exception as error:  # each decoder raises its own exceptions
             why = " ".join(str(error).split())
             raise DataError(f"image {path} cannot be read ({why}): save it again or take it out") from None
         if loaded is None or loaded["img"] is None:

@@ -1,4 +1,4 @@
-"""Painted images, for measurements and tests that need no files.
+"""Synthetic images for measurements and tests without files.
 
 Shapes: h x w pixels, n objects.
 """
@@ -11,7 +11,7 @@ OBJECTS = 8
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(h, w, 3) uint8: striped ellipses before a sky and a ground; equal for equal arguments."""
+    """Draw striped ellipses on a background of sky and ground: (h, w, 3) uint8, deterministic."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     image = np.stack([60 + 140 * y / height, 100 + 60 * x / width, 210 - 150 * (y > 0.6 * height)], axis=2)
     random = np.random.default_rng(seed)
@@ -24,7 +24,7 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def objects(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(n, 4) boxes x1, y1, x2, y2 inside the image, from large to small."""
+    """Return the boxes (n, 4) of the ellipses, x1, y1, x2, y2 inside the image, from large to small."""
     random = np.random.default_rng(seed)
     side = np.geomspace(0.5, 0.05, OBJECTS)[:, None] * random.uniform(0.7, 1.4, (OBJECTS, 2)) * (width, height)
     corner = random.uniform(0, 1, (OBJECTS, 2)) * ((width, height) - side)

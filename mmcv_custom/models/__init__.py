@@ -1,1 +1,1 @@
-"""What the models of all tasks share."""
+"""Model parts that all tasks share."""

@@ -1,4 +1,4 @@
-"""The plain ViT of segmentors and ViTDet: maps of one stride, the patch's, from any of its blocks.
+"""Plain ViT backbones with feature maps from several blocks, all of the patch stride.
 
 Shapes: B images, h x w pixels, C channels, p pixels a patch.
 """
@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
+
 from .vit_backbone import HostViT
 
 
 class StageEnds(HostViT):
-    """Base: a plain ViT that is looked at after some of its blocks.
+    """Base of plain ViTs that output the tokens after some of their blocks.
 
     Args:
-        out_indices: these blocks, ascending, the last block among them; default the last alone.
+        out_indices: these blocks, ascending and including the last one; default: the last one only.
         host: arguments of ``PlainViT`` (sizes, patch, class token, reducer, ...) and ``init_cfg``.
 
     Raises:
-        ValueError: blocks that do not exist or are out of order, or blocks after the last map, which nothing reads.
+        SettingError: blocks that do not exist or are out of order, or unused blocks after the last output.
     """
 
     def __init__(self, out_indices: Sequence[int] | None = None, **host) -> None:
@@ -29,7 +31,7 @@ class StageEnds(HostViT):
         self.out_indices = [self.depth - 1] if out_indices is None else list(out_indices)
         ascending = sorted({*self.out_indices} & {*range(self.depth)})
         if ascending != self.out_indices or self.depth - 1 not in ascending:
-            raise ValueError(
+            raise SettingError(
                 f"out_indices {self.out_indices}: list blocks from 0 to {self.depth - 1}, ascending, the "
                 "last one included (a smaller depth leaves blocks out)"
             )
@@ -38,10 +40,11 @@ class StageEnds(HostViT):
 
 @MODELS.register_module()
 class PlainViTBackbone(StageEnds):
-    """Gives out maps; registered where every toolbox finds it.
+    """Plain ViT that outputs feature maps; registered in MMEngine's root registry, where every toolbox finds it.
 
     Args:
-        final_norm: every map passes the final LayerNorm, whose name ``norm`` is timm's; False for the raw values.
+        out_indices: see ``StageEnds``.
+        final_norm: apply the final LayerNorm (``norm``, as in timm) to every map.
         host: arguments of ``StageEnds``.
     """
 
@@ -50,7 +53,7 @@ class PlainViTBackbone(StageEnds):
         self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps) if final_norm else nn.Identity()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, h, w) of any size -> one map (B, C, ceil(h / p), ceil(w / p)) for each of ``out_indices``."""
+        """Return a map (B, C, ceil(h / p), ceil(w / p)) for each of ``out_indices`` of images (B, 3, h, w) of any size."""
         stack = self.start(self.pad(image))
         maps, first = [], 0
         for last in self.out_indices:

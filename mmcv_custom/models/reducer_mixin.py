@@ -1,4 +1,4 @@
-"""The mix-in that makes any OpenMMLab model train its backbone's reducer."""
+"""Mix-in that trains the reducer of an OpenMMLab model's backbone."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from ..errors import ConfigError
 
 
 class ReducerLosses:
-    """Mix-in in front of a detector, segmentor or classifier: adds what the reducer reports (ratio loss, auxiliary
-    losses, kept fraction of each block) to its training losses. A subclass for a task gives the ``criterion`` that
-    methods with auxiliary heads (Cropr) learn by.
+    """Mix-in for detectors, segmentors and classifiers that adds the reducer's losses to the training losses.
+
+    These are its ratio loss, auxiliary losses and, for logging, the kept fraction of each block. A subclass for a task
+    supplies the ``criterion`` that trains auxiliary heads (Cropr).
 
     Args:
-        frozen: only the reducer learns; all else stays as it was loaded, and in evaluation mode.
+        frozen: train the reducer only; all else keeps its loaded weights and stays in evaluation mode.
         model: arguments of the model.
 
     Raises:
-        ConfigError: ``frozen``, and the reducer has nothing to learn.
+        ConfigError: ``frozen``, and the reducer has no weights.
     """
 
     def __init__(self, *args, frozen: bool = False, **model) -> None:
@@ -42,7 +43,7 @@ class ReducerLosses:
         return self
 
     def criterion(self, data_samples) -> Criterion | None:
-        """What auxiliary heads are to learn of these images; a model of a task without an answer says None."""
+        """Return the criterion of the auxiliary heads for these images; None for a task without one."""
         return None
 
     def loss(self, inputs, data_samples, *args, **kwargs) -> dict:
