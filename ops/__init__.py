@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention: compiled for CPU and CUDA, in plain PyTorch where nothing is compiled."""
+"""Multi-scale deformable attention, compiled for CPU and CUDA, with a fallback in plain PyTorch."""
 
-# The folder keeps the name that published commands have for it; other projects have a package of that name.
+# The folder is called ops because published commands say so; other projects have a package of that name.
 if __name__ != "token_pruning_ops":
     raise ImportError("this package is imported as token_pruning_ops; ops is only the folder that holds it")
 

@@ -1,12 +1,12 @@
-"""Compile the operators into ops/lib: ``python ops/build.py``, what ``make setup``, ``pip install`` and make.sh call.
+"""Compile the operators into ops/lib: ``python ops/build.py``, as called by make setup, pip install and make.sh.
 
-``MSDA_BUILD`` says what: ``auto`` (default: the CPU library, and the CUDA library where a CUDA toolkit that matches
-torch is found; neither needs a GPU), ``cpu``, ``cuda`` (both, and an error if that fails), ``off``. What torch reads is
-read here too: ``TORCH_CUDA_ARCH_LIST``, ``CUDA_HOME``, ``CXX``, ``MAX_JOBS``. A build that is not possible ends in one
-sentence, kept beside the libraries for ``python -m token_pruning_ops.info``; everything works without them, in plain
-PyTorch.
+``MSDA_BUILD`` selects what is built: ``auto`` (default: the CPU library, and the CUDA library if a CUDA toolkit that
+matches torch is found; neither needs a GPU), ``cpu``, ``cuda`` (both; a failure is an error) or ``off``. The variables
+of torch's own builds apply, too: ``TORCH_CUDA_ARCH_LIST``, ``CUDA_HOME``, ``CXX``, ``MAX_JOBS``. If a library cannot be
+built, the reason is stored beside the libraries for ``python -m token_pruning_ops.info``; without the libraries
+everything runs in plain PyTorch.
 
-A library carries a digest of its sources in its name, so that one of other sources is never loaded.
+A library's name contains a digest of its sources, so that an outdated library is never loaded.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SOURCES = {
     "cpu": ["schema.cpp", "cpu/library.cpp", "cpu/baseline.cpp", "cpu/avx2.cpp", "cpu/avx512.cpp"],
     "cuda": ["cuda/library.cu"],
 }
-# The oldest torch whose stable interface has all that the sources use; the library runs on that one and on newer ones.
+# The oldest torch whose stable interface has everything the sources use; the library runs on it and on newer ones.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
-# Not -ffast-math: GCC 12 would make the whole process flush denormals, and NaN tests would go.
+# Not -ffast-math: with it GCC 12 makes the whole process flush denormals, and NaN tests are optimised away.
 CXX_FLAGS = [
     TARGET,
     "-O3",
@@ -55,36 +55,36 @@ HINT = "`sh ops/make.sh` builds it"
 
 
 class BuildError(Exception):
-    """A library cannot be built; the message is one sentence."""
+    """A library cannot be built; the message is one sentence that says why."""
 
 
 def library(device: str) -> Path:
-    """Where the library of ``device`` made from the sources as they are now stands, built or not."""
+    """Return the path of the library of ``device`` for the current sources, built or not."""
     return LIBRARIES / f"msda_{device}-{_digest(device)}.so"
 
 
 def build_log(device: str) -> Path:
-    """The file that says why ``library(device)`` was not built."""
+    """Return the path of the file with the reason why ``library(device)`` could not be built."""
     return library(device).with_suffix(".txt")
 
 
 def _digest(device: str) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted([*(HERE / "src").glob("*.*"), *(HERE / "src" / device).glob("*.*")]):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()[:12]
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def build(device: str) -> None:
     """Compile one library and move it into place.
 
     Raises:
-        BuildError: there is no torch, compiler or matching CUDA toolkit, or the compiler failed.
+        BuildError: torch, a compiler or a matching CUDA toolkit is missing, or compilation failed.
     """
-    # torch looks for ninja on the path; an environment's own is found even if it is not activated.
+    # torch looks for ninja on the path; this finds the environment's own even if it is not activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it remarks on machines without a GPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns on machines without a GPU
     try:
         import torch
         from torch.utils import cpp_extension
@@ -92,12 +92,12 @@ def build(device: str) -> None:
         raise BuildError(f"torch cannot be imported here ({error}); with pip, use --no-build-isolation") from error
     if device == "cuda":
         cpp_extension.CUDA_HOME = find_toolkit()
-        if not torch.cuda.is_available():  # else torch takes what the GPU there needs
+        if not torch.cuda.is_available():  # otherwise torch compiles for the GPU it finds
             os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHES)
     folder = HERE / "build" / device
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        # Loading it here, too, is a first test.
+        # This also loads the library, as a first test.
         cpp_extension.load(
             f"msda_{device}",
             [str(HERE / "src" / name) for name in SOURCES[device]],
@@ -112,8 +112,8 @@ def build(device: str) -> None:
         log = folder / "error.log"
         log.write_text(str(error))
         lines = str(error).splitlines()
-        said = next((line for line in lines[1:] if "error" in line.lower()), lines[0])
-        raise BuildError(f"{said.strip()} (all of it in {log})") from error
+        reason = next((line for line in lines[1:] if "error" in line.lower()), lines[0])
+        raise BuildError(f"{reason.strip()} (full log in {log})") from error
     LIBRARIES.mkdir(exist_ok=True)
     part = library(device).with_suffix(".part")
     part.write_bytes((folder / f"msda_{device}.so").read_bytes())
@@ -121,11 +121,12 @@ def build(device: str) -> None:
 
 
 def find_toolkit() -> str:
-    """The folder of the CUDA toolkit to compile with: CUDA_HOME, else what nvcc itself names (torch takes the folder
-    above it, which is wrong where nvcc is a wrapper), else /usr/local/cuda.
+    """Return the folder of the CUDA toolkit: CUDA_HOME, else the one that nvcc reports, else /usr/local/cuda.
+
+    torch would take the folder above nvcc, which is wrong if nvcc is a wrapper script.
 
     Raises:
-        BuildError: there is none, or it does not match torch.
+        BuildError: there is no toolkit, or it does not match torch.
     """
     import torch
 
@@ -133,26 +134,29 @@ def find_toolkit() -> str:
         raise BuildError("this torch was built without CUDA")
     home, nvcc = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"), shutil.which("nvcc")
     if not home and nvcc:
-        said = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
-        found = re.search(r"_HERE_=(.+)", said)
+        output = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
+        found = re.search(r"_HERE_=(.+)", output)
         home = str(Path(found.group(1).strip()).parent) if found else None
     home = home or "/usr/local/cuda"
-    nvcc = Path(home, "bin", "nvcc")
-    if not nvcc.exists():
+    compiler = Path(home, "bin", "nvcc")
+    if not compiler.exists():
         raise BuildError(f"no CUDA toolkit (nvcc) was found; install CUDA {torch.version.cuda} or set CUDA_HOME")
-    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"release (\d+)\.(\d+)", said)
+    output = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", output)
     if not found or found.group(1) != torch.version.cuda.split(".")[0]:
         version = ".".join(found.groups()) if found else "unknown"
         raise BuildError(
-            f"{nvcc} is of CUDA {version} and torch of CUDA {torch.version.cuda}; their first numbers must be equal"
+            f"{compiler} is of CUDA {version} and torch of CUDA {torch.version.cuda}; the major versions must be equal"
         )
     return home
 
 
 def main() -> int:
+    """Build the libraries that ``MSDA_BUILD`` asks for and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--again", action="store_true", help="also what is there, and what could not be built before")
+    parser.add_argument(
+        "--again", action="store_true", help="rebuild existing libraries, and retry those that could not be built"
+    )
     args = parser.parse_args()
     wanted = os.environ.get("MSDA_BUILD", "auto")
     if wanted not in ("auto", "cpu", "cuda", "off"):
@@ -170,12 +174,11 @@ def main() -> int:
             old.unlink()
         try:
             build(device)
-        except Exception as error:  # a broken tool must not break an installation that works without it
-            if not isinstance(error, BuildError):
-                error = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a broken compiler must not break an installation that works without it
+            reason = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
             LIBRARIES.mkdir(exist_ok=True)
-            build_log(device).write_text(f"{error}\n")
-            print(f"ops: no compiled deformable attention for {device.upper()}: {error}", file=sys.stderr)
+            build_log(device).write_text(f"{reason}\n")
+            print(f"ops: no compiled deformable attention for {device.upper()}: {reason}", file=sys.stderr)
             status = int(wanted != "auto")
     return status
 

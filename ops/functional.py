@@ -1,8 +1,8 @@
-"""Multi-scale deformable attention as functions: what a call must look like, and which path computes it.
+"""Multi-scale deformable attention as functions: argument checks and choice of the implementation.
 
 Shapes: B images, S positions of all levels (level after level, row-major), Q queries of an image, M heads, D channels
-of a head, L levels, P points. Queries come as (B, Q), or packed as (T,) with the image of each: then a pruned set needs
-no padding. Level shapes are Python ints, so no call waits for the device.
+of a head, L levels, P points. Queries come as (B, Q), or packed as (T,) with the image of each, so that a pruned set
+needs no padding. Level shapes are Python ints, so that no call synchronises with the device.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Shapes = Sequence[tuple[int, int]]
 def ms_deform_attn(
     value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, images: Tensor | None = None
 ) -> Tensor:
-    """Weighted sum of bilinear samples (Deformable DETR, equation 3), the form of the published CUDA function.
+    """Return weighted sums of bilinear samples (Deformable DETR, equation 3), as the published CUDA function does.
 
     Args:
         value: (B, S, M, D), float32, float16, bfloat16 or float64.
         shapes: L pairs (h, w); ``S`` is the sum of ``h * w``.
-        locations: (B, Q, M, L, P, 2), (x, y) in [0, 1] of each level; outside reads zeros. Keep them in float32: 16
-            bits cannot hold a coordinate on a map of hundreds of pixels.
+        locations: (B, Q, M, L, P, 2), (x, y) in [0, 1] of each level; outside the map zeros are read. Keep them in
+            float32: 16 bits cannot hold a coordinate on a map of hundreds of pixels.
         weights: (B, Q, M, L, P), softmaxed over L * P.
         images: (T,) int, the image of each of T packed queries; then ``locations`` is (T, M, L, P, 2) and ``weights``
-            (T, M, L, P). A query of an image that does not exist, -1 say, gives zeros.
+            (T, M, L, P). A query whose image does not exist, such as -1, gives zeros.
 
     Returns:
         (B, Q, M * D), or (T, M * D), in the type of ``value``.
 
     Raises:
-        ValueError, TypeError: the arguments do not fit together; names the one that does not.
+        ValueError, TypeError: an argument does not fit the others; the message names it.
     """
     _check_value(value, shapes)
     _check_queries(value, shapes, images, locations=locations)
@@ -67,14 +67,14 @@ def deformable_attention(
     logits: Tensor,
     images: Tensor | None = None,
 ) -> Tensor:
-    """The same from reference points, raw offsets in pixels and raw logits, as the module has them.
+    """Return what ``ms_deform_attn`` does, from reference points, offsets in pixels and logits.
 
     Args:
         value, shapes, images: as in ``ms_deform_attn``.
         reference_points: (B or 1, Q, L or 1, 2), packed (T, L or 1, 2), (x, y) in [0, 1]; or (..., 4) boxes
-            (cx, cy, w, h), in which offsets are counted in half box sides divided by P.
-        offsets: (B, Q, M, L, P, 2), packed (T, M, L, P, 2). Small numbers, so 16 bits are enough.
-        logits: (B, Q, M, L * P), packed (T, M, L * P); softmaxed here.
+            (cx, cy, w, h), for which offsets are in units of half a box side divided by P.
+        offsets: (B, Q, M, L, P, 2), packed (T, M, L, P, 2). They are small, so 16 bits are enough.
+        logits: (B, Q, M, L * P), packed (T, M, L * P), before the softmax.
     """
     _check_value(value, shapes)
     _check_queries(value, shapes, images, offsets=offsets)
@@ -100,13 +100,17 @@ def deformable_attention(
         )
         return out.view(*lead, out.shape[-1])
     weights = _exact(logits).softmax(dim=-1).view(offsets.shape[:-1])
-    # Offsets are in pixels already: no division by the level size and back.
+    # Offsets are already in pixels, so they are not divided by the level size and multiplied again.
     pixels = reference_points[..., None, :, None, :] * _level_sizes(shapes, reference_points) + _exact(offsets) - 0.5
     return reference.sample(value, shapes, pixels, weights, images)
 
 
 def check_shapes(shapes: Shapes, positions: int, name: str) -> None:
-    """Raises ValueError unless the levels are positive and have as many positions as the tensor ``name``."""
+    """Check that level shapes are positive and fit the number of positions of the tensor ``name``.
+
+    Raises:
+        ValueError: they do not.
+    """
     if any(h < 1 or w < 1 for h, w in shapes):
         raise ValueError(f"shapes {list(shapes)} must hold positive heights and widths")
     total = sum(h * w for h, w in shapes)
@@ -126,7 +130,7 @@ def _check_value(value: Tensor, shapes: Shapes) -> None:
 
 
 def _check_queries(value: Tensor, shapes: Shapes, images: Tensor | None, **named: Tensor) -> None:
-    """``named`` is the one tensor that tells the number of queries."""
+    """Check the one tensor ``named``, which has the number of queries, and ``images``."""
     ((name, tensor),) = named.items()
     lead = ("B", "Q") if images is None else ("T",)
     form = f"({', '.join(lead)}, M, L, P, 2)"
@@ -182,9 +186,10 @@ def _check_kind(name: str, tensor: Tensor, value: Tensor) -> None:
 
 
 def _raw_type(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Tensor) -> torch.dtype:
-    """The one type in which the kernel reads offsets and logits and writes their gradients: value's if both have it.
+    """Return the type in which the kernel reads offsets and logits and writes their gradients.
 
-    Reference points that learn get theirs as a sum over the offsets', which then must not be rounded first.
+    It is value's type if both have it. The gradient of reference points is a sum over that of the offsets, which then
+    must not be rounded.
     """
     if offsets.dtype == logits.dtype == value.dtype and not reference_points.requires_grad:
         return value.dtype
@@ -196,21 +201,21 @@ def _flat(shapes: Shapes) -> list[int]:
 
 
 def _rows(t: Tensor, images: Tensor | None) -> Tensor:
-    """One row per query: (B, Q, ...) as (B * Q, ...)."""
+    """Return one row per query: (B, Q, ...) as (B * Q, ...)."""
     return t.flatten(0, 1) if images is None else t
 
 
 def _ids(images: Tensor | None, value: Tensor) -> Tensor | None:
-    """In 32 bits, none of which may turn an image that does not exist into one that does."""
+    """Return the image indices in 32 bits; clamping first keeps an invalid index invalid."""
     return None if images is None else images.clamp(-1, value.shape[0]).int()
 
 
 def _exact(t: Tensor) -> Tensor:
-    """At least fp32: 16 bits cannot hold a coordinate on a map of hundreds of pixels."""
+    """Convert to at least fp32, because 16 bits cannot hold a coordinate on a map of hundreds of pixels."""
     return t if t.dtype == torch.float64 else t.float()
 
 
 def _level_sizes(shapes: Shapes, like: Tensor) -> Tensor:
-    """(L, 1, 2) (w, h) of each level, to be broadcast against (..., L, P, 2)."""
-    # Filled on the device: a copy from the host would stop it, and a CUDA graph would remember the host's address.
+    """Return (w, h) of each level, (L, 1, 2), to be broadcast against (..., L, P, 2)."""
+    # Filled on the device: a copy from the host would synchronise, and a CUDA graph would record the host's address.
     return torch.stack([like.new_full((), side) for h, w in shapes for side in (w, h)]).view(-1, 1, 2)

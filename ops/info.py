@@ -1,4 +1,7 @@
-"""Which path computes deformable attention on each device, and why: ``python -m token_pruning_ops.info``."""
+"""Print which implementation of deformable attention runs on each device, and why.
+
+Run it as ``python -m token_pruning_ops.info``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from . import build, library
 
 
 def lines() -> list[str]:
-    """One line a device."""
+    """Return one line per device."""
     return [f"{device:<4}  {_path(device)}" for device in ("cpu", "cuda")]
 
 

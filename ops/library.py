@@ -1,4 +1,4 @@
-"""The compiled libraries: loaded once, at import, and what became of each. A library that is missing breaks nothing."""
+"""Loading of the compiled libraries at import; without them plain PyTorch is used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from . import build
 
-CUDA_LEVELS = 16  # the level table is a kernel argument there
-OLDEST = (8, 0)  # compute capability
+CUDA_LEVELS = 16  # the table of levels is a kernel argument of fixed size
+OLDEST = (8, 0)  # oldest compute capability that the kernels support
 CUDA_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 CPU_TYPES = (*CUDA_TYPES, torch.float64)
 
-# Device type -> why its library is not there; a device whose library is loaded is not listed.
+# Device type -> why its library is not loaded; a device whose library is loaded has no entry.
 MISSING: dict[str, str] = {}
 _warned: set[str] = set()
 _plain = False
@@ -35,7 +35,7 @@ def _load(device: str) -> None:
     elif build_log.exists():
         MISSING[device] = build_log.read_text().strip()
     elif any(build.LIBRARIES.glob(f"msda_{device}-*.so")):
-        MISSING[device] = "the library there is of other sources than those in ops/src"
+        MISSING[device] = "the library in ops/lib was built from other sources than those in ops/src"
     else:
         MISSING[device] = "it was not compiled"
 
@@ -46,7 +46,7 @@ _load("cuda")
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Within it every call takes plain PyTorch: to compare, to measure, to export to what knows no custom operator."""
+    """Run every call in the body in plain PyTorch: to compare, to measure, or to export without custom operators."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -61,7 +61,7 @@ def _new_enough(device: torch.device) -> bool:
 
 
 def compiled(value: Tensor, levels: int) -> bool:
-    """Whether the compiled operator computes for this value tensor; says once per device why it cannot."""
+    """Return whether the compiled operator supports this value tensor; warn once per device if it is missing."""
     device = value.device.type
     if _plain or device not in ("cpu", "cuda"):
         return False

@@ -1,4 +1,4 @@
-"""The deformable-attention module with the parameter names of the published checkpoints.
+"""Deformable attention as a module, with the parameter names of the published checkpoints.
 
 Shapes: B images, S positions of all levels, Q queries, C channels, M heads, L levels, P points.
 """
@@ -43,7 +43,7 @@ class MSDeformAttn(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Head i looks in direction 2 pi i / M, point p at p + 1 pixels (largest component); all weights equal."""
+        """Make head i sample in direction 2 pi i / M, point p at p + 1 pixels (largest component), equally weighted."""
         angle = torch.arange(self.n_heads) * (2 * math.pi / self.n_heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(dim=-1, keepdim=True)
@@ -65,13 +65,14 @@ class MSDeformAttn(nn.Module):
     def forward(
         self, query: Tensor, reference_points: Tensor, feat: Tensor, shapes: Shapes, padding_mask: Tensor | None = None
     ) -> Tensor:
-        """
+        """Attend from the queries to the feature maps.
+
         Args:
             query: (B, Q, C).
             reference_points: (B or 1, Q, L or 1, 2 or 4) in [0, 1]; see ``deformable_attention``.
             feat: (B, S, C).
             shapes: L pairs (h, w) of Python ints.
-            padding_mask: (B, S) bool, True where ``feat`` is padding and reads as zero.
+            padding_mask: (B, S) bool, True where ``feat`` is padding, which is read as zero.
 
         Returns:
             (B, Q, C).

@@ -1,7 +1,7 @@
-"""Deformable attention in plain PyTorch: every query and head is a bag of weighted rows of the value table.
+"""Deformable attention in plain PyTorch: each query and head is a bag of weighted rows of the value table.
 
-``embedding_bag`` beats ``grid_sample`` on CPU, where ``grid_sample`` in 16 bit computes coordinates and memory offsets
-in 16 bit and reads wrong memory (torch 2.11). Everything but the value and the result is fp32 (fp64 in, fp64 out for
+On CPU ``embedding_bag`` is faster than ``grid_sample``, which in 16 bit computes coordinates and memory offsets in 16
+bit and reads wrong memory (torch 2.11). Everything but the value and the result is fp32 (fp64 for an fp64 value, for
 gradient checks).
 
 Shapes: B images, S positions of all levels, Q queries of an image (or T of all, packed), M heads, D channels of a head,
@@ -20,15 +20,15 @@ from torch import Tensor
 def sample(
     value: Tensor, shapes: Sequence[tuple[int, int]], pixels: Tensor, weights: Tensor, images: Tensor | None = None
 ) -> Tensor:
-    """Weighted sum of bilinear samples, zero outside; a coordinate that is not a number reads nothing.
+    """Return weighted sums of bilinear samples, zero outside the map or where a coordinate is NaN.
 
     Args:
         value: (B, S, M, D).
         shapes: L pairs (h, w).
-        pixels: (B, Q, M, L, P, 2), (x, y) in pixels of each level; pixel centres are whole numbers.
+        pixels: (B, Q, M, L, P, 2), (x, y) in pixels of each level; pixel centres are integers.
         weights: (B, Q, M, L, P).
         images: (T,), the image of each query, which makes ``pixels`` (T, M, L, P, 2) and ``weights`` (T, M, L, P); a
-            query of an image that does not exist reads nothing.
+            query whose image does not exist gives zeros.
 
     Returns:
         (B, Q, M * D), or (T, M * D), in the type of ``value``.
@@ -44,21 +44,21 @@ def sample(
         images, weights = images.where(known, 0), weights * known[:, None, None, None]
     # Row of (image, position 0, head) in the table; positions are `heads` rows apart.
     base = ((images[..., None] * positions * heads) + torch.arange(heads, device=value.device))[..., None]
-    rows, factors, start = [], [], 0
+    corner_rows, corner_factors, start = [], [], 0
     for level, (height, width) in enumerate(shapes):
         for position, factor in _corners(pixels[..., level, :, :], height, width):
-            rows.append(base + (start + position) * heads)
-            factors.append(factor * weights[..., level, :])
+            corner_rows.append(base + (start + position) * heads)
+            corner_factors.append(factor * weights[..., level, :])
         start += height * width
-    rows = torch.cat(rows, dim=-1).flatten(0, -2)
-    factors = torch.cat(factors, dim=-1).flatten(0, -2)
-    table = value.reshape(-1, dim).to(factors.dtype)  # summed exactly, forward and backward
+    rows = torch.cat(corner_rows, dim=-1).flatten(0, -2)
+    factors = torch.cat(corner_factors, dim=-1).flatten(0, -2)
+    table = value.reshape(-1, dim).to(factors.dtype)  # sums in fp32 or fp64, forward and backward
     out = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
     return out.view(*lead, heads * dim).to(value.dtype)
 
 
 def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
-    """The four neighbours of points (..., 2) on one level: position in the level (int64) and bilinear factor."""
+    """Return position in the level (int64) and bilinear factor of the four neighbours of points (..., 2)."""
     x, y = pixels.unbind(-1)
     inside = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
     x, y = x.where(inside, 0), y.where(inside, 0)
@@ -69,7 +69,7 @@ def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tens
         for across, factor_x in ((0, 1 - right_part), (1, right_part)):
             column, row = left + across, top + down
             valid = inside & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            # An outside corner reads position 0 with factor 0.
+            # A corner outside the map reads position 0 with factor 0.
             position = (row * width + column).where(valid, 0).long()
             corners.append((position, factor_x * factor_y * valid))
     return corners

@@ -1,4 +1,4 @@
-"""Deformable attention in tests: its paths (``with on(path) as device``), small inputs, and all gradients of a call."""
+"""Helpers for deformable attention in tests: its paths (``with on(path) as device``), small inputs, gradients."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -18,7 +18,7 @@ PATHS = [
 
 @contextmanager
 def on(path):
-    """Runs its body on that path and yields the device; skips where the library was not compiled."""
+    """Run the body on a path and yield the device; skip the test if the library was not compiled."""
     device, way = path.split()
     if way == "compiled" and device in library.MISSING:
         pytest.skip(f"no compiled library for {device}: {library.MISSING[device]}")
@@ -27,7 +27,7 @@ def on(path):
 
 
 def inputs(batch=2, queries=5, heads=3, dim=4, points=2, dtype=torch.float32, shapes=SHAPES, device="cpu"):
-    """Value, locations (off the whole pixels, where gradients jump), weights."""
+    """Return value, locations (away from pixel centres, where gradients jump) and weights."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*size):
@@ -43,7 +43,7 @@ def inputs(batch=2, queries=5, heads=3, dim=4, points=2, dtype=torch.float32, sh
 
 
 def raw_inputs(batch=2, queries=5, heads=3, dim=4, points=2, dtype=torch.float32, device="cpu", reference=(1, 1)):
-    """Value, reference points, offsets, logits."""
+    """Return value, reference points, offsets and logits."""
     value, _, _ = inputs(batch, queries, heads, dim, points, dtype, device=device)
     torch.manual_seed(0)
     of = (queries, heads, len(SHAPES))
@@ -56,7 +56,7 @@ def raw_inputs(batch=2, queries=5, heads=3, dim=4, points=2, dtype=torch.float32
 
 
 def gradients(function, tensors, fixed=()):
-    """Output and the gradients of all tensors (None for those whose index is fixed)."""
+    """Return the output and the gradients of all tensors (None for those whose index is in ``fixed``)."""
     tensors = [t.detach().clone().requires_grad_(i not in fixed) for i, t in enumerate(tensors)]
     out = function(*tensors)
     out.sin().sum().backward()

@@ -1,5 +1,5 @@
-// From the tensors of a call to a Problem. Everything a kernel relies on is checked here, so that no call from anywhere can
-// read or write outside a tensor; the Python functions say the same things in the user's terms before.
+// Conversion of a call's tensors to a Problem. Everything that a kernel relies on is checked here, so that no caller can read
+// or write outside a tensor; the Python functions check the same before, with messages in the user's terms.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -33,9 +33,9 @@ inline Type type_of(const Tensor& tensor, const char* name) {
   }
 }
 
-constexpr int64_t MOST = int64_t(1) << 31;  // positions are counted in 32 bits inside an image
+constexpr int64_t MOST = int64_t(1) << 31;  // positions within an image are indexed in 32 bits
 
-// Owns contiguous tensors for as long as its Problem is used.
+// Owns the contiguous tensors that its Problem points into.
 struct Arguments {
   Tensor value, points, weights;
   std::optional<Tensor> reference, images;
@@ -110,7 +110,7 @@ struct Arguments {
 
   Arguments(const Arguments&) = delete;  // the problem points into `shapes`
 
-  // True where there is nothing to sample: outputs and gradients are zeros (or have no elements).
+  // True if there is nothing to sample: outputs and gradients are zeros (or have no elements).
   bool empty() const {
     const Problem& p = problem;
     return !p.images || !p.queries || !p.heads || !p.channels || !p.levels || !p.points_per_level;

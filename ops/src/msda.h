@@ -1,17 +1,17 @@
-// Multi-scale deformable attention as plain numbers and pointers: what the CPU and the CUDA kernels are handed.
+// Multi-scale deformable attention as plain numbers and pointers, the input of the CPU and CUDA kernels.
 //
 // Shapes: B images, S positions of all levels (level after level, row-major), T queries of all images together, M heads,
 // D channels of a head, L levels, P points. All tensors are contiguous.
 //
 //   value (B, S, M, D)   points (T, M, L, P, 2) as (x, y)   weights (T, M, L, P)   out (T, M * D)
 //
-// A sample lies at pixel (x, y) of level l of the query's image; pixel centres are whole numbers, outside reads zero, and a
-// coordinate that is not a number reads nothing. Two forms, told apart by `reference`:
+// A sample lies at pixel (x, y) of level l of the query's image. Pixel centres are integers, positions outside the map read
+// zero, and a NaN coordinate contributes nothing. There are two forms, distinguished by `reference`:
 //
-//   reference given: pixel = reference * (w, h) + point - 0.5, weights are logits, softmaxed here over the L * P of a head
-//   none:            pixel = point * (w, h) - 0.5, weights are taken as they are
+//   with reference:    pixel = reference * (w, h) + point - 0.5, weights are logits, softmaxed over the L * P of a head
+//   without reference: pixel = point * (w, h) - 0.5, weights are used as they are
 //
-// Coordinates are float (double if the value is double) whatever the types of points and weights, and so are all sums.
+// Coordinates and sums are float (double if the value is double) for any type of points and weights.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
-// The operators as the dispatcher knows them; the two libraries register their kernels for them. Fake kernels, gradient
-// formula and FLOP formula are in registration.py. Shapes are those of msda.h.
+// The operators' schemas; the two libraries register their kernels for them. Fake kernels, gradient formula and FLOP formulas
+// are in registration.py. Shapes are those of msda.h.
 //
-// `bound` chooses how the CUDA kernel sums the gradient of value: without it by floating-point atomics, in no fixed order;
-// with it in 64-bit fixed point, equal bit for bit at every repeat. It is one float that no contribution weight * grad
-// exceeds, such as max |grad| * max |weight|, a softmaxed weight counting 1; sums wrap where one does. The CPU kernel sums
-// in query order always.
+// `bound` selects how the CUDA kernel sums the gradient of value: without it by floating-point atomics, in no fixed order;
+// with it in 64-bit fixed point, which is bitwise reproducible. It is one float, an upper bound of each contribution
+// |weight * grad|, such as max |grad| * max |weight| (1 for softmaxed weights); beyond it sums wrap around. The CPU kernel
+// always sums in query order.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(token_pruning, m) {

@@ -1,4 +1,4 @@
-"""Detectors: the reducer's losses and logs, and the parts that do not depend on how a batch is split."""
+"""Detectors: the reducer's losses and logs, and components independent of how a batch is split."""
 
 from copy import deepcopy
 
@@ -33,7 +33,7 @@ def a_detector(base, kind):
     init_default_scope("mmdet")
     torch.manual_seed(0)
     cfg = get_config(base)
-    backbone = deepcopy(BACKBONE)  # merging takes the _delete_ out of it
+    backbone = deepcopy(BACKBONE)  # merging removes the _delete_ from it
     cfg.merge_from_dict(dict(model=dict(type=kind, backbone=backbone, neck=dict(in_channels=[24] * 4))))
     return MODELS.build(cfg.model)
 

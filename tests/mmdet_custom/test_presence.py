@@ -1,4 +1,4 @@
-"""What each patch shows: against a loop over instances and patches, small and ignored instances, any size."""
+"""Classes in each patch: against a loop over instances and patches, small and ignored instances, any size."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CLASSES, PATCH, SHARE = 3, 8, 0.1
 
 
 def instances(size, number, rng, with_masks=True, wrapped=True):
-    """Random instances on an image of ``size`` (h, w): boxes, a class each, and masks that fill half of their box."""
+    """Return random instances on an image of ``size`` (h, w): boxes, labels, and masks that fill half of their box."""
     h, w = size
     corners = np.sort(rng.uniform(0, 1, (number, 2, 2)), axis=1) * [w, h]
     boxes = torch.tensor(corners.reshape(number, 4), dtype=torch.float32)
@@ -38,7 +38,7 @@ def sample(true, ignored=None):
 
 
 def pixels(one, row, col):
-    """How much of the instance lies in the patch, and how large it is in all."""
+    """Return the instance's area in the patch and its whole area."""
     y, x = row * PATCH, col * PATCH
     if "masks" in one:
         mask = one.masks.masks[0]
@@ -75,16 +75,16 @@ def test_against_a_loop(with_masks, wrapped):
     assert (labels.sum(3) > 1).any() and not known.all()
 
 
-def test_small_instances_are_somewhere_and_large_ones_not_where_they_hardly_are():
+def test_small_instances_are_kept_and_large_ones_not_in_patches_they_barely_touch():
     boxes = torch.tensor(
         [[15.0, 15, 17, 17], [0, 0, 31.9, 32], [3, 40, 3, 60]]
-    )  # on a corner; nearly two by two; empty
+    )  # on a corner of four patches; nearly two by two patches; empty
     true = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1, 2]))
     labels = in_patches([sample(true)], (4, 4), CLASSES)[0][0]
     assert labels[..., 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert labels[..., 1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert not labels[..., 2].any()
-    true.bboxes[1] += 1  # one pixel of sixteen reaches over
+    true.bboxes[1] += 1  # one pixel of sixteen is in the next patch
     assert in_patches([sample(true)], (4, 4), CLASSES)[0][0, :, :, 1].sum() == 4
 
 
@@ -102,7 +102,7 @@ def test_an_ignored_box_without_a_mask_beside_masks():
     assert known[0].tolist() == [[False, True], [True, True]]
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_images():
     rng = np.random.default_rng(2)
     samples = [sample(instances((32, 48), n, rng)) for n in (3, 1, 0)]
     together = in_patches(samples, (2, 3), CLASSES)[0]
@@ -110,7 +110,7 @@ def test_a_batch_is_its_images():
         assert torch.equal(in_patches([one], (2, 3), CLASSES)[0][0], together[b])
 
 
-def test_what_images_show():
+def test_classes_in_images():
     true = InstanceData(bboxes=torch.zeros(3, 4), labels=torch.tensor([2, 2, 0]))
     crowd = InstanceData(bboxes=torch.zeros(1, 4), labels=torch.tensor([1]))
     none = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
@@ -118,7 +118,7 @@ def test_what_images_show():
     assert shown.int().tolist() == [[1, 0, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 
-def test_heads_learn_what_their_queries_ask_for():
+def test_the_target_depends_on_the_number_of_queries():
     rng, bce = np.random.default_rng(3), torch.nn.functional.binary_cross_entropy_with_logits
     samples = [sample(instances((32, 48), n, rng), instances((32, 48), m, rng)) for n, m in ((3, 0), (1, 1))]
     criterion, logits = presence_criterion(samples, CLASSES, 16), torch.randn(2, 6, CLASSES)

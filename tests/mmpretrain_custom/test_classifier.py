@@ -1,4 +1,4 @@
-"""The classifier in mmpretrain: losses, predictions, published files, and one bad image among good ones."""
+"""The classifier in mmpretrain: losses, predictions, published checkpoints, and one NaN image in a batch."""
 
 import pytest
 import timm
@@ -85,7 +85,7 @@ def test_only_the_reducer_learns_in_a_frozen_model():
 
 
 @torch.no_grad()
-def test_survivors_may_be_all_that_is_pooled():
+def test_pooling_may_be_over_kept_tokens_only():
     pooled = dict(global_pool="avg", pool_include_prefix=True, reducer=dict(CROPR, fusion=False))
     survivors, everyone = classifier(dict(pooled, output="kept")).eval(), classifier(pooled).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -96,7 +96,7 @@ def test_survivors_may_be_all_that_is_pooled():
 
 
 def test_smoothed_and_mixed_targets_are_deits():
-    """DeiT: smoothed one-hot labels of both images, mixed; here: mixed one-hot labels, smoothed. The same number."""
+    """DeiT mixes the smoothed labels of both images; smoothing the mixed labels, as here, gives the same number."""
     model = classifier(loss=dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"))
     scores, (a, b), share = torch.randn(1, 5), (1, 3), 0.3
     sample = DataSample().set_gt_score(share * torch.eye(5)[a] + (1 - share) * torch.eye(5)[b])
@@ -120,7 +120,7 @@ def test_predictions_are_what_mmpretrains_accuracy_reads():
 
 
 @pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
-def test_a_image_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
+def test_an_image_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
     model = classifier(dict(reducer=reducer)).eval()
     data = batch()
     data["inputs"] = data["inputs"].float()
@@ -132,7 +132,7 @@ def test_a_image_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
     good = [0, 1, 3]
     torch.testing.assert_close(after[good], before[good], atol=1e-6, rtol=1e-5)
     assert after[2].isnan().all()
-    for i, label in enumerate(before.argmax(1)):  # all right but for the broken one
+    for i, label in enumerate(before.argmax(1)):  # all predictions are right except for the NaN image
         samples[i].set_gt_label(int(label))
     evaluator = Evaluator(metrics=Accuracy())
     evaluator.process(samples)

@@ -1,4 +1,4 @@
-"""Teachers teach, stay as they are, and leave no trace in what is saved."""
+"""Distillation losses are as published, and teachers are frozen and not saved."""
 
 import copy
 
@@ -148,7 +148,7 @@ def test_wrong_options_get_one_sentence(change, message):
         classifier(dict(dict(type="DeiTDistillation", teacher=dict(TEACHER, checkpoint="a.pth")), **change))
 
 
-def test_a_teacher_of_other_data_or_of_another_size_is_refused(checkpoint):
+def test_a_teacher_of_other_classes_or_another_size_is_refused(checkpoint):
     model = classifier(dict(type="DeiTDistillation", teacher=dict(TEACHER, checkpoint=checkpoint)), num_classes=6)
     with pytest.raises(ConfigError, match="teacher has 5 classes and the model 6"):
         model(**data(), mode="loss")

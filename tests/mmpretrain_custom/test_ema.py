@@ -1,4 +1,4 @@
-"""The average starts from the loaded weights, follows the formula, comes back on a resume, and is what is evaluated."""
+"""The average starts from the loaded weights, follows its formula, is restored on resume, and is evaluated."""
 
 import os
 
@@ -29,7 +29,7 @@ class Data(torch.utils.data.Dataset):
 
 
 class Weights(Hook):
-    """Remembers the weights at every moment, and those that were evaluated."""
+    """Hook that records the weights after every iteration, and those that were evaluated."""
 
     priority = "LOWEST"
 
@@ -90,7 +90,7 @@ def run(work_dir, epochs=2, **options):
 
 @pytest.fixture
 def published(tmp_path):
-    """A file as DeiT's: other names than the model's, a head and a position table of another size."""
+    """Save a file like DeiT's: with other names than the model's, and head and position table of another size."""
     torch.manual_seed(5)
     model = timm.create_model("deit_tiny_patch16_224", **dict(SIZES, num_classes=7, img_size=32))
     nn.init.normal_(model.pos_embed)
@@ -113,7 +113,7 @@ def test_the_average_starts_from_the_published_weights_and_follows_its_formula(t
         torch.testing.assert_close(value, average[name], atol=1e-6, rtol=1e-5)
     for name, value in weights.evaluated[0].items():
         torch.testing.assert_close(value, evaluated[name], atol=1e-6, rtol=1e-5)
-    assert equal(state(runner.model), weights.raw[-1])  # training goes on with the raw weights
+    assert equal(state(runner.model), weights.raw[-1])  # training continues with the raw weights
 
 
 def test_a_resumed_run_goes_on_with_weights_and_average(tmp_path):

@@ -1,7 +1,9 @@
-"""Published files of plain ViTs and of DToP into our backbones and segmentors: every tensor in its place, by
-``init_cfg`` and as a whole model's weights.
+"""Published checkpoints of plain ViTs and of DToP in our backbones and segmentors: every tensor is loaded.
 
-Shapes: C channels; grids of patches h x w."""
+They are loaded by ``init_cfg`` and as a whole model's weights.
+
+Shapes: C channels; grids of patches h x w.
+"""
 
 from collections import OrderedDict
 
@@ -17,7 +19,7 @@ from mmcv_custom import CheckpointError, load_into
 from mmcv_custom.checkpoint import key_maps
 from mmcv_custom.checkpoint.pos_embed import resize_pos_embed
 
-K, SIZE, FILE_SIZE = 5, 64, 96  # files were trained at another size
+K, SIZE, FILE_SIZE = 5, 64, 96  # the checkpoints' image size differs
 
 
 def a_segmentor(kind="StagedViT", backbone_from=None, **whole):
@@ -43,7 +45,7 @@ def a_segmentor(kind="StagedViT", backbone_from=None, **whole):
 
 
 def a_timm_state(seed=1):
-    """Random, classifier included: nothing is as any constructor leaves it."""
+    """Build a timm model with random weights everywhere, so that no tensor is as a constructor leaves it."""
     torch.manual_seed(seed)
     vit = VisionTransformer(img_size=FILE_SIZE, patch_size=16, embed_dim=24, depth=3, num_heads=3, num_classes=7)
     return {name: torch.randn_like(value) for name, value in vit.state_dict().items()}
@@ -93,7 +95,7 @@ def test_a_published_vit_fills_the_backbone(tmp_path, name, kind, how):
 
 
 def test_a_released_dtop_fills_the_whole_segmentor():
-    """Their class token is there without being used, and their loss has a buffer."""
+    """Released files have an unused class token, and a buffer of the loss."""
     source, model = a_segmentor(), a_segmentor()
     state = OrderedDict((k, torch.randn_like(v)) for k, v in source.state_dict().items())
     published = key_maps.to_mmseg(state) | {

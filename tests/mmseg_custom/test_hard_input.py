@@ -1,7 +1,9 @@
-"""What data sets really contain, for every kind of head: crops without a label, tiny images, odd grids, label maps of
-another size; and what cannot work, in one sentence.
+"""Difficult input for every kind of head: crops without labels, tiny images, odd grids, label maps of another size.
 
-Shapes: K classes, h x w pixels."""
+Input that cannot work raises a clear error.
+
+Shapes: K classes, h x w pixels.
+"""
 
 from copy import deepcopy
 
@@ -53,14 +55,14 @@ def a_segmentor(kind, **more):
     else:
         parts = dict(type="PrunedEncoderDecoder", decode_head=head)
     model = MODELS.build(ConfigDict(backbone=backbone, **{"test_cfg": dict(mode="whole"), **parts, **more}))
-    for module in model.modules():  # fresh ones have no opinion, and no token would leave
+    for module in model.modules():  # with the initial weights no token would exit
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
     return model.train()
 
 
 def a_step(model, size, labels):
-    """Losses, which must be finite as the gradients must."""
+    """Run a training step and return the losses; losses and gradients must be finite."""
     samples = [SegDataSample(gt_sem_seg=PixelData(data=one[None])) for one in labels]
     losses = model.loss(torch.randn(len(labels), 3, *size), samples)
     model.parse_losses(losses)[0].backward()

@@ -1,4 +1,4 @@
-"""Label maps in and out of the pipeline: one sentence for those that do not fit, small files of predictions."""
+"""Loading of label maps, with clear errors for those that do not fit, and dumps of predictions."""
 
 import pickle
 

@@ -1,4 +1,7 @@
-"""Batches whose images have no common size. Shapes: images (3, h, w)."""
+"""Batches whose images have no common size.
+
+Shapes: images (3, h, w).
+"""
 
 import pytest
 import torch

@@ -1,6 +1,7 @@
 """Test-time augmentation: the mean of views as the base config lists them, on images of any size.
 
-Shapes: K classes, h x w pixels."""
+Shapes: K classes, h x w pixels.
+"""
 
 from copy import deepcopy
 from pathlib import Path
@@ -43,7 +44,7 @@ SIZES = [(64, 48), (13, 70), (1, 90), (70, 1), (5, 3), (1, 1)]
 
 
 def a_model(kind, test_cfg=WHOLE, tta=BASE.tta_model):
-    """Around a segmentor with opinions."""
+    """Build the TTA model of a segmentor whose random weights give distinct scores."""
     init_default_scope("mmseg")
     torch.manual_seed(0)
     backbone, head = deepcopy(KINDS[kind])
@@ -64,12 +65,12 @@ def a_model(kind, test_cfg=WHOLE, tta=BASE.tta_model):
     return model
 
 
-def a_image(h, w, seed=0):
+def an_image(h, w, seed=0):
     return np.random.default_rng(seed).integers(0, 255, (h, w, 3), dtype=np.uint8)
 
 
 def views_of(*images):
-    """What the config's pipeline and a data loader hand to the model."""
+    """Return what the config's pipeline and a data loader pass to the model."""
     step = deepcopy(BASE.tta_pipeline[-1])
     step.transforms = [part for part in step.transforms if "Annotations" not in part[0].type]
     init_default_scope("mmseg")
@@ -79,8 +80,8 @@ def views_of(*images):
     )
 
 
-def by_hand(model, pixels, softmax):
-    """(K, h, w): every view by itself."""
+def reference_scores(model, pixels, softmax):
+    """Return the mean scores (K, h, w), computed view by view."""
     total, size = 0, pixels.shape[:2]
     for flipped in (pixels, pixels[:, ::-1]):
         for scale in SCALES:
@@ -97,9 +98,9 @@ def by_hand(model, pixels, softmax):
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_it_is_the_mean_over_scales_and_flips(kind):
-    model, pixels = a_model(kind), a_image(40, 56)  # whose sides all scales keep in proportion
+    model, pixels = a_model(kind), an_image(40, 56)  # all scales preserve the aspect ratio of this size
     (found,) = model.test_step(views_of(pixels))
-    wanted = by_hand(model, pixels, softmax=kind in ("mlp", "mlp-dtop", "linear"))
+    wanted = reference_scores(model, pixels, softmax=kind in ("mlp", "mlp-dtop", "linear"))
     torch.testing.assert_close(found.seg_logits.data, wanted, atol=1e-5, rtol=1e-4)
     assert torch.equal(found.pred_sem_seg.data, found.seg_logits.data.argmax(0, keepdim=True))
 
@@ -108,10 +109,10 @@ def test_it_is_the_mean_over_scales_and_flips(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_images_of_any_size(kind, test_cfg):
-    """Windows that are not square, images smaller than a window or a patch."""
+    """Windows need not be square, and images may be smaller than a window or a patch."""
     model = a_model(kind, test_cfg)
     for size in SIZES:
-        pixels = a_image(*size)
+        pixels = an_image(*size)
         with Trace() as trace:
             (found,) = model.test_step(views_of(pixels))
         assert found.seg_logits.data.shape == (K, *size) and found.seg_logits.data.isfinite().all()
@@ -128,17 +129,17 @@ def test_images_of_any_size(kind, test_cfg):
 def test_softmax_first_is_mmsegs(kind):
     ours, theirs = a_model(kind, tta=dict(type="MeanTTAModel", average="softmax")), a_model(kind)
     theirs = SegTTAModel(module=theirs.module)
-    data = views_of(a_image(40, 56))
+    data = views_of(an_image(40, 56))
     (a,) = ours.test_step(deepcopy(data))
     (b,) = theirs.test_step(data)
     assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
-    (scores,) = a_model(kind).test_step(views_of(a_image(40, 56)))
+    (scores,) = a_model(kind).test_step(views_of(an_image(40, 56)))
     assert torch.equal(scores.seg_logits.data, a.seg_logits.data) == (kind != "segvit")
 
 
 @torch.no_grad()
 def test_a_batch_of_images_of_one_size():
-    model, images = a_model("segvit-dtop"), [a_image(40, 56, seed) for seed in range(3)]
+    model, images = a_model("segvit-dtop"), [an_image(40, 56, seed) for seed in range(3)]
     together = model.test_step(views_of(*images))
     for one, pixels in zip(together, images, strict=True):
         (alone,) = model.test_step(views_of(pixels))
@@ -150,7 +151,7 @@ def test_a_single_class_is_a_probability_that_is_compared_to_the_threshold():
     model = a_model("linear")
     head = MODELS.build(dict(LINEAR, num_classes=2, out_channels=1, threshold=0.4))
     model.module.decode_head, model.module.out_channels = head.eval(), 1
-    (found,) = model.test_step(views_of(a_image(40, 56)))
+    (found,) = model.test_step(views_of(an_image(40, 56)))
     scores = found.seg_logits.data
     assert scores.shape == (1, 40, 56) and 0 <= scores.min() and scores.max() <= 1
     assert torch.equal(found.pred_sem_seg.data, (scores > 0.4).long())

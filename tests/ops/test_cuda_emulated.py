@@ -1,4 +1,4 @@
-"""The CUDA kernels without a GPU: compiled by g++ on an emulator of warps, against the plain PyTorch form.
+"""The CUDA kernels without a GPU: compiled by g++ for an emulator of warps and compared with plain PyTorch.
 
 Shapes: B images, S positions of all levels, T queries of all images together, M heads, D channels of a head, L levels,
 P points, R rows of reference points.
@@ -18,7 +18,7 @@ from token_pruning_ops import reference
 HERE = Path(__file__).parent / "cuda_emulator"
 SHAPES = [(6, 5), (1, 1), (3, 4)]
 TYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
-# Half a unit in the last place of what the kernels store, and a little for their sums in fp32.
+# Half an ulp of the type that the kernels store, and a margin for their sums in fp32.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 TYPE_PAIRS = [
     (torch.float32, torch.float32),
@@ -30,7 +30,7 @@ TYPE_PAIRS = [
 
 
 class Problem(ctypes.Structure):
-    """struct Problem of msda.h."""
+    """The struct Problem of msda.h."""
 
     _fields_ = [
         *(
@@ -53,7 +53,7 @@ def emulated(tmp_path_factory):
     if compiler is None:
         pytest.skip("needs g++, to compile the CUDA kernels for the CPU")
     library = tmp_path_factory.mktemp("emulated") / "emulated.so"
-    # No strict aliasing: like nvcc, which lets a kernel read eight numbers as four words.
+    # No strict aliasing, as with nvcc: kernels read eight numbers as four words.
     subprocess.run(
         [
             compiler,
@@ -82,7 +82,7 @@ def emulated(tmp_path_factory):
 
 
 def guarded(tensor, guard=float("nan"), shift=0):
-    """A copy between `guard` numbers; `shift` numbers off its alignment. NaN shows if a kernel uses it."""
+    """Return a copy between guard numbers, misaligned by ``shift`` numbers; a NaN guard shows if a kernel reads it."""
     if tensor is None or not tensor.is_floating_point():
         return tensor
     buffer = tensor.new_full((tensor.numel() + 2048,), guard)
@@ -91,7 +91,7 @@ def guarded(tensor, guard=float("nan"), shift=0):
 
 
 def room(shape, dtype, fill=float("nan")):
-    """For a kernel to write to. The guard is a number that changes when zero is added to it."""
+    """Return memory for a kernel to write to; the guard -0.0 changes even if zero is added to it."""
     return guarded(torch.full(shape, fill, dtype=dtype), guard=-0.0)
 
 
@@ -116,10 +116,11 @@ def inputs(
     images=None,
     seed=0,
 ):
-    """A random case, with every sample at least 0.05 pixels off the pixel centres, where gradients jump.
+    """Return a random case whose samples are at least 0.05 pixels from pixel centres, where gradients jump.
 
-    fused: reference points with offsets and logits, else locations and weights.
-    rows, levels: queries share the reference points of T / rows others, and all levels do or none.
+    fused: reference points with offsets and logits; otherwise locations and weights.
+    rows: how many groups of queries share the same reference points.
+    levels: whether each level has its own reference points.
     """
     torch.manual_seed(seed)
     value_type, point_type = type_pair
@@ -144,7 +145,7 @@ def inputs(
 
 
 def expected(case):
-    """Output and gradients of value, points and weights in fp64."""
+    """Return the output and the gradients of value, points and weights in fp64."""
     value, points, weights = (t.double().requires_grad_() for t in (case.value, case.points, case.weights))
     queries, batch = len(points), len(value)
     sizes = torch.tensor([(w, h) for h, w in case.shapes]).view(-1, 1, 2)
@@ -163,7 +164,7 @@ def expected(case):
 
 
 def run(call, case, bound=None, seed=0, shift=0):
-    """Output and gradients as `expected`, by the kernels; with `bound`, that of value by the sums in fixed point."""
+    """Return what ``expected`` does, by the kernels; with ``bound`` the gradient of value is summed in fixed point."""
     held = SimpleNamespace(**{name: guarded(t) for name, t in vars(case).items() if name != "shapes"})
     held.value = guarded(case.value, shift=shift)
     shapes = torch.tensor(case.shapes)
@@ -214,7 +215,7 @@ def assert_close(got, wanted):
 @pytest.mark.parametrize("fused", [True, False], ids=["reference", "plain"])
 @pytest.mark.parametrize("type_pair", TYPE_PAIRS, ids=lambda pair: "-".join(str(t)[6:] for t in pair))
 def test_equals_plain_pytorch(emulated, type_pair, fused, dim):
-    """L * P of 9 and 12 are more than two rounds of four lanes, 3 is no whole one."""
+    """L * P of 9 and 12 take more than two rounds of four lanes; 3 is less than one."""
     case = inputs(type_pair, fused=fused, dim=dim, heads=1 + dim % 3, points=[3, 1, 4][dim // 4 % 3], levels=dim % 32)
     assert_close(run(emulated, case), expected(case))
 
@@ -238,7 +239,7 @@ def test_unusual_shapes(emulated, changes):
 
 
 def test_blocks_of_many_warps(emulated):
-    """128 heads are enough blocks to give each 64 groups of queries, which do not divide 70."""
+    """With 128 heads there are enough blocks for 64 groups of queries in each, which does not divide 70."""
     case = inputs(queries=70, heads=128, points=1, shapes=[(3, 2)])
     assert_close(run(emulated, case), expected(case))
 
@@ -250,7 +251,7 @@ def test_value_that_is_not_aligned(emulated):
 
 @pytest.mark.parametrize("fused", [True, False], ids=["reference", "plain"])
 def test_images_in_any_order(emulated, fused):
-    """A query of an image that does not exist gives zeros, whatever its logits."""
+    """A query whose image does not exist gives zeros for any logits."""
     images = torch.tensor([2, 0, -1, 1, 1, 3, 0, 2, 2**31 - 1, 0, -(2**31)], dtype=torch.int32)
     case = inputs(fused=fused, batch=3, queries=11, images=images)
     wanted = expected(case)
@@ -263,7 +264,7 @@ def test_images_in_any_order(emulated, fused):
 
 @pytest.mark.parametrize("fused", [True, False], ids=["reference", "plain"])
 def test_edges(emulated, fused):
-    """On borders and pixel centres, outside, nowhere. All numbers are exact, so even gradients at the kinks agree."""
+    """Samples on borders, on pixel centres, outside, at NaN; numbers are exact, so gradients agree even at kinks."""
     nan, inf = float("nan"), float("inf")
     where = [
         (-1, 1),
@@ -295,7 +296,7 @@ def test_edges(emulated, fused):
 
 @pytest.mark.parametrize("dim", [4, 32])
 def test_what_is_outside_is_not_read(emulated, dim):
-    """Were it read and multiplied by zero, its NaN would show."""
+    """If it were read and multiplied by zero, its NaN would reach the output."""
     case = inputs(fused=False, shapes=[(4, 4), (3, 3)], batch=1, queries=8, heads=1, dim=dim)
     case.points[:, :, 0] = torch.tensor([0.125, 0.875])  # the centre of the lower left pixel
     case.points[:, :, 1] = 1.5
@@ -307,7 +308,7 @@ def test_what_is_outside_is_not_read(emulated, dim):
 
 @pytest.mark.parametrize("type_pair", TYPE_PAIRS[::2], ids=lambda pair: str(pair[0])[6:])
 def test_sums_in_fixed_point(emulated, type_pair):
-    """As exact as float ones, and equal bit for bit in whatever order the blocks run."""
+    """They are as exact as sums in float, and bitwise equal for any order of the blocks."""
     case = inputs(type_pair, dim=40, queries=34)
     results = [run(emulated, case, bound=5.0, seed=seed) for seed in (0, 1, 2)]
     assert_close(results[0], expected(case))
@@ -318,7 +319,7 @@ def test_sums_in_fixed_point(emulated, type_pair):
 
 @pytest.mark.parametrize("size", [1e-38, 1e-20, 1.0, 1e30])
 def test_fixed_point_scales_with_the_bound(emulated, size):
-    """64 queries with the same four corners, each adding as much as the bound allows: the largest sum there can be."""
+    """64 queries with the same four corners, each adding as much as the bound allows, make the largest possible sum."""
     case = inputs(fused=False, shapes=[(2, 2)], batch=1, queries=64, heads=1, dim=4, points=1)
     case.points[:], case.weights[:], case.grad[:] = 0.25, 1, size
     to_value = run(emulated, case, bound=size)[1]

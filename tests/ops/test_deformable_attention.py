@@ -1,4 +1,4 @@
-"""Deformable attention on every path: against grid_sample in float64, in every type, packed, at the edges, misused."""
+"""Deformable attention on every path: against grid_sample in float64, all types, packed, edge cases, errors."""
 
 import pytest
 import torch
@@ -46,8 +46,10 @@ def test_gradcheck(path):
 @pytest.mark.parametrize("raw_dtype", ["exact", "same"])
 @pytest.mark.parametrize("dim", [5, 32, 64])
 def test_every_type_errs_at_most_twice_what_pytorch_does(path, dtype, raw_dtype, dim):
-    """Against float64 on the same rounded inputs. PyTorch's own is grid_sample in float32, rounded at both ends.
-    Points stay off the kinks of the bilinear map, where a rounding makes a gradient jump."""
+    """Errors are against float64 on the same rounded inputs; PyTorch's is that of grid_sample in float32, rounded.
+
+    Points stay away from the kinks of bilinear interpolation, where rounding makes a gradient jump.
+    """
     value, points, offsets, logits = raw_inputs(2, 100, 2, dim, 4, torch.float64)
     kind = torch.float32 if raw_dtype == "exact" else dtype
     value, points, offsets, logits = value.to(dtype), points.float(), offsets.to(kind), logits.to(kind)
@@ -58,7 +60,7 @@ def test_every_type_errs_at_most_twice_what_pytorch_does(path, dtype, raw_dtype,
     def grid_sample(*tensors):
         return from_raw(by_grid_sample, tensors[0].float(), SHAPES, *(t.float() for t in tensors[1:])).to(dtype)
 
-    # Offsets of 16 bit are read as they are unless the points learn, too.
+    # Offsets of 16 bit are read as they are unless reference points need gradients.
     fixed = [1] if raw_dtype == "same" else []
     true = gradients(
         lambda *t: deformable_attention(t[0], SHAPES, *t[1:]),
@@ -166,7 +168,7 @@ def test_edges_read_zero_and_nan_reads_nothing(path):
 
 @pytest.mark.parametrize("path", [path for path in PATHS if "plain" not in str(path)])
 def test_what_is_not_read_may_be_anything(path):
-    """The corner outside the map, and a query of another image, do not bring NaN in."""
+    """NaN at a corner outside the map, or in another image, does not reach the output."""
     with on(path) as device:
         value = torch.full((2, 4, 1, 16), float("nan"), device=device)
         value[0, 1] = 1.0
@@ -200,7 +202,7 @@ def test_strides_do_not_matter(path):
         wanted = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]), (value, points, offsets, logits))
         strided = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (value, points, offsets, logits)]
         agree(gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]), strided), wanted)
-        odd = torch.empty(value.numel() + 1, device=device)[1:].view_as(value).copy_(value)  # not on 16 bytes
+        odd = torch.empty(value.numel() + 1, device=device)[1:].view_as(value).copy_(value)  # not aligned to 16 bytes
         expanded = [odd, points.expand(2, -1, -1, -1), offsets[:1].expand(2, -1, -1, -1, -1, -1), logits]
         torch.testing.assert_close(
             deformable_attention(expanded[0], SHAPES, *expanded[1:]),
@@ -211,7 +213,7 @@ def test_strides_do_not_matter(path):
 @ALL_PATHS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sixteen_bit_values_with_exact_coordinates(path, dtype):
-    """On a map this wide 16-bit coordinates would be off by whole pixels, and grid_sample would read other planes."""
+    """On so wide a map 16-bit coordinates are off by whole pixels, and grid_sample would read other planes."""
     shapes = [(200, 336)]
     with on(path) as device:
         value, locations, weights = inputs(1, 50, 2, 4, shapes=shapes, device=device)

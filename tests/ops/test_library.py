@@ -1,4 +1,4 @@
-"""The libraries: built where they can be, absent without harm, right on every instruction set; info."""
+"""The libraries: built if possible, optional, correct on every instruction set; info."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ from token_pruning_ops import build, info, library
 ROOT = Path(__file__).resolve().parents[2]
 USE = """
 import warnings, torch
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     from token_pruning_ops import MSDeformAttn
     module = MSDeformAttn(24, 1, 3, 2)
     for _ in range(2):
         module(torch.randn(1, 5, 24), torch.rand(1, 5, 1, 2), torch.randn(1, 12, 24), [(3, 4)]).sum().backward()
-print(*(w.message for w in said if "deformable attention" in str(w.message)), sep="\\n")
+print(*(w.message for w in caught if "deformable attention" in str(w.message)), sep="\\n")
 """
 
 
@@ -38,7 +38,7 @@ def python(*arguments, cwd=ROOT, **environment):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The package without its libraries, in a folder of its own."""
+    """Copy the package without its libraries to a temporary folder."""
     shutil.copytree(ROOT / "ops", tmp_path / "ops", ignore=shutil.ignore_patterns("lib", "build", "__pycache__"))
     (tmp_path / "token_pruning_ops").symlink_to("ops")
     return tmp_path
@@ -58,9 +58,9 @@ def test_the_cuda_library_is_there_where_a_matching_toolkit_is():
     assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.HINT}"
 
 
-def test_without_libraries_everything_works_and_one_sentence_says_so(copy):
-    said = python("-c", USE, cwd=copy).strip().splitlines()
-    assert said == [
+def test_without_libraries_everything_works_with_one_warning(copy):
+    output = python("-c", USE, cwd=copy).strip().splitlines()
+    assert output == [
         "deformable attention on cpu runs in plain PyTorch, several times slower than compiled: it was not "
         "compiled; `sh ops/make.sh` builds it"
     ]
@@ -72,12 +72,12 @@ def test_the_build_can_be_switched_off(copy):
     assert not (copy / "ops/lib").exists()
 
 
-def test_a_failed_build_is_told_from_then_on_and_not_tried_again(copy):
+def test_a_failed_build_is_reported_and_not_tried_again(copy):
     for source in (name for names in build.SOURCES.values() for name in names):
         (copy / "ops/src" / source).write_text("this is no C++\n")
     assert "compiling" in python("ops/build.py", cwd=copy, MSDA_BUILD="auto")
-    said = python("-c", USE, cwd=copy)
-    assert "error" in said and "error.log" in said
+    output = python("-c", USE, cwd=copy)
+    assert "error" in output and "error.log" in output
     assert python("ops/build.py", cwd=copy, MSDA_BUILD="auto") == ""
     assert not list(copy.glob("ops/lib/*.so")) and not list(copy.glob("ops/lib/*.part"))
     asked_for = subprocess.run([sys.executable, "ops/build.py"], cwd=copy, env=os.environ | {"MSDA_BUILD": "cpu"})
@@ -87,7 +87,7 @@ def test_a_failed_build_is_told_from_then_on_and_not_tried_again(copy):
 def test_a_library_of_other_sources_is_not_loaded(copy):
     (copy / "ops/lib").mkdir()
     (copy / "ops/lib/msda_cpu-000000000000.so").write_bytes(b"not even a library")
-    assert "the library there is of other sources" in python("-m", "token_pruning_ops.info", cwd=copy)
+    assert "was built from other sources" in python("-m", "token_pruning_ops.info", cwd=copy)
 
 
 def test_a_library_that_does_not_load_breaks_no_import(copy):
@@ -99,7 +99,7 @@ def test_a_library_that_does_not_load_breaks_no_import(copy):
 
 @pytest.mark.parametrize("instructions", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_of_this_processor(instructions):
-    """The same tests once more, in a process that is held to that set."""
+    """Run the same tests in a process that is restricted to the instruction set."""
     with on("cpu compiled"):
         pass
     offered = python(
@@ -109,7 +109,7 @@ def test_every_instruction_set_of_this_processor(instructions):
     ).strip()
     if offered != instructions:
         pytest.skip(f"this processor has no {instructions}")
-    said = python(
+    output = python(
         "-m",
         "pytest",
         "-q",
@@ -120,7 +120,7 @@ def test_every_instruction_set_of_this_processor(instructions):
         "no:cacheprovider",
         MSDA_ISA=instructions,
     )
-    assert " passed" in said and "failed" not in said
+    assert " passed" in output and "failed" not in output
 
 
 def test_info_names_the_path_of_each_device():

@@ -1,4 +1,4 @@
-"""The compiled operator as torch's machinery sees it: opcheck, compile, export, graphs, repeats, FLOPs."""
+"""The compiled operator in torch: opcheck, compile, export, CUDA graphs, reproducibility, FLOPs."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_opcheck_of_the_backward_operator(path):
 
 
 class Both(nn.Module):
-    """The module and the function in one graph, with the arithmetic around them."""
+    """Module and function in one graph, with arithmetic around them."""
 
     def __init__(self):
         super().__init__()
@@ -185,7 +185,7 @@ def test_flops_count_four_corners_on_both_paths():
     ids=range(12),
 )
 def test_the_operator_itself_refuses_what_would_read_outside(spoil, sentence):
-    """Called past the Python functions, from C++ or an exported program, nothing reaches a kernel unchecked."""
+    """Calls that bypass the Python functions, from C++ or an exported program, are checked, too."""
     with on("cpu compiled") as device, pytest.raises(RuntimeError, match=sentence):
         torch.ops.token_pruning.ms_deform_attn(
             *spoil([t.detach() if isinstance(t, torch.Tensor) else t for t in operator_arguments(device)])

@@ -1,4 +1,4 @@
-// 32-byte registers. The pragmas stand below every foreign header: a function that such a header shares with the rest of the
+// 32-byte registers. The pragmas come after all foreign headers: a function that such a header shares with the rest of the
 // process must not be compiled for an instruction set that the processor may lack.
 #include "table.h"
 

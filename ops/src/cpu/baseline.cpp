@@ -1,4 +1,4 @@
-// What every processor of the architecture has: 16-byte registers (SSE2, NEON).
+// 16-byte registers, which every processor of the architecture has (SSE2, NEON).
 #include "table.h"
 
 #define MSDA_ISA baseline

@@ -1,17 +1,17 @@
-// Forward and the two halves of backward. A sample reads four rows of D channels; each is a few registers, so the inner
+// Forward and the two halves of backward. A sample reads four rows of D channels, each a few registers long, so the inner
 // loops are plain multiply-adds on contiguous memory. Shapes: see msda.h.
 //
-// Nothing here depends on the number of threads: each output element is summed by one thread in one order.
+// Results do not depend on the number of threads: each output element is summed by one thread in a fixed order.
 
 namespace msda {
 namespace MSDA_ISA {
 
-constexpr int ALL = 15;  // all four corners inside
-// Images that a core's caches hold are read without asking first: asking takes longer than it saves.
+constexpr int ALL = 15;  // all four corners are on the map
+// Images that fit into a core's caches are read without prefetching, which would take longer than it saves.
 constexpr int64_t NEAR_BYTES = 8 << 20;
 
-// Runs body(first channel, integral constant: registers) over channels [from, to) in pieces of at most 4 registers (8 of the
-// short ones), then tail(channel) for those that fill no register.
+// Runs body(first channel, integral constant: number of registers) over channels [from, to), at most 4 registers at a time (8
+// of the short ones), then tail(channel) for the channels that do not fill a register.
 template <int N> struct Registers { static constexpr int count = N; };
 
 template <class A, class Body, class Tail>
@@ -31,7 +31,7 @@ MSDA_INLINE void narrow(const A* from, O* to, int64_t n) {
   for (; i < n; ++i) to[i] = O(from[i]);
 }
 
-// Asks for the rows of samples [begin, end) of the head whose values start at `from`.
+// Prefetches the rows of samples [begin, end) of the head whose values start at `from`.
 template <class A, class T, class O>
 MSDA_INLINE void prefetch(const Plan<A, O>& plan, const T* from, int64_t begin, int64_t end, int64_t row, int64_t channels) {
   for (int64_t s = begin; s < end; ++s) {
@@ -93,7 +93,7 @@ void backward_queries(const Problem& p, const void* grad, void* grad_points, voi
                       int64_t last) {
   Plan<A, O> plan(p);
   const int64_t samples = p.samples(), row = p.heads * p.channels, n = p.heads * samples;
-  const Buffer<A> dots(4 * n), point_slopes(2 * n), weight_slopes(n);  // a corner's value by the gradient; d loss / d ...
+  const Buffer<A> dots(4 * n), point_slopes(2 * n), weight_slopes(n);  // <corner's value, gradient>; d loss / d ...
   for (int64_t query = first; query < last; ++query) {
     O* to_points = static_cast<O*>(grad_points) + 2 * query * n;
     O* to_weights = static_cast<O*>(grad_weights) + query * n;
@@ -148,8 +148,8 @@ void backward_queries(const Problem& p, const void* grad, void* grad_points, voi
   }
 }
 
-// Gradient of value, channels [first, last) of all images counted one after the other: one thread owns a channel range of an
-// image's rows and walks its queries in order. `sums` (B, S, M, D) comes in as zeros.
+// Gradient of value for channels [first, last), counted over all images one after the other: one thread owns a channel range
+// of an image's rows and processes its queries in order. `sums` (B, S, M, D) must be zeros on entry.
 template <class A, class T, class O>
 void backward_value(const Problem& p, const void* grad, void* sums, int64_t first, int64_t last) {
   Plan<A, O> plan(p);

@@ -1,4 +1,4 @@
-// The CPU kernels behind the dispatcher's operators: picks the instruction set once, divides the work over torch's threads.
+// The CPU kernels as dispatcher operators: selects the instruction set once and divides the work over torch's threads.
 #include <torch/csrc/stable/library.h>
 
 #if defined(__linux__)
@@ -25,7 +25,7 @@ struct InstructionSet {
   Kernels (*kernels)(Type value, Type point);
 };
 
-// The best one of this processor; MSDA_ISA=baseline or avx2 asks for a lesser one, to test or to compare.
+// The best instruction set of this processor; MSDA_ISA=baseline or avx2 selects a lower one, to test or to compare.
 InstructionSet choose() {
 #if defined(__x86_64__)
   const char* most = std::getenv("MSDA_ISA");
@@ -47,8 +47,8 @@ const InstructionSet& chosen() {
 
 std::string instruction_set() { return chosen().name; }
 
-// An empty tensor like `like`. A large one comes from the system page by page as it is first written, which can take longer
-// than computing it; in large pages it does not.
+// Returns an empty tensor like `like`. The system provides memory page by page at the first write, which can take longer than
+// the computation; huge pages avoid that.
 Tensor make(const Tensor& like, std::vector<int64_t> size, ScalarType type) {
   Tensor made = new_empty(like, size, type);
 #if defined(__linux__)
@@ -65,8 +65,8 @@ Tensor make(const Tensor& like) {
   return make(like, {like.sizes().begin(), like.sizes().end()}, like.scalar_type());
 }
 
-constexpr int64_t QUERIES_EACH = 64;   // the least that pays for waking a thread
-constexpr int64_t CHANNELS_EACH = 16;  // one cache line of float: no two threads write to one
+constexpr int64_t QUERIES_EACH = 64;   // fewest queries for which a further thread pays off
+constexpr int64_t CHANNELS_EACH = 16;  // a cache line of floats, so that no two threads write to the same one
 
 Tensor forward(Tensor value, std::optional<Tensor> reference, Tensor points, Tensor weights, std::vector<int64_t> shapes,
                std::optional<Tensor> images) {
@@ -83,7 +83,7 @@ Tensor forward(Tensor value, std::optional<Tensor> reference, Tensor points, Ten
 
 std::tuple<Tensor, Tensor, Tensor> backward(Tensor grad, Tensor value, std::optional<Tensor> reference, Tensor points,
                                             Tensor weights, std::vector<int64_t> shapes, std::optional<Tensor> images,
-                                            std::optional<Tensor> /* bound: the sums are in order anyway */) {
+                                            std::optional<Tensor> /* bound: unused, sums are always in order */) {
   const Arguments arguments(value, reference, points, weights, std::move(shapes), images);
   const Problem& p = arguments.problem;
   const Tensor g = arguments.gradient(grad);

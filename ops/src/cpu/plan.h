@@ -1,9 +1,10 @@
-// Where and how strongly the samples of one query read: softmax, pixel arithmetic and bilinear factors of some of its heads.
-// All of it stands in small arrays, one entry a sample, so that it is computed a register at a time.
+// Positions and factors of one query's samples: softmax, pixel coordinates and bilinear factors of some of its heads. They are
+// stored in small arrays with one entry per sample, so that they are computed a register at a time.
 namespace msda {
 namespace MSDA_ISA {
 
-// Zeros to begin with. Not std::vector: an instance of it compiled here could be shared with code for other processors.
+// A zero-initialised array. Not std::vector: the linker could share its code compiled here, for an instruction set that the
+// processor may lack, with the rest of the process.
 template <class E>
 struct Buffer {
   E* const data;
@@ -23,10 +24,10 @@ class Plan {
   A* weight;       // attention weight
   A* x;            // offsets of the sample from its top left corner, in [0, 1)
   A* y;
-  A* factor[4];    // bilinear factor times attention weight, 0 for a corner outside
-  I* position[4];  // of the corner in S, inside the image also for a corner that does not count
+  A* factor[4];    // bilinear factor times attention weight, 0 for a corner outside the map
+  I* position[4];  // of the corner in S; a valid position also for a corner outside the map
   I* inside;       // bit k: corner k lies on the map
-  A* scale_x;      // pixels that a unit of the sample's point is
+  A* scale_x;      // pixels per unit of the sample's point
   A* scale_y;
 
   explicit Plan(const Problem& problem)
@@ -40,7 +41,7 @@ class Plan {
     raw = a;
     I* i = whole.data;
     for (I** array : {&position[0], &position[1], &position[2], &position[3], &inside, &row, &start}) *array = i, i += padded;
-    for (int64_t e = 0; e < padded; ++e) {  // tables that repeat head after head; the padding is harmless
+    for (int64_t e = 0; e < padded; ++e) {  // these tables repeat for every head; the padding is harmless
       int64_t first = 0;
       const int64_t level = e % samples / p.points_per_level;
       for (int64_t l = 0; l < level; ++l) first += p.shapes[2 * l] * p.shapes[2 * l + 1];
@@ -51,7 +52,7 @@ class Plan {
     }
   }
 
-  // Plans heads first .. last - 1 of a query.
+  // Computes the entries of heads first .. last - 1 of a query.
   void of(int64_t query, int64_t first, int64_t last) {
     const int64_t offset = (query * p.heads + first) * samples, n = (last - first) * samples;
     const A* points = widen(static_cast<const O*>(p.points) + 2 * offset, 2 * n);
@@ -107,7 +108,7 @@ class Plan {
     }
   }
 
-  // A register of samples from `at` on. A comparison with NaN is false, so NaN is outside.
+  // Handles one register of samples, starting at `at`. A comparison with NaN is false, so NaN counts as outside.
   void corners(int64_t at) {
     typedef V<A> F;
     typedef VI<A> N;
@@ -135,7 +136,7 @@ class Plan {
                          (on_bottom & on_right & 8));
   }
 
-  // Floor and the rest; |v| is below 2^31.
+  // Splits v into its floor and the fraction, which is returned; |v| is below 2^31.
   static V<A> split(V<A> v, V<A>& floor) {
     floor = __builtin_convertvector(__builtin_convertvector(v, VI<A>), V<A>);
     floor = (floor > v) ? floor - 1 : floor;

@@ -1,4 +1,4 @@
-// The CPU kernels of one instruction set and one pair of types. Each works on a range, so that any thread may take any range.
+// The CPU kernels of one instruction set and one pair of types. Each processes a range, so that threads can share the work.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>

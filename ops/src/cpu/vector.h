@@ -1,12 +1,12 @@
-// Vectors of one CPU register in the compiler's own vector types, so that one source serves every instruction set: the file
-// that includes this chooses the register's size and a namespace. MSDA_BYTES is the register's size, MSDA_ISA the namespace.
+// Vectors of one CPU register as the compiler's vector types, so that one source serves every instruction set. The including
+// file defines the register's size as MSDA_BYTES and the namespace as MSDA_ISA.
 #include <cstdint>
 #include <cstring>
 
 namespace msda {
 namespace MSDA_ISA {
 
-// Accumulator types are float and double; I is the integer of the same size, what comparisons of vectors give.
+// Accumulator types are float and double; I is the integer of the same size, the result type of vector comparisons.
 template <class A> struct Types;
 template <> struct Types<float> {
   typedef int32_t I;
@@ -27,7 +27,7 @@ typedef uint32_t Bits32 __attribute__((vector_size(MSDA_BYTES)));
 
 #define MSDA_INLINE static inline __attribute__((always_inline))
 
-// Any register-sized reading of memory or of another vector, aligned or not.
+// Reinterprets memory or another vector, aligned or not, as a value of the given type.
 template <class To> MSDA_INLINE To bits(const void* from) {
   To to;
   memcpy(&to, from, sizeof(To));
@@ -37,7 +37,7 @@ template <class To> MSDA_INLINE To bits(const void* from) {
 MSDA_INLINE V<float> load(const float* p) { return bits<V<float>>(p); }
 MSDA_INLINE V<double> load(const double* p) { return bits<V<double>>(p); }
 
-// 16 bit to float. GCC's own conversion of whole vectors takes several steps where the processor has an instruction.
+// 16 bit to float. GCC's generic vector conversion takes several instructions where the processor has a single one.
 #if MSDA_BYTES == 64
 MSDA_INLINE Bits32 widen(const void* p) { return (Bits32)_mm512_maskz_cvtepu16_epi32(0xffff, bits<__m256i>(p)); }
 MSDA_INLINE V<float> load(const Half* p) { return _mm512_maskz_cvtph_ps(0xffff, bits<__m256i>(p)); }
@@ -46,8 +46,8 @@ MSDA_INLINE Bits32 widen(const void* p) { return (Bits32)_mm256_cvtepu16_epi32(b
 MSDA_INLINE V<float> load(const Half* p) { return _mm256_cvtph_ps(bits<__m128i>(p)); }
 #else
 MSDA_INLINE Bits32 widen(const void* p) { return __builtin_convertvector(bits<Bits16>(p), Bits32); }
-// In integers: move exponent and mantissa into place, correct the exponent's bias by a multiplication (which also makes
-// denormals right), and keep infinity and NaN.
+// In integers: moves exponent and mantissa into place, corrects the exponent's bias by a multiplication (which also handles
+// denormals), and preserves infinity and NaN.
 MSDA_INLINE V<float> load(const Half* p) {
   const Bits32 half = widen(p), shifted = (half & 0x7fff) << 13;
   const V<float> scaled = bits<V<float>>(&shifted) * 0x1p112f;
@@ -65,7 +65,7 @@ MSDA_INLINE V<float> load(const BFloat16* p) {
 MSDA_INLINE void store(float* p, V<float> v) { memcpy(p, &v, sizeof v); }
 MSDA_INLINE void store(double* p, V<double> v) { memcpy(p, &v, sizeof v); }
 
-MSDA_INLINE void store(BFloat16* p, V<float> v) {  // to the nearest, halfway to even; NaN stays NaN
+MSDA_INLINE void store(BFloat16* p, V<float> v) {  // rounds to nearest even; NaN stays NaN
   const Bits32 u = bits<Bits32>(&v);
   const Bits32 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
   const Bits16 narrow = __builtin_convertvector((v != v) ? (Bits32{} + 0x7fc0) : rounded, Bits16);
@@ -84,7 +84,7 @@ MSDA_INLINE void store(Half* p, V<float> v) {
 #endif
 }
 
-// The sums of four vectors. By halves, because a sum of neighbours one by one waits for every addition.
+// The sums of four vectors, by halves: adding one element after another would wait for every addition.
 MSDA_INLINE void sums(const V<double> v[4], double* to) {
   for (int k = 0; k < 4; ++k) {
     double total = 0;
@@ -114,8 +114,8 @@ MSDA_INLINE void sums(const V<float> v[4], float* to) {
 #endif
 }
 
-// e^x for x <= 0 with an error of about two units in the last place; below -87 it is zero. Reduction to |r| <= ln(2) / 2 in
-// two steps, then the Taylor polynomial of degree 7. NaN stays NaN.
+// e^x for x <= 0 with an error of about 2 ulp; zero below -87. Reduces to |r| <= ln(2) / 2 in two steps, then evaluates the
+// Taylor polynomial of degree 7. NaN stays NaN.
 MSDA_INLINE V<float> exp_of_negative(V<float> x) {
   const V<float> clamped = (x < -87.0f) ? (V<float>{} - 87.0f) : x;
   const V<float> scaled = clamped * 1.44269504f - 0.5f;

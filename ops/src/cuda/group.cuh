@@ -1,6 +1,6 @@
-// The lane group: LANES neighbouring lanes of a warp that serve one query and head. Each works out some of the L * P
-// points and they tell each other, so that no coordinate is computed twice. Lanes without a query or a point go along
-// with nothing to read, because a shuffle needs all lanes of the warp.
+// The lane group: LANES neighbouring lanes of a warp that compute one query and head. Each lane computes some of the L * P
+// points, and they exchange them by shuffles, so that no coordinate is computed twice. Lanes without a query or a point take
+// part without reading anything, because a shuffle needs all lanes of the warp.
 //
 // Shapes as in msda.h: B images, S positions, T queries, M heads, D channels, L levels, P points.
 #pragma once
@@ -15,22 +15,22 @@ struct Level {
   int height, width, start;
 };
 
-// A Problem as the kernels take it: in 32 bit where launch.cuh has made sure that it fits.
+// A Problem as kernel argument, in 32 bits where launch.cuh has checked that they suffice.
 struct Call {
   const void *value, *points, *weights;
   const float* reference;
   const int32_t* image;
   int images, positions, heads, channels, samples, points_per_level;  // B, S, M, D, L * P, P
   int queries, queries_per_image, reference_rows, reference_levels;
-  bool narrow;  // points and weights, and their gradients, are of value's type; else float
+  bool narrow;  // points, weights and their gradients have value's type; otherwise float
   Level levels[MAX_LEVELS];
 };
 
 // Corners of a point are numbered 0 .. 3: bit 0 is set on the right, bit 1 below.
 struct Point {
   int offset = 0;               // of corner 0 from position 0 of the image, in pieces (see Group)
-  int line = 0;                 // pieces from a corner to the one below
-  float right = 0, below = 0;   // how far the point is from corner 0, in [0, 1)
+  int line = 0;                 // pieces between a corner and the one below
+  float right = 0, below = 0;   // distance of the point from corner 0, in [0, 1)
   float weight = 0;
   int inside = 0;               // bit k: corner k is on the map
 
@@ -71,14 +71,14 @@ struct Softmax {
   float top = 0, scale = 1;  // the largest logit of a head, and 1 / sum of exp(logit - top)
 };
 
-// Offsets within an image are counted in pieces of PIECE numbers, which divides D, so that 32 bits hold them.
+// Offsets within an image are counted in pieces of PIECE numbers, which divides D, so that they fit into 32 bits.
 template <typename V, int LANES, int PIECE>
 struct Group {
   const Call& call;
   int lane, head, query;
-  bool live;    // there is such a query
-  int image;    // -1: none to read, or no query
-  int64_t row;  // of (T, M)
+  bool live;    // the query exists
+  int image;    // -1: the image or the query does not exist
+  int64_t row;  // index into (T, M)
 
   __device__ explicit Group(const Call& c) : call(c), lane(threadIdx.x % LANES), head(blockIdx.y) {
     query = blockIdx.x * (blockDim.x / LANES) + threadIdx.x / LANES;
@@ -89,22 +89,22 @@ struct Group {
     row = static_cast<int64_t>(query) * c.heads + head;
   }
 
-  // Pieces from a position of an image to the next.
+  // Pieces between neighbouring positions of an image.
   __device__ int row_pieces() const { return call.heads * call.channels / PIECE; }
 
-  // The image and head in a tensor of value's shape.
+  // The start of the group's image and head in a tensor of value's shape.
   template <typename T>
   __device__ T* origin(T* tensor) const {
     const int64_t start = static_cast<int64_t>(image < 0 ? 0 : image) * call.positions * call.heads + head;
     return tensor + start * call.channels;
   }
 
-  // Pieces from position 0 of the image to corner k of a point.
+  // Pieces between position 0 of the image and corner k of a point.
   __device__ int corner(const Point& p, int k) const {
     return p.offset + (k & 1 ? row_pieces() : 0) + (k & 2 ? p.line : 0);
   }
 
-  // Number i of the group's in a tensor of the type of points, `per_sample` for each of its L * P samples.
+  // Number i of the group's row in a tensor like points or weights, with `per_sample` numbers for each of the L * P samples.
   __device__ float number(const void* from, int i, int per_sample) const {
     const int64_t at = row * call.samples * per_sample + i;
     return call.narrow ? static_cast<float>(static_cast<const V*>(from)[at]) : static_cast<const float*>(from)[at];
@@ -136,7 +136,7 @@ struct Group {
 
   __device__ const Level& level(int i) const { return call.levels[i / call.points_per_level]; }
 
-  // Sample i; one that reads nothing if there is no such sample.
+  // Sample i; if it does not exist, a point that reads nothing.
   __device__ Point point(int i, const Softmax& s) const {
     Point p;
     if (i >= call.samples) return p;
@@ -151,7 +151,7 @@ struct Group {
       x *= at.width, y *= at.height;
     }
     x -= 0.5f, y -= 0.5f;
-    // Written so that a coordinate that is not a number fails.
+    // Written so that NaN coordinates fail the test.
     if (image < 0 || !(x > -1 && x < at.width && y > -1 && y < at.height)) return p;
     const float left = floorf(x), top = floorf(y);
     const int column = static_cast<int>(left), line = static_cast<int>(top);

@@ -1,5 +1,5 @@
-// Forward and backward of multi-scale deformable attention on the GPU: a lane group (group.cuh) a query and head, the
-// queries of one head side by side in a block because they read the same neighbourhood. VEC channels a lane at a
+// Forward and backward of multi-scale deformable attention on the GPU: one lane group (group.cuh) per query and head, with
+// neighbouring queries of one head in a block because they read the same neighbourhood. A lane processes VEC channels at a
 // time. Shapes as in msda.h.
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace msda {
 
-// Threads of a block, and blocks that a multiprocessor is to hold. Without the latter the compiler saves so many
-// registers that it waits for each row before it asks for the next.
+// Threads per block, and blocks per multiprocessor. Without the latter the compiler uses so few registers that each row's load
+// waits for the one before.
 constexpr int MAX_THREADS = 256, FORWARD_BLOCKS = 4, BACKWARD_BLOCKS = 3;
 
 template <typename V, int LANES, int VEC>
@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(MAX_THREADS, FORWARD_BLOCKS)
     forward_kernel(const __grid_constant__ Call call, V* out) {
   using Order = Channels<V, LANES, VEC>;
   constexpr int PIECE = Order::PIECE, PIECES = Order::PIECES;
-  // Points whose corners are asked for before the first is used.
+  // Points whose corners are loaded before the first is used.
   constexpr int BATCH = PIECES > 1 ? 1 : VEC > 1 ? 2 : 4;
   const Group<V, LANES, PIECE> group(call);
   const Softmax softmax = group.softmax();
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(MAX_THREADS, BACKWARD_BLOCKS)
     float own_x = 0, own_y = 0, own_weight = 0;
 
     for (int chunk = 0; chunk < call.channels; chunk += LANES * VEC) {
-      // The same numbers twice, in the order in which value is read and in the order in which sums are added to.
+      // The same numbers twice: in the order in which value is read, and in the order in which sums are added.
       float g[VEC], g_sums[VEC];
       const Order mine(group.lane, chunk, call.channels);
       const SumOrder target(group.lane, chunk, call.channels);
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(MAX_THREADS, BACKWARD_BLOCKS)
 
     const int i = first + group.lane;
     if (i >= call.samples) continue;
-    // A location counts in level sizes, an offset in pixels.
+    // Locations are in units of the level's size, offsets in pixels.
     const float unit_x = call.reference ? 1 : group.level(i).width, unit_y = call.reference ? 1 : group.level(i).height;
     group.set_number(grad_points, 2 * i, 2, own_x * own.weight * unit_x);
     group.set_number(grad_points, 2 * i + 1, 2, own_y * own.weight * unit_y);

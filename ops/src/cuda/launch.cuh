@@ -1,5 +1,5 @@
-// From a Problem to kernel launches: checks, the template instance, the grid. `launch(kernel, Shape, arguments...)`
-// starts a kernel; the library and the emulator of the tests each bring their own.
+// From a Problem to kernel launches: checks, template instance, grid. `launch(kernel, Shape, arguments...)` starts a kernel;
+// the library and the emulator of the tests each provide their own.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -21,7 +21,7 @@ struct Shape {
 inline Call call_of(const Problem& p) {
   STD_TORCH_CHECK(p.levels <= MAX_LEVELS, "ms_deform_attn: on CUDA at most ", MAX_LEVELS, " levels, got ", p.levels);
   STD_TORCH_CHECK(p.heads < 65536, "ms_deform_attn: on CUDA at most 65535 heads, got ", p.heads);
-  constexpr int64_t MANY = 1 << 29;  // what is added to 32-bit numbers in the kernels stays below it
+  constexpr int64_t MANY = 1 << 29;  // limit of the numbers that the kernels add in 32 bits
   STD_TORCH_CHECK(p.queries < MANY && p.images < MANY && p.samples() < MANY && p.heads * p.channels < MANY,
                   "ms_deform_attn: on CUDA B, T, L * P and M * D must each be less than 2^29, got ", p.images, ", ",
                   p.queries, ", ", p.samples(), " and ", p.heads * p.channels);
@@ -43,7 +43,7 @@ inline Call call_of(const Problem& p) {
 }
 
 // A grid of (tiles of queries, heads). Blocks are large, so that neighbouring queries share a cache, unless that leaves
-// multiprocessors without one or the shared memory of the groups does not fit.
+// multiprocessors idle or the groups' shared memory does not fit.
 inline Shape shape_of(const Call& call, int lanes, int piece, int shared_bytes_of_group) {
   constexpr int64_t SHARED_BYTES = 48 * 1024, ENOUGH_BLOCKS = 256, PIECES = int64_t(1) << 31;
   STD_TORCH_CHECK(int64_t(call.positions) * call.heads * (call.channels / piece) < PIECES,
@@ -70,7 +70,7 @@ void with_type(Type type, Run&& run) {
 template <int N>
 using Number = std::integral_constant<int, N>;
 
-// Calls run(LANES, VEC). Eight channels a lane need rows that can be read in 16 bytes.
+// Calls run(LANES, VEC). Eight channels per lane need rows that can be read 16 bytes at a time.
 template <typename Run>
 void with_instance(const Call& call, const void* other, Run&& run) {
   const auto aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
@@ -79,7 +79,7 @@ void with_instance(const Call& call, const void* other, Run&& run) {
   return run(Number<8>{}, Number<8>{});
 }
 
-// out (T, M * D)
+// Writes out (T, M * D).
 template <typename Launch>
 void run_forward(const Problem& problem, void* out, Launch&& launch) {
   const Call call = call_of(problem);
@@ -92,7 +92,7 @@ void run_forward(const Problem& problem, void* out, Launch&& launch) {
   });
 }
 
-// Gradients like what they are of, but sums: float (B, S, M, D), zeros.
+// Writes gradients of the shape and type of their tensor; that of value is added to `sums`, float (B, S, M, D), zeros on entry.
 template <typename Launch>
 void run_backward(const Problem& problem, const void* grad, float* sums, void* grad_points, void* grad_weights,
                   Launch&& launch) {
@@ -107,13 +107,13 @@ void run_backward(const Problem& problem, const void* grad, float* sums, void* g
   });
 }
 
-// The same with sums whose order does not matter (B, S, M, D), zeros, from which grad_value is made. A lane a channel,
-// because integers are added one at a time.
+// The same with fixed-point `sums` (B, S, M, D), zeros on entry, whose order does not matter, and from which grad_value is
+// computed. One lane per channel, because integers are added one at a time.
 template <typename Launch>
 void run_backward_fixed(const Problem& problem, const void* grad, const float* bound, unsigned long long* sums,
                         void* grad_value, void* grad_points, void* grad_weights, Launch&& launch) {
   const Call call = call_of(problem);
-  // A query adds to a number of value at most once for each of its points on that level.
+  // A query adds to an element of value at most once for each of its points on that level.
   int log2_terms = 0;
   while ((int64_t(1) << log2_terms) < problem.queries * problem.points_per_level) ++log2_terms;
   const FixedSums fixed{sums, bound, log2_terms};

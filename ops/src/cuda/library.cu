@@ -1,4 +1,4 @@
-// The CUDA kernels of the operators in schema.cpp, as the dispatcher calls them. Nothing here waits for the device.
+// The CUDA kernels of the operators in schema.cpp, as the dispatcher calls them. Nothing here synchronises with the device.
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
@@ -17,7 +17,7 @@
 namespace msda {
 namespace {
 
-// Starts kernels on the current stream of a device, which it makes the current one for as long as it lives.
+// Starts kernels on the current stream of a device, which is the current device during this object's lifetime.
 class Launch {
  public:
   explicit Launch(const Tensor& on) : device_(on.get_device_index()) {

@@ -1,5 +1,5 @@
-// Where the backward kernel adds up the gradient of value: float, or fixed-point numbers, whose sum does not depend on
-// the order and is the same bit for bit at every repeat.
+// How the backward kernel sums the gradient of value: in float, or in fixed point, where the sum does not depend on the order
+// and is bitwise reproducible.
 #pragma once
 
 #include <cmath>
@@ -24,10 +24,10 @@ struct FloatSums {
   }
 };
 
-// Units of 2^-k with the largest k for which `terms` numbers of size *bound stay below 2^62.
+// Units of 2^-k with the largest k for which 2^log2_terms numbers of size *bound stay below 2^62.
 struct FixedSums {
   unsigned long long* at;  // (B, S, M, D), zeros
-  const float* bound;      // no number added is larger
+  const float* bound;      // upper bound of every number that is added
   int log2_terms;
 
   __device__ int k() const {
@@ -44,7 +44,7 @@ struct FixedSums {
   }
 };
 
-// The sums as numbers of value's type; not a number everywhere if the bound is none.
+// Converts the sums to value's type; NaN everywhere if the bound is not finite.
 template <typename V>
 __global__ void finish_kernel(FixedSums sums, V* out, int64_t count) {
   const double unit = isfinite(*sums.bound) ? ldexp(1.0, -sums.k()) : NAN;

@@ -1,4 +1,4 @@
-// How a lane group reads and writes the channels of a row: up to 16 bytes a lane at a time, as float whatever the type.
+// How a lane group reads and writes the channels of a row: up to 16 bytes per lane at a time, converted to and from float.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -9,13 +9,13 @@
 
 namespace msda {
 
-// N numbers of type T as they lie in memory.
+// N numbers of type T as stored in memory.
 template <typename T, int N>
 struct Bits {
   static constexpr int BYTES = sizeof(T) * N;
   unsigned words[(BYTES + 3) / 4] = {};
 
-  // Number i. By hand because conversions of halves of words take an instruction more.
+  // Number i. Converted by bit operations, because library conversions of half words take one more instruction.
   __device__ __forceinline__ float number(int i) const {
     unsigned word = words[i * sizeof(T) / 4];
     if constexpr (std::is_same_v<T, c10::Half>)
@@ -33,14 +33,14 @@ template <> struct WordOf<8> { using type = uint2; };
 template <> struct WordOf<4> { using type = unsigned int; };
 template <> struct WordOf<2> { using type = unsigned short; };
 
-// Reads N numbers, from number N * `piece` on, of memory that no one writes meanwhile; zeros if not `wanted`.
+// Reads N numbers, starting at number N * `piece`, of memory that is not written meanwhile; zeros if not `wanted`.
 template <int N, typename T>
 __device__ __forceinline__ Bits<T, N> read_if(bool wanted, const T* from, int piece) {
   Bits<T, N> bits;
 #ifdef __CUDA_ARCH__
   if constexpr (bits.BYTES == 16) {
-    // By hand, so that it does not branch and stays where it is: the compiler would ask for a row only after it is done
-    // with the one before.
+    // In assembly, so that it does not branch and is not moved: the compiler would load a row only after it has used
+    // the one before.
     asm volatile(
         "{ .reg .pred wanted; .reg .u64 address;\n"
         "setp.ne.u32 wanted, %4, 0; mad.wide.s32 address, %6, 16, %5;\n"
@@ -65,7 +65,7 @@ template <typename T, int LANES, int VEC>
 struct Channels {
   static constexpr int FULL = 16 / sizeof(T), PIECE = VEC < FULL ? VEC : FULL, PIECES = VEC / PIECE;
   bool exists[PIECES];
-  int start[PIECES];  // channel; 0 for a piece beyond the last channel, so that reading it is safe without asking
+  int start[PIECES];  // channel; 0 for a piece beyond the last channel, so that it can be read without a test
 
   __device__ Channels(int lane, int chunk, int channels) {
 #pragma unroll

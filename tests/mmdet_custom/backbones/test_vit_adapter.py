@@ -24,7 +24,7 @@ PRUNED = dict(type="SViT", blocks=[1, 2, 3], keep_ratio=0.5)
 def an_adapter(reducer=None, **kwargs):
     torch.manual_seed(0)
     model = ViTAdapter(**{**SMALL, **kwargs}, reducer=reducer).eval()
-    for interaction in model.interactions:  # a fresh injector is the identity and would test nothing
+    for interaction in model.interactions:  # a freshly initialised injector is the identity and would test nothing
         torch.nn.init.normal_(interaction.injector.gamma)
     for selector in model.reducer.selectors if reducer and reducer["type"] == "SViT" else ():
         torch.nn.init.normal_(selector.mlp.fc2.weight, std=2.0)
@@ -114,7 +114,7 @@ def test_checkpointing_gives_the_same_gradients():
 
 
 def test_dense_to_pruned_and_back(capsys):
-    """In memory, either way, in the house's names and the published ones, as often as one likes."""
+    """State dicts load both ways, with this project's names and the published ones, any number of times."""
     dense, pruned = an_adapter(), an_adapter(PRUNED)
     fresh = {k: v.clone() for k, v in pruned.reducer.state_dict().items()}
     report = load_into(pruned, dense.state_dict())
@@ -134,7 +134,7 @@ def test_dense_to_pruned_and_back(capsys):
 
 
 def test_deit_file_starts_a_backbone(tmp_path):
-    """A DeiT file: {'model': ...}, a class token, a head, a position table of another grid."""
+    """DeiT files have the form {'model': ...}, a class token, a head and a position table of another grid."""
     donor = an_adapter(img_size=96)
     state = {k: v for k, v in donor.state_dict().items() if k.startswith(("blocks", "patch_embed", "pos_embed"))}
     state |= {"cls_token": torch.zeros(1, 1, 48), "norm.weight": torch.ones(48), "head.weight": torch.ones(5, 48)}

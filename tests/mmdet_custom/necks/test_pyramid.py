@@ -1,4 +1,4 @@
-"""ViTDet: the simple feature pyramid, and a Cascade Mask R-CNN on it that learns and predicts under every method."""
+"""ViTDet: the simple feature pyramid, and a Cascade Mask R-CNN on it that trains and predicts with every method."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_levels(grid):
         tuple(-(-side // 2) for side in half),
     ]
     assert all(level.shape[:2] == (2, 16) and level.isfinite().all() for level in levels)
-    assert all(level.is_contiguous() for level in levels)  # or RoIAlign would read something else on CPU
+    assert all(level.is_contiguous() for level in levels)  # RoIAlign on CPU misreads anything else
     torch.testing.assert_close(levels[0], wanted)
 
 

@@ -1,4 +1,4 @@
-"""The linear decoder, and EVA-02 below it."""
+"""The linear decoder, also on EVA-02."""
 
 import pytest
 import timm
@@ -43,7 +43,7 @@ def test_images_are_cut_and_not_stretched():
     part = image[..., :33, :59]
     whole, cut = (model.inference(x, [dict(img_shape=x.shape[2:], ori_shape=x.shape[2:])] * 2) for x in (image, part))
     assert cut.shape == (2, 5, 33, 59) and torch.equal(cut, whole[..., :33, :59])
-    assert cut.abs().max() < 0.1  # a start at chance
+    assert cut.abs().max() < 0.1  # starts at chance level
 
 
 @pytest.mark.parametrize(

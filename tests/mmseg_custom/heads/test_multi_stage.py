@@ -1,6 +1,7 @@
 """SegViT's heads of several stages in a segmentor: any size, maps of different grids, losses.
 
-Shapes: B images, K classes, C channels."""
+Shapes: B images, K classes, C channels.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Mask losses in one pass equal the formulas written out, and so do their gradients."""
+"""The one-pass mask losses and their gradients equal those computed by the formulas."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def written_out(logits, labels, image, wanted, ignore):
 def a_case(dtype=torch.float64, scale=3.0):
     torch.manual_seed(0)
     labels = torch.randint(0, 4, (2, 5, 7))
-    labels[0, :2], labels[1] = 255, 255  # of the second image nothing is left
+    labels[0, :2], labels[1] = 255, 255  # the second image has only ignored pixels
     image, wanted = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 2, 3, 1])
     return (scale * torch.randn(4, 5, 7, dtype=dtype)).requires_grad_(), labels, image, wanted
 

@@ -1,4 +1,7 @@
-"""Segmentors: the reducer's losses and logs, whole and sliding inference, batches. Shapes: B images, h x w pixels."""
+"""Segmentors: the reducer's losses and logs, whole and sliding inference, batches.
+
+Shapes: B images, h x w pixels.
+"""
 
 from copy import deepcopy
 
@@ -76,7 +79,7 @@ def a_batch(*sizes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_and_logs(kind):
     model = a_segmentor(kind).train()
-    # One image is smaller than the crop, its rest ignored.
+    # One image is smaller than the crop; the rest of the crop is ignored.
     losses = model(**model.data_preprocessor(a_batch((64, 64), (30, 50)), True), mode="loss")
     assert losses["loss_ratio"] > 0 and {"keep_ratio.2", "keep_ratio.3", "decode.loss_ce"} <= set(losses)
     assert ("aux.loss_ce" in losses) == (kind == "upernet")

@@ -1,4 +1,4 @@
-// The CUDA kernels and their launch arithmetic on emulator.h, for ctypes. Every function returns null or a message.
+// The CUDA kernels and their launch code on emulator.h, for ctypes. Every function returns null or an error message.
 #include "emulator.h"
 
 #include "../../../ops/src/cuda/launch.cuh"
@@ -46,7 +46,7 @@ const char* backward_fixed(const msda::Problem* problem, const void* grad, const
   });
 }
 
-// Two mistakes that the emulator has to notice.
+// Two mistakes that the emulator must detect.
 const char* lane_returns_early() {
   return message_of([] {
     emulator::launch(dim3(1), 32, 0, 0, [] {

@@ -1,6 +1,6 @@
-// CUDA C++ on the CPU, as much of it as ops/src/cuda needs: the 32 lanes of a warp are fibres that run one after the
-// other until each has come to the same shuffle. A kernel whose lanes do not is wrong, and launch() throws. Warps have
-// nothing to do with each other (there is no __syncthreads), and blocks run in an order that the caller chooses.
+// The part of CUDA C++ that ops/src/cuda needs, on the CPU: the 32 lanes of a warp are fibres that run one after the other
+// until all have reached the same shuffle. If they do not, the kernel is wrong and launch() throws. Warps are independent
+// (there is no __syncthreads), and blocks run in an order that the caller chooses.
 #pragma once
 
 #include <ucontext.h>
@@ -44,7 +44,7 @@ using std::isfinite;
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace msda {
-inline float shared[48 * 1024 / sizeof(float)];  // what `extern __shared__ float shared[]` means in a kernel
+inline float shared[48 * 1024 / sizeof(float)];  // stands for `extern __shared__ float shared[]` in a kernel
 }
 
 namespace emulator {
@@ -55,8 +55,8 @@ struct Lane {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(1 << 16);
   bool returned;
-  int line;              // of the shuffle that it has come to
-  uint64_t given;        // to the others
+  int line;              // of the shuffle that it has reached
+  uint64_t given;        // value for the other lanes
   int source;            // lane to take from
   uint64_t taken;
   std::exception_ptr error;
@@ -117,7 +117,7 @@ T exchange(unsigned mask, T number, int source, int line) {
   return number;
 }
 
-// Blocks in an order that depends on the seed; 0: one after the other.
+// Runs the blocks in an order that depends on the seed; 0: one after the other.
 template <typename Run>
 void launch(dim3 grid, int threads, int shared_bytes, unsigned seed, Run&& run) {
   if (threads <= 0 || threads % LANES || threads > 1024) throw std::runtime_error("a block of partial warps");
