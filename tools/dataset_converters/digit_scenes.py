@@ -1,11 +1,11 @@
-"""Make *digit scenes*: a small detection, segmentation and classification data set out of installed packages.
+"""Make digit scenes: a small data set for detection, segmentation and classification, without a download.
 
 Real handwritten digits (scikit-learn's ``load_digits``) are pasted at random size, angle and colour on crops of real
-photographs (files inside scikit-learn and scikit-image). Nothing is downloaded. The same arguments and package versions
-give the same bytes, and image i does not depend on how many images are made.
+photographs (files in the installed scikit-learn and scikit-image). The same arguments and package versions give the
+same bytes, and image i does not depend on how many images are made.
 
-Train and val share neither digits nor backgrounds: of every class each fifth sample (counted within the class) is
-val's; of every photograph the right 30 % is val's.
+Train and val share neither digits nor backgrounds: every fifth sample of each class (counted within the class) and the
+right 30 % of every photograph are used for val only.
 
     python tools/dataset_converters/digit_scenes.py data/digit_scenes
 
@@ -13,12 +13,11 @@ val's; of every photograph the right 30 % is val's.
     OUT/annotations/instances_train.json COCO format, exact visible masks as RLE (and instances_val.json)
     OUT/semantic/train/000000.png ...    uint8 label maps, 0 background, 1 + digit elsewhere (and val/)
     OUT/classes/train/<digit>/*.png      every digit sample once, alone on a 64 x 64 image (and val/)
-    OUT/digit_scenes.json                arguments, photographs and versions it was made with
+    OUT/digit_scenes.json                arguments, photographs and package versions
 """
 
 import argparse
 import json
-import os
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -27,13 +26,13 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 from sklearn.datasets import load_digits
-from whole_folder import whole_folder
+from whole_folder import check_replaceable, whole_folder
 
-REVISION = 1  # raise it when the same arguments give other images than before
+REVISION = 1  # increase it when the same arguments give other images than before
 CARD = "digit_scenes.json"
 SPLITS = ("train", "val")
 VAL_EVERY = 5
-VAL_STRIP = 0.3  # right part of each photograph that only val sees
+VAL_STRIP = 0.3  # fraction at the right of each photograph that is used for val only
 PHOTOS = dict(
     sklearn=("datasets/images", ("china.jpg", "flower.jpg")),
     skimage=(
@@ -53,41 +52,41 @@ PHOTOS = dict(
 )
 
 DIGITS_PER_IMAGE = (2, 8)
-DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a share of the image side
-SMALLEST_SIDE = 20  # px; fewer and the class cannot be seen, however small the image
+DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a fraction of the image side
+SMALLEST_SIDE = 20  # px; in smaller digits the class cannot be recognized
 CROP_SIZE = 64  # px, of the classification crops
-CROP_SIDE = (0.5, 0.7)  # as DIGIT_SIDE; at 0.7 the corners of a turned square still fit
-MAX_ANGLE = 30  # degrees; more and a 6 turns into a 9
-MIN_VISIBLE = 0.6  # share of its own area that later digits must leave of each digit
-MIN_AREA = 80 / 256**2  # share of the image area
+CROP_SIDE = (0.5, 0.7)  # like DIGIT_SIDE; at 0.7 the corners of a rotated square still fit
+MAX_ANGLE = 30  # degrees; with larger angles 6 and 9 become ambiguous
+MIN_VISIBLE = 0.6  # fraction of its area that must stay visible below digits pasted later
+MIN_AREA = 80 / 256**2  # fraction of the image area
 TRIES = 40
 
-STROKE = 0.45  # grey (0..1) at which a pen stroke begins
-MASTER = 10  # px per source pixel of the smooth enlargement that digits are drawn from
-MARGIN = 2  # source pixels of empty border, so that a stroke that touches the 8 x 8 frame still ends softly
-CONTRAST = 50  # Lab distance that a digit keeps from four fifths of the pixels around it
+STROKE = 0.45  # grey value (0..1) from which a pixel belongs to a pen stroke
+MASTER = 10  # px per source pixel in the smooth enlargement that digits are drawn from
+MARGIN = 2  # empty source pixels around a digit, so that a stroke at the 8 x 8 border ends softly
+CONTRAST = 50  # minimum Lab distance between a digit and four fifths of the pixels around it
 
 
 @dataclass
 class Instance:
-    """One pasted digit: its class 0..9 and its visible mask (H, W) bool."""
+    """A pasted digit: its class 0..9 and its visible mask (H, W) bool."""
 
     digit: int
     mask: np.ndarray
 
 
-# --- what the images are drawn from ---------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------------
 
 
 def digit_samples():
-    """All digits as ``images`` (1797, 8, 8) float32 in 0..1 and ``labels`` (1797,) int."""
+    """Return all digits as ``images`` (1797, 8, 8) float32 in 0..1 and ``labels`` (1797,) int."""
     bunch = load_digits()
     return bunch.images.astype(np.float32) / 16, bunch.target.astype(int)
 
 
 def split_samples(labels):
-    """Indices of the samples of each split: of every class each fifth sample is val's, the rest train's."""
-    # Counted within the class: the samples come in runs 0, 1, ... 9, so that every fifth of all would be 4s and 9s.
+    """Return split -> indices of its samples: every fifth sample of each class in val, the others in train."""
+    # Counted within the class: the samples are in the order 0, 1, ... 9, so every fifth of all would be a 4 or a 9.
     is_val = np.zeros(len(labels), bool)
     for digit in range(10):
         is_val[np.flatnonzero(labels == digit)[VAL_EVERY - 1 :: VAL_EVERY]] = True
@@ -95,12 +94,14 @@ def split_samples(labels):
 
 
 def load_photos():
-    """Photographs found inside the installed packages, name -> (H, W, 3) uint8 BGR; never a download.
+    """Return the photographs in the installed packages, name -> (H, W, 3) uint8 BGR.
 
-    Raises ValueError when not one is there."""
+    Raises:
+        ValueError: there is none.
+    """
     photos = {}
     for package, (folder, names) in PHOTOS.items():
-        spec = util.find_spec(package)  # the files are read by path: skimage's own loader might turn to the network
+        spec = util.find_spec(package)  # read by path, because skimage's loader may download
         if spec is None or spec.origin is None:
             continue
         for name in names:
@@ -117,7 +118,7 @@ def load_photos():
 
 
 def split_photos(photos):
-    """Views of the part of each photograph that each split may use, split -> list of (H, W, 3)."""
+    """Return split -> list of (H, W, 3), views of the part of each photograph that the split may use."""
     regions = dict(train=[], val=[])
     for photo in photos.values():
         cut = round(photo.shape[1] * (1 - VAL_STRIP))
@@ -130,7 +131,7 @@ def split_photos(photos):
 
 
 def draw_background(rng, regions, size):
-    """A random crop of a random region as (size, size, 3) float32 BGR in 0..1."""
+    """Draw a random crop of a random region, (size, size, 3) float32 BGR in 0..1."""
     region = regions[rng.integers(len(regions))]
     longest = min(region.shape[:2])
     side = int(longest * rng.uniform(0.45, 1))
@@ -142,20 +143,25 @@ def draw_background(rng, regions, size):
     crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=smooth).astype(np.float32) / 255
     if rng.random() < 0.5:
         crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6) * size / 256)
-    # Contrast is only ever lowered: digits have to stand out from what is behind them.
+    # Contrast is only lowered, so that digits stand out from the background.
     mean = crop.mean((0, 1))
     crop = mean + (crop - mean) * rng.uniform(0.6, 1)
     return np.clip(crop * rng.uniform(0.6, 1.15), 0, 1).astype(np.float32)
 
 
 def draw_digit(image, side, angle):
-    """Opacity and ink of one digit, both (h, w) float32 in 0..1, cropped tight.
+    """Draw one digit and return its opacity and ink, both (h, w) float32 in 0..1, tightly cropped.
 
-    ``image`` (8, 8) in 0..1, ``side`` the longer side in px of the upright digit, ``angle`` in degrees. The mask of the
-    digit is where opacity is at least 0.5; ink says how dark the pen was there."""
+    The mask of the digit is where the opacity is at least 0.5; ink is the darkness of the pen.
+
+    Args:
+        image: (8, 8) in 0..1.
+        side: longer side of the upright digit, in px.
+        angle: in degrees.
+    """
     master = cv2.resize(np.pad(image, MARGIN), None, fx=MASTER, fy=MASTER, interpolation=cv2.INTER_CUBIC)
     master = cv2.GaussianBlur(master, (0, 0), 0.35 * MASTER)
-    # Sharpened at the width of a stroke: on the 8 x 8 grid the small holes of 8, 9 and 6 are half closed.
+    # Sharpen at the scale of a stroke: on the 8 x 8 grid the small holes of 8, 9 and 6 are half closed.
     master += 0.9 * (master - cv2.GaussianBlur(master, (0, 0), 1.2 * MASTER))
     rows, columns = (np.flatnonzero((master >= STROKE).any(axis)) for axis in (1, 0))
     centre = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
@@ -164,7 +170,7 @@ def draw_digit(image, side, angle):
     affine = cv2.getRotationMatrix2D(centre, angle, scale)
     affine[:, 2] += (frame - 1) / 2 - np.array(centre)
     grey = cv2.warpAffine(master, affine, (frame, frame), flags=cv2.INTER_LINEAR)
-    # The smooth grey rises over about one source pixel; steepen it to an edge of one or two px at any size.
+    # The smooth grey value rises over about one source pixel; steepen it to an edge of one or two px at any size.
     opacity = np.clip((grey - STROKE) * scale * MASTER * 0.8 + 0.5, 0, 1)
     rows, columns = (np.flatnonzero((opacity > 0).any(axis)) for axis in (1, 0))
     tight = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -172,7 +178,7 @@ def draw_digit(image, side, angle):
 
 
 def draw_colour(rng, behind):
-    """A random colour (3,) float32 BGR in 0..1 that stands out from the pixels ``behind`` (h, w, 3) it is put on."""
+    """Draw a random colour (3,) float32 BGR in 0..1 that stands out from the pixels ``behind`` (h, w, 3)."""
     hue, saturation, value = rng.uniform(0, 360, 16), rng.uniform(0.1, 1, 16), rng.uniform(0.05, 1, 16)
     colours = np.stack([hue, saturation, value], -1).astype(np.float32)[None]
     colours = cv2.cvtColor(colours, cv2.COLOR_HSV2BGR)
@@ -184,17 +190,17 @@ def draw_colour(rng, behind):
 
 
 def paste(rng, scene_image, opacity, ink, top, left):
-    """Put a digit on ``image`` (H, W, 3) in place, in a colour that can be seen there."""
+    """Paste a digit into ``image`` (H, W, 3) in place, in a colour that is visible there."""
     height, width = opacity.shape
     behind = scene_image[top : top + height, left : left + width]
     colour = draw_colour(rng, behind)
-    # Fainter ink is darker: the strokes stay readable where a blurred hole has closed.
+    # Fainter ink is drawn darker, so that strokes stay readable where a blurred hole has closed.
     shade = np.clip(0.5 + (ink - STROKE), 0.5, 1)
     behind += opacity[..., None] * (colour * shade[..., None] - behind)
 
 
 def stays_visible(instances, full_areas, mask, size):
-    """Whether each digit so far, and the new one with ``mask`` (H, W), shows enough of itself to be labelled."""
+    """Return whether every digit so far, and the new one with ``mask`` (H, W), stays visible enough to be labelled."""
     least = MIN_AREA * size**2
     if mask.sum() < least:
         return False
@@ -203,15 +209,18 @@ def stays_visible(instances, full_areas, mask, size):
 
 
 def draw_scene(rng, regions, images, labels, samples, size):
-    """One image (size, size, 3) uint8 BGR and its list of Instance.
+    """Draw one image and return it, (size, size, 3) uint8 BGR, with its list of ``Instance``.
 
-    ``samples`` are the indices into ``images`` (N, 8, 8) and ``labels`` (N,) that may be used."""
+    Args:
+        images, labels: digits (N, 8, 8) and their classes (N,).
+        samples: indices of the digits that may be used.
+    """
     scene_image = draw_background(rng, regions, size)
     instances, full_areas = [], []
     sides = max(SMALLEST_SIDE, DIGIT_SIDE[0] * size), DIGIT_SIDE[1] * size
     for _ in range(rng.integers(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
         sample = rng.choice(samples)
-        for _ in range(TRIES):  # a digit that fits nowhere is left out before it is pasted: nothing goes unlabelled
+        for _ in range(TRIES):  # a digit without a place is skipped before it is pasted, so none is unlabelled
             opacity, ink = draw_digit(images[sample], rng.uniform(*sides), rng.uniform(-MAX_ANGLE, MAX_ANGLE))
             top, left = (int(rng.integers(size - extent + 1)) for extent in opacity.shape)
             mask = np.zeros((size, size), bool)
@@ -229,7 +238,7 @@ def draw_scene(rng, regions, images, labels, samples, size):
 
 
 def draw_crop(rng, regions, image):
-    """One digit (8, 8) alone on a background: (64, 64, 3) uint8 BGR."""
+    """Draw one digit (8, 8) alone on a background, (64, 64, 3) uint8 BGR."""
     scene_image = draw_background(rng, regions, CROP_SIZE)
     opacity, ink = draw_digit(image, rng.uniform(*CROP_SIDE) * CROP_SIZE, rng.uniform(-MAX_ANGLE, MAX_ANGLE))
     top, left = (int(rng.integers(CROP_SIZE - extent + 1)) for extent in opacity.shape)
@@ -238,6 +247,7 @@ def draw_crop(rng, regions, image):
 
 
 def to_bytes(scene_image):
+    """Return an image in 0..1 as uint8."""
     return np.round(np.clip(scene_image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -245,7 +255,7 @@ def to_bytes(scene_image):
 
 
 def annotation(instance):
-    """COCO fields of an Instance: category, exact RLE, area and the xywh box of the visible mask."""
+    """Return the COCO fields of an instance: category, and RLE, area and xywh box of the visible mask."""
     rle = mask_utils.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
     return dict(
         category_id=instance.digit + 1,
@@ -257,7 +267,7 @@ def annotation(instance):
 
 
 def label_map(instances, size):
-    """Semantic labels (size, size) uint8: 0 background, 1 + digit where a digit shows."""
+    """Return semantic labels (size, size) uint8: 0 is background, 1 + digit where a digit is visible."""
     labels = np.zeros((size, size), np.uint8)
     for instance in instances:
         labels[instance.mask] = instance.digit + 1
@@ -268,14 +278,14 @@ def label_map(instances, size):
 
 
 def write_image(path, scene_image):
-    # 4:4:4: with halved chroma the edges of coloured digits would bleed.
+    """Write an image; as JPEG without chroma subsampling, which would blur the edges of coloured digits."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     if not cv2.imwrite(str(path), scene_image, options if path.suffix == ".jpg" else []):
-        raise OSError(f"could not write {path}; is the disk full?")
+        raise OSError(f"could not write {path}; check the free space of the disk")
 
 
 def write_scenes(folder, split, count, size, seed, regions, images, labels, samples):
-    """Images, label maps and the COCO json of one split."""
+    """Write images, label maps and COCO annotations of one split."""
     for kind in (folder / split, folder / "semantic" / split, folder / "annotations"):
         kind.mkdir(parents=True, exist_ok=True)
     entries, annotations = [], []
@@ -297,7 +307,7 @@ def write_scenes(folder, split, count, size, seed, regions, images, labels, samp
 
 
 def write_crops(folder, split, seed, regions, images, labels, samples):
-    """Every sample of a split once, at classes/<split>/<digit>/<sample index>.png."""
+    """Write every sample of a split once, to classes/<split>/<digit>/<sample index>.png."""
     for digit in range(10):
         (folder / "classes" / split / str(digit)).mkdir(parents=True)
     for sample in samples:
@@ -307,7 +317,7 @@ def write_crops(folder, split, seed, regions, images, labels, samples):
 
 
 def versions():
-    """Versions of the packages that the bytes depend on."""
+    """Return the versions of the packages that the bytes depend on."""
     found = dict(numpy=np.__version__, opencv=cv2.__version__)
     for name in ("scikit-learn", "scikit-image", "pycocotools"):
         try:
@@ -317,38 +327,37 @@ def versions():
     return found
 
 
-def is_complete(out, arguments, overwrite):
-    """Whether ``out`` can stay: it holds the set that ``arguments`` make.
-
-    Raises ValueError when it holds something else, which only ``overwrite`` may replace."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
+def made_with(out):
+    """Return the arguments of the digit scenes in the folder ``out``, or None if it holds something else."""
     try:
-        made_with = json.loads((out / CARD).read_text())["arguments"]
+        return json.loads((out / CARD).read_text())["arguments"]
     except (OSError, ValueError, KeyError, TypeError):
-        made_with = None
-    if made_with == arguments and not overwrite:
-        return True
-    if not out.is_dir() or Path.cwd().is_relative_to(out):
-        raise ValueError(f"{out} is a file or the folder this runs in; give another output folder")
-    if not overwrite:
-        what = "files that are not digit scenes" if made_with is None else f"digit scenes made with {made_with}"
-        raise ValueError(f"{out} already holds {what}; give another folder, or --overwrite to replace all of it")
-    return False
+        return None
 
 
 def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
-    """Make the set in the folder ``out``; False when it was already there, made with the same arguments.
+    """Make the data set in the folder ``out``; return False if it was already there, made with the same arguments.
 
-    ``train`` and ``val`` count images of ``size`` x ``size`` px. Raises ValueError on arguments out of range and when
-    ``out`` holds something else (``overwrite`` replaces all of it)."""
+    Args:
+        train, val: number of images.
+        size: side of an image, in px.
+
+    Raises:
+        ValueError: an argument is out of range, or ``out`` holds something else and ``overwrite`` is not set.
+    """
     for name, value, least in (("train", train, 1), ("val", val, 1), ("size", size, 64), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name} is {value}; give {least} or more")
-    out = Path(os.path.abspath(out)).resolve()
+    out = Path(out).resolve()
     arguments = dict(revision=REVISION, train=train, val=val, size=size, seed=seed)
-    if is_complete(out, arguments, overwrite):
+    known = None if overwrite else made_with(out)
+    if known == arguments:
         return False
+    if known:
+        raise ValueError(
+            f"{out} already holds digit scenes made with {known}; give another folder, or --overwrite to replace them"
+        )
+    check_replaceable(out, overwrite)
     images, labels = digit_samples()
     samples = split_samples(labels)
     photos = load_photos()
@@ -363,22 +372,21 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make the digit scenes data set; nothing is downloaded.")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
-    parser.add_argument("--train", type=int, default=1000, help="training images (default %(default)s)")
-    parser.add_argument("--val", type=int, default=200, help="validation images (default %(default)s)")
-    parser.add_argument("--size", type=int, default=256, help="side of an image in px (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
+    parser = argparse.ArgumentParser(description="Make the digit scenes data set, without a download.")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--train", type=int, default=1000, help="training images (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=200, help="validation images (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="side of an image in px (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="make it again and replace everything in OUT")
     args = parser.parse_args()
     try:
         made = make(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"digit_scenes: {error}") from None
     print(
-        f"{args.out}: {args.train} train and {args.val} val images made"
-        if made
-        else f"{args.out} is already there, made with the same arguments; nothing to do"
+        f"{args.out}: {args.train} train and {args.val} val images"
+        + ("" if made else ", already made with the same arguments")
     )
 
 

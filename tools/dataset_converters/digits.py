@@ -1,7 +1,7 @@
-"""Write scikit-learn's handwritten digits as 32 x 32 images, one folder per class; nothing is downloaded.
+"""Write scikit-learn's handwritten digits as 32 x 32 images, one folder per class, without a download.
 
-The 1797 digits are 8 x 8; they are enlarged smoothly to 24 x 24 and centred. The split is that of the digit scenes: of
-every class each fifth sample is val's. 1442 train and 355 val images.
+The 1797 digits of 8 x 8 pixels are enlarged smoothly to 24 x 24 and centred. The split is that of the digit scenes:
+every fifth sample of each class is in val, which makes 1442 train and 355 val images.
 
     python tools/dataset_converters/digits.py data/digits
 
@@ -9,31 +9,32 @@ every class each fifth sample is val's. 1442 train and 355 val images.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from digit_scenes import SPLITS, digit_samples, split_samples, write_image
-from whole_folder import check_new, whole_folder
+from whole_folder import check_replaceable, whole_folder
 
 SIDE = 32
 DIGIT = 24
 
 
 def digit_image(image):
-    """One digit (8, 8) in 0..1 as (32, 32) uint8, pen white on black."""
+    """Return a digit (8, 8) in 0..1 as (32, 32) uint8, white on black."""
     margin = (SIDE - DIGIT) // 2
     large = cv2.resize(image, (DIGIT, DIGIT), interpolation=cv2.INTER_CUBIC)
     return np.pad(np.round(np.clip(large, 0, 1) * 255).astype(np.uint8), margin)
 
 
-def make(out):
-    """Write the set to the new folder ``out``; returns the number of images of each split.
+def make(out, overwrite=False):
+    """Write the data set to the folder ``out``; return split -> number of images.
 
-    Raises ValueError when ``out`` is not empty."""
-    out = Path(os.path.abspath(out))
-    check_new(out)
+    Raises:
+        ValueError: ``out`` holds files and ``overwrite`` is not set.
+    """
+    out = Path(out).resolve()
+    check_replaceable(out, overwrite)
     images, labels = digit_samples()
     samples = split_samples(labels)
     with whole_folder(out) as folder:
@@ -47,10 +48,11 @@ def make(out):
 
 def main():
     parser = argparse.ArgumentParser(description="Write scikit-learn's digits as images in class folders.")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--overwrite", action="store_true", help="write again and replace everything in OUT")
     args = parser.parse_args()
     try:
-        counts = make(args.out)
+        counts = make(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"digits: {error}") from None
     print(f"{args.out}: {counts['train']} train and {counts['val']} val images")

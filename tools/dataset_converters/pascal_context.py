@@ -1,8 +1,8 @@
-"""Make label maps of the 59 classes of Pascal-Context beside the images of PASCAL VOC 2010, as mmseg lays them out.
+"""Make label maps of the 59 classes of Pascal-Context for the images of PASCAL VOC 2010, in mmseg's layout.
 
 LABELS is the unpacked trainval.tar.gz of Pascal-Context: a .mat file for every image, and labels.txt, which numbers
-459 labels ("2: aeroplane"); what is none of the 59 becomes 0, which is ignored. VOC is the folder VOC2010 of PASCAL
-VOC's development kit. The splits are VOC's train and val.
+459 labels ("2: aeroplane"); labels that are none of the 59 classes become 0, which is ignored. VOC is the folder
+VOC2010 of PASCAL VOC's development kit. The splits are VOC's train and val.
 
     python tools/dataset_converters/pascal_context.py LABELS data/VOCdevkit/VOC2010
 
@@ -19,7 +19,7 @@ from mat_maps import read_map, read_names
 from PIL import Image
 from whole_folder import check_files, check_replaceable, whole_folder
 
-HOME = "https://cs.stanford.edu/~roozbeh/pascal-context/"
+URL = "https://cs.stanford.edu/~roozbeh/pascal-context/"
 SPLITS = ("train", "val")
 CLASSES = (
     "aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling chair "
@@ -30,23 +30,24 @@ CLASSES = (
 
 
 def read_numbers(path):
-    """Array of all label numbers -> class 1 to 59, or 0. Raises ValueError when labels.txt does not name a class."""
+    """Return an array: label number -> class 1 to 59, or 0; raise ValueError if labels.txt lacks a class."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; get it from {HOME}")
+        raise ValueError(f"{path} does not exist; get it from {URL}")
     lines = [line.split(":", 1) for line in path.read_text().splitlines() if ":" in line]
     number_of = {name.replace(" ", ""): int(number) for number, name in lines}
     if missing := [name for name in CLASSES if name not in number_of]:
-        raise ValueError(f"{path} does not name {', '.join(missing)}; get it again from {HOME}")
-    classes = np.zeros(max(number_of.values()) + 2, np.uint8)  # the last one stands for all above
+        raise ValueError(f"{path} does not name {', '.join(missing)}; get it again from {URL}")
+    classes = np.zeros(max(number_of.values()) + 2, np.uint8)  # the last entry stands for all larger numbers
     classes[[number_of[name] for name in CLASSES]] = range(1, len(CLASSES) + 1)
     return classes
 
 
 def convert(labels, voc, overwrite=False):
-    """Make the label maps and lists of the folder ``voc`` from the folder ``labels``, unless they are there already.
+    """Convert the folder ``labels`` to label maps and lists in the folder ``voc``, unless these exist already.
 
-    Raises ValueError when a folder is not what it should be, or ``voc`` has other label maps (``overwrite`` replaces
-    them)."""
+    Raises:
+        ValueError: a folder is not the data set, or ``voc`` has other label maps and ``overwrite`` is not set.
+    """
     labels, voc = Path(labels).resolve(), Path(voc).resolve()
     maps, lists = voc / "SegmentationClassContext", voc / "ImageSets" / "SegmentationContext"
     splits = {split: read_names(voc / "ImageSets" / "Main" / f"{split}.txt") for split in SPLITS}
@@ -55,7 +56,7 @@ def convert(labels, voc, overwrite=False):
     check_files([labels / f"{name}.mat" for name in names], "label maps")
     classes = read_numbers(labels / "labels.txt")
     contents = {lists / f"{split}.txt": "\n".join(found) + "\n" for split, found in splits.items()}
-    # The lists come last and folders appear whole: names are enough, and the check reads what is in the maps.
+    # Folders are written whole or not at all, the lists last, so names are enough; the final check reads the maps.
     if (
         not overwrite
         and {path.stem for path in maps.glob("*")} == {*names}
@@ -77,7 +78,7 @@ def main():
     parser = argparse.ArgumentParser(description="Make the label maps of the 59 classes of Pascal-Context.")
     parser.add_argument("labels", metavar="LABELS", help="folder of .mat files and labels.txt, from Pascal-Context")
     parser.add_argument("voc", metavar="VOC", help="the folder VOC2010 of PASCAL VOC")
-    parser.add_argument("--overwrite", action="store_true", help="make them anew and replace those that VOC holds")
+    parser.add_argument("--overwrite", action="store_true", help="convert again and replace the label maps in VOC")
     args = parser.parse_args()
     try:
         convert(**vars(args))

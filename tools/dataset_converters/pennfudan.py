@@ -1,13 +1,13 @@
 """Convert the Penn-Fudan pedestrian data set (170 images, one class) to COCO format.
 
 SRC is the unpacked official folder with PNGImages/ (.png or .jpg) and PedMasks/ (<image>_mask.png, pixel value =
-instance id). The split is fixed: with the images sorted by name, number i (from 0) is val's when 5 * i mod 17 < 5,
-which is 5 of every 17: 120 train and 50 val, spread evenly over the FudanPed and the PennPed images.
+instance id). The split is fixed: with the images sorted by name, image i (from 0) is in val if 5 * i mod 17 < 5. That
+is 5 of every 17 images: 120 train and 50 val, spread evenly over the FudanPed and the PennPed images.
 
     python tools/dataset_converters/pennfudan.py data/PennFudanPed data/pennfudan
 
-    OUT/images/train/*                   hard links to SRC (copies on another disk), and images/val/
-    OUT/annotations/instances_train.json COCO format, exact masks as RLE, and instances_val.json
+    OUT/images/train/*                   hard links to SRC (copies on another disk); and images/val/
+    OUT/annotations/instances_train.json COCO format, exact masks as RLE; and instances_val.json
 """
 
 import argparse
@@ -19,25 +19,25 @@ from pycocotools import mask as mask_utils
 from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
 
 OFFICIAL_IMAGES = 170
-HOME = "https://www.cis.upenn.edu/~jshi/ped_html/"
+URL = "https://www.cis.upenn.edu/~jshi/ped_html/"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def find_images(src):
-    """Pairs (image, mask) of paths, sorted by name. Raises ValueError when a folder or a mask is missing."""
+    """Return pairs (image, mask) of paths, sorted by name; raise ValueError if a folder or a mask is missing."""
     for name in ("PNGImages", "PedMasks"):
         if not (src / name).is_dir():
-            raise ValueError(f"{src} has no folder {name}; give the unpacked PennFudanPed folder (from {HOME})")
-    photos = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
-    if not photos:
+            raise ValueError(f"{src} has no folder {name}; give the unpacked PennFudanPed folder (from {URL})")
+    images = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
+    if not images:
         raise ValueError(f"{src / 'PNGImages'} holds no .png or .jpg image; unpack the data set again")
-    pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in photos]
+    pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in images]
     check_pairs(pairs, "masks")
     return pairs
 
 
 def split_images(pairs):
-    """Split name -> its pairs, by the rule at the top of this file."""
+    """Return split -> pairs, by the rule at the top of this file."""
     splits = dict(train=[], val=[])
     for index, pair in enumerate(pairs):
         splits["val" if 5 * index % 17 < 5 else "train"].append(pair)
@@ -45,11 +45,11 @@ def split_images(pairs):
 
 
 def read_instances(image, mask):
-    """Size (width, height) of an image and the COCO fields of each person in its mask."""
+    """Return the size (width, height) of an image and the COCO fields of each person in its mask."""
     ids = np.asarray(open_image(mask))
     check_size(ids, mask, image)
     people = []
-    for value in np.unique(ids[ids > 0]):  # only ids with pixels: some of the numbering has gaps
+    for value in np.unique(ids[ids > 0]):  # some ids have no pixels
         rle = mask_utils.encode(np.asfortranarray(ids == value, dtype=np.uint8))
         people.append(
             dict(
@@ -64,7 +64,7 @@ def read_instances(image, mask):
 
 
 def convert_split(pairs, split):
-    """The COCO json of one split as a dict."""
+    """Return the COCO annotations of one split as a dict."""
     images, annotations = [], []
     for image, mask in pairs:
         (width, height), people = read_instances(image, mask)
@@ -72,7 +72,7 @@ def convert_split(pairs, split):
         for person in people:
             annotations.append(dict(id=len(annotations) + 1, image_id=len(images), **person))
     return dict(
-        info=dict(description="Penn-Fudan pedestrians", url=HOME, split=split),
+        info=dict(description="Penn-Fudan pedestrians", url=URL, split=split),
         images=images,
         annotations=annotations,
         categories=[dict(id=1, name="person", supercategory="person")],
@@ -80,7 +80,7 @@ def convert_split(pairs, split):
 
 
 def is_complete(out, contents):
-    """Whether ``out`` already holds exactly these annotations (split -> dict) and a file for every image."""
+    """Return whether ``out`` already holds these annotations (split -> dict) and a file for every image."""
     for split, content in contents.items():
         try:
             found = json.loads((out / "annotations" / f"instances_{split}.json").read_text())
@@ -93,16 +93,17 @@ def is_complete(out, contents):
 
 
 def convert(src, out, overwrite=False):
-    """Convert the folder ``src`` into ``out``; returns split -> number of images.
+    """Convert the folder ``src`` to ``out``, unless that already holds the result; return split -> number of images.
 
-    Does nothing when ``out`` already holds the result. Raises ValueError when ``src`` is not the data set or ``out``
-    holds something else (``overwrite`` replaces all of it)."""
+    Raises:
+        ValueError: ``src`` is not the data set, or ``out`` holds something else and ``overwrite`` is not set.
+    """
     src, out = Path(src).resolve(), Path(out).resolve()
     check_apart(src, out)
     splits = split_images(find_images(src))
     contents = {split: convert_split(pairs, split) for split, pairs in splits.items()}
     counts = {split: len(pairs) for split, pairs in splits.items()}
-    if is_complete(out, contents) and not overwrite:
+    if not overwrite and is_complete(out, contents):
         return counts
     check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
@@ -118,16 +119,16 @@ def convert(src, out, overwrite=False):
 def main():
     parser = argparse.ArgumentParser(description="Convert Penn-Fudan to COCO format, 120 train and 50 val images.")
     parser.add_argument("src", metavar="SRC", help="the unpacked PennFudanPed folder")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="make it anew and replace whatever OUT holds")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
     try:
         counts = convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"pennfudan: {error}") from None
-    print(f"{args.out} is there: {counts['train']} train and {counts['val']} val images")
+    print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
     if sum(counts.values()) != OFFICIAL_IMAGES:
-        print(f"note: the official set has {OFFICIAL_IMAGES} images, {args.src} has {sum(counts.values())}")
+        print(f"note: {args.src} has {sum(counts.values())} images, the official set has {OFFICIAL_IMAGES}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the converters share: folders that appear whole or not at all, and the images they are made of."""
+"""Shared functions of the converters: output folders that are written whole or not at all, and checks of the source."""
 
 import os
 import shutil
@@ -10,29 +10,26 @@ from uuid import uuid4
 from PIL import Image, UnidentifiedImageError
 
 
-def check_apart(source, out):
-    """Raises ValueError when one of two folders lies in the other."""
-    if source.is_relative_to(out) or out.is_relative_to(source):
-        raise ValueError(f"{out} and {source} are one inside the other; give an output folder apart from the source")
+def check_apart(src, out):
+    """Raise ValueError if one of two folders lies in the other."""
+    if src.is_relative_to(out) or out.is_relative_to(src):
+        raise ValueError(f"{out} and {src} are one inside the other; give an output folder outside the source")
 
 
 def check_replaceable(out, overwrite):
-    """Raises ValueError when ``out`` cannot become a new folder, or holds files that nobody said to replace."""
+    """Raise ValueError if ``out`` cannot become a new folder, or holds files and ``overwrite`` is not set."""
     if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
-        raise ValueError(f"{out} is a file or the folder this runs in; give another output folder")
-    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f"{out} is a file or contains the current directory; give another output folder")
+    if not overwrite and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} already holds other files; give another folder, or --overwrite to replace all of it")
-
-
-def check_new(out):
-    """Raises ValueError when there is something at ``out`` already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} already holds something; delete it or give another folder")
 
 
 @contextmanager
 def whole_folder(out):
-    """A new folder beside ``out`` to write into; it takes the name ``out`` when the block ends well, else it goes."""
+    """Yield a new folder beside ``out``: renamed to ``out`` when the body is done, removed when it fails.
+
+    A folder that is at ``out`` already is replaced.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{uuid4().hex[:8]}.part")
     part.mkdir()
@@ -50,7 +47,7 @@ def whole_folder(out):
 
 
 def link_or_copy(source, target):
-    """Make ``target`` the file ``source``: a hard link where the disk allows it."""
+    """Create ``target`` as a hard link to ``source``, or as a copy where the disk does not allow links."""
     try:
         os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without hard links
@@ -58,7 +55,7 @@ def link_or_copy(source, target):
 
 
 def open_image(path):
-    """The image at ``path``, decoded. Raises ValueError when it cannot be."""
+    """Return the decoded image at ``path``; raise ValueError if it does not decode."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -68,7 +65,7 @@ def open_image(path):
 
 
 def check_files(paths, what):
-    """Raises ValueError when one of ``paths`` is no file."""
+    """Raise ValueError if one of ``paths``, called ``what`` in the message, is not a file."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
@@ -78,17 +75,23 @@ def check_files(paths, what):
 
 
 def check_pairs(pairs, what):
-    """Raises ValueError when the second of a pair (image, label map) of paths is no file, or an image, by which they
-    are sorted, is there with two suffixes. ``what`` the label maps are called."""
+    """Check pairs (image, label map) of paths, sorted by image.
+
+    Args:
+        what: name of the label maps in the message.
+
+    Raises:
+        ValueError: a label map is not a file, or an image exists with two suffixes.
+    """
     check_files([labels for _, labels in pairs], what)
     for (a, _), (b, _) in pairwise(pairs):
         if a.stem == b.stem:
             raise ValueError(f"{a.parent} holds {a.stem} as more than one file; keep one of them")
 
 
-def check_size(labels, what, photo):
-    """Raises ValueError when an array is not of the size (h, w) of the image at a path; ``what`` it is, in words."""
-    width, height = open_image(photo).size
+def check_size(labels, what, image):
+    """Raise ValueError if an array, called ``what``, does not have the size (h, w) of the image at a path."""
+    width, height = open_image(image).size
     if labels.shape != (height, width):
         raise ValueError(
             f"{what} has shape {labels.shape}, but its image is {height} x {width} (height x width); "

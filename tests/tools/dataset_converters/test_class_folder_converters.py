@@ -1,4 +1,4 @@
-"""The converters that make one folder of images per class."""
+"""The converters that write one folder of images per class."""
 
 import io
 import subprocess
@@ -33,7 +33,7 @@ GOOD = ["set/train/cat/0.jpg", "set/train/dog/1.PNG", "set/val/cat/2.jpg", "set/
 
 
 def test_a_zip_of_class_folders(tmp_path):
-    counts = cifar10.unpack(zipped(tmp_path / "a.zip", GOOD), tmp_path / "out")
+    counts = cifar10.convert(zipped(tmp_path / "a.zip", GOOD), tmp_path / "out")
     assert counts == dict(train=2, val=2)
     files = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert files == ["train/cat/0.jpg", "train/dog/1.PNG", "val/cat/2.jpg", "val/dog/3.jpg"]
@@ -41,7 +41,7 @@ def test_a_zip_of_class_folders(tmp_path):
 
 
 def official(path, drop=None, cut=0, label=None):
-    """The official layout with three images a batch."""
+    """Write an archive of the official layout with three images per batch."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w:gz") as archive:
 
@@ -63,7 +63,7 @@ def official(path, drop=None, cut=0, label=None):
 
 def test_the_official_file(tmp_path):
     path, drawn_images = official(tmp_path / "a.tar.gz")
-    assert cifar10.unpack(path, tmp_path / "out") == dict(train=15, val=3)
+    assert cifar10.convert(path, tmp_path / "out") == dict(train=15, val=3)
     image = cv2.imread(str(tmp_path / "out/train/automobile/data_batch_2_00001.png"))
     red, green, blue = drawn_images["data_batch_2.bin"][1, 1:].reshape(3, 32, 32)
     assert np.array_equal(image, np.stack([blue, green, red], axis=2))
@@ -81,7 +81,7 @@ def test_the_official_file(tmp_path):
 )
 def test_a_zip_of_another_layout_is_refused_and_leaves_nothing(tmp_path, names, message):
     with pytest.raises(ValueError, match=message):
-        cifar10.unpack(zipped(tmp_path / "a.zip", names), tmp_path / "out")
+        cifar10.convert(zipped(tmp_path / "a.zip", names), tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
 
 
@@ -89,14 +89,14 @@ def test_a_zip_of_another_layout_is_refused_and_leaves_nothing(tmp_path, names, 
     "change, message",
     [
         (dict(drop="data_batch_3.bin"), "lacks data_batch_3.bin"),
-        (dict(cut=1), "data_batch_1.bin in .* is not whole"),
+        (dict(cut=1), "data_batch_1.bin in .* is incomplete"),
         (dict(label=2), "has label 2 of 2"),
     ],
 )
 def test_an_official_file_that_is_not_whole_is_refused(tmp_path, change, message):
     path, _ = official(tmp_path / "a.tar.gz", **change)
     with pytest.raises(ValueError, match=message):
-        cifar10.unpack(path, tmp_path / "out")
+        cifar10.convert(path, tmp_path / "out")
 
 
 def test_cifar10_says_what_is_wrong(tmp_path):
@@ -107,7 +107,7 @@ def test_cifar10_says_what_is_wrong(tmp_path):
     for source, out, message in (
         (tmp_path / "none", "out", "does not exist"),
         (tmp_path / "text", "out", "neither a zip"),
-        (good, "full", "already holds something"),
+        (good, "full", "already holds other files"),
     ):
         done = subprocess.run(
             [sys.executable, SCRIPTS / "cifar10.py", source, tmp_path / out], capture_output=True, text=True
@@ -129,5 +129,5 @@ def test_digits_are_the_samples_enlarged_each_once_and_in_one_split(tmp_path):
         small = cv2.resize(image[4:-4, 4:-4], (8, 8), interpolation=cv2.INTER_AREA) / 255
         assert np.corrcoef(small.ravel(), images[sample].ravel())[0, 1] > 0.95
         assert not image[:4].any() and not image[:, -4:].any()
-    with pytest.raises(ValueError, match="already holds something"):
+    with pytest.raises(ValueError, match="already holds other files"):
         digits.make(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The data set converters and the checker, on a handful of small images that the tests make themselves."""
+"""The data set converters and the checker, on a few small images made by the tests."""
 
 import hashlib
 import json
@@ -173,7 +173,7 @@ def test_absent_photographs_are_done_without(monkeypatch):
 
 @pytest.fixture
 def people(tmp_path):
-    """A made-up PennFudanPed of 17 images of 24 x 20; ids 1 and 3 are in each mask, 2 has no pixel."""
+    """Make a PennFudanPed of 17 images of 24 x 20; each mask holds the ids 1 and 3, and 2 has no pixel."""
     src = tmp_path / "PennFudanPed"
     for name in ("PNGImages", "PedMasks"):
         (src / name).mkdir(parents=True)
@@ -240,7 +240,7 @@ def test_pennfudan_says_what_is_wrong(people, tmp_path):
 
 
 def small_set():
-    """Content of a sound annotation file: two images of 30 x 20, polygons, RLE of both kinds."""
+    """Return a valid annotation file: two images of 30 x 20, polygons, RLE of both kinds."""
 
     def annotation(number, image, segmentation):
         return dict(
@@ -260,7 +260,7 @@ def small_set():
 
 @pytest.fixture
 def check(tmp_path):
-    """Write a content to a json beside two images and return its problems."""
+    """Return a function that writes annotations beside two images and returns their problems."""
     for name in (1, 2):
         Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
 
@@ -294,9 +294,9 @@ PLANTED = [
     (lambda content: content.pop("images"), "missing tables"),
     (lambda content: content.update(annotations=[]), 'missing tables .*empty list "annotations"'),
     (lambda content: content["annotations"].append("x"), r"entries without an id .*annotations\[3\]"),
-    (plant("annotations", 1, id=1), 'duplicate ids in "annotations" .*1 stands 2 times'),
+    (plant("annotations", 1, id=1), 'duplicate ids in "annotations" .*1 occurs 2 times'),
     (plant("images", 1, id=1), 'duplicate ids in "images"'),
-    (plant("categories", 1, name="cat"), "category names that stand more than once"),
+    (plant("categories", 1, name="cat"), "category names that occur more than once"),
     (plant("images", 0, file_name="gone.png"), "1 images missing in .*gone.png"),
     (plant("images", 0, file_name=None), "images without a file_name"),
     (plant("images", 0, width=None), "images without a width and height"),
@@ -311,7 +311,7 @@ PLANTED = [
     (plant("annotations", 0, bbox=[25, 2, 10, 4]), "boxes that reach outside .*x 25..35"),
     (plant("annotations", 0, segmentation=[]), "segmentations .*empty or missing"),
     (plant("annotations", 0, segmentation=[[1, 2, 3, 4]]), "segmentations .*a polygon of 4 numbers"),
-    (plant("annotations", 0, segmentation=[1, 2]), "segmentations .*no list of numbers"),
+    (plant("annotations", 0, segmentation=[1, 2]), "segmentations .*not a list of numbers"),
     (plant("annotations", 1, segmentation=dict(counts=[600])), "segmentations .*without a size"),
     (plant("annotations", 1, segmentation=dict(size=[30, 20], counts=[300, 300])), "segmentations .*an RLE of 30 x 20"),
     (plant("annotations", 1, segmentation=dict(size=[20, 30], counts=[300, 200])), "segmentations .*an RLE of 500 px"),
@@ -338,9 +338,9 @@ def test_unreadable_json(check, text, expected):
 @pytest.mark.parametrize(
     "classes, expected",
     [
-        (["cat", "dog", "cow"], "no category of the file (cow)"),
+        (["cat", "dog", "cow"], "not categories of the file (cow)"),
         (["cat"], "not among the classes (dog)"),
-        (["dog", "cat"], "orders of the classes that differ"),
+        (["dog", "cat"], "different orders of the classes"),
     ],
 )
 def test_classes_that_do_not_fit(check, classes, expected):
@@ -383,7 +383,7 @@ def test_command_line_of_the_checker(check, tmp_path):
 
 
 def camvid_source(folder, suffix=".jpg", splits=("train", "val")):
-    """Three images a split, all labels among them."""
+    """Make three images per split that contain all labels."""
     for split in splits:
         for name in (split, f"{split}annot"):
             (folder / name).mkdir(parents=True)
@@ -446,4 +446,4 @@ def test_camvid_replaces_only_what_it_is_told_to(tmp_path):
     (out / "labels" / "val" / "val0.png").unlink()
     assert "already holds other files" in run("camvid", src, out).stderr
     done = run("camvid", src, out, "--overwrite")
-    assert "is there: 3 train, 3 val images" in done.stdout and (out / "labels" / "val" / "val0.png").is_file()
+    assert "out: 3 train, 3 val images" in done.stdout and (out / "labels" / "val" / "val0.png").is_file()

@@ -1,5 +1,4 @@
-"""Label maps of COCO-Stuff-10k, Pascal-Context and the digit scenes in the layout of the configs, and the checker of
-label maps, on made-up sets of a few small images."""
+"""Converters and checker of label maps, on made-up data sets of a few small images."""
 
 import re
 import subprocess
@@ -44,7 +43,7 @@ def files(folder):
 
 
 def check_config(name, folder):
-    """What is checked before training: raises where the config does not find its data in the folder."""
+    """Run the checks that precede a training; they raise where the config does not find its data in the folder."""
     cfg = Config.fromfile(ROOT / "configs" / "segvit" / f"{name}.py")
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = str(folder)
@@ -57,7 +56,7 @@ def image(path, shape=(12, 20)):
 
 
 def labels_of(numbers, shape=(12, 20)):
-    """A map that holds all of ``numbers``."""
+    """Return a label map that holds all of ``numbers``."""
     return np.resize(np.array(numbers), shape)
 
 
@@ -97,7 +96,7 @@ def test_coco_stuff_is_brought_into_the_layout(stuff, tmp_path):
     check_config("vit-l_segvit_coco-stuff10k-512", out)
     before = (out / "images").stat().st_mtime_ns
     coco_stuff10k.convert(stuff, out)
-    assert (out / "images").stat().st_mtime_ns == before  # nothing was to be done
+    assert (out / "images").stat().st_mtime_ns == before  # nothing was converted again
 
 
 def test_coco_stuff_classes_are_mmsegs():
@@ -129,14 +128,14 @@ def test_coco_stuff_without_a_file_is_one_sentence_and_leaves_nothing(stuff, tmp
     "content, message",
     [
         (dict(T=labels_of([1])), "has no field S"),
-        (dict(S="text"), "something else than numbers of labels"),
-        (dict(S=labels_of([1.5])), "something else than numbers of labels"),
-        (dict(S=labels_of([np.nan])), "something else than numbers of labels"),
-        (dict(S=labels_of([-1])), "something else than numbers of labels"),
+        (dict(S="text"), "something other than label numbers"),
+        (dict(S=labels_of([1.5])), "something other than label numbers"),
+        (dict(S=labels_of([np.nan])), "something other than label numbers"),
+        (dict(S=labels_of([-1])), "something other than label numbers"),
         (dict(S=labels_of([1], (20, 12))), r"has shape \(20, 12\), but its image is 12 x 20"),
-        (dict(S=labels_of([3, 12])), "has label 12, which names nothing"),
-        (dict(S=labels_of([183])), "has label 183, which names nothing"),
-        (dict(S=labels_of([9999])), "has label 9999, which names nothing"),
+        (dict(S=labels_of([3, 12])), "has label 12, which is not used"),
+        (dict(S=labels_of([183])), "has label 183, which is not used"),
+        (dict(S=labels_of([9999])), "has label 9999, which is not used"),
         (b"none", "cannot be read as a MATLAB file"),
     ],
 )
@@ -274,7 +273,7 @@ def test_the_official_numbers():
         ),
         (
             lambda data: Image.new("RGB", (20, 12)).save(data / "annotations/training/1.png"),
-            "not one byte a pixel (1.png: mode RGB);",
+            "not one byte per pixel (1.png: mode RGB);",
             False,
         ),
         (
@@ -284,12 +283,12 @@ def test_the_official_numbers():
         ),
         (
             lambda data: Image.new("L", (20, 12), 151).save(data / "annotations/training/1.png"),
-            "1 labels that are no class (1.png: 151); labels are 1 to 150",
+            "1 labels that are not a class (1.png: 151); labels are 1 to 150",
             False,
         ),
         (
             lambda data: Image.new("L", (20, 12), 255).save(data / "annotations/training/1.png"),
-            "1 labels that are no class (1.png: 255); labels are 1 to 150",
+            "1 labels that are not a class (1.png: 255); labels are 1 to 150",
             False,
         ),
     ],
