@@ -10,63 +10,66 @@ from mmcv_custom.cli.launch import add_common_options, build_runner, is_main_pro
 from mmcv_custom.data.checks.datasets import leaf_datasets
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.results import write_json
-
-# Evaluator: the argument that says what it computes, and what it can.
-METRICS = {
-    "CocoMetric": ("metric", ("bbox", "segm", "proposal", "proposal_fast")),
-    "IoUMetric": ("iou_metrics", ("mIoU", "mDice", "mFscore")),
-    "Accuracy": ("topk", ("top1", "top2", "top3", "top5", "top10")),
-}
-DUMPS = {"mmdet": "DumpDetResults", "mmseg": "DumpSegResults"}
+from mmcv_custom.tasks import TASKS, task_of
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="weights: a house, published or training checkpoint")
+    parser.add_argument("checkpoint", help="weights: native, published or training checkpoint")
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, mIoU, top1")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
     parser.add_argument(
         "--tta",
         action="store_true",
-        help="test-time augmentation: the mean over the views of the config's tta_pipeline",
+        help="test-time augmentation: average over the views of the config's tta_pipeline",
     )
-    parser.add_argument("--show", action="store_true", help="show the images with their predictions")
+    parser.add_argument("--show", action="store_true", help="show the images with their predictions in a window")
     parser.add_argument("--show-dir", metavar="DIR", help="write the images with their predictions here")
     parser.add_argument(
         "--show-score-thr",
         type=float,
         default=0.3,
         metavar="S",
-        help="draw detections from this score on (default: 0.3)",
+        help="draw detections with at least this score (default: 0.3)",
     )
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold batch norms into convolutions first")
-    parser.add_argument("--channels-last", action="store_true", help="convolutions with channels last in memory")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="run convolutions in the channels-last memory format"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
-    parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as a CUDA graph for each size")
+    parser.add_argument(
+        "--cuda-graph", action="store_true", help="replay the backbone as a CUDA graph, one per image size"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     add_common_options(parser)
     args = parser.parse_args()
     if args.out and not args.out.endswith((".pkl", ".pickle")):
-        parser.error(f"--out {args.out}: predictions are written as .pkl, give a name that ends so")
+        parser.error(f"--out {args.out}: predictions are written as .pkl, give a name with this ending")
     return args
 
 
 def set_metrics(cfg, metrics):
-    """Make those evaluators of ``cfg`` that have a choice compute ``metrics``."""
-    kinds = [(e, "CocoMetric" if "metric" in e else e["type"].split(".")[-1]) for e in evaluators(cfg)]
-    chosen = [(e, *METRICS[kind]) for e, kind in kinds if kind in METRICS]
+    """Make the evaluators of ``cfg`` compute ``metrics``, where they have a choice."""
+    chosen = [(e, metric) for e in evaluators(cfg) for metric in [metric_of(e)] if metric]
     if not chosen:
-        kinds = ", ".join(e["type"] for e in evaluators(cfg))
-        raise ConfigError(f"--eval does not apply: the config's test_evaluator ({kinds}) has no metric to choose")
-    for evaluator, argument, known in chosen:
-        unknown = [m for m in metrics if m not in known]
+        types = ", ".join(e["type"] for e in evaluators(cfg))
+        raise ConfigError(f"--eval does not apply: the config's test_evaluator ({types}) has no metric to choose")
+    for evaluator, metric in chosen:
+        unknown = [m for m in metrics if m not in metric.choices]
         if unknown:
             raise ConfigError(
-                f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from {', '.join(known)}"
+                f"--eval {unknown[0]} is not a metric of {evaluator['type']}: choose from {', '.join(metric.choices)}"
             )
-        evaluator[argument] = [int(m[3:]) for m in metrics] if argument == "topk" else list(metrics)
+        evaluator[metric.argument] = [int(m[3:]) for m in metrics] if metric.argument == "topk" else list(metrics)
+
+
+def metric_of(evaluator):
+    """Return the entry of an evaluator in the table of tasks, or None."""
+    known = [task.metric for task in TASKS.values()]
+    same = (m for m in known if m.type == evaluator["type"].split(".")[-1] or m.argument in evaluator)
+    return next(same, None)
 
 
 def evaluators(cfg):
@@ -74,11 +77,11 @@ def evaluators(cfg):
 
 
 def augment(cfg):
-    """Have ``cfg`` test each image in the views of its ``tta_pipeline``, joined by its ``tta_model``."""
+    """Make ``cfg`` test each image in the views of its ``tta_pipeline``, merged by its ``tta_model``."""
     if not cfg.get("tta_model") or not cfg.get("tta_pipeline"):
         raise ConfigError(
             "--tta needs tta_model and tta_pipeline in the config: those of segmentation have them "
-            "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet joins boxes, no "
+            "(configs/_base_/runtimes/runtime_segmentation.py), the others do not (mmdet merges boxes but not "
             "masks)"
         )
     for dataset in leaf_datasets(cfg.test_dataloader.dataset):
@@ -87,8 +90,11 @@ def augment(cfg):
 
 
 def with_labels(steps, test):
-    """``steps``, nested as TestTimeAug has them, with labels loaded as the pipeline ``test`` loads them: a step that
-    loads labels and has no arguments becomes the one there, or goes where there is none."""
+    """Return the steps of a ``tta_pipeline`` with labels loaded as the pipeline ``test`` loads them.
+
+    A step that loads annotations and has no arguments is replaced by those of ``test``, or removed if it has none.
+    ``steps`` are nested as in TestTimeAug.
+    """
     found = []
     for step in steps:
         if isinstance(step, list):
@@ -103,29 +109,28 @@ def with_labels(steps, test):
 
 
 def draw_predictions(cfg, args):
-    """Switch on the config's visualization hook, whichever toolbox it is of."""
+    """Switch on the config's visualization hook."""
     if args.show and sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
         raise ConfigError("--show needs a display and there is none: use --show-dir DIR")
     hook = (cfg.get("default_hooks") or {}).get("visualization")
     if not hook:
-        raise ConfigError("--show and --show-dir need default_hooks.visualization in the config (DetVisualizationHook)")
+        raise ConfigError("--show and --show-dir need default_hooks.visualization in the config")
     folder = os.path.abspath(args.show_dir) if args.show_dir else None
-    hook.update(show=args.show)
-    if hook["type"].startswith("Det"):
-        hook.update(draw=True, interval=1, test_out_dir=folder, score_thr=args.show_score_thr)
-    elif hook["type"].startswith("Seg"):
-        hook.update(draw=True, interval=1)
-        if folder:  # mmseg's hook knows no folder: what the visualizer is given goes to its backends
-            cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
-    else:
-        hook.update(enable=True, interval=1, out_dir=folder)
+    names = task_of(cfg).visualization
+    hook.update({"show": args.show, "interval": 1, names.enable: True})
+    if names.score_thr:
+        hook[names.score_thr] = args.show_score_thr
+    if names.folder:
+        hook[names.folder] = folder
+    elif folder:  # the visualizer writes what this hook gives it to its backends
+        cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
 
 
 def main():
     args = parse_args()
     cfg = load_config(args.config, args)
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
-        raise ConfigError(f"config {args.config} lacks test_dataloader or test_evaluator: there is nothing to test on")
+        raise ConfigError(f"config {args.config} lacks test_dataloader or test_evaluator: there is nothing to evaluate")
     if "://" not in args.checkpoint and not os.path.isfile(os.path.expanduser(args.checkpoint)):
         raise CheckpointError(f"checkpoint {args.checkpoint} does not exist: check the path")
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -134,8 +139,9 @@ def main():
     if args.tta:
         augment(cfg)
     if args.out:
-        kind = DUMPS.get(cfg.get("default_scope"), "DumpResults")
-        cfg.test_evaluator = [*evaluators(cfg), dict(type=kind, out_file_path=args.out)]
+        known = cfg.get("default_scope") in {task.scope for task in TASKS.values()}
+        dump = task_of(cfg).dump if known else "DumpResults"
+        cfg.test_evaluator = [*evaluators(cfg), dict(type=dump, out_file_path=args.out)]
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.amp and get_device() == "cpu":
@@ -147,8 +153,7 @@ def main():
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="AccelerationHook", steps=chosen)]
     scores = build_runner(cfg, splits=("test",)).test()
     if args.scores and is_main_process():
-        # mmseg's are numpy's, which JSON does not know.
-        write_json(args.scores, {k: v.item() if hasattr(v, "item") else v for k, v in scores.items()})
+        write_json(args.scores, scores)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ def parse_args():
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="continue a run: from CHECKPOINT, or from the latest in the work dir, if there is one",
+        help="continue a run from CHECKPOINT (default: the latest in the work dir, if there is one)",
     )
     parser.add_argument("--load-from", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate by the total batch over the recipe's"
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate by the ratio of the total batch to the recipe's",
     )
     add_common_options(parser)
     args = parser.parse_args()
@@ -46,7 +48,7 @@ def main():
     cfg.load_from = args.load_from or cfg.get("load_from")
     if args.resume is not None:
         found = latest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
-        # Without a checkpoint yet, the run begins as it would have without --resume.
+        # Without a checkpoint to resume from, the run starts as it would without --resume.
         cfg.resume = found is not None
         cfg.load_from = found or cfg.load_from
     if cfg.load_from and "://" not in cfg.load_from and not os.path.isfile(os.path.expanduser(cfg.load_from)):

@@ -1,4 +1,4 @@
-"""The classification configs through the tools, small: dense, then pruned from it, resumed, tested, with its cost."""
+"""Small runs of the classification configs: dense, pruned from dense, resumed, and tested with their cost."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def run(*command, cwd, code=0):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with the digits and one epoch of the dense model in it."""
+    """Make a folder with the digits data set and a dense model trained for one epoch."""
     folder = tmp_path_factory.mktemp("project")
     run(ROOT / "tools/dataset_converters/digits.py", "data/digits", cwd=folder)
     run(

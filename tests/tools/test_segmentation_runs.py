@@ -1,5 +1,7 @@
-"""The CamVid configs through the tools, small: converted, trained dense and pruned, counted in epochs or iterations,
-resumed, evaluated, drawn; and a label that is no class ends it with one sentence."""
+"""Small runs of the CamVid configs: converted, trained dense and pruned, resumed, evaluated and drawn.
+
+Trainings are counted in epochs or in iterations; a label that is not a class ends a run with one sentence.
+"""
 
 import json
 import os
@@ -22,7 +24,7 @@ from mmcv_custom import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "segmentation"
 ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_WAIT_POLICY="PASSIVE")
-# Tokens enough for every config, and little else.
+# As small as the token counts of the configs allow.
 SMALL = [
     "default_hooks.logger.interval=1",
     "train_dataloader.batch_size=2",
@@ -52,7 +54,7 @@ def well(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with four street scenes of a sort, as the configs expect them: sky above, road below, void between."""
+    """Make a folder with four simple street scenes in the layout of the configs: sky above, void, road below."""
     folder = tmp_path_factory.mktemp("project")
     for split in ("train", "val"):
         for name in (split, f"{split}annot"):
@@ -177,7 +179,7 @@ def test_cropr_trains_by_its_curriculum_and_predicts_the_same_when_folded(projec
     assert scores[0] == scores[1] and 0 <= scores[2]["mIoU"] <= 100
 
 
-def test_segvit_trains_and_sure_tokens_leave(project):
+def test_segvit_trains_and_confident_tokens_exit(project):
     dense = CONFIGS.parent / "segvit/vit-nano_segvit_camvid-352.py"
     well("train.py", dense, "--cfg-options", *SMALL, "train_cfg.max_epochs=1", cwd=project)
     weights = project / "work_dirs" / dense.stem / "epoch_1.pth"
@@ -234,7 +236,7 @@ def test_configs_without_views_say_so(tool, config):
 
 
 def test_a_run_counted_in_iterations_resumes(project):
-    """An ADE20K config, its model made small, on the street scenes."""
+    """Train an ADE20K config with a small model on the street scenes."""
     ade = CONFIGS / "vit-s_linear_ade20k-512.py"
     nano = [
         "model.backbone.depth=2",

@@ -1,5 +1,7 @@
-"""The quickstart configs through the launchers, small: two processes train like one, a killed run resumes like none was
-killed, the demo writes its report."""
+"""Small runs of the quickstart configs through the launchers.
+
+Two processes train like one, a killed run resumes as if it had not been killed, and the demo writes its report.
+"""
 
 import json
 import os
@@ -30,7 +32,7 @@ def run(*command, cwd):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with 24 digit scenes in it, as the configs expect them."""
+    """Make a folder with 24 digit scenes in the layout of the configs."""
     folder = tmp_path_factory.mktemp("project")
     converter = ROOT / "tools/dataset_converters/digit_scenes.py"
     run(sys.executable, converter, "data/digit_scenes", "--train", "24", "--val", "4", cwd=folder)
@@ -49,7 +51,7 @@ def options(epochs, *more):
 
 
 def logged(work_dir):
-    """The training scalars of a run, step by step."""
+    """Return the training scalars of a run, one dict per step."""
     files = Path(work_dir).rglob("scalars.json")
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return [line for line in lines if "loss" in line]

@@ -1,3 +1,5 @@
+"""The launchers: commands, messages, and two processes on CPU that train and test."""
+
 import os
 import shutil
 import subprocess
@@ -78,7 +80,7 @@ def run(*command, cwd, **env):
 
 @pytest.fixture
 def recorder(tmp_path):
-    """A stand-in for the interpreter: 2 GPUs, 8 cores, and it prints the command it was to run."""
+    """Write a fake interpreter: it reports 2 GPUs and 8 cores, and prints the command it should run."""
     script = tmp_path / "recorder"
     script.write_text(
         '#!/bin/sh\nif [ "$1" = -c ]; then echo "${FAKE_GPUS:-2} 8"; else echo "OMP=${OMP_NUM_THREADS:-} $*"; fi\n'
