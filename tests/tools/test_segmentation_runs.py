@@ -230,7 +230,7 @@ def test_views_load_labels_as_the_test_pipeline_does(tool):
 
 
 @pytest.mark.parametrize("config", ["mask_rcnn/vit-adapter-t-3x.py", "deit/deit-t.py"])
-def test_configs_without_views_say_so(tool, config):
+def test_configs_without_tta_are_refused(tool, config):
     with pytest.raises(ConfigError, match="--tta needs tta_model and tta_pipeline in the config"):
         tool.augment(Config.fromfile(CONFIGS.parent / config))
 

@@ -79,15 +79,15 @@ def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project,
     assert ("loss_aux.3" in names) == ("cropr" in name)
     for a, b in zip(one, two, strict=True):
         for name in names:
-            # Sums in another order. After a few steps of training their rounding may flip a proposal's match, which
-            # single losses show and their sum hardly does.
+            # Sums are added in another order. After a few steps their rounding may change the match of a proposal,
+            # which changes single losses but hardly their sum.
             late = a["step"] > 3
             rel = 2e-4 if not late else 2e-3 if name == "loss" else 3e-2
             assert b[name] == pytest.approx(a[name], rel=rel, abs=1e-4), (a["step"], name)
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
-    """Killed with SIGKILL in the pruned model's training, whose Gumbel noise must not change either."""
+    """Kill the training of the pruned model with SIGKILL; its Gumbel noise must not change either."""
     config = QUICKSTART / "digits_svit-adapter-nano.py"
     command = [sys.executable, ROOT / "tools/train.py", config]
     run(*command, "--work-dir", "whole", *options(3), cwd=project)
@@ -115,7 +115,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
         assert torch.equal(value, resumed[name]), name
 
 
-def test_a_total_batch_that_is_not_the_recipes_is_said(project):
+def test_a_total_batch_other_than_the_recipes_is_reported(project):
     said = run(
         sys.executable,
         ROOT / "tools/train.py",

@@ -1,22 +1,26 @@
 """Shared functions of the converters: output folders that are written whole or not at all, and checks of the source."""
 
+from __future__ import annotations
+
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 
-def check_apart(src, out):
+def check_apart(src: Path, out: Path) -> None:
     """Raise ValueError if one of two folders lies in the other."""
     if src.is_relative_to(out) or out.is_relative_to(src):
         raise ValueError(f"{out} and {src} are one inside the other; give an output folder outside the source")
 
 
-def check_replaceable(out, overwrite):
+def check_replaceable(out: Path, overwrite: bool) -> None:
     """Raise ValueError if ``out`` cannot become a new folder, or holds files and ``overwrite`` is not set."""
     if out.exists() and (not out.is_dir() or Path.cwd().is_relative_to(out)):
         raise ValueError(f"{out} is a file or contains the current directory; give another output folder")
@@ -25,7 +29,7 @@ def check_replaceable(out, overwrite):
 
 
 @contextmanager
-def whole_folder(out):
+def whole_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder beside ``out``: renamed to ``out`` when the body is done, removed when it fails.
 
     A folder that is at ``out`` already is replaced.
@@ -46,7 +50,7 @@ def whole_folder(out):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def link_or_copy(source, target):
+def link_or_copy(source: Path, target: Path) -> None:
     """Create ``target`` as a hard link to ``source``, or as a copy where the disk does not allow links."""
     try:
         os.link(source.resolve(), target)
@@ -54,7 +58,7 @@ def link_or_copy(source, target):
         shutil.copy2(source, target)
 
 
-def open_image(path):
+def open_image(path: Path) -> Image.Image:
     """Return the decoded image at ``path``; raise ValueError if it does not decode."""
     try:
         with Image.open(path) as image:
@@ -64,7 +68,7 @@ def open_image(path):
         raise ValueError(f"{path} does not decode ({error}); unpack the data set again") from None
 
 
-def check_files(paths, what):
+def check_files(paths: Sequence[Path], what: str) -> None:
     """Raise ValueError if one of ``paths``, called ``what`` in the message, is not a file."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -74,7 +78,7 @@ def check_files(paths, what):
         )
 
 
-def check_pairs(pairs, what):
+def check_pairs(pairs: Sequence[tuple[Path, Path]], what: str) -> None:
     """Check pairs (image, label map) of paths, sorted by image.
 
     Args:
@@ -89,7 +93,7 @@ def check_pairs(pairs, what):
             raise ValueError(f"{a.parent} holds {a.stem} as more than one file; keep one of them")
 
 
-def check_size(labels, what, image):
+def check_size(labels: np.ndarray, what: str | Path, image: Path) -> None:
     """Raise ValueError if an array, called ``what``, does not have the size (h, w) of the image at a path."""
     width, height = open_image(image).size
     if labels.shape != (height, width):

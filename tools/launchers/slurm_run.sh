@@ -1,9 +1,9 @@
 #!/bin/sh
-# slurm_run.sh TOOL PARTITION JOB_NAME ARGS...: start TOOL (a file of tools/) under Slurm. The slurm_* scripts use it.
+# slurm_run.sh TOOL PARTITION JOB_NAME ARGS...: start TOOL (a file of tools/) under Slurm, for the slurm_* scripts.
 set -eu
 
 command -v srun >/dev/null || {
-    echo "srun is not a program here: run this where Slurm is, or use the dist_ script." >&2
+    echo "srun is not an executable: run this on a Slurm cluster, or use the dist_ script." >&2
     exit 2
 }
 tools=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,14 +20,14 @@ per_node=${GPUS_PER_NODE:-8}
 for number in "$gpus" "$per_node"; do
     case $number in
         '' | 0* | *[!0-9]*)
-            echo "GPUS and GPUS_PER_NODE must be numbers from 1 on, got '$number'." >&2
+            echo "GPUS and GPUS_PER_NODE must be numbers, at least 1, got '$number'." >&2
             exit 2
             ;;
     esac
 done
 if [ "$gpus" -lt "$per_node" ]; then per_node=$gpus; fi
 
-# SRUN_ARGS is several words on purpose.
+# SRUN_ARGS may hold several options, so it is not quoted.
 # shellcheck disable=SC2086
 exec srun -p "$partition" --job-name="$name" --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

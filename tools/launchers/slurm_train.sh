@@ -1,11 +1,11 @@
 #!/bin/sh
 # sh slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
-# GPUS (8) in all, GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS: more options of srun. PYTHON: the interpreter.
+# Variables: GPUS (total, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (options of srun), PYTHON (interpreter).
 set -eu
 
 if [ $# -lt 3 ]; then
     echo "Usage: sh slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]" >&2
     exit 2
 fi
-# The published path is a link to this file; the shared part lies beside the file itself.
+# The published path is a link to this file; slurm_run.sh is in the folder of the file itself.
 exec sh "$(dirname "$(readlink -f "$0")")/slurm_run.sh" train.py "$@"
