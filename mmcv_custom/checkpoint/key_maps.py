@@ -169,16 +169,16 @@ def _with_zero_biases(
         bias = match and name.removesuffix("weight") + "bias"
         if bias and bias not in state and wanted(bias):
             out[bias] = value.new_zeros(value.shape[:1])
-    out._metadata = getattr(state, "_metadata", None)
-    return out
+    return _with_notes(out, state)
 
 
 def _evo_joined(state: State) -> OrderedDict[str, Tensor]:
     """Join the Evo-ViT adapter's qk (2C, ...) and v (C, ...) to one qkv (3C, ...) per block."""
     out = OrderedDict(state)
-    for old in [k for k in state if _EVO_QK.search(k)]:
-        block, kind = _EVO_QK.search(old).groups()
-        before = old[: _EVO_QK.search(old).start()]
+    for old, match in [(k, _EVO_QK.search(k)) for k in state]:
+        if match is None:
+            continue
+        (block, kind), before = match.groups(), old[: match.start()]
         parts = [out.pop(old), out.pop(f"{before}vs.{block}.v.{kind}")]
         out[f"{before}blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
     return out
@@ -257,8 +257,7 @@ def to_mmseg(state: State) -> OrderedDict[str, Tensor]:
     """
     state = _with_zero_biases(from_published(state), _QKV)
     prefix = "backbone." if any(k.startswith("backbone.") for k in state) else ""
-    out = OrderedDict()
-    out._metadata = getattr(state, "_metadata", None)
+    out: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in state.items():
         if is_training_part(name) or _REDUCER.search(name):
             continue
@@ -274,7 +273,7 @@ def to_mmseg(state: State) -> OrderedDict[str, Tensor]:
                 "mmsegmentation's ViT has one more"
             )
         out[prefix + own] = value
-    return out
+    return _with_notes(out, state)
 
 
 def is_training_part(name: str) -> bool:
@@ -325,12 +324,14 @@ def _renamed(state: State, rules: Rules) -> OrderedDict[str, Tensor]:
         for pattern, replacement in rules:
             new = pattern.sub(replacement, new)
         out[new] = value
-    if hasattr(state, "_metadata"):
-        out._metadata = state._metadata
-    return out
+    return _with_notes(out, state)
 
 
 def _without(state: State, pattern: re.Pattern[str]) -> OrderedDict[str, Tensor]:
-    out = OrderedDict((k, v) for k, v in state.items() if not pattern.search(k))
-    out._metadata = getattr(state, "_metadata", None)
+    return _with_notes(OrderedDict((k, v) for k, v in state.items() if not pattern.search(k)), state)
+
+
+def _with_notes(out: OrderedDict[str, Tensor], state: State) -> OrderedDict[str, Tensor]:
+    """Give ``out`` the metadata of ``state``: module versions, grids of position tables (see ``unwrap``)."""
+    out._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
     return out

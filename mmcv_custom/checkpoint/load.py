@@ -127,9 +127,9 @@ def load_into(
         extra = [n for n in fitting if n not in own]
         if lacking or extra or differing:
             parts = [(lacking, "missing in it"), (extra, "unknown to the model"), (differing, "of another shape")]
-            told = ", ".join(f"{_count(sorted(n))} {what} (e.g. {sorted(n)[0]})" for n, what in parts if n)
+            differences = ", ".join(f"{_count(sorted(n))} {what} (e.g. {sorted(n)[0]})" for n, what in parts if n)
             raise CheckpointError(
-                f"{source} cannot be resumed by this config: {told}; resume with the config that wrote it, "
+                f"{source} cannot be resumed by this config: {differences}; resume with the config that wrote it, "
                 "or start from its weights with --load-from"
             )
     result = model.load_state_dict(fitting, strict=False)

@@ -26,8 +26,8 @@ def noted_grid(state: Mapping[str, Tensor]) -> tuple[int, int] | None:
 
 def grid_of(model: nn.Module, name: str) -> tuple[int, int] | None:
     """Return the grid (h, w) of the model's position table ``name``; None if its module does not know it."""
-    owner = model.get_submodule(name.rpartition(".")[0])
-    return getattr(owner, "table_grid", None) or getattr(getattr(owner, "patch_embed", None), "grid_size", None)
+    module = model.get_submodule(name.rpartition(".")[0])
+    return getattr(module, "table_grid", None) or getattr(getattr(module, "patch_embed", None), "grid_size", None)
 
 
 def fit_pos_embed(

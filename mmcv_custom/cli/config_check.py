@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from ..errors import ConfigError
 
-# Read by MMEngine's Runner: its arguments, and what it looks up in the config itself.
+# Read by MMEngine's Runner: its arguments, and keys that it reads from the config itself.
 _RUNNER = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | {
     "activation_checkpointing", "compile", "efficient_conv_bn_eval", "find_unused_parameters", "model_wrapper_cfg",
     "runner_type", "sync_bn",

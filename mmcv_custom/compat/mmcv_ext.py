@@ -23,7 +23,7 @@ SOFT_NMS_METHODS = ("naive", "linear", "gaussian")
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Return the indices of the boxes (N, 4) that NMS keeps, highest score first; a box is ``x2 - x1 + offset`` wide."""
+    """Return the indices of the boxes (N, 4) that NMS keeps, best first; a box is ``x2 - x1 + offset`` wide."""
     boxes = _at_least_single(boxes)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
@@ -138,7 +138,11 @@ def roi_align_backward(
 
 
 def _at_least_single(t: Tensor) -> Tensor:
-    """Torchvision's kernels know no bfloat16, and in float16 a coordinate of some hundred pixels is off by quarters."""
+    """Convert 16-bit floats to float32.
+
+    The kernels of torchvision do not support bfloat16, and in float16 coordinates of several hundred pixels are rounded
+    to quarters of a pixel or more.
+    """
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 

@@ -27,7 +27,7 @@ def pipeline_steps(cfg: Config) -> list[dict]:
     steps = [step for step in pipeline if "Annotations" not in step["type"]]
     if not steps:
         raise ConfigError(
-            f"config {cfg.filename} has an empty test_dataloader.dataset.pipeline: nothing says how a "
+            f"config {cfg.filename} has an empty test_dataloader.dataset.pipeline: nothing says how an "
             "image becomes an input"
         )
     return steps

@@ -18,8 +18,8 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     for box in objects(height, width, seed):
         colour, wave = random.uniform(0, 255, 3), random.uniform(4, 30)
         centre, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-        inside = ((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2 <= 1
-        image[inside] = (0.8 * colour + 50 * (np.sin((x + y) / wave) > 0)[..., None])[inside]
+        mask = ((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2 <= 1
+        image[mask] = (0.8 * colour + 50 * (np.sin((x + y) / wave) > 0)[..., None])[mask]
     return image.clip(0, 255).astype(np.uint8)
 
 

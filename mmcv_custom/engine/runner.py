@@ -176,7 +176,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
 
 class _DeletingLast:
-    """Stand-in for a hook's file backend during a save, which postpones removals until the save has succeeded."""
+    """Substitute for a hook's file backend during a save, which postpones removals until the save has succeeded."""
 
     def __init__(self, hook):
         self.hook, self.backend, self.paths = hook, hook.file_backend, []

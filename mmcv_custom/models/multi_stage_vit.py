@@ -53,7 +53,7 @@ class PlainViTBackbone(StageEnds):
         self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps) if final_norm else nn.Identity()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return a map (B, C, ceil(h / p), ceil(w / p)) for each of ``out_indices`` of images (B, 3, h, w) of any size."""
+        """Return a map (B, C, ceil(h / p), ceil(w / p)) of images (B, 3, h, w) for each of ``out_indices``."""
         stack = self.start(self.pad(image))
         maps, first = [], 0
         for last in self.out_indices:

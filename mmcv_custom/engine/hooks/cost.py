@@ -53,7 +53,8 @@ class CostHook(Hook):
     priority = "HIGHEST"  # before RuntimeInfoHook, which records the scores
 
     def __init__(self, skip: int = 2, counted: int = 32) -> None:
-        self.skip, self.counted, self.meter = skip, counted, None
+        self.skip, self.counted = skip, counted
+        self.meter: Meter | None = None
 
     def before_val_epoch(self, runner) -> None:
         self._begin(runner, "val_loop")
@@ -105,9 +106,11 @@ class Meter:
         self.model, self.half, self.device = model, half, next(model.parameters()).device
         self.now = partial(now, self.device)
         self.batch = 0  # the largest B
-        self.calls, self.seconds = [], 0.0  # of the current batch; calls: (images (B, 3, h, w), samples)
-        self.last = []  # calls of the previous batch
-        self.times = []  # (shapes, seconds) of every batch
+        # Of the current and of the previous batch: (images (B, 3, h, w), samples) of every prediction.
+        self.calls: list[tuple[Tensor, list[BaseDataElement]]] = []
+        self.last: list[tuple[Tensor, list[BaseDataElement]]] = []
+        self.seconds = 0.0  # of the current batch
+        self.times: list[tuple[tuple, float]] = []  # (shapes, seconds) of every batch
         self.counts: list[list[Count]] = []  # of every counted image
         self.handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),

@@ -45,7 +45,7 @@ class ReadGlobals:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("read", [read_checkpoint, CheckpointLoader.load_checkpoint])
-def test_hostile_file_is_refused_and_not_run(tmp_path, legacy, read):
+def test_malicious_file_is_refused_and_not_run(tmp_path, legacy, read):
     marker, file = tmp_path / "ran", tmp_path / "hostile.pth"
     torch.save({"state_dict": {}, "x": Touch(marker)}, file, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match="could run code"):
@@ -107,7 +107,7 @@ def test_dense_into_pruned_and_back(capsys):
     assert "loaded 15 of the model's 15" in str(report)
 
 
-def test_head_of_another_number_of_classes_is_kept_and_said():
+def test_head_of_another_number_of_classes_is_kept_and_reported():
     report = load_into(Detector(classes=5), Detector(classes=3).state_dict())
     assert {n for n, _, _ in report.mismatched} == {"head.weight", "head.bias"}
     assert "head.weight: [3, 8] in the file, [5, 8] in the model" in str(report)
@@ -152,7 +152,7 @@ def test_http_checkpoints_are_read_as_data_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("qkv_bias", [False, True])
 def test_mmsegmentations_vit_without_qkv_bias_loads_whole(tmp_path, qkv_bias):
-    """Its attention has no bias at all then, and ours always has one in the projection."""
+    """Without qkv bias, its attention has no bias at all; ours always has one in the projection."""
     mmseg = pytest.importorskip("mmseg.models.backbones")
     torch.manual_seed(0)
     theirs = mmseg.VisionTransformer(

@@ -1,4 +1,4 @@
-"""Position tables of files on the grids of models. Shapes: tables (1, class rows + h * w, C)."""
+"""Position tables are resampled to the grid of the model. Shapes: tables (1, class rows + h * w, C)."""
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from token_pruning import PlainViT
 
 
 def test_resize_pos_embed_keeps_class_rows_and_follows_bicubic():
+    torch.manual_seed(0)
     table = torch.randn(1, 1 + 14 * 14, 8)
     out = resize_pos_embed(table, (20, 12), prefix=1)
     assert out.shape == (1, 241, 8) and torch.equal(out[:, :1], table[:, :1])
@@ -23,6 +24,7 @@ def test_resize_pos_embed_keeps_class_rows_and_follows_bicubic():
 
 
 def test_fit_pos_embed_drops_and_keeps_class_rows():
+    torch.manual_seed(0)
     model = torch.randn(1, 1 + 49, 4)
     distilled = torch.randn(1, 2 + 49, 4)
     torch.testing.assert_close(fit_pos_embed(distilled, model), distilled[:, [0, *range(2, 51)]])
@@ -41,7 +43,7 @@ def a_vit(img_size):
 
 
 def resampled(table, old, new):
-    """By the definition."""
+    """Resample a table as defined: bicubic over the grid, class row unchanged."""
     grid = table[:, 1:].reshape(1, *old, -1).permute(0, 3, 1, 2)
     grid = nn.functional.interpolate(grid, new, mode="bicubic", align_corners=False)
     return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
@@ -54,13 +56,12 @@ def saved(model, path, how):
         torch.save(model.state_dict() if how == "torch" else dict(model.state_dict()), path)
 
 
-# The first grids, 4 x 6 and 6 x 4, have equally many positions, 2 x 8 as many as a square; 6 x 8 and a class row make
-# a square.
+# Grids 4 x 6 and 6 x 4 have the same number of positions, 2 x 8 has that of a square, and so has 6 x 8 with a class row.
 @pytest.mark.parametrize("old", [(32, 48), (16, 64), (48, 64), (32, 32)])
 @pytest.mark.parametrize("new", [(32, 48), (48, 32), (16, 64), (32, 32)])
 @pytest.mark.parametrize("how", ["torch", "mmengine", "bare"])
-def test_a_table_finds_its_way_to_any_grid(tmp_path, old, new, how):
-    """A bare file does not say its grid, and should be a square or the model's own."""
+def test_a_table_is_resampled_to_any_grid(tmp_path, old, new, how):
+    """A file without metadata does not have its grid, so that must be a square or the model's own."""
     if how == "bare" and old not in ((32, 32), new) or how == "bare" and old == (16, 64):
         return
     source, model = nn.ModuleDict(dict(backbone=a_vit(old))), nn.ModuleDict(dict(backbone=a_vit(new)))
@@ -74,7 +75,7 @@ def test_a_table_finds_its_way_to_any_grid(tmp_path, old, new, how):
 
 
 @pytest.mark.parametrize("img_size", [(32, 48), (16, 64), 32])
-def test_images_of_the_table_s_size_take_it_as_it_is(img_size):
+def test_images_of_the_tables_size_use_it_unchanged(img_size):
     vit = PlainViT(img_size=img_size, **SIZES)
     grid = (img_size // 8,) * 2 if isinstance(img_size, int) else tuple(side // 8 for side in img_size)
     assert torch.equal(vit.positions(grid), vit.pos_embed[:, 1:])

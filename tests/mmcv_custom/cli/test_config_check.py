@@ -42,7 +42,7 @@ def test_configs_of_the_toolboxes_pass(tmp_path):
 
 
 def test_keys_of_segmentation_pass(tmp_path):
-    # As mmseg's own files leave them behind for a leaf that replaces what used them.
+    # mmseg's own files define these names, and a derived config replaces what used them.
     text = """
 crop_size = (512, 512)
 norm_cfg = dict(type='SyncBN')

@@ -1,4 +1,4 @@
-"""The stand-ins for MMCV's operators: equal to its compiled ones, and enough for the toolboxes where there are none."""
+"""The substitutes for MMCV's operators equal the compiled ones, and the toolboxes import without the compiled ones."""
 
 import importlib.util
 import subprocess
@@ -9,8 +9,8 @@ import torch
 
 from mmcv_custom.compat import mmcv_ext
 
-# R regions on B = 2 maps of C = 5 channels, 20 x 30 pixels.
-WITHOUT = (
+# Regions lie on B = 2 maps of C = 5 channels, 20 x 30 pixels. The code hides a compiled extension.
+WITHOUT_EXTENSION = (
     "import sys\n"
     "class Hidden:\n"
     "    def find_spec(name, path=None, target=None):\n"
@@ -59,7 +59,7 @@ def test_soft_nms_equals_the_compiled_one(compiled, method, offset):
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
-def test_roi_align_equals_the_compiled_one_there_and_back(compiled, sampling_ratio, aligned):
+def test_roi_align_equals_the_compiled_one_forward_and_backward(compiled, sampling_ratio, aligned):
     corners, _ = boxes(30)
     regions = torch.cat([torch.arange(30.0)[:, None] % 2, corners], dim=1)
     maps, nothing = torch.randn(2, 5, 20, 30), torch.zeros(0)
@@ -79,7 +79,7 @@ def test_roi_align_equals_the_compiled_one_there_and_back(compiled, sampling_rat
         ext.roi_align_backward(grad, regions, nothing, nothing, into, **args)
     assert torch.equal(*out)
     torch.testing.assert_close(*back)
-    # MMCV's own kernel reads the numbers of channels-last maps as if they were contiguous.
+    # MMCV's own kernel reads channels-last maps as if they were contiguous.
     mmcv_ext.roi_align_forward(maps.to(memory_format=torch.channels_last), regions, out[0], nothing, nothing, **args)
     assert torch.equal(*out)
 
@@ -103,7 +103,7 @@ def test_sixteen_bit_maps_are_pooled_in_single_precision(dtype, device):
 
 
 def test_the_toolboxes_import_where_mmcv_has_no_operators():
-    code = WITHOUT + (
+    code = WITHOUT_EXTENSION + (
         "import mmdet_custom, mmseg_custom, mmpretrain_custom, mmcv.ops, torch\n"
         "from mmcv_custom.compat import mmcv_ext\n"
         "import mmcv._ext\n"

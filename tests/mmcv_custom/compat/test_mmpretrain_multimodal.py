@@ -1,4 +1,4 @@
-"""mmpretrain loads whatever transformers is installed; its multimodal models only with one that they fit."""
+"""The package mmpretrain loads beside any transformers, its multimodal models only beside one that they support."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Images of every kind become 8-bit BGR; those that cannot be read end in one sentence."""
+"""Images of every kind are loaded as 8-bit BGR; unreadable ones raise an error of one sentence."""
 
 import cv2
 import numpy as np

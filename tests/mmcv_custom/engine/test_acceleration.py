@@ -1,4 +1,4 @@
-"""What makes a detector faster leaves its outputs as they are."""
+"""Acceleration does not change the outputs of a detector."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def same(ours, wanted, tolerance=1e-4):
 
 @pytest.mark.parametrize("reducer", [None, SVIT], ids=["dense", "pruned"])
 @torch.no_grad()
-def test_channels_last_and_folded_norms_change_no_number(reducer):
+def test_channels_last_and_folded_norms_do_not_change_outputs(reducer):
     wanted = Detector(reducer)(image())
     for steps in (["channels_last"], ["fuse_conv_bn"], ["channels_last", "fuse_conv_bn"]):
         model = Detector(reducer)
@@ -129,7 +129,7 @@ def test_a_setting_that_is_a_list_prepares_the_backbone_again():
     assert len(prepared) == 2
 
 
-def test_steps_ask_for_what_they_need():
+def test_steps_refuse_models_that_do_not_support_them():
     with pytest.raises(ConfigError, match="--cuda-graph needs a CUDA device"):
         graph_backbone(Detector())
     model = nn.Module()
@@ -145,8 +145,8 @@ def test_steps_ask_for_what_they_need():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_memory_is_kept_where_glibc_is():
-    """After a few tensors of a size, the next must not be taken from the system again: 128 MiB are 32768 pages."""
+def test_glibc_keeps_freed_memory():
+    """After a few tensors of a size, the next one reuses memory: 128 MiB from the system are 32768 page faults."""
     code = (
         "import resource, torch; from mmcv_custom.engine.acceleration import keep_memory; print(keep_memory())\n"
         "for _ in range(20): torch.ones(1 << 25)\n"

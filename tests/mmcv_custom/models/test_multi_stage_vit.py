@@ -76,7 +76,7 @@ def test_a_file_of_mmsegmentations_vit_gives_its_features(tmp_path, class_token)
         with_cls_token=class_token,
         norm_cfg=dict(type="LN", eps=1e-6),
     )
-    theirs.eval()  # which returns nothing
+    theirs.eval()  # returns None
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
     torch.save(dict(state_dict=theirs.state_dict()), tmp_path / "vit.pth")
@@ -115,7 +115,7 @@ def test_a_batch_equals_its_images_one_by_one_and_fewer_tokens_run(reducer):
 
 
 @pytest.mark.parametrize("indices", [[], [3, 1], [1, 1, 3], [1, 2], [4], [-1]])
-def test_maps_that_cannot_be_given_are_an_error(indices):
+def test_impossible_out_indices_are_an_error(indices):
     with pytest.raises(ValueError, match="out_indices .* list blocks from 0 to 3, ascending, the last one included"):
         a_backbone(out_indices=indices)
 
@@ -131,7 +131,7 @@ COMPILED = [None, *(r for r in REDUCERS if METHODS[r["type"]].fixed_shapes)]
 
 @pytest.mark.parametrize("reducer", COMPILED, ids=lambda r: r["type"] if r else "dense")
 def test_it_compiles_into_one_graph(reducer):
-    torch._dynamo.reset()  # or the methods together would be too many versions of one forward
+    torch._dynamo.reset()  # otherwise the methods together exceed the recompile limit of one forward
     model = nn.Module()
     model.backbone = a_backbone(reducer=reducer, class_token=True, out_indices=[1, 3])
     image = torch.randn(2, 3, 60, 100)

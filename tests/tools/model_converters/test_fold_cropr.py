@@ -1,4 +1,4 @@
-"""The converter that leaves out what only trains: the same predictions from a smaller file, and nothing half done."""
+"""Folding keeps the predictions in a smaller file, and a failure writes nothing."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The converters of weights: what they write is what mmsegmentation, timm and this project compute with."""
+"""Converted weights compute the same features in mmsegmentation, timm and this project."""
 
 import sys
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_one_sentence(data, change, message):
         check_datasets(data(**change))
 
 
-def test_a_chosen_subset_of_the_categories_is_said(data):
+def test_a_subset_of_the_categories_is_reported(data):
     assert "1 annotations" in check_datasets(data(categories=("cat", "dog", "owl"), used=(1, 3)))[0]
 
 
@@ -90,7 +90,7 @@ def test_broken_file(data, tmp_path):
 
 @pytest.fixture
 def folders(tmp_path):
-    """A config of class folders; ``train`` and ``val`` give the classes of each, and whether they hold an image."""
+    """Make a config of class folders; ``train`` and ``val`` list their classes and whether these hold an image."""
     pytest.importorskip("mmpretrain")
 
     def make(train=("cat", "dog"), val=("cat", "dog"), num_classes=2, filled=True, **dataset):

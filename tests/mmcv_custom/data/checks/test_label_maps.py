@@ -1,4 +1,4 @@
-"""Data sets of segmentation against their config, before anything is built."""
+"""Checks of segmentation data sets against their config."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_broken_files(data, tmp_path):
         check_datasets(cfg)
 
 
-def test_every_data_set_of_a_split_is_looked_at(data):
+def test_every_data_set_of_a_split_is_checked(data):
     cfg = data(labels=dict(a=a_map(1), b=a_map(1)))
     good = cfg.train_dataloader.dataset.dataset
     cfg.train_dataloader.dataset = dict(

@@ -1,4 +1,4 @@
-"""What an evaluation says that it cost is what ran."""
+"""The reported cost of an evaluation equals the cost of what ran."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ def network(reducer=None):
 
 
 class Model(nn.Module):
-    """What a runner evaluates."""
+    """Model of a runner."""
 
     def __init__(self, backbone):
         super().__init__()
@@ -44,15 +44,19 @@ class Model(nn.Module):
 
 
 class Views(BaseTTAModel):
-    """Test-time augmentation, which is a wrapper, too."""
+    """Test-time augmentation, which is also a wrapper."""
 
     def merge_preds(self, data_samples_list):
         raise NotImplementedError
 
 
 def evaluate(backbone, batches, hook, views=1, wrap=lambda model: model):
-    """The scores that the hook adds, and what it says, for ``batches`` of so many images, each seen ``views`` times
-    with other pixels."""
+    """Return the scores and the log message of the hook.
+
+    Args:
+        batches: number of images in each batch.
+        views: views of each image, with other pixels.
+    """
     said = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
@@ -90,7 +94,7 @@ def test_multiply_adds_and_kept_tokens_are_those_of_the_closed_formula():
 
 def test_the_spread_is_over_single_images_of_the_first_batches():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
-    with torch.no_grad():  # chance, so that images differ
+    with torch.no_grad():  # random weights, so that images differ
         for selector in model.reducer.selectors:
             selector.mlp.fc2.weight.normal_()
     metrics, _ = evaluate(model, [3, 3, 3], CostHook(counted=5))
@@ -121,7 +125,7 @@ def test_one_batch_alone_is_run_again_to_be_timed():
     model.register_forward_hook(lambda *args: calls.append(1))
     metrics, _ = evaluate(model, [2], hook := CostHook(counted=1))
     assert len(calls) == 7 and metrics["cost/images_per_second"] > 0
-    assert not hook.meter  # and has left the network
+    assert not hook.meter  # its hooks are removed
 
 
 def test_counting_leaves_the_execution_as_it_was():
@@ -131,7 +135,7 @@ def test_counting_leaves_the_execution_as_it_was():
     assert model.execution == "capacity" and 0 < metrics["cost/keep_ratio"][1] < 1
 
 
-def test_several_views_of_a_image_are_counted_together_through_any_wrapper():
+def test_several_views_of_an_image_are_counted_together_through_any_wrapper():
     model = network(dict(type="SViT", blocks=[1, 2, 3], mode="threshold"))
     once, _ = evaluate(model, [1, 1], CostHook(counted=1))
     twice, _ = evaluate(model, [1, 1], CostHook(counted=1), views=2, wrap=lambda model: nn.DataParallel(Views(model)))

@@ -1,4 +1,4 @@
-"""The rate curriculum: even steps over the first half, on a runner that is resumed, and where it does not fit."""
+"""The rate curriculum: even steps over the first half, resumed runs, and reducers and loops that it refuses."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ def test_rates(epochs, wanted):
         left = reducer.schedule.tokens_left((8, 8), 1)
         found.append(left[0] - left[1])
     assert found == wanted == [int(8 * pruning_strength(e, epochs)) for e in range(epochs)]
-    again = Cropr(24, 4, r=8)  # a run that is resumed in the second epoch takes what it would have taken
+    again = Cropr(24, 4, r=8)  # a resumed run prunes as an uninterrupted one
     runner = a_runner(again, epochs)
     runner.epoch = epochs // 4
     hook.before_train_epoch(runner)
@@ -46,7 +46,7 @@ def test_rates(epochs, wanted):
     assert left[0] - left[1] == wanted[runner.epoch]
 
 
-def test_where_it_does_not_fit():
+def test_reducers_and_loops_that_are_refused():
     for reducer, name in ((None, "NoneType"), (ToMe(24, 4), "ToMe")):
         with pytest.raises(ConfigError, match=f"can be annealed, and the backbone's is {name}: use Cropr"):
             PruningCurriculumHook().before_train(a_runner(reducer))

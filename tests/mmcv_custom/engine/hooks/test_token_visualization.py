@@ -1,5 +1,4 @@
-"""What the hook writes at an evaluation is what the Predictor draws of the same images, from the evaluation's own
-forward."""
+"""The hook's sheets equal the Predictor's for the same images, and come from the evaluation's own forward."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +47,7 @@ class LoopStub(BaseLoop):
 
 
 def evaluate(hook, runner, batches):
-    """As MMEngine's ValLoop, with a further forward after every batch, as CostHook makes them."""
+    """Evaluate as MMEngine's ValLoop does, with a further forward after every batch, as CostHook runs."""
     hook.before_val_epoch(runner)
     for i, data in enumerate(batches):
         hook.before_val_iter(runner, i, data)
@@ -59,8 +58,8 @@ def evaluate(hook, runner, batches):
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def subject(request, tmp_path_factory):
-    """A Predictor, four images, and them in batches of two as a data loader gives them."""
+def predicted(request, tmp_path_factory):
+    """Return a Predictor, four image files, and their batches of two as a data loader makes them."""
     config, size = CONFIGS[request.param]
     predictor, folder = Predictor(config), tmp_path_factory.mktemp("images")
     files = [folder / f"{i}.png" for i in range(4)]
@@ -70,8 +69,8 @@ def subject(request, tmp_path_factory):
     return predictor, files, [pseudo_collate(packed[:2]), pseudo_collate(packed[2:])]
 
 
-def test_sheets_are_the_predictors_own_and_nothing_stays_on_the_model(subject):
-    predictor, files, batches = subject
+def test_sheets_equal_the_predictors_and_no_hook_stays_on_the_model(predicted):
+    predictor, files, batches = predicted
     runner, forwards = Recorder(predictor.model, predictor.classes), []
     handle = predictor.model.backbone.register_forward_hook(lambda *args: forwards.append(1))
     evaluate(TokenVisualizationHook(number=3), runner, batches)
@@ -82,7 +81,7 @@ def test_sheets_are_the_predictors_own_and_nothing_stays_on_the_model(subject):
         result = predictor(file)
         result = result.above(0.3) if hasattr(result, "boxes") else result
         expected = np.asarray(result.tokens.contact_sheet(result.draw(), file.name))
-        # Scores in batches of two differ in the last digits, which may move a letter of what was found.
+        # Scores in batches of two differ in the last digits, which may change a printed score.
         assert sheet.dtype == np.uint8 and sheet.shape == expected.shape and (sheet != expected).mean() < 0.01
     assert not np.array_equal(runner.images["tokens_1", 0], runner.images["tokens_2", 0])
 
@@ -94,13 +93,13 @@ def segmentor(tmp_path_factory):
     return predictor, [pseudo_collate([packed])]
 
 
-def test_a_image_without_a_file_is_drawn_on_what_the_network_saw(segmentor):
+def test_an_image_without_a_file_is_taken_from_the_networks_input(segmentor):
     predictor, batches = segmentor
     evaluate(TokenVisualizationHook(), runner := Recorder(predictor.model), batches)
     assert list(runner.images) == [("tokens_1", 0)]
 
 
-def test_mlflow_gets_names_that_tell_the_format(segmentor):
+def test_names_for_mlflow_have_the_suffix_of_the_format(segmentor):
     predictor, batches = segmentor
     runner = Recorder(predictor.model)
     runner.visualizer.get_backend = dict(MLflowVisBackend=object()).get
@@ -108,7 +107,7 @@ def test_mlflow_gets_names_that_tell_the_format(segmentor):
     assert list(runner.images) == [("tokens_1.png", 0)]
 
 
-def test_evaluations_between_are_left_out_and_the_last_is_not(segmentor):
+def test_interval_skips_evaluations_but_not_the_last(segmentor):
     predictor, batches = segmentor
     hook, written = TokenVisualizationHook(interval=3), []
     for epoch in range(1, 6):
@@ -131,24 +130,24 @@ def test_silent(segmentor, monkeypatch, reason):
 
 
 @pytest.mark.parametrize("place", ["backbone", "model"])
-def test_what_records_nothing_is_said_once(segmentor, monkeypatch, place):
-    """A backbone whose forward was replaced is not even watched: a graph would be captured with its recording."""
+def test_a_forward_without_a_trace_is_reported_once(segmentor, monkeypatch, place):
+    """A backbone whose forward was replaced is not traced: a CUDA graph would be captured with the recording."""
     from token_pruning.analysis.trace import active_traces
 
     predictor, batches = segmentor
     with torch.no_grad():
         outputs = predictor.model.val_step(batches[0])
         maps = predictor.model.backbone(torch.zeros(1, 3, 96, 64))
-    watched = []
+    traces = []
     replayed = maps if place == "backbone" else outputs
     part = predictor.model.backbone if place == "backbone" else predictor.model
-    monkeypatch.setattr(part, "forward", lambda *args, **kwargs: watched.append(active_traces()) or replayed)
+    monkeypatch.setattr(part, "forward", lambda *args, **kwargs: traces.append(active_traces()) or replayed)
     evaluate(TokenVisualizationHook(), runner := Recorder(predictor.model), batches * 2)
     assert not runner.images and len(runner.said) == 1 and "compiled" in runner.said[0]
-    assert any(watched) == (place == "model")
+    assert any(traces) == (place == "model")
 
 
-def test_an_interrupted_forward_leaves_no_trace_on(segmentor, monkeypatch):
+def test_an_interrupted_forward_ends_the_trace(segmentor, monkeypatch):
     from token_pruning.analysis.trace import active_traces
 
     predictor, batches = segmentor
@@ -165,7 +164,7 @@ def test_first_view_of_batches():
     assert first_view([[one, one + 1], [one + 2, one + 3]])[1].mean() == 1
 
 
-def test_steps_are_those_of_the_scores():
+def test_steps_equal_those_of_the_scores():
     runner = Recorder(None, step=3)
     runner.hooks = [LoggerHook()]
     assert evaluation_step(runner) == 3
