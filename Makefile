@@ -52,7 +52,7 @@ operators: | $(HAVE_DEPS)
 	@$(VENV_PY) ops/build.py
 
 lint: $(READY) ## check style, layout and types
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q . && $(PY) -m mypy
 
 test: lint ## check the style, then run all tests
 	@$(RUN) -m pytest tests $(ARGS)
@@ -66,7 +66,7 @@ gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measu
 	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh $(STAGES)
 
 clean: ## delete caches and build leftovers; results, data and weights stay
-	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache
+	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache .mypy_cache
 	@find token_pruning ops *_custom tools tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(HAVE_VENV):

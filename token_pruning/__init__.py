@@ -1,4 +1,4 @@
-"""Token pruning for vision transformers: one core that decides, carries and computes token subsets."""
+"""Token pruning for vision transformers: methods that select tokens, and a core that runs blocks on the selection."""
 
 from .analysis.flops import count_flops
 from .analysis.trace import PassTrace, Trace
@@ -6,6 +6,7 @@ from .apply import apply, remove
 from .blocks import run_block
 from .errors import SettingError
 from .forward import StackForward
+from .host import Host, find_host, require_host
 from .losses import collect_losses, ratio_loss
 from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
 from .reducer import METHODS, Decision, Reducer, build_reducer, register
@@ -22,6 +23,7 @@ __all__ = [
     "DynamicViT",
     "EViT",
     "EvoViT",
+    "Host",
     "PassTrace",
     "PlainViT",
     "Random",
@@ -36,8 +38,10 @@ __all__ = [
     "build_reducer",
     "collect_losses",
     "count_flops",
+    "find_host",
     "ratio_loss",
     "register",
     "remove",
+    "require_host",
     "run_block",
 ]

@@ -1,12 +1,12 @@
-"""Give any timm ``VisionTransformer`` or ``Eva`` a reducer, and take it away again.
+"""Add a reducer to any timm ``VisionTransformer`` or ``Eva``, and remove it again.
 
     model = timm.create_model("deit_small_patch16_224", pretrained=True)
     token_pruning.apply(model, dict(type="ToMe", r=13))
     logits = model(images)
     token_pruning.remove(model)
 
-Nothing is swapped or renamed: the model gets its ``forward_features`` on the instance and, as ``model.reducer``, the
-reducer, whose parameters (if it has any) train and save with the model's.
+No module is replaced or renamed: ``forward_features`` is patched on the instance, and ``model.reducer`` is the reducer,
+whose parameters (if it has any) train and save with the model's.
 
 Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation, registers), N = P + H * W, C channels.
 """
@@ -14,6 +14,7 @@ Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from timm.layers import Attention, AttentionRope
 from timm.models.eva import Eva, EvaAttention, EvaBlock
@@ -23,6 +24,7 @@ from torch import Tensor
 from .attention import rope_with_prefix
 from .errors import SettingError
 from .forward import StackForward, check_execution
+from .patching import patch_method
 from .reducer import Reducer, build_reducer
 
 OUTPUTS = ("map", "kept")
@@ -32,23 +34,24 @@ RUNNABLE = (Attention, EvaAttention, AttentionRope)
 def apply(
     model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map"
 ) -> VisionTransformer | Eva:
-    """Run the blocks of ``model`` under ``reducer`` from now on; one that it has already is replaced.
+    """Run the blocks of ``model`` under ``reducer`` from now on; a reducer that it already has is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...): whatever has timm's own ``forward_features`` and blocks.
+            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
-        execution: "exact" or "capacity", see ``StackForward``; it is ``model.execution`` and may be changed any time.
-        output: what the model pools: "map", every position with the value that its token has or had last; "kept", only
-            the tokens that the last block computed (equally many of each image).
+        execution: "exact" or "capacity", see ``StackForward``; stored as ``model.execution`` and may be changed at any
+            time.
+        output: the tokens that the model pools. "map": every position, with the last value of its token. "kept": only
+            the tokens that are active after the last block (the same number in each image).
 
     Returns:
         The same model.
 
     Raises:
-        TypeError: the model, or one of its blocks, is none that the core can run.
-        ValueError: the reducer does not fit the model, or an unknown word for ``execution`` or ``output``.
+        TypeError: the core cannot run the model or one of its blocks.
+        SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
     _check(model)
     check_execution(execution)
@@ -57,35 +60,38 @@ def apply(
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
     if built is not None:
         built.check_host(model.cls_token is not None)
-        some = next(model.parameters())
-        built.to(some.device, some.dtype).train(model.training)
+        weight = next(model.parameters())
+        built.to(weight.device, weight.dtype).train(model.training)
     model.reducer, model.execution, model.output = built, execution, output
-    # Not bound methods: these are saved and copied with the model.
-    model.forward_features = partial(_forward_features, model)
-    model.forward_intermediates = partial(_no_intermediates, model)
+    # Partials instead of bound methods: they are saved and copied with the model.
+    patch_method(model, "forward_features", partial(_forward_features, model))
+    patch_method(model, "forward_intermediates", partial(_no_intermediates, model))
     return model
 
 
 def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
-    """Undo ``apply``: the model is timm's own again, with the weights that it has now.
+    """Undo ``apply``: restore timm's forward and keep the current weights.
 
     Raises:
         ValueError: ``apply`` was not called on the model.
     """
     if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
-    for name in ("reducer", "execution", "output", "forward_features", "forward_intermediates"):
+    for name in ("reducer", "execution", "output"):
         delattr(model, name)
+    for name in ("forward_features", "forward_intermediates"):
+        patch_method(model, name, None)
     return model
 
 
 def _forward_features(
     model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
 ) -> Tensor:
-    """timm's, with the blocks run by the core: images (B, 3, h, w) -> the normalised map (B, N, C), or the kept tokens
-    of it."""
+    """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
     if attn_mask is not None or is_causal:
-        raise ValueError("a model with a reducer takes no attn_mask and no is_causal: tokens change their places")
+        raise ValueError(
+            "a model with a reducer takes no attn_mask and no is_causal: they do not fit a subset of the tokens"
+        )
     grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
     x, rope = model._pos_embed(model.patch_embed(x)), None
     if isinstance(model, Eva):
@@ -111,11 +117,11 @@ def _forward_features(
 def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
     raise NotImplementedError(
         "forward_intermediates would run the blocks without the reducer; use "
-        "token_pruning.StackForward and its map(), or token_pruning.remove(model) first"
+        "token_pruning.StackForward and its map(), or call token_pruning.remove(model) first"
     )
 
 
-def _check(model: object) -> None:
+def _check(model: Any) -> None:
     kind, name = type(model), type(model).__name__
     host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
     if host is None or kind.forward_features is not host.forward_features:
@@ -131,11 +137,11 @@ def _check(model: object) -> None:
                 "attention can be run on a subset of the tokens"
             )
         if getattr(block.attn, "num_kv_groups", 1) > 1:
-            raise TypeError(f"block {i} of {name} has fewer heads of keys than of queries, which the core cannot run")
+            raise TypeError(f"block {i} of {name} has fewer key heads than query heads, which the core cannot run")
     if getattr(model, "rope_mixed", False):
-        raise TypeError(f"{name} has rotary positions of its own in every block, which the core cannot run")
+        raise TypeError(f"{name} has different rotary position embeddings in each block, which the core cannot run")
     if getattr(model.patch_drop, "prob", 0):
         raise TypeError(
-            f"{name} drops patches in training (patch_drop_rate), which takes their place in the map away; "
+            f"{name} drops patches in training (patch_drop_rate), so the map has no position for them; "
             "create it with patch_drop_rate=0"
         )

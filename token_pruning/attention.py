@@ -1,4 +1,4 @@
-"""Self-attention of packed tokens: every image attends inside itself, however many tokens it has.
+"""Self-attention of packed tokens: tokens attend within their image, whatever its number of tokens.
 
 Shapes: T packed tokens (image after image), B images, n tokens of one image, N positions of the map, H heads, D
 channels of a head, C = H * D.
@@ -7,12 +7,12 @@ channels of a head, C = H * D.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, apply_rot_embed_cat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 from .errors import SettingError
@@ -20,7 +20,7 @@ from .tokens import TokenSet
 
 
 class QKV(NamedTuple):
-    """Queries, keys and values of one block, each (T, H, D): what a reducer may read between attention and MLP."""
+    """Queries, keys and values of one block, each (T, H, D), which a reducer may read between attention and MLP."""
 
     q: Tensor
     k: Tensor
@@ -28,35 +28,43 @@ class QKV(NamedTuple):
 
 
 class WindowAttention(Attention):
-    """timm's attention, computed inside non-overlapping windows of the grid (ViT-Adapter's windowed blocks).
+    """Attention within non-overlapping windows of the grid (ViT-Adapter's windowed blocks).
 
-    The map of q, k, v is padded with zeros at the right and bottom *after* the projection, and padding is not masked:
-    the published weights were trained so. Needs every position of the grid, so no reducer can prune such a block.
+    The map of q, k, v is padded with zeros at the right and bottom *after* the projection, and padding is not masked,
+    because the published weights were trained this way. Needs every position of the grid, so no reducer can prune such
+    a block.
     """
 
-    window_size: int = 14  # set by the host: timm's Block does not hand further arguments on
+    window_size: int = 14  # set by the host: timm's Block passes no further arguments on
 
 
-def project_qkv(attn: nn.Module, x: Tensor) -> QKV:
-    """q, k, v of tokens ``x`` (T, C) by a timm attention module, its query/key norms applied."""
+# What timm's modules are is not declared in a way that type checkers understand.
+AttentionModule: TypeAlias = Any
+
+
+def project_qkv(attn: AttentionModule, x: Tensor) -> QKV:
+    """Project tokens ``x`` (T, C) to q, k, v with a timm attention module, query and key norms included."""
     if attn.qkv is None:  # EVA-02 of size B and L
         q, k, v = (project(x).unflatten(1, (attn.num_heads, -1)) for project in (attn.q_proj, attn.k_proj, attn.v_proj))
     else:
-        # EVA's projection has no bias for keys, so that it has the others beside it.
-        apart = getattr(attn, "q_bias", None) is not None
-        qkv = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])) if apart else attn.qkv(x)
+        # EVA has no bias for keys, so its biases are separate from the fused projection.
+        separate = getattr(attn, "q_bias", None) is not None
+        if separate:
+            qkv = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]))
+        else:
+            qkv = attn.qkv(x)
         q, k, v = qkv.view(len(x), 3, attn.num_heads, -1).unbind(1)
     return QKV(attn.q_norm(q), attn.k_norm(k), v)
 
 
 def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
-    """Rotary positions: q and k of every token turned by the angles of its place, wherever it stands in the set.
+    """Apply rotary position embeddings: rotate q and k of each token by the angles of its position in the map.
 
     Args:
-        rope: (N, 2D) sines, then cosines; of prefix tokens 0 and 1, which turn nothing.
-        half: channels i and i + D/2 are a pair, instead of neighbours.
+        rope: (N, 2D) sines, then cosines; 0 and 1 for prefix tokens, which are not rotated.
+        half: channels i and i + D/2 form a pair, instead of adjacent channels.
     """
-    if tokens.is_full:
+    if tokens.index is None:
         q, k = (apply_rot_embed_cat(tokens.by_image(t), rope[:, None], half).flatten(0, 1) for t in qkv[:2])
     else:
         rope = rope[tokens.index % tokens.positions][:, None]
@@ -65,32 +73,32 @@ def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
 
 
 def rope_with_prefix(rope: Tensor, prefix: int) -> Tensor:
-    """A table (H * W, 2D) of grid tokens with rows for ``prefix`` tokens, which are not turned, before it (N, 2D)."""
-    still = torch.cat([rope.new_zeros(prefix, rope.shape[1] // 2), rope.new_ones(prefix, rope.shape[1] // 2)], dim=1)
-    return torch.cat([still, rope])
+    """Prepend rows for ``prefix`` tokens, which are not rotated, to a table (H * W, 2D) of grid tokens: (N, 2D)."""
+    identity = torch.cat([rope.new_zeros(prefix, rope.shape[1] // 2), rope.new_ones(prefix, rope.shape[1] // 2)], dim=1)
+    return torch.cat([identity, rope])
 
 
 def self_attention(
-    attn: nn.Module,
+    attn: AttentionModule,
     x: Tensor,
     tokens: TokenSet,
     keys: Tensor | None = None,
     prop_attn: bool = False,
     rope: Tensor | None = None,
 ) -> tuple[Tensor, QKV]:
-    """A timm attention module on packed tokens.
+    """Run a timm attention module on packed tokens.
 
     Args:
         attn: timm ``Attention``, ``EvaAttention`` or ``AttentionRope``, or our ``WindowAttention``.
-        x: (T, C) normalised tokens.
-        tokens: the set that they belong to; tells which token is of which image.
-        keys: (T,) bool, which tokens can be attended to (all query), or their soft mask, see ``soft_attention``; None
-            for all.
-        proportional: a merged token draws attention in proportion to its size (ToMe, eq. 1).
-        rope: (N, 2D) rotary positions, see ``rotate``, or None.
+        x: (T, C) normalized tokens.
+        tokens: the set that they belong to, which knows the image of each token.
+        keys: (T,) bool, which tokens can be attended to (all tokens are queries), or their soft mask, see
+            ``soft_attention``; None for all.
+        prop_attn: weight merged tokens by their size as keys (ToMe, eq. 1).
+        rope: (N, 2D) rotary position embeddings, see ``rotate``, or None.
 
     Returns:
-        The projected output (T, C), and q, k, v as they attended.
+        The projected output (T, C), and q, k, v as used in the attention.
 
     Raises:
         ValueError: a windowed block is asked to run on a subset of the grid.
@@ -118,18 +126,23 @@ def self_attention(
 
 
 def log_size(tokens: TokenSet) -> Tensor | None:
-    """(T,) what proportional attention adds to the logits of each key; None before anything is merged."""
+    """Return what proportional attention adds to the logits of each key, (T,); None before anything is merged."""
     return None if tokens.size is None else tokens.size.log()
 
 
 def packed_attention(
     qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention (T, H, D) inside each image, nothing padded to the longest; ``bias`` (T,) is added to keys' logits.
+    """Compute attention (T, H, D) within each image, without padding to the longest.
 
-    Images of equally many tokens (one image, too) are one fused call. Else in 16 bit on CUDA one variable-length flash
-    call, elsewhere one fused call an image on slices as they lie; and where only the device knows the counts and there
-    is no such kernel, masked attention on all positions, which is right but saves nothing in the attention itself.
+    Images with the same number of tokens (also a single image) are one fused call. Otherwise 16 bit on CUDA is one
+    variable-length flash call, and everything else one fused call per image on slices. Where only the device knows the
+    counts and there is no flash kernel, attention is masked on all positions: exact, but no cheaper than dense.
+
+    Args:
+        keys: (T,) bool, which tokens can be attended to; None for all.
+        dropout: probability for attention weights.
+        bias: (T,) added to the logits of each key.
     """
     counts, mask = tokens.counts, keys
     if bias is not None:
@@ -150,10 +163,10 @@ def packed_attention(
 
 
 def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, dropout: float = 0.0, eps: float = 1e-6) -> Tensor:
-    """Attention (T, H, D) whose weights are multiplied with the soft mask ``keys`` (T,) before they are normalised, so
-    that gradients tell what a dropped key would have been worth (DynamicViT, eq. 12). A token always sees itself.
+    """Compute attention (T, H, D) with weights multiplied by a soft mask before normalization (DynamicViT, eq. 12).
 
-    The weights are materialised: for training, with all tokens in place.
+    Gradients of the mask ``keys`` (T,) then show what a dropped key would have contributed. A token always attends to
+    itself. The weights are materialized: meant for training, on a full set.
     """
     q, k, v = (tokens.by_image(t).transpose(1, 2) for t in qkv)
     logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
@@ -170,33 +183,36 @@ def _has_flash(qkv: QKV) -> bool:
 
 
 def _flash(qkv: QKV, tokens: TokenSet) -> Tensor:
-    """Every image is a segment, and so are the unused rows of a set of fixed capacity: the kernel leaves rows outside
-    all segments unwritten, and what stands there need not be a number."""
+    # Each image is a segment, and so are the unused rows of a set of fixed capacity: the kernel does not write rows
+    # outside of all segments, and uninitialized memory may hold NaN.
     if tokens.counts is None:
+        assert tokens.offsets is not None
         offsets, longest = tokens.offsets, len(qkv.v)
     else:
         ends = [0, *accumulate(tokens.counts)]
         offsets, longest = torch.tensor(ends, dtype=torch.int32, device=qkv.v.device), max(tokens.counts)
-    q, k, v = (t.to(qkv.v.dtype) for t in qkv)  # norms of q and k may have widened them
-    return varlen_attn(q, k, v, offsets, offsets, longest, longest)
+    q, k, v = (t.to(qkv.v.dtype) for t in qkv)  # norms of q and k may return single precision
+    return cast(Tensor, varlen_attn(q, k, v, offsets, offsets, longest, longest))
 
 
 def _masked(qkv: QKV, tokens: TokenSet) -> Tensor:
-    """For a set of fixed capacity: keys that are not there are masked."""
+    """Compute attention in a set of fixed capacity with unused keys masked."""
+    assert tokens.index is not None and tokens.offsets is not None  # a fixed capacity has both
+    index = tokens.index
     if tokens.batch == 1:
         used = torch.arange(len(qkv.v), device=qkv.v.device) < tokens.offsets[1]
         return _attend(qkv, 1, used, 0.0)
     rows = tokens.batch * tokens.positions
 
     def on_map(t: Tensor) -> Tensor:
-        return t.new_zeros(rows + 1, *t.shape[1:]).index_copy(0, tokens.index, t)[:-1]
+        return t.new_zeros(rows + 1, *t.shape[1:]).index_copy(0, index, t)[:-1]
 
     out = _attend(QKV(*map(on_map, qkv)), tokens.batch, tokens.members(), 0.0)
-    return out[tokens.index.clamp(max=rows - 1)]
+    return out[index.clamp(max=rows - 1)]
 
 
 def _attend(qkv: QKV, batch: int, mask: Tensor | None, dropout: float) -> Tensor:
-    """``mask``: (T,) of the keys, bool or what is added to their logits."""
+    """Compute attention of images with equal token counts; ``mask`` (T,) of keys is bool, or added to logits."""
     tokens, heads, dim = qkv.v.shape
     if not tokens:
         return qkv.v
@@ -219,7 +235,8 @@ def _window_attention(qkv: QKV, tokens: TokenSet, size: int, dropout: float) -> 
         t = t.view(batch, tall, size, wide, size, heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
         return t.reshape(-1, heads, size * size, dim)
 
-    out = F.scaled_dot_product_attention(*(fold(t) for t in qkv), dropout_p=dropout)
+    q, k, v = map(fold, qkv)
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out = out.view(batch, tall, wide, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
     out = out.reshape(batch, tall * size, wide * size, heads, dim)
     return out[:, :rows, :cols].reshape(-1, heads, dim)

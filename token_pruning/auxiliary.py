@@ -1,7 +1,7 @@
-"""Auxiliary heads on the way through the blocks, and the labels that they learn from.
+"""Outputs of auxiliary heads between blocks, and the criteria that compute losses from them.
 
-A method that learns by auxiliary heads knows no task: its host hands a *criterion* to ``collect_losses``, which turns
-what one head says into a loss.
+A method with auxiliary heads is independent of the task: its host passes a *criterion* to ``collect_losses``, which
+computes a loss from the output of one head.
 
 Shapes: B images, Q queries of a head, K classes, H x W grid.
 """
@@ -19,13 +19,13 @@ from .errors import SettingError
 
 @dataclass(frozen=True)
 class AuxOutput:
-    """What one auxiliary head says of a batch.
+    """Output of one auxiliary head for a batch.
 
     Attributes:
         logits: (B, Q, K).
         grid: (H, W) of the images.
-        queries: how many queries the head has: 1 for the image as a whole, or H * W, one for each token of the grid.
-        asked: (Q,) int64, which of them answered; None if all did.
+        queries: number of queries of the head: 1 for the whole image, or H * W, one for each token of the grid.
+        query_indices: (Q,) int64, which queries were computed; None for all.
     """
 
     logits: Tensor
@@ -34,7 +34,7 @@ class AuxOutput:
     query_indices: Tensor | None = None
 
     def pick(self, values: Tensor) -> Tensor:
-        """Of ``values`` (B, H, W, ...) those of the queries that answered, (B, Q, ...).
+        """Return the entries of ``values`` (B, H, W, ...) at the computed queries, (B, Q, ...).
 
         Raises:
             ValueError: the head does not have one query for each token.
@@ -49,7 +49,7 @@ class AuxOutput:
         return values if self.query_indices is None else values[:, self.query_indices]
 
     def of_image(self) -> Tensor:
-        """(B, K) what is said of the images as a whole.
+        """Return the logits (B, K) of whole images.
 
         Raises:
             ValueError: the head has several queries.
@@ -65,7 +65,7 @@ Criterion = Callable[[AuxOutput], Tensor]
 
 
 def image_labels(loss: Callable[[Tensor], Tensor], classes: int) -> Criterion:
-    """A label an image: ``loss`` is the main head's own, a function of logits (B, K)."""
+    """Return the criterion for one label per image: ``loss``, the main head's function of logits (B, K)."""
 
     def criterion(output: AuxOutput) -> Tensor:
         check_classes(output, classes)
@@ -75,39 +75,39 @@ def image_labels(loss: Callable[[Tensor], Tensor], classes: int) -> Criterion:
 
 
 def token_labels(labels: Tensor, classes: int, ignore: int = 255) -> Criterion:
-    """A label a token: cross entropy, mean over the tokens that have one (none: 0).
+    """Return the criterion for one label per token: cross entropy, mean over labeled tokens (0 without any).
 
     Args:
-        labels: (B, H, W) int64; where the grid is larger, because images were padded, there is no label.
+        labels: (B, H, W) int64; tokens beyond it, where images were padded, have no label.
         classes: K.
-        ignore: the label that is no class.
+        ignore: the value that marks tokens without a label.
     """
 
     def criterion(output: AuxOutput) -> Tensor:
         check_classes(output, classes)
         rows, columns = output.grid
-        wanted = F.pad(labels, (0, columns - labels.shape[2], 0, rows - labels.shape[1]), value=ignore)
-        wanted = output.pick(wanted)
+        padded = F.pad(labels, (0, columns - labels.shape[2], 0, rows - labels.shape[1]), value=ignore)
+        target = output.pick(padded)
         loss = F.cross_entropy(
-            output.logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=ignore, reduction="sum"
+            output.logits.flatten(0, 1).float(), target.flatten(), ignore_index=ignore, reduction="sum"
         )
-        return loss / (wanted != ignore).sum().clamp(min=1)
+        return loss / (target != ignore).sum().clamp(min=1)
 
     return criterion
 
 
 def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
-    """Which classes there are, any number of them: binary cross entropy, mean over classes and what is known.
+    """Return the criterion for multi-label classification: binary cross entropy, mean over classes and known labels.
 
     Args:
         labels: 0 or 1, (B, K) of the images, or (B, H, W, K) of the tokens.
-        known: (B, H, W) bool, of which tokens the labels are known; None for all.
+        known: (B, H, W) bool, tokens whose labels are known; None for all.
     """
 
     def criterion(output: AuxOutput) -> Tensor:
         check_classes(output, labels.shape[-1])
-        logits, wanted = (output.of_image(), labels) if labels.dim() == 2 else (output.logits, output.pick(labels))
-        loss = F.binary_cross_entropy_with_logits(logits.float(), wanted.float(), reduction="none").mean(-1)
+        logits, target = (output.of_image(), labels) if labels.dim() == 2 else (output.logits, output.pick(labels))
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").mean(-1)
         if known is None:
             return loss.mean()
         weights = output.pick(known).float()
@@ -117,9 +117,9 @@ def presence_labels(labels: Tensor, known: Tensor | None = None) -> Criterion:
 
 
 def check_classes(output: AuxOutput, classes: int) -> None:
-    """Raises ValueError if the head knows another number of classes than the labels."""
+    """Raise SettingError if head and labels differ in their number of classes."""
     if output.logits.shape[-1] != classes:
         raise SettingError(
-            f"the auxiliary heads know {output.logits.shape[-1]} classes and the labels {classes}: set "
+            f"the auxiliary heads have {output.logits.shape[-1]} classes and the labels {classes}: set "
             f"the reducer's num_classes={classes}"
         )

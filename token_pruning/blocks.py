@@ -6,6 +6,7 @@ Shapes: T packed tokens, B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from timm.models.eva import EvaBlock
@@ -15,10 +16,12 @@ from .attention import QKV, self_attention
 from .tokens import TokenSet
 
 Between = Callable[[TokenSet, QKV], TokenSet]
+# What timm's modules are is not declared in a way that type checkers understand.
+TransformerBlock: TypeAlias = Any
 
 
 def run_block(
-    block: nn.Module,
+    block: TransformerBlock,
     tokens: TokenSet,
     keys: Tensor | None = None,
     between: Between | None = None,
@@ -26,19 +29,19 @@ def run_block(
     rope: Tensor | None = None,
     no_drop_path: bool = False,
 ) -> TokenSet:
-    """A pre-norm block (timm's ``Block``: norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2; or its
-    ``EvaBlock``) on a token set.
+    """Run a pre-norm transformer block on a token set.
 
     This is the only forward of a block in the project: dense models run it on full sets.
 
     Args:
-        keys: (T,) bool or soft mask, which tokens can be attended to; all tokens query. None for all.
+        block: timm's ``Block`` (norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) or its ``EvaBlock``.
+        keys: (T,) bool or soft mask, which tokens can be attended to; all tokens are queries. None for all.
         between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
-        proportional: merged tokens draw attention in proportion to their size.
-        rope: (N, 2D) rotary positions, or None.
-        steady: no stochastic depth.
+        prop_attn: weight merged tokens by their size as keys.
+        rope: (N, 2D) rotary position embeddings, or None.
+        no_drop_path: switch stochastic depth off.
     """
-    if not len(tokens.x):  # every parameter gets its gradient all the same: distributed training waits for all
+    if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
     scale1, scale2 = layer_scales(block)
@@ -50,21 +53,22 @@ def run_block(
     return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, no_drop_path))
 
 
-def layer_scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """What the two branches (T, C) are scaled by: modules of a ``Block``, parameters or None of an ``EvaBlock``."""
+def layer_scales(block: TransformerBlock) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return the functions that scale the two branches (T, C) of a ``Block`` or an ``EvaBlock``."""
     if not isinstance(block, EvaBlock):
         return block.ls1, block.ls2
-    return tuple((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
+    # Parameters, or None.
+    first, second = ((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
+    return first, second
 
 
 def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet, no_drop_path: bool = False) -> Tensor:
-    """Stochastic depth of a branch (T, C) by *image*, none if ``no_drop_path``; timm's module would drop single packed
-    tokens."""
+    """Apply stochastic depth to a branch (T, C) per *image*; timm's module would drop single packed tokens."""
     rate = getattr(module, "drop_prob", 0.0) if module.training and not no_drop_path else 0.0
     if not rate:
         return branch
     kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)
-    if module.scale_by_keep:
+    if getattr(module, "scale_by_keep", True):
         kept = kept / (1 - rate)
     counts = torch.tensor(tokens.counts, device=branch.device)
     return branch * kept.repeat_interleave(counts, output_size=len(branch))[:, None]

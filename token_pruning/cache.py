@@ -1,4 +1,4 @@
-"""Tensors that are made of weights, kept as long as these stay what they are."""
+"""Tensors computed from weights, cached until the weights change."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from torch import Tensor
 
 
 class WeightCache:
-    """Of one module in evaluation. Its owner clears it where the mode changes: weights that are swapped by ``.data``,
-    as an EMA's are, do not tell. At most ``limit`` tensors are kept."""
+    """Cache of tensors that one module computes from its weights in evaluation.
+
+    The module must call ``clear`` when its mode changes: weights that are swapped through ``.data``, as an EMA does,
+    keep their version number. At most ``limit`` tensors are kept, the latest ones.
+    """
 
     def __init__(self, limit: int = 16) -> None:
         self._kept: dict[tuple, Tensor] = {}
         self._limit = limit
 
     def clear(self) -> None:
+        """Forget all tensors."""
         self._kept.clear()
 
     def get(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` makes of ``weights``; made anew where gradients need it or a graph must own what it reads."""
+        """Return the tensor that ``make`` computes from ``weights``.
+
+        It is computed anew where gradients are enabled and where a compiled or captured graph must own what it reads.
+        """
         if (
             torch.is_grad_enabled()
             or torch.compiler.is_compiling()
@@ -28,9 +35,9 @@ class WeightCache:
             or (weights[0].is_cuda and torch.cuda.is_current_stream_capturing())
         ):
             return make()
-        key = (key, *((w.device, w.dtype, w.data_ptr(), w._version) for w in weights))
-        if key not in self._kept:
+        entry = (key, *((w.device, w.dtype, w.data_ptr(), w._version) for w in weights))
+        if entry not in self._kept:
             while len(self._kept) >= self._limit:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = make()
-        return self._kept[key]
+            self._kept[entry] = make()
+        return self._kept[entry]

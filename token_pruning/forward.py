@@ -1,4 +1,4 @@
-"""One forward of a stack of blocks under a reducer (or none): the only place that knows the order of the moments.
+"""The forward of a stack of blocks with a reducer or without: the only place that calls the reducer's hooks.
 
 Shapes: B images, N positions, T packed tokens, C channels.
 """
@@ -13,39 +13,41 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .analysis.trace import active_traces
+from .attention import QKV
 from .blocks import run_block
 from .errors import SettingError
 from .losses import report_losses
 from .reducer import Decision, Reducer
 from .tokens import TokenSet
 
-STEP = 128  # capacities are multiples of this: matrix products want full tiles
+STEP = 128  # capacities are multiples of it, for full tiles in matrix products
 
 
 class StackForward:
-    """Walks tokens through blocks, as far at a time as the host likes.
+    """One forward of tokens through blocks, in as many parts as the host needs.
 
-    A plain ViT runs all blocks and takes ``finish()``; ViT-Adapter runs a few, reads the ``map()``, changes it with
-    ``update()``, and goes on.
+    A plain ViT runs all blocks and takes ``finish()``; ViT-Adapter runs some blocks, reads the ``map()``, changes it
+    with ``update()``, and continues.
 
     Args:
         blocks: timm-style blocks.
         reducer: None for the dense model.
         x: (B, N, C) tokens after the patch embedding.
         grid: (H, W).
-        prefix: number of prefix tokens in front of the grid.
-        checkpointing: recompute each block in backward instead of keeping its activations.
-        execution: how evaluation runs a block on tokens whose number is only known on the device. "exact": asks for it,
-            which on CUDA stops the host once a block. "capacity": computes as many as ``reducer.capacity`` says, so
-            that nothing waits and no shape depends on data (for CUDA graphs and compilation); unused rows cost time,
-            and tokens beyond rest in the map, lowest scores first. Both are the same where the capacity suffices.
-        judge: handed on to the reducer for this forward, see ``Reducer.start``.
-        rope: (N, 2D) rotary positions of all places, see ``attention.rotate``, or None.
+        prefix: number of prefix tokens before the grid tokens.
+        checkpointing: recompute each block in backward instead of storing its activations.
+        execution: how evaluation runs a block on a number of tokens that only the device knows. "exact": the host asks
+            for it, which on CUDA synchronizes once per block. "capacity": compute as many tokens as
+            ``reducer.capacity`` returns, so that nothing synchronizes and no shape depends on data (for CUDA graphs and
+            compilation). Unused rows cost time, and tokens beyond the capacity are dropped, lowest scores first. Both
+            give the same outputs where the capacity suffices.
+        score_fn: class scores supplied by the host, passed to ``Reducer.start``.
+        rope: (N, 2D) rotary position embeddings of all positions, see ``attention.rotate``, or None.
     """
 
     def __init__(
         self,
-        blocks: Sequence[nn.Module],
+        blocks: nn.ModuleList | nn.Sequential | Sequence[nn.Module],
         reducer: Reducer | None,
         x: Tensor,
         grid: tuple[int, int],
@@ -62,7 +64,7 @@ class StackForward:
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
     def run(self, first: int, last: int) -> None:
-        """Blocks ``first`` to ``last``, the last one included."""
+        """Run blocks ``first`` to ``last``, both included."""
         for i in range(first, last + 1):
             decision = self.reducer.before_block(i, self.tokens, self.state) if self.reducer else None
             self.tokens = self._step(i, decision)
@@ -70,10 +72,11 @@ class StackForward:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.state)
 
     def _step(self, i: int, decision: Decision | None) -> TokenSet:
-        if decision is None or (decision.gate is not None and not decision.packed):
-            self._record(i, None if decision is None else decision.keep)
-            if decision is None:
-                return self._block(i, self.tokens)
+        if decision is None:
+            self._record(i, None)
+            return self._block(i, self.tokens)
+        if decision.gate is not None and not decision.packed:
+            self._record(i, decision.keep)
             keys = decision.gate.squeeze(1) if decision.soft_keys else decision.keep
             done = self._block(i, self.tokens, keys)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
@@ -87,59 +90,60 @@ class StackForward:
         return self.tokens.with_dense(done.restore())
 
     def _subset(self, i: int, decision: Decision) -> TokenSet:
+        assert self.reducer is not None  # it made the decision
         if decision.counts is not None or self.execution == "exact" or self.reducer.training:
             return self.tokens.select(decision.keep, decision.counts)
         if decision.score is None:
             raise SettingError(
-                f"{type(self.reducer).__name__} tells neither how many tokens it keeps nor how much each "
-                "matters, which execution='capacity' needs; use execution='exact'"
+                f"{type(self.reducer).__name__} gives neither the number of tokens that it keeps nor their scores, "
+                "and execution='capacity' needs one of them; use execution='exact'"
             )
-        everything = len(self.tokens.x)
-        capacity = math.ceil(self.reducer.capacity(i) * everything / STEP) * STEP
-        return self.tokens.select_at_most(decision.keep, min(capacity, everything), decision.score)
+        total = len(self.tokens.x)
+        capacity = math.ceil(self.reducer.capacity(i) * total / STEP) * STEP
+        return self.tokens.select_at_most(decision.keep, min(capacity, total), decision.score)
 
     def _record(self, i: int, keep: Tensor | None) -> None:
         for trace in self.traces:
             trace.record(i, self.tokens, keep)
 
     def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
-        between = None
-        if self.reducer:
+        reducer = self.reducer
 
-            def between(tokens, qkv):
-                left = self.reducer.after_attention(i, tokens, qkv, self.state)
-                for trace in self.traces if left is not tokens else ():
-                    trace.record_left(i, left)
-                return left
+        def between(tokens: TokenSet, qkv: QKV) -> TokenSet:
+            remaining = tokens if reducer is None else reducer.after_attention(i, tokens, qkv, self.state)
+            for trace in self.traces if remaining is not tokens else ():
+                trace.record_left(i, remaining)
+            return remaining
 
-        prop_attn = self.reducer is not None and self.reducer.prop_attn
-        no_drop_path = self.reducer is not None and i in self.reducer.no_drop_path_blocks
+        prop_attn = reducer is not None and reducer.prop_attn
+        no_drop_path = reducer is not None and i in reducer.no_drop_path_blocks
 
-        def run(x):
+        def run(x: Tensor) -> TokenSet:
             return run_block(self.blocks[i], tokens.with_x(x), keys, between, prop_attn, self.rope, no_drop_path)
 
-        # The recomputation draws stochastic depth again; torch saves the generator of the device it finds a tensor on.
+        # The tensor is an argument so that torch saves the random state of its device: the recomputation draws
+        # stochastic depth again.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
 
     def map(self, with_prefix: bool = False) -> Tensor:
-        """The map (B, H * W, C) as it stands now; ``with_prefix``, the prefix tokens before it (B, N, C)."""
+        """Return the current map (B, H * W, C); ``with_prefix``: (B, N, C) with the prefix tokens first."""
         dense_map = self.reducer.restore(self.tokens, self.state) if self.reducer else self.tokens.restore()
         return dense_map if with_prefix else dense_map[:, self.tokens.prefix :]
 
     def update(self, grid: Tensor) -> None:
-        """Go on with a new map ``grid`` (B, H * W, C); the tokens that are in work stay the same."""
+        """Continue with a new map ``grid`` (B, H * W, C); the same tokens stay active."""
         if self.tokens.prefix:
             grid = torch.cat([self.map(with_prefix=True)[:, : self.tokens.prefix], grid], dim=1)
         self.tokens = self.tokens.with_dense(grid)
 
     def finish(self, with_prefix: bool = False) -> Tensor:
-        """The final ``map``; in training the reducer's losses are handed to whoever collects them."""
+        """Return the final ``map``; in training, report the reducer's losses to ``collect_losses``."""
         if self.reducer and self.reducer.training:
             report_losses(self.reducer.losses(self.state))
         return self.map(with_prefix)
 
 
 def check_execution(execution: str) -> None:
-    """Raises ValueError for a name that is none."""
+    """Raise SettingError for an unknown ``execution``."""
     if execution not in ("exact", "capacity"):
         raise SettingError(f"execution is {execution!r}; choose 'exact' or 'capacity'")

@@ -1,4 +1,4 @@
-"""Losses of token selection as functions, and the way by which they leave a backbone.
+"""Losses of token selection, and how they are passed from a backbone to the training loop.
 
 Shapes: B images, N tokens.
 """
@@ -21,15 +21,15 @@ _criterion: ContextVar[Criterion | None] = ContextVar("criterion", default=None)
 
 
 def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_processes: bool = False) -> Tensor:
-    """Squared distance of the kept fraction from its target (DynamicViT's and SViT's ratio loss).
+    """Return the squared difference of keep ratio and target (ratio loss of DynamicViT and SViT).
 
     Args:
         gate: (B, N) kept = 1, dropped = 0, differentiable.
-        target: wanted fraction in (0, 1].
-        per_image: hold every image to the target, instead of the batch as a whole.
-        all_processes: take the batch of all processes as the whole, so that the split over GPUs does not matter. The
-            gradient is right under data parallel training, which averages gradients. Has no effect with ``per_image``,
-            which needs no mean over the batch.
+        target: target keep ratio in (0, 1].
+        per_image: compare the keep ratio of each image with the target, instead of that of the batch.
+        all_processes: use the keep ratio of the batch of all processes, so that the split over GPUs does not matter.
+            The gradient is correct under data parallel training, which averages gradients. Has no effect with
+            ``per_image``.
     """
     if per_image:
         return (gate.mean(dim=1) - target).square().mean()
@@ -37,7 +37,8 @@ def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_process
     if all_processes and dist.is_available() and dist.is_initialized():
         total = torch.stack([gate.detach().sum(), gate.new_tensor(gate.numel())])
         dist.all_reduce(total)
-        # The value is global; the gradient is this process's part of it, times the processes it will be averaged over.
+        # The value is global. The gradient is the part of this process, times the number of processes over which it
+        # will be averaged.
         part = gate.sum() * dist.get_world_size() / total[1]
         mean = part + (total[0] / total[1] - part.detach())
     return (mean - target).square()
@@ -45,31 +46,32 @@ def ratio_loss(gate: Tensor, target: float, per_image: bool = False, all_process
 
 @contextmanager
 def collect_losses(criterion: Criterion | None = None) -> Iterator[dict[str, Tensor]]:
-    """Collect what reducers report while the body runs: ``with collect_losses() as extra: model(images)``.
+    """Collect the losses of reducers in a ``with`` statement: ``with collect_losses() as extra: model(images)``.
 
-    A name that is reported twice (two backbones, two passes) is summed if it is a loss and keeps its last value if not.
+    Values reported twice under one name (two backbones, two passes) are summed if they are losses; otherwise the last
+    one is kept.
 
     Args:
-        criterion: makes losses of what auxiliary heads say; it knows the labels of the body's images. Only methods
-            that have such heads need it.
+        criterion: computes losses from the outputs of auxiliary heads, with the labels of the images. Only methods with
+            ``has_aux_heads`` need it.
     """
     found: dict[str, Tensor] = {}
     collecting = _collectors.set((*_collectors.get(), found))
-    judging = _criterion.set(criterion or _criterion.get())
+    previous = _criterion.set(criterion or _criterion.get())
     try:
         yield found
     finally:
         _collectors.reset(collecting)
-        _criterion.reset(judging)
+        _criterion.reset(previous)
 
 
 def active_criterion() -> Criterion | None:
-    """The innermost criterion that was handed to ``collect_losses``."""
+    """Return the criterion of the innermost ``collect_losses`` that has one."""
     return _criterion.get()
 
 
 def report_losses(losses: dict[str, Tensor]) -> None:
-    """Hand ``losses`` to every open ``collect_losses``; warns if there is none, since then they train nothing."""
+    """Pass ``losses`` to every active ``collect_losses``; warn if there is none, because then they train nothing."""
     if not _collectors.get() and any("loss" in name for name in losses):
         warnings.warn(
             "the reducer's losses were not collected and train nothing; use a detector with ReducerLosses "

@@ -1,8 +1,7 @@
-"""Replace a method on one object and put its class's own back.
+"""Replace a method on one object, and restore the method of its class.
 
-An ``nn.Module`` finds ``forward``, ``forward_features`` and the hooks of a reducer through normal attribute lookup, so a
-callable set on the instance takes precedence over the class. Everything here goes through ``vars(target)``: it works
-for modules and plain objects alike, and nothing is registered as a submodule.
+``nn.Module`` finds ``forward``, ``forward_features`` and the hooks of a reducer by normal attribute lookup, so a
+callable set on the instance takes precedence over the class.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,35 +22,39 @@ from .errors import SettingError
 from .forward import StackForward, check_execution
 from .reducer import Reducer, build_reducer
 
-# What timm's EvaBlock is told for the sizes B and L of EVA-02, and for T and S.
+# Arguments of timm's EvaBlock for the sizes B and L of EVA-02, and for T and S.
 EVA02 = {"eva02": dict(qkv_fused=False, scale_mlp=True), "eva02-small": dict()}
 
 
 class PlainViT(nn.Module):
-    """Patch embedding, position table and blocks; the hosts (ViT-Adapter, ViT pyramid) build on it.
+    """Patch embedding, position table and blocks; base of the backbones (ViT-Adapter, ViT pyramid).
 
-    Row 0 of the position table is the class token's, whether one enters the sequence or not, as in every published DeiT
+    Row 0 of the position table belongs to the class token, even without one in the sequence, as in every published DeiT
     and ViT-Adapter file, so that these load and save unchanged.
 
     Args:
-        img_size: of pretraining, one side or (h, w); sizes the position table, nothing else.
-        mlp_ratio: hidden channels of the MLPs for each of a token; default 4, of EVA-02 8/3.
+        img_size: of pretraining, one side or (h, w); only determines the size of the position table.
+        mlp_ratio: hidden channels of the MLPs per channel of a token; default 4, for EVA-02 8/3.
         family: "vit", or EVA-02's blocks with SwiGLU and rotary positions: "eva02" (B and L), "eva02-small" (T and S).
-        rope_grid: side of the grid that rotary positions are measured on: that of EVA-02's pretraining.
+        rope_grid: side of the grid of EVA-02's pretraining, in whose units rotary positions are measured.
         window_attn: per block, whether attention is windowed; default all global.
         window_size: per block, or one for all windowed blocks.
         layer_scale: learned factors per channel on both branches (initially 1).
-        class_token: a class token goes through the blocks with the grid, for reducers that ask its attention.
+        class_token: add a class token to the sequence, for reducers that use its attention.
         norm_eps: of the blocks' LayerNorms: 1e-6, but published SViT files were trained with 1e-5.
         drop_path_rate: of the last block; rises linearly from 0 at the first.
         with_cp: gradient checkpointing of the blocks.
-        execution: "exact" or "capacity", see ``StackForward``; may be changed any time.
+        execution: "exact" or "capacity", see ``StackForward``; may be changed at any time.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
 
     Raises:
-        ValueError: an ``img_size`` below a patch, window lists that do not fit ``depth``, windows in an EVA-02, an
+        SettingError: an ``img_size`` below a patch, window lists that do not fit ``depth``, windows in an EVA-02, an
             unknown family or reducer.
     """
+
+    rope: Any  # timm's RotaryEmbeddingCat, or None
+    cls_token: nn.Parameter | None
+    reducer: Reducer | None
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class PlainViT(nn.Module):
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if len(sides) != 2 or min(sides) < patch_size:
             raise SettingError(
-                f"img_size is {img_size}; give a side or (height, width), each a patch of {patch_size} or more"
+                f"img_size is {img_size}; give a side or (height, width), each at least a patch of {patch_size} pixels"
             )
         self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
@@ -92,7 +96,7 @@ class PlainViT(nn.Module):
         self._tables = WeightCache()
         self.pos_drop = nn.Dropout(drop_rate)
         windows = _windows(depth, window_attn, window_size)
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # also on meta
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # cpu: the model may be built on meta
         if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
             raise SettingError(
                 f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
@@ -133,7 +137,7 @@ class PlainViT(nn.Module):
             )
         for block, size in zip(self.blocks, windows, strict=True):
             if size:
-                block.attn.window_size = size
+                cast(Any, block).attn.window_size = size
         self.reducer = build_reducer(reducer, embed_dim, depth)
         clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
         if clash:
@@ -143,18 +147,21 @@ class PlainViT(nn.Module):
             )
         if self.reducer:
             self.reducer.check_host(class_token)
-        # A start from scratch, as timm's; published files overwrite it.
+        # Initialized like timm, for training from scratch.
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        if class_token:
+        if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
         self.blocks.apply(init_linear)
 
     def start(self, image: Tensor, score_fn: Callable | None = None) -> StackForward:
-        """Patch tokens of ``image`` (B, 3, h, w), h and w multiples of the patch, ready to walk through the blocks;
-        ``score_fn``: see ``Reducer.start``.
+        """Embed the patches of ``image`` and return the forward through the blocks, at its start.
+
+        Args:
+            image: (B, 3, h, w), h and w multiples of the patch.
+            score_fn: see ``Reducer.start``.
 
         Raises:
-            ValueError: the images are empty.
+            SettingError: the images are empty.
         """
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
@@ -179,17 +186,18 @@ class PlainViT(nn.Module):
         )
 
     def train(self, mode: bool = True) -> PlainViT:
+        """Set the mode of all modules and clear the cached position tables."""
         self._tables.clear()
         return super().train(mode)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """(1, H * W, C) position table of a grid; in evaluation made once per size."""
+        """Return the position table of a grid, (1, H * W, C); in evaluation it is computed once per size."""
         return self._tables.get(
             grid, [self.pos_embed], lambda: resize_positions(self.pos_embed[:, 1:], self.table_grid, grid)
         )
 
     def rotary_positions(self, grid: tuple[int, int]) -> Tensor | None:
-        """(N, 2D) angles of all positions of a grid, the class token's included; None where the family has none."""
+        """Return the rotary embeddings of all positions of a grid, (N, 2D), class token included; None for "vit"."""
         if self.rope is None:
             return None
         prefix = int(self.cls_token is not None)
@@ -199,7 +207,7 @@ class PlainViT(nn.Module):
 
 
 def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:
-    """A state dict says beside its tensors which grid the table is of: the number of its rows does not."""
+    """Store the grid of the position table in the metadata of a state dict: its number of rows is ambiguous."""
     metadata["table_grid"] = vit.table_grid
 
 
@@ -210,8 +218,8 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
     return resample(table.unflatten(1, old), *new, False).flatten(1, 2)
 
 
-# An operator of its own, for three reasons: torch.compile keeps it whole, so that the matrices stay constants; the
-# products are not counted as GMACs of the model; and autocast does not round them.
+# A custom operator, so that torch.compile does not trace how the matrices are made, the products do not count as GMACs
+# of the model, and autocast does not round them.
 @torch.library.custom_op("token_pruning::resample", mutates_args=())
 def resample(maps: Tensor, rows: int, columns: int, adjoint: bool) -> Tensor:
     """Resample maps (B, h, w, C) to (B, rows, columns, C) as bicubic ``F.interpolate`` does; or apply its adjoint.
@@ -243,7 +251,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
 resample.register_autograd(_backward, setup_context=_keep_size)
 
 
-@lru_cache(maxsize=None)  # nothing is evicted: a captured CUDA graph goes on reading the matrix
+@cache  # without eviction: captured CUDA graphs keep reading the matrices
 def _bicubic(old: int, new: int, device: torch.device) -> Tensor:
     """Return the matrix (new, old) of bicubic interpolation along one axis: the identity, interpolated."""
     with torch.inference_mode(False), torch.no_grad():
@@ -253,7 +261,7 @@ def _bicubic(old: int, new: int, device: torch.device) -> Tensor:
 
 
 def init_linear(module: nn.Module) -> None:
-    """For ``module.apply``: truncated normal of 0.02 and zero bias for linear layers, LayerNorm as the identity."""
+    """Initialize linear layers (truncated normal of 0.02, zero bias) and LayerNorms (identity), in ``module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -264,7 +272,7 @@ def init_linear(module: nn.Module) -> None:
 
 
 def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | None] | int) -> list[int | None]:
-    """The window size of each block, None for global attention."""
+    """Return the window size of each block, None for global attention."""
     flags = [False] * depth if flags is None else list(flags)
     sizes = [sizes] * depth if isinstance(sizes, int) else list(sizes)
     for name, values in (("window_attn", flags), ("window_size", sizes)):

@@ -220,7 +220,7 @@ class Dropping(Reducer):
 
 def test_capacity_says_what_a_method_must_tell():
     vit = a_vit(Dropping(DIM, DEPTH), execution="capacity")
-    with pytest.raises(ValueError, match="Dropping tells neither how many tokens it keeps nor how much each matters"):
+    with pytest.raises(ValueError, match="Dropping gives neither the number of tokens that it keeps nor their scores"):
         forward(vit, images())
     with pytest.raises(ValueError, match="execution is 'fast'; choose 'exact' or 'capacity'"):
         a_vit(execution="fast")

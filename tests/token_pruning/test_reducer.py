@@ -422,7 +422,6 @@ def test_unknown_names_are_one_sentence():
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)
 
 
-
 TOY = '''"""Keep every second token, or all."""
 
 import torch
