@@ -1,4 +1,4 @@
-"""Who may import whom, and that nobody edits sys.path. The rule is written down in CONTRIBUTING.md, section Layers."""
+"""Which package may import which, and that no file edits sys.path; see CONTRIBUTING.md, section Layers."""
 
 import ast
 import os
@@ -23,15 +23,15 @@ ALLOWED = {
     "mmseg_custom": ADAPTER | {"mmseg"},
     "mmpretrain_custom": ADAPTER | {"mmpretrain"},
 }
-# Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops measures
-# MMCV; data checks read headers of images, and results are written in COCO's encoding.
+# Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops is compared
+# with MMCV; data checks read image headers, and results are written in COCO's encoding.
 ALLOWED_IN_FUNCTIONS = {
     "token_pruning/analysis": {"PIL", "matplotlib"},
     "ops": {"mmcv"},
     "mmcv_custom": {"PIL", "pycocotools"},
 }
-# What each room of mmcv_custom may import of the others; "" is the package itself, which custom_imports of a config
-# loads.
+# What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
+# custom_imports of a config load.
 BASE = {"errors", "files", "results"}
 TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "tasks"}
 ROOMS = {
@@ -50,23 +50,23 @@ ROOMS = {
     "calibration": TRAINING | {"cli", "benchmark"},
     "inference": TRAINING | {"cli", "calibration"},
 }
-# Inside functions only: what predicts and measures is loaded by the first evaluation that needs it.
+# Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {
     "mmcv_custom/engine/hooks": {"benchmark", "inference"},
     "mmcv_custom/__init__.py": {"inference"},
     "mmcv_custom/tasks.py": {"inference"},
 }
-# Folders that are not named like the package in them.
+# Folders with another name than their package.
 PACKAGE_OF_FOLDER = {"ops": "token_pruning_ops"}
-# A setup.py is run by the installer and never imported, so it may use the build tool.
+# A setup.py is run by the installer and never imported, so it may use the build tools.
 BUILD_TOOLS = {"setuptools"}
 
-# What is no code of this project: environments, build output, data, results.
+# Folders without code of this project: build output, data, results.
 NOT_OURS = {"build", "dist", "data", "pretrained", "work_dirs", "node_modules"}
 
 
 def python_files(root):
-    """All Python files of the project below `root`."""
+    """Yield all Python files of the project below `root`."""
     for folder, subfolders, names in os.walk(root):
         # A folder with pyvenv.cfg is a virtual environment, whatever its name.
         subfolders[:] = sorted(
@@ -80,8 +80,10 @@ def python_files(root):
 
 
 def imports(tree):
-    """Yields (module, level, line, inside a function, names) for each import, `import_module("...")` included. What
-    only type checkers run counts as inside a function."""
+    """Yield (module, level, line, inside a function, names) for each import, `import_module("...")` included.
+
+    Imports under `if TYPE_CHECKING` count as inside a function.
+    """
 
     def visit(node, in_function):
         if isinstance(node, ast.Import):
@@ -104,7 +106,7 @@ def imports(tree):
 
 
 def sys_path_edits(tree):
-    """Yields the lines that change sys.path: a mutating call, an assignment, a deletion, or a way round those."""
+    """Yield the lines that change sys.path: mutating calls, assignments, deletions, and other names for the list."""
 
     def is_sys_path(node):
         while isinstance(node, ast.Subscript):
@@ -131,18 +133,18 @@ def sys_path_edits(tree):
         elif isinstance(node, ast.AugAssign | ast.AnnAssign) and is_sys_path(node.target):
             yield node.lineno
         elif isinstance(node, ast.ImportFrom) and node.module == "sys":
-            # Under another name the list could be edited unseen.
+            # Under another name, edits of the list would not be found.
             if any(alias.name == "path" for alias in node.names):
                 yield node.lineno
 
 
 def below(name, table):
-    """Everything that `table` (folder or file -> set) allows to the file `name`."""
+    """Return everything that `table` (folder or file -> set) allows for the file `name`."""
     return set().union(*(more for place, more in table.items() if name == place or name.startswith(f"{place}/")))
 
 
 def rooms_of(name, module, level, names):
-    """The rooms of mmcv_custom that an import in the file `name` reaches; "" where it names none."""
+    """Return the rooms of mmcv_custom that an import in the file `name` reaches; "" for the package itself."""
     folders = list(Path(name).parts[:-1])
     path = folders[: len(folders) - level + 1] if level else []
     path += module.split(".") if module else []
@@ -152,7 +154,7 @@ def rooms_of(name, module, level, names):
 
 
 def room_violations(name, module, level, line, in_function, names):
-    """One sentence for each room of mmcv_custom that the file `name` must not reach."""
+    """Yield one sentence for each room of mmcv_custom that the file `name` must not import."""
     parts = Path(name).parts
     inside = parts[0] == "mmcv_custom"
     own = Path(parts[1]).stem.replace("__init__", "") if inside else ""
@@ -164,12 +166,12 @@ def room_violations(name, module, level, line, in_function, names):
                 yield f"{name}:{line}: {'/'.join(parts[:-1])} may import mmcv_custom.{room} inside functions only"
             continue
         yield f"{name}:{line}: {'/'.join(parts[:2]) if inside else parts[0]} must not import " + (
-            f"mmcv_custom.{room}" if room else "mmcv_custom itself but the room that has what it needs"
+            f"mmcv_custom.{room}" if room else "mmcv_custom itself, only the module that it needs"
         )
 
 
 def violations(root):
-    """One sentence for each rule broken below `root`."""
+    """Return one sentence for each violated rule below `root`."""
     found = []
     for file in python_files(root):
         name = file.relative_to(root).as_posix()
@@ -184,12 +186,12 @@ def violations(root):
             found.append(f"{name}:{line}: edits sys.path")
         for module, level, line, in_function, names in imports(tree):
             if package == "configs":
-                # Configs name registered things. MMEngine's own `read_base` and relative bases are its other syntax.
+                # Configs refer to registered names. MMEngine's `read_base` and relative bases are its other syntax.
                 if level == 0 and module != "mmengine.config":
                     found.append(f"{name}:{line}: a config must not import {module}")
                 continue
             if package not in ALLOWED:
-                continue  # tools, tests and root scripts may know everything
+                continue  # tools, tests and root scripts may import everything
             if level >= len(Path(name).parts):
                 found.append(f"{name}:{line}: a relative import leaves {package}")
                 continue
@@ -215,7 +217,7 @@ def test_layers_of_this_repository():
 def test_every_package_has_a_layer_and_is_installed():
     folders = {file.parent.name for file in ROOT.glob("*/__init__.py")} - {"tests"}
     packages = {PACKAGE_OF_FOLDER.get(folder, folder) for folder in folders}
-    assert packages <= ALLOWED.keys(), f"no layer is written down for {sorted(packages - ALLOWED.keys())}"
+    assert packages <= ALLOWED.keys(), f"no layer is defined for {sorted(packages - ALLOWED.keys())}"
     named = re.search(r"^PACKAGES = \[(.*?)\]", (ROOT / "setup.py").read_text(encoding="utf-8"), re.M | re.S)
     assert {"token_pruning_ops", *re.findall(r'"([^"]+)"', named.group(1))} == ALLOWED.keys()
 
@@ -333,10 +335,10 @@ BAD = {
         "from .cli import launch",
         "mmcv_custom/__init__.py must not import mmcv_custom.cli",
     ),
-    "room round the back": (
+    "room through the package": (
         "mmcv_custom/data/a.py",
         "from mmcv_custom import Predictor",
-        "mmcv_custom/data must not import mmcv_custom itself but the room that has what it needs",
+        "mmcv_custom/data must not import mmcv_custom itself, only the module that it needs",
     ),
     "room, from an adapter": (
         "mmdet_custom/a.py",

@@ -1,4 +1,4 @@
-"""Every method on timm's vision transformers, by ``apply`` and without it again."""
+"""Every method on timm's vision transformers, applied and removed."""
 
 import copy
 import io
@@ -15,7 +15,7 @@ import token_pruning
 from token_pruning import METHODS, ToMe, collect_losses
 
 TINY = dict(img_size=48, patch_size=8, embed_dim=24, depth=4, num_heads=3, num_classes=5)
-# What the families of timm differ in.
+# How the families of timm differ.
 MODELS = dict(
     deit=dict(),
     distilled=dict(kind=VisionTransformerDistilled),
@@ -121,7 +121,7 @@ def test_a_whole_model_can_be_saved(name):
 
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
-def test_a_model_of_half_precision_gets_a_reducer_of_its_own(name):
+def test_the_reducer_gets_the_precision_of_the_model(name):
     pruned = token_pruning.apply(model().bfloat16(), reduced(dict(type=name), grid=36))
     assert pruned(images().bfloat16()).dtype == torch.bfloat16
 
@@ -171,7 +171,7 @@ def test_published_models(name):
     assert pruned(images(1, size, size)).shape[0] == 1
 
 
-def test_what_the_core_cannot_run_is_one_sentence():
+def test_models_that_the_core_cannot_run_are_one_sentence():
     with pytest.raises(TypeError, match="SwinTransformer is not run by timm's VisionTransformer.forward_features"):
         token_pruning.apply(timm.create_model("swin_tiny_patch4_window7_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="block 0 of VisionTransformer is a ParallelThingsBlock"):

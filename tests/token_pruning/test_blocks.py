@@ -1,4 +1,4 @@
-"""Blocks on token sets: equal to timm's own forward, image by image, with windows and stochastic depth."""
+"""Blocks on token sets equal timm's own forward, image by image, with windows and stochastic depth."""
 
 import pytest
 import torch
@@ -50,14 +50,14 @@ def test_masked_keys_equal_the_packed_subset():
     torch.testing.assert_close(masked.x[keep], run_block(block, tokens.select(keep)).x, atol=1e-5, rtol=1e-5)
 
 
-def test_no_key_at_all_is_finite_in_both_directions():
+def test_outputs_and_gradients_without_any_key_are_finite():
     block, x = a_block(), torch.randn(1, 20, 24, requires_grad=True)
     out = run_block(block, TokenSet.full(x, (4, 5)), torch.zeros(20, dtype=torch.bool)).x
     out.sum().backward()
     assert out.isfinite().all() and x.grad.isfinite().all()
 
 
-def test_windows_refuse_subsets():
+def test_windowed_blocks_reject_subsets():
     block = a_block(attn_layer=WindowAttention)
     tokens = TokenSet.full(torch.randn(1, 20, 24), (4, 5))
     with pytest.raises(ValueError, match="window-attention block needs all tokens"):

@@ -1,4 +1,4 @@
-"""Every way to run a pruned block gives the same: exact, fixed capacity, packed training, compiled."""
+"""All executions of a pruned block give the same outputs: exact, fixed capacity, packed training, compiled."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_capacity_equals_exact_where_it_suffices(mode, batch, small_steps):
 
 
 @torch.no_grad()
-def test_beyond_capacity_the_lowest_scores_rest(small_steps):
+def test_beyond_capacity_the_lowest_scores_are_dropped(small_steps):
     vit = a_vit(dict(SVIT, blocks=[2], keep_ratio=0.5, mode="sample", seed=0))
     start = vit.start(images())
     start.run(0, 1)
@@ -88,7 +88,7 @@ def test_beyond_capacity_the_lowest_scores_rest(small_steps):
 
 @torch.no_grad()
 def test_a_known_number_needs_no_capacity():
-    """Mode "ratio" keeps a number that the host knows: no row is unused, and no image's tokens depend on the others."""
+    """Mode "ratio" keeps a number known to the host: no row is unused, and images do not depend on each other."""
     vit = a_vit(dict(SVIT, mode="ratio"), execution="capacity")
     with count_flops() as flops:
         forward(vit, images())
@@ -118,7 +118,7 @@ def test_nothing_kept_and_everything_kept_in_fixed_capacity():
 
 
 @torch.no_grad()
-def test_what_stands_in_unused_rows_reaches_no_token():
+def test_values_of_unused_rows_reach_no_token():
     tokens = TokenSet.full(torch.randn(2, 20, DIM), (4, 5))
     keep, score = torch.rand(40) < 0.5, torch.randn(40)
     subset, exact = tokens.select_at_most(keep, 32, score), tokens.select(keep)
@@ -134,8 +134,8 @@ def _qkv(x):
 
 
 @torch.no_grad()
-def test_values_that_are_no_numbers_stay_where_they_are():
-    """Unused rows are made from the last token; a NaN there must reach no kept token, in a batch of one neither."""
+def test_nan_stays_where_it_is():
+    """Unused rows are copies of the last token; a NaN there must reach no kept token, not even in a batch of one."""
     x = torch.randn(1, 20, DIM)
     x[0, -1] = float("nan")
     tokens, keep = TokenSet.full(x, (4, 5)), torch.arange(20) < 9
@@ -148,7 +148,7 @@ def test_values_that_are_no_numbers_stay_where_they_are():
 
 
 @torch.no_grad()
-def test_a_set_of_fixed_capacity_refuses_what_it_cannot_do():
+def test_a_set_of_fixed_capacity_rejects_what_it_cannot_do():
     tokens, keep = TokenSet.full(torch.randn(2, 20, DIM), (4, 5)), torch.arange(40) < 9
     subset = tokens.select_at_most(keep, 16, torch.randn(40))
     for call in (
@@ -164,8 +164,8 @@ def test_a_set_of_fixed_capacity_refuses_what_it_cannot_do():
 
 
 @torch.no_grad()
-def test_flash_attention_is_asked_for_the_right_segments(monkeypatch):
-    """The one variable-length call on CUDA, with a loop over segments in the kernel's place."""
+def test_flash_attention_gets_the_right_segments(monkeypatch):
+    """Check the variable-length call on CUDA with a loop over segments in place of the kernel."""
 
     def by_segments(q, k, v, offsets_q, offsets_k, longest_q, longest_k):
         assert offsets_q.dtype == torch.int32 and offsets_q[0] == 0 and offsets_q[-1] == len(q)
@@ -185,8 +185,8 @@ def test_flash_attention_is_asked_for_the_right_segments(monkeypatch):
     torch.testing.assert_close(packed_attention(_qkv(fixed.x), fixed)[: len(wanted)], wanted)
 
 
-def test_packed_training_of_nothing_leaves_no_parameter_without_gradient():
-    """Distributed training waits for every one."""
+def test_packed_training_without_tokens_gives_every_parameter_a_gradient():
+    """Distributed training waits for the gradient of every parameter."""
     block = a_vit(None).blocks[0]
     x = torch.randn(1, 20, DIM, requires_grad=True)
     nothing = TokenSet.full(x, (4, 5)).select(torch.zeros(20, dtype=torch.bool))
@@ -212,13 +212,13 @@ def test_position_tables_follow_the_weights():
 
 
 class Dropping(Reducer):
-    """Keeps what it likes and tells nobody how many."""
+    """Keeps a number of tokens that it reports nowhere."""
 
     def before_block(self, block, tokens, state):
         return Decision(tokens.x[:, 0] > 0)
 
 
-def test_capacity_says_what_a_method_must_tell():
+def test_capacity_needs_counts_or_scores():
     vit = a_vit(Dropping(DIM, DEPTH), execution="capacity")
     with pytest.raises(ValueError, match="Dropping gives neither the number of tokens that it keeps nor their scores"):
         forward(vit, images())
@@ -238,14 +238,14 @@ def gradients(vit, x):
 def test_packed_training_computes_the_same_with_less():
     exact, packed = (a_vit(dict(SVIT, training=training)).train() for training in ("exact", "packed"))
     dense = a_vit(None).train()
-    wanted, masks, all_of_it = gradients(exact, images())
-    out, same, less = gradients(packed, images())
+    wanted, masks, flops = gradients(exact, images())
+    out, same, fewer = gradients(packed, images())
     assert torch.equal(masks, same)
     torch.testing.assert_close(out, wanted, atol=1e-5, rtol=1e-5)
     with count_flops() as of_dense:
         forward(dense, images())
-    assert less < of_dense.total < all_of_it
-    # Gradients must agree where no dropped token's block output is asked for, in the last block; and reach everything.
+    assert fewer < of_dense.total < flops
+    # In the last block no output of a dropped token is used, so gradients agree there; and they reach every parameter.
     for name, parameter in packed.named_parameters():
         other = dict(exact.named_parameters())[name]
         if name.startswith("blocks.3.") and "norm1" not in name and "qkv" not in name:
@@ -254,7 +254,7 @@ def test_packed_training_computes_the_same_with_less():
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_training_packed_is_refused_by_other_names():
+def test_an_unknown_training_mode_is_one_sentence():
     with pytest.raises(ValueError, match="training is 'sparse'; choose one of exact, packed"):
         a_vit(dict(SVIT, training="sparse"))
 
@@ -271,8 +271,8 @@ def test_capacity_compiles_into_one_graph(small_steps):
 
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7, 0.9])
 @torch.no_grad()
-def test_only_kept_tokens_cost_anything(ratio):
-    """A batch whose images keep very different numbers: every counted operation of the blocks is on a kept token."""
+def test_only_kept_tokens_are_computed(ratio):
+    """Every counted operation of the blocks is on a kept token, though images keep very different numbers."""
     vit = a_vit(dict(SVIT, blocks=[1, 2, 3], keep_ratio=ratio))
     with Trace() as trace, count_flops() as flops:
         stack = vit.start(images(8))
@@ -297,12 +297,12 @@ def test_only_kept_tokens_cost_anything(ratio):
     ids=["target", "ratio", "sample", "Random"],
 )
 @torch.no_grad()
-def test_capacity_on_cuda_waits_for_nothing_and_equals_exact(reducer, dtype, batch, small_steps):
+def test_capacity_on_cuda_does_not_synchronize_and_equals_exact(reducer, dtype, batch, small_steps):
     vit, x = a_vit(reducer).cuda(), images(batch).cuda()
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
         exact = forward(vit, x)
         vit.execution = "capacity"
-        forward(vit, x)  # first calls may set things up
+        forward(vit, x)  # the first call may initialize libraries
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:

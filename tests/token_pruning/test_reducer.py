@@ -49,7 +49,7 @@ def test_batch_equals_singles(reducer, autocast):
     torch.testing.assert_close(together, singles, atol=5e-2 if autocast else 1e-5, rtol=1e-4)
 
 
-def test_the_images_here_make_ppt_do_both():
+def test_ppt_prunes_and_pools_the_images_of_these_tests():
     vit, seen = scattered(a_vit(reduced(dict(type="PPT")))), []
     decide = vit.reducer.decide
     vit.reducer.decide = lambda *args: seen.append(decide(*args)) or seen[-1]
@@ -72,8 +72,7 @@ def test_tokens_that_no_block_used_are_untouched(name):
 @pytest.mark.parametrize("reducer", [v for v in VARIANTS if "preserve=False" not in v.id])
 @torch.no_grad()
 def test_every_position_has_the_value_of_its_token(reducer):
-    """Positions whose token has left keep its last value, for good or until all come back; merged ones have their
-    group's."""
+    """Positions of dropped tokens keep their last value until the tokens return; those of merged tokens share one."""
     vit = scattered(a_vit(reduced(reducer, 0.4)))
     stack = vit.start(images())
     gone, last = torch.zeros(3, 25, dtype=torch.bool), None
@@ -83,7 +82,7 @@ def test_every_position_has_the_value_of_its_token(reducer):
         assignment = torch.arange(75) if tokens.assignment is None else tokens.assignment
         there = tokens.members().flatten()[assignment].view(3, 25)
         assert torch.equal(dense_map.flatten(0, 1), dense_map.flatten(0, 1)[assignment])
-        returned = reducer["type"] == "Cropr" and vit.reducer.fusion and block == DEPTH - 2
+        returned = getattr(vit.reducer, "fusion", False) and block == DEPTH - 2
         assert (gone & there).any() == returned and there[:, 0].all()
         if last is not None:
             assert torch.equal(dense_map[gone], last[gone])
@@ -214,7 +213,7 @@ def test_any_grid(name):
 
 @pytest.mark.parametrize("reducer", VARIANTS)
 @torch.no_grad()
-def test_an_image_of_nan_harms_no_other(reducer):
+def test_an_image_of_nan_does_not_change_the_others(reducer):
     vit = scattered(a_vit(reduced(reducer)))
     x = images()
     wanted = forward(vit, x)
@@ -226,8 +225,8 @@ def test_an_image_of_nan_harms_no_other(reducer):
 
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
-def test_a_host_that_changes_the_map_goes_on(name):
-    """As ViT-Adapter does: a position without a token has the new value, those of a group the mean of theirs."""
+def test_a_host_may_change_the_map_between_blocks(name):
+    """As in ViT-Adapter: dropped positions take the new value, positions of a merged token the mean of theirs."""
     vit = scattered(a_vit(reduced(dict(type=name))))
     stack = vit.start(images())
     stack.run(0, 1)
@@ -271,13 +270,13 @@ def test_without_a_class_token(name):
 
 
 @pytest.mark.parametrize("name", ["PPT", "ToMe"])
-def test_a_rising_share_of_the_grid_stays_a_share_below_a_half(name):
+def test_a_rising_fraction_of_the_grid_stays_at_most_a_half(name):
     reducer = build_reducer(dict(type=name, r=0.4, inflection=1.0), DIM, 12)
     assert all(0 <= r <= 0.5 for r in reducer.r_of.values()) and max(reducer.r_of.values()) == 0.5
 
 
 @pytest.mark.parametrize("name", ["PPT", "ToMe"])
-def test_taking_more_than_there_is_is_one_sentence(name):
+def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
     with pytest.raises(ValueError, match="r is 25, but a grid of 4 x 6 has 24 tokens"):
         forward(a_vit(dict(type=name, r=25)), images())
 
@@ -326,7 +325,7 @@ def checkpointing_changes_nothing(name, device):
 
 @pytest.mark.parametrize("name", ALL)
 def test_checkpointing_changes_nothing(name):
-    """Stochastic depth included: the recomputation must draw the same numbers."""
+    """Stochastic depth included: the recomputation must draw the same random numbers."""
     checkpointing_changes_nothing(name, "cpu")
 
 
@@ -363,9 +362,11 @@ def test_an_unknown_gate_is_one_sentence():
         build_reducer(dict(type="SViT", gate="attention"), DIM, DEPTH)
 
 
-class Moments(Reducer):
-    """A toy that uses the three moments SViT does not need: half of the tokens leave between attention and MLP of
-    block 1, all but two of each image leave after block 2."""
+class AllHooks(Reducer):
+    """A reducer with the hooks that SViT does not use.
+
+    Half of the tokens are dropped between attention and MLP of block 1, all but two of each image after block 2.
+    """
 
     def start(self, tokens, score_fn=None):
         return []
@@ -389,8 +390,8 @@ class Moments(Reducer):
 
 
 @torch.no_grad()
-def test_tokens_leave_between_and_after_and_keep_their_place():
-    vit = a_vit(Moments(DIM, DEPTH), class_token=False)
+def test_tokens_dropped_inside_and_after_blocks_keep_their_position():
+    vit = a_vit(AllHooks(DIM, DEPTH), class_token=False)
     stack = vit.start(images(2))
     seen = []
     for block in range(DEPTH):
@@ -398,15 +399,15 @@ def test_tokens_leave_between_and_after_and_keep_their_place():
         seen.append((stack.tokens.counts, stack.map()))
     assert [counts for counts, _ in seen] == [(24, 24), (12, 12), (2, 2), (2, 2)]
     assert stack.state[-1] == ("before", 3, (2, 2))
-    # After block 2 all but positions 0 and 2 rest, whatever block 3 does.
-    resting = torch.ones(24, dtype=torch.bool)
-    resting[[0, 2]] = False
-    assert torch.equal(seen[3][1][:, resting], seen[2][1][:, resting])
-    assert not torch.equal(seen[3][1][:, ~resting], seen[2][1][:, ~resting])
+    # After block 2 only positions 0 and 2 are active, so block 3 must not change the others.
+    inactive = torch.ones(24, dtype=torch.bool)
+    inactive[[0, 2]] = False
+    assert torch.equal(seen[3][1][:, inactive], seen[2][1][:, inactive])
+    assert not torch.equal(seen[3][1][:, ~inactive], seen[2][1][:, ~inactive])
 
 
 def test_losses_are_reported_in_training_only():
-    vit = a_vit(Moments(DIM, DEPTH), class_token=False)
+    vit = a_vit(AllHooks(DIM, DEPTH), class_token=False)
     with collect_losses() as reported:
         forward(vit, images())
     assert reported == {}
@@ -458,8 +459,8 @@ CONTRACT = [
     test_signature_changes_with_every_setting_and_with_no_weight,
     test_training_reaches_every_parameter,
     test_any_grid,
-    test_an_image_of_nan_harms_no_other,
-    test_a_host_that_changes_the_map_goes_on,
+    test_an_image_of_nan_does_not_change_the_others,
+    test_a_host_may_change_the_map_between_blocks,
     test_bfloat16_weights,
     test_without_a_class_token,
     test_checkpointing_changes_nothing,

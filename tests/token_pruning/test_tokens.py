@@ -1,4 +1,4 @@
-"""Token sets: gather, exact restore, refresh."""
+"""Token sets: selection, exact restore, a new dense map."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def a_map(batch=3, grid=(4, 5), prefix=0, dim=6):
     return torch.randn(batch, prefix + grid[0] * grid[1], dim, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_clone_has_memory_of_its_own():
+def test_a_clone_shares_no_memory():
     full = TokenSet.full(torch.randn(2, 6, 3), (2, 3))
     for tokens in (full, full.select(torch.arange(12) % 2 == 0)):
         copy = tokens.clone()
@@ -38,11 +38,11 @@ def test_select_and_restore_are_exact(prefix):
     assert subset.counts == tuple(keep.view(3, -1).sum(1).tolist())
     changed = subset.with_x(subset.x + 1)
     assert torch.equal(changed.restore(), x + keep.view(3, -1, 1))
-    # Bit for bit: what was not selected has not moved.
+    # Dropped tokens are unchanged bit for bit.
     assert torch.equal(changed.restore()[~keep.view(3, -1)], x[~keep.view(3, -1)])
 
 
-def test_a_subset_of_a_subset_keeps_its_place_and_leaves_the_rest_as_it_was_last():
+def test_a_subset_of_a_subset_keeps_positions_and_last_values():
     x = a_map()
     first = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 2 == 0)
     first = first.with_x(first.x + 10)
@@ -54,17 +54,17 @@ def test_a_subset_of_a_subset_keeps_its_place_and_leaves_the_rest_as_it_was_last
     torch.testing.assert_close(second.restore().view(60, -1), wanted)
 
 
-def test_tokens_may_wait_to_be_written_into_the_map():
-    """As without ``others``: in the map, its gradients, a new map, a clone, and if the next to leave are not known."""
+def test_pending_tokens_are_written_on_restore():
+    """With ``others``, everything equals the set without: map, gradients, a new map, a clone, further subsets."""
     x, results = a_map(), []
     for others in (True, False):
         source = x.clone().requires_grad_()
         tokens, seen = TokenSet.full(source, (4, 5)), []
         for step in (2, 3):
-            leave = torch.arange(len(tokens.x)) % step == 1
-            counts = tuple((~leave).view(3, -1).sum(1).tolist())
+            dropped = torch.arange(len(tokens.x)) % step == 1
+            counts = tuple((~dropped).view(3, -1).sum(1).tolist())
             tokens = tokens.with_x(tokens.x * 3)
-            tokens = tokens.take((~leave).nonzero()[:, 0], counts, leave.nonzero()[:, 0] if others else None)
+            tokens = tokens.take((~dropped).nonzero()[:, 0], counts, dropped.nonzero()[:, 0] if others else None)
             seen += [tokens.x, tokens.index, tokens.restore(), tokens.clone().restore(), tokens.members()]
         assert len(tokens.pending) == 2 * others
         last = tokens.with_x(tokens.x + 1).select(torch.arange(len(tokens.x)) % 2 == 0)
@@ -85,7 +85,7 @@ def test_images_may_keep_nothing():
     assert torch.equal(tokens.select(keep & False).restore(), tokens.dense)
 
 
-def test_refresh_takes_new_values_for_the_same_positions():
+def test_with_dense_takes_new_values_at_the_same_positions():
     x = a_map()
     subset = TokenSet.full(x, (4, 5)).select(torch.arange(60) % 7 == 0)
     fresh = subset.with_dense(x * 2)
@@ -111,8 +111,8 @@ def test_a_wrong_grid_is_one_sentence():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_large_group_averages_in_half_precision(dtype):
-    """600 positions of one token: neither their number nor their sum fits half precision."""
+def test_a_token_of_many_positions_averages_in_half_precision(dtype):
+    """One token of 600 positions: neither their number nor their sum fits half precision."""
     full = TokenSet.full(torch.zeros(1, 600, 2, dtype=dtype), (20, 30))
     rows, sources = torch.zeros(1, dtype=torch.int64), torch.arange(1, 600)
     merged = full.merge(rows, (1,), sources, torch.zeros_like(sources))
@@ -120,13 +120,18 @@ def test_a_large_group_averages_in_half_precision(dtype):
     assert merged.sizes().tolist() == [600]
 
 
-def test_a_group_whose_token_left_dissolves_when_the_map_changes():
+def test_positions_of_a_dropped_merged_token_take_their_own_new_value():
     full = TokenSet.full(torch.arange(4.0).view(1, 4, 1), (1, 4))
     merged = full.merge(torch.tensor([0, 2, 3]), (3,), torch.tensor([1]), torch.tensor([0]))
     assert merged.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
-    left = merged.take(torch.tensor([1, 2]), (2,))
-    assert left.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
-    assert left.with_dense(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [10, 20, 30, 40]
+    subset = merged.take(torch.tensor([1, 2]), (2,))
+    assert subset.restore().flatten().tolist() == [0.5, 0.5, 2, 3]
+    assert subset.with_dense(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [
+        10,
+        20,
+        30,
+        40,
+    ]
     assert merged.with_dense(torch.tensor([[[10.0], [20], [30], [40]]])).restore().flatten().tolist() == [
         15,
         15,
