@@ -44,7 +44,7 @@ class WholeNetworkClassifier(ImageClassifier):
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
         )
-        self.distillation: Distillation | None = distillation and MODELS.build(distillation)
+        self.distillation: Distillation | None = MODELS.build(distillation) if distillation else None
         if self.distillation and hasattr(network, "set_distilled_training"):
             network.set_distilled_training()  # in training it then returns the scores of both heads
 

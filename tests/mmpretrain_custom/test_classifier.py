@@ -168,9 +168,9 @@ def test_other_sizes_of_image_and_head(capsys):
     assert torch.equal(model.backbone.head.weight, fresh)
     assert torch.equal(model.backbone.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
     assert report.resized == [("backbone.pos_embed", (1, 37, 32), (1, 17, 32))]
-    said = capsys.readouterr().out
-    assert "resized backbone.pos_embed: [1, 37, 32] -> [1, 17, 32]" in said
-    assert "kept as initialised backbone.head.weight: [7, 32] in the file, [5, 32] in the model" in said
+    output = capsys.readouterr().out
+    assert "resized backbone.pos_embed: [1, 37, 32] -> [1, 17, 32]" in output
+    assert "kept as initialised backbone.head.weight: [7, 32] in the file, [5, 32] in the model" in output
 
 
 def test_a_distilled_file_in_a_model_with_one_head():

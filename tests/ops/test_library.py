@@ -124,7 +124,7 @@ def test_every_instruction_set_of_this_processor(instructions):
 
 
 def test_info_names_the_path_of_each_device():
-    said = info.lines()
-    assert [line.split()[0] for line in said] == ["cpu", "cuda"]
+    lines = info.lines()
+    assert [line.split()[0] for line in lines] == ["cpu", "cuda"]
     with on("cpu compiled"):
-        assert "instructions" in said[0]
+        assert "instructions" in lines[0]

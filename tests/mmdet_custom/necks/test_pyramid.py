@@ -44,7 +44,7 @@ def test_levels(grid):
 
 
 def test_several_maps():
-    with pytest.raises(ValueError, match="got 2 maps: .* leave the backbone's out_indices out"):
+    with pytest.raises(ValueError, match="got 2 maps and takes only the last: remove the backbone's out_indices"):
         SimpleFeaturePyramid(32)([torch.zeros(1, 32, 2, 2)] * 2)
 
 

@@ -133,7 +133,7 @@ void launch(dim3 grid, int threads, int shared_bytes, unsigned seed, Run&& run) 
     std::fill(std::begin(msda::shared), std::end(msda::shared), NAN);
     for (int thread = 0; thread < threads; thread += LANES) run_warp(thread);
     if (!std::all_of(shared_end, std::end(msda::shared), [](float x) { return std::isnan(x); }))
-      throw std::runtime_error("a write beyond the shared memory that was asked for");
+      throw std::runtime_error("a write beyond the requested shared memory");
   }
 }
 
