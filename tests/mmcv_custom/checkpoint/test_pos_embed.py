@@ -56,7 +56,7 @@ def saved(model, path, how):
         torch.save(model.state_dict() if how == "torch" else dict(model.state_dict()), path)
 
 
-# Grids 4 x 6 and 6 x 4 have the same number of positions, 2 x 8 has that of a square, and so has 6 x 8 with a class row.
+# Grids 4 x 6 and 6 x 4 have the same number of positions; 2 x 8, and 6 x 8 with a class row, have that of a square.
 @pytest.mark.parametrize("old", [(32, 48), (16, 64), (48, 64), (32, 32)])
 @pytest.mark.parametrize("new", [(32, 48), (48, 32), (16, 64), (32, 32)])
 @pytest.mark.parametrize("how", ["torch", "mmengine", "bare"])
@@ -84,5 +84,5 @@ def test_images_of_the_tables_size_use_it_unchanged(img_size):
 
 @pytest.mark.parametrize("img_size", [4, (32, 4), (32,), (8, 8, 8)])
 def test_a_size_without_a_patch_is_one_sentence(img_size):
-    with pytest.raises(ValueError, match="img_size is .* give a side or .height, width., each a patch of 8 or more"):
+    with pytest.raises(ValueError, match="img_size is .* give a side or .height, width., each at least a patch of 8"):
         PlainViT(img_size=img_size, **SIZES)
