@@ -7,6 +7,8 @@ and segmentors, coco.json in COCO's result format, where image_id is the index i
 everything that was found, the images only what reaches --score-thr.
 """
 
+import argparse
+
 from mmcv_custom.cli.launch import run
 from mmcv_custom.inference.cli import (
     check_left_out,
@@ -23,13 +25,13 @@ from mmcv_custom.results import write_json
 from mmcv_custom.tasks import TASKS
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = demo_parser(__doc__, "img", "image or folder", "demo")
     parser.add_argument("--show", action="store_true", help="also open each image in the desktop's viewer")
     return parser.parse_intermixed_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     files = input_files(args.img, args.out)
     if args.show:

@@ -8,9 +8,12 @@ Writes index.html, results.json and, for every image, what was found, a depth ma
 token), an overlay per block, a chart and a sheet of all. docs/visualisation.md explains how to read them.
 """
 
+import argparse
+
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.files import write_file
+from mmcv_custom.inference import TokenView
 from mmcv_custom.inference.cli import (
     check_left_out,
     demo_parser,
@@ -24,13 +27,13 @@ from mmcv_custom.inference.cli import (
 from mmcv_custom.inference.html_report import page, section
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     return demo_parser(
         __doc__, "image", "image or folder (default: an example photograph)", "demo", optional=True
     ).parse_intermixed_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     files = None if args.image is None else input_files(args.image, args.out)
     predictor = load_predictor(args)
@@ -55,7 +58,7 @@ def main():
     check_left_out(left_out)
 
 
-def print_use_rates(name, tokens):
+def print_use_rates(name: str, tokens: TokenView) -> None:
     """Print the fraction of computed tokens by block, in the format of the published demo."""
     ratios = tokens.keep_ratio()
     print(f"{name}\nToken Use Rate:")

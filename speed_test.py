@@ -44,7 +44,7 @@ GROW = {
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models",
@@ -96,7 +96,7 @@ def parse_args():
     return args
 
 
-def _keep(text):
+def _keep(text: str) -> str | float:
     if text in ("config", "checkpoint"):
         return text
     try:
@@ -108,7 +108,7 @@ def _keep(text):
     return ratio
 
 
-def check(args):
+def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for options that do not go together, before any model is built."""
     device = check_device(args.device)
     wrong = {
@@ -133,7 +133,7 @@ def check(args):
             raise ConfigError(sentence)
 
 
-def cases(args):
+def cases(args: argparse.Namespace) -> list[BenchmarkCase]:
     """Return the cases to measure; with ``--grow``, every model at every point."""
     found = []
     for model in args.models:
@@ -143,7 +143,7 @@ def cases(args):
     return [_grown(case, args.grow, point) for case in found for point in GROW[args.grow]] if args.grow else found
 
 
-def _grown(case, what, point):
+def _grown(case: BenchmarkCase, what: str, point: float) -> BenchmarkCase:
     if what == "ratio":
         return replace(case, keep=point)
     if what == "batch":
@@ -152,7 +152,7 @@ def _grown(case, what, point):
     return replace(case, shape=(16 * rows, 32 * round(point / rows / 2)))
 
 
-def plot(path, rows, grow):
+def plot(path: str, rows: list[dict], grow: str | None) -> None:
     """Draw one bar per model, with ``grow`` one line per model; whiskers and bands are quartiles."""
     import matplotlib
 
@@ -194,7 +194,7 @@ def plot(path, rows, grow):
     figure.savefig(path, dpi=150)
 
 
-def main():
+def main() -> None:
     args = parse_args()
     check(args)
     settings = BenchmarkSettings(**{f.name: getattr(args, f.name) for f in fields(BenchmarkSettings)})

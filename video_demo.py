@@ -7,9 +7,11 @@
 A name ending in .mp4 is written as MPEG-4, .avi as motion JPEG: OpenCV writes both without other libraries.
 """
 
+import argparse
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.files import replacing
+from mmcv_custom.inference import Result
 from mmcv_custom.inference.cli import demo_parser, load_predictor, palette_of
 from mmcv_custom.inference.predictor import image_files
 from mmcv_custom.inference.results import check_display
@@ -28,7 +31,7 @@ from token_pruning.analysis.sheet import font
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = demo_parser(__doc__, "video", "video, folder of frames, or number of a camera", "demo.mp4")
     parser.add_argument("--fps", type=float, help="of the output (default: that of the video; 10 for a folder)")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
@@ -38,7 +41,7 @@ def parse_args():
     return parser.parse_intermixed_args()
 
 
-def check(args):
+def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for options that cannot work, before the model is built."""
     if Path(args.out).suffix.lower() not in CODECS:
         raise ConfigError(f"--out {args.out}: videos are written as {' or '.join(CODECS)}, give a name that ends so")
@@ -52,7 +55,7 @@ def check(args):
             raise ConfigError("--show needs an OpenCV with windows: watch the output file")
 
 
-def frames_of(source):
+def frames_of(source: str) -> tuple[Iterator[np.ndarray | Path], float, int | None]:
     """Return the frames (h, w, 3) uint8 RGB of a video, camera or folder, the frame rate, and their number or None."""
     if Path(source).is_dir():
         files = image_files(source)
@@ -65,7 +68,7 @@ def frames_of(source):
         what = f"camera {source}" if source.isdigit() else f"video {source}"
         raise DataError(f"{what} cannot be opened or has no frames: give one that OpenCV reads (.mp4, .avi, ...)")
 
-    def read():
+    def read() -> Iterator[np.ndarray]:
         good, frame = True, first
         while good:
             yield np.ascontiguousarray(frame[..., ::-1])
@@ -87,10 +90,11 @@ class VideoFile:
         ConfigError: OpenCV cannot write to ``path``.
     """
 
-    def __init__(self, path, part, fps):
+    def __init__(self, path: str, part: Path, fps: float) -> None:
         self.path, self.part, self.fps, self.writer = Path(path), part, fps, None
 
-    def write(self, frame):
+    def write(self, frame: np.ndarray) -> None:
+        """Write a frame (h, w, 3) uint8 RGB."""
         if self.writer is None:
             self.size = frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2  # codecs want even sides
             code = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
@@ -101,12 +105,13 @@ class VideoFile:
             frame = cv2.resize(frame, self.size)
         self.writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
-    def close(self):
+    def close(self) -> None:
+        """Finish the file."""
         if self.writer is not None:
             self.writer.release()
 
 
-def drawn(result, args, palette, rate):
+def drawn(result: Result, args: argparse.Namespace, palette: list | None, rate: float) -> np.ndarray:
     """Return the output frame of a result."""
     # The height of a legend would change from frame to frame.
     image = result.above(args.score_thr).draw(palette, legend=False)
@@ -126,7 +131,7 @@ def drawn(result, args, palette, rate):
     return np.asarray(image)
 
 
-def show(frame, wait):
+def show(frame: np.ndarray, wait: float) -> bool:
     """Show a frame in a window; return False when q was pressed."""
     try:
         cv2.imshow("found", frame[..., ::-1])
@@ -135,7 +140,7 @@ def show(frame, wait):
         raise ConfigError("--show needs a display and an OpenCV with windows: watch the output file") from None
 
 
-def main():
+def main() -> None:
     args = parse_args()
     check(args)
     frames, fps, number = frames_of(args.video)

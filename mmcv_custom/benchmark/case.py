@@ -80,6 +80,7 @@ class BenchmarkModel:
 
     Attributes:
         cfg: config as measured.
+        host: backbone of the model.
         kept: in words, how its reducer was set ("dense", "as trained", "exactly keep_ratio=0.5").
         shape: (height, width) of synthetic images.
 
@@ -93,7 +94,7 @@ class BenchmarkModel:
         self.cfg, self.kept = _configured(case)
         self.task = task_of(self.cfg)
         self.model = build_model(self.cfg, case.checkpoint) if case.checkpoint else _with_random_weights(self.cfg)
-        require_host(self.model, f"a benchmark of {case.config}")
+        self.host = require_host(self.model, f"a benchmark of {case.config}")
         self.model.to(self.device).train(settings.part == "train-step")
         if settings.precision != "fp32":
             run_roi_ops_in_float32(self.model)
@@ -120,12 +121,12 @@ class BenchmarkModel:
         data, dtype = self.data[repeat % len(self.data)], PRECISIONS[self.settings.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             if self.settings.part == "backbone":
-                return self.model.backbone(data["inputs"])
+                return self.host(data["inputs"])
             return self.model(**data, mode="loss" if self.model.training else "predict")
 
     def count(self) -> list[Count]:
         """Count the operations and tokens of every batch."""
-        root = self.model.backbone if self.settings.part == "backbone" else self.model
+        root = self.host if self.settings.part == "backbone" else self.model
         return [count(partial(self.forward, repeat), root) for repeat in range(len(self.data))]
 
     @torch.no_grad()

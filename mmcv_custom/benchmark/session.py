@@ -88,8 +88,8 @@ class BenchmarkSession(BenchmarkModel):
             samples = [s for data in self.data for s in data["data_samples"] if "pred_instances" in s]
             if samples:
                 found["detections"] = statistics.mean(len(s.pred_instances) for s in samples)
-        found |= counted(self.counts, self.model.backbone)
-        found["execution"] = self.model.backbone.execution
+        found |= counted(self.counts, self.host)
+        found["execution"] = self.host.execution
         found["parameters"] = sum(p.numel() for p in self.model.parameters())
         if self.device.type == "cuda":
             found["peak_mb"] = self._peak()

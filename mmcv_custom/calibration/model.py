@@ -33,13 +33,13 @@ class Calibration(BenchmarkModel):
 
     def __init__(self, case: BenchmarkCase, settings: BenchmarkSettings) -> None:
         super().__init__(case, settings)
-        self.first_reducer = self.model.backbone.reducer
+        self.first_reducer = self.host.reducer
         if self.first_reducer is None:
             raise ConfigError(f"config {case.config} has no reducer: give one of a pruned model")
         self.reducer_config = dict(self.cfg.model.backbone.reducer)
-        self.model.backbone.reducer = None
+        self.host.reducer = None
         with Trace() as trace:
-            self.dense = counted(self.count(), self.model.backbone)
+            self.dense = counted(self.count(), self.host)
         self.grid_tokens = min(one.grid[0] * one.grid[1] for one in trace.passes)
 
     def reconfigure(self, name: str, value: float | list[float]) -> None:
@@ -48,7 +48,7 @@ class Calibration(BenchmarkModel):
         Raises:
             ValueError: the value is out of range.
         """
-        self.model.backbone.reducer = reconfigured(self.first_reducer, self.reducer_config, **{name: value})
+        self.host.reducer = reconfigured(self.first_reducer, self.reducer_config, **{name: value})
 
     def cost(self) -> dict[str, float]:
         """Return the fields of ``counted``, ``flops_ratio`` (GMACs over the dense model's) and ``keep_ratio_std``.
@@ -56,7 +56,7 @@ class Calibration(BenchmarkModel):
         The standard deviation is over images.
         """
         counts = self.count()
-        found = counted(counts, self.model.backbone)
+        found = counted(counts, self.host)
         kept = torch.cat([c.kept for c in counts])[:, found["pruned_blocks"]].mean(1)
         return found | dict(
             flops_ratio=found["gmacs"] / self.dense["gmacs"],
@@ -65,11 +65,11 @@ class Calibration(BenchmarkModel):
 
     def times(self, repeats: int) -> dict[str, object]:
         """Return fields with the milliseconds of a batch and the speed-up over the dense model, both interleaved."""
-        reducer = self.model.backbone.reducer
+        reducer = self.host.reducer
 
         def step(reducer) -> Callable[[int], object]:
             def run(repeat: int) -> object:
-                self.model.backbone.reducer = reducer
+                self.host.reducer = reducer
                 with torch.no_grad():
                     return self.forward(repeat)
 
@@ -91,7 +91,7 @@ class Calibration(BenchmarkModel):
         Raises:
             ConfigError: no block decides between pruning and pooling.
         """
-        reducer, pooled = self.model.backbone.reducer, []
+        reducer, pooled = self.host.reducer, []
         decide = reducer.decide
 
         def recorded(*args) -> tuple:

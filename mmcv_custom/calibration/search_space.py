@@ -11,7 +11,7 @@ from token_pruning.reducer import find_method
 
 from ..errors import ConfigError
 
-LEAST = 0.001  # lowest position of a cost parameter whose range excludes its lower end, 0
+MIN_POSITION = 0.001  # lowest position of a cost parameter whose range excludes its lower end, 0
 DECIMALS = 4  # of a position
 THRESHOLDS = (1e-12, 1.0)  # PPT's threshold is on the variance of scores that sum to 1, which is at most 1
 
@@ -55,7 +55,7 @@ class CostParam:
     @property
     def words(self) -> str:
         """The argument in words."""
-        scaled = "" if self.entries is None else f", its {len(self.entries)} entries scaled as a whole"
+        scaled = "" if self.entries is None else f", its {len(self.entries)} entries scaled by one factor"
         return f"{self.name}{scaled}"
 
 
@@ -102,12 +102,12 @@ def cost_param_of(reducer: Mapping, name: str | None, grid_tokens: int) -> CostP
         whole, high = False, 0.5  # fractions of the grid; a block can merge at most half of its tokens
     elif whole:
         high = max(min(high, grid_tokens // 2), low + 1)
-    low = low if whole or low else LEAST
+    low = low if whole or low else MIN_POSITION
     if entries is None:
         return CostParam(name, low, high, whole)
     if not any(numbers):
         raise ConfigError(f"{name} = {given} of {reducer['type']} is scaled as a list and has no entry above 0")
-    return CostParam(name, LEAST, high / min(n for n in numbers if n), whole, entries=entries, limit=high)
+    return CostParam(name, MIN_POSITION, high / min(n for n in numbers if n), whole, entries=entries, limit=high)
 
 
 def pool_threshold(reducer: Mapping, grid_tokens: int) -> CostParam:

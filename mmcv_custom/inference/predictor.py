@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from token_pruning import Trace
 from token_pruning.analysis.trace import PassTrace
+from token_pruning.host import find_host
 from token_pruning.reducer import find_method
 
 from ..calibration.reconfigure import reconfigured
@@ -204,7 +205,8 @@ class Predictor:
 
     def input_size(self) -> tuple[int, int] | None:
         """Return the only input size (h, w) that the model takes; None if it takes any."""
-        embed = getattr(self.model.backbone, "patch_embed", None)
+        host = find_host(self.model)
+        embed = host and host.patch_embed
         return tuple(embed.img_size) if getattr(embed, "strict_img_size", False) else None
 
     def _use_random_weights(self) -> None:

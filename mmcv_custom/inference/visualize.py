@@ -53,11 +53,11 @@ def detections(
     pen = ImageDraw.Draw(pixels)
     for i in order:
         pen.rectangle((boxes[i] * times).tolist(), outline=_colour(labels[i], palette), width=max(1, size // 8))
-    taken: list[tuple] = []
+    plates = _Plates(pen, pixels.size, size)
     for i in reversed(order):  # the best objects choose the position of their label first
         x1, y1, *_ = (boxes[i] * times).tolist()
         text = shorten(f"{names[i]} {scores[i]:.2f}", pixels.width // 2, size)
-        _label(pen, pixels.size, x1, y1 - size - 4, text, size, _colour(labels[i], palette), taken)
+        plates.write(x1, y1 - size - 4, text, _colour(labels[i], palette))
     return pixels
 
 
@@ -90,14 +90,14 @@ def segmentation(
     lines[1:] |= large[1:] != large[:-1]
     out[lines] = 255
     pixels = Image.fromarray(out.round().astype(np.uint8))
-    pen, taken = ImageDraw.Draw(pixels), []
+    plates = _Plates(ImageDraw.Draw(pixels), pixels.size, size)
     order = np.argsort(-counts, kind="stable")
     for i in order:
         if counts[i] >= NAMED * labels.size:
             y, x = (times * at for at in _middle(labels == found[i]))
             text = shorten(name(int(found[i])), pixels.width // 3, size)
             x -= font(size).getlength(text) / 2
-            _label(pen, pixels.size, x, y - size / 2, text, size, _colour(found[i], palette), taken)
+            plates.write(x, y - size / 2, text, _colour(found[i], palette))
     if not legend:
         return pixels
     entries = [(f"{name(int(found[i]))} {counts[i] / labels.size:.0%}", _colour(found[i], palette)) for i in order]
@@ -168,28 +168,28 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
         core = smaller
 
 
-def _label(
-    pen: Pen,
-    within: tuple[int, int],
-    x: float,
-    y: float,
-    text: str,
-    size: int,
-    fill: Colour,
-    taken: list[tuple],
-) -> None:
-    """Write a name on a plate of its colour near (x, y), inside the image, moved down where other plates are."""
-    width, height = font(size).getlength(text) + 6, size + 4
-    x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))
-    for _ in range(8):
-        hit = next((t for t in taken if x < t[2] and t[0] < x + width and y < t[3] and t[1] < y + height), None)
-        if hit is None or hit[3] + height > within[1]:
-            break
-        y = hit[3]
-    taken.append((x, y, x + width, y + height))
-    pen.rectangle([x, y, x + width, y + height], fill=fill)
-    bright = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 110
-    pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(size))
+class _Plates:
+    """Writes names on coloured plates that stay inside the image and do not cover each other."""
+
+    def __init__(self, pen: Pen, within: tuple[int, int], size: int) -> None:
+        self.pen, self.within, self.size = pen, within, size
+        self.taken: list[tuple[float, float, float, float]] = []
+
+    def write(self, x: float, y: float, text: str, fill: Colour) -> None:
+        """Write ``text`` near (x, y), moved down where other plates are."""
+        width, height = font(self.size).getlength(text) + 6, self.size + 4
+        x, y = max(0, min(x, self.within[0] - width)), max(0, min(y, self.within[1] - height))
+        for _ in range(8):
+            hit = next(
+                (t for t in self.taken if x < t[2] and t[0] < x + width and y < t[3] and t[1] < y + height), None
+            )
+            if hit is None or hit[3] + height > self.within[1]:
+                break
+            y = hit[3]
+        self.taken.append((x, y, x + width, y + height))
+        self.pen.rectangle([x, y, x + width, y + height], fill=fill)
+        bright = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 110
+        self.pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(self.size))
 
 
 def _with_legend(pixels: PILImage, entries: Sequence[tuple[str, Colour]], size: int) -> PILImage:

@@ -29,7 +29,7 @@ PATHS = dict(
 )
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--shape", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"))
@@ -41,7 +41,7 @@ def parse_args():
 
 
 @torch.no_grad()
-def measure(config, args):
+def measure(config: str, args: argparse.Namespace) -> dict:
     """Return a row with the fields of ``compare``."""
     cfg = Config.fromfile(config)
     with building_from_config():
@@ -64,7 +64,7 @@ def measure(config, args):
     )
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if args.rounds < 2:
         raise ConfigError("--rounds must be at least 2")

@@ -23,7 +23,7 @@ from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config of a pruned model")
     parser.add_argument("--checkpoint", metavar="FILE", help="its weights (default: random ones)")
@@ -40,7 +40,7 @@ def parse_args():
 
 
 @torch.no_grad()
-def share(model, repeats):
+def share(model: BenchmarkModel, repeats: int) -> dict:
     """Return the fields of a row about the time of the reducer's hooks."""
     clock = Clock(model.device)
 
@@ -62,7 +62,7 @@ def share(model, repeats):
     )
 
 
-def main():
+def main() -> None:
     args = parse_args()
     rows = []
     for batch in args.batch:

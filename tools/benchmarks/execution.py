@@ -33,7 +33,7 @@ CASES = ["selection", "unequal images", "training"]
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/mask_rcnn/svit-adapter-s-0.33x-ftune.py")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
@@ -47,7 +47,7 @@ def parse_args():
 
 
 @torch.no_grad()
-def selection(cfg, shape, rounds):
+def selection(cfg: Config, shape: tuple[int, int], rounds: int) -> dict:
     """Return the fraction of time in operations that a dense backbone does not have."""
     model = torch.nn.Module()
     model.backbone, model.neck = build(cfg, mode="ratio").eval(), torch.nn.Identity()
@@ -68,7 +68,7 @@ def selection(cfg, shape, rounds):
 
 
 @torch.no_grad()
-def unequal_images(cfg, shape, rounds):
+def unequal_images(cfg: Config, shape: tuple[int, int], rounds: int) -> dict:
     """Compare time and operations of a packed batch with those of its images one by one."""
     backbone = build(cfg).eval()
     block, dim, grid = backbone.blocks[3], backbone.embed_dim, tuple(side // 16 for side in shape)
@@ -87,7 +87,7 @@ def unequal_images(cfg, shape, rounds):
     return dict(kept=RATIOS, kept_flops=sum(block_flops(n, dim) for n in batch.counts) / flops.total, **found)
 
 
-def training(cfg, shape, rounds):
+def training(cfg: Config, shape: tuple[int, int], rounds: int) -> dict:
     """Time forward and backward of packed, exact and dense training on the same weights and image."""
     models = dict(packed=build(cfg, training="packed"), exact=build(cfg, training="exact"), dense=build(cfg, None))
     image = torch.randn(1, 3, *shape)
@@ -104,7 +104,7 @@ def training(cfg, shape, rounds):
     return compare({name: partial(step, model) for name, model in models.items()}, torch.device("cpu"), rounds)
 
 
-def build(cfg, *dense, **options):
+def build(cfg: Config, *dense: None, **options: str) -> torch.nn.Module:
     """Build the config's backbone; a positional ``None`` makes it dense, options go to its reducer."""
     backbone = copy.deepcopy(cfg.model.backbone)
     backbone.reducer = None if dense else dict(backbone.reducer, **options)
@@ -112,7 +112,7 @@ def build(cfg, *dense, **options):
         return MODELS.build(dict(backbone, _scope_=cfg.default_scope))
 
 
-def main():
+def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     measure = dict(zip(CASES, (selection, unequal_images, training), strict=True))

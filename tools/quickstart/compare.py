@@ -8,6 +8,7 @@ CHECKPOINT may be ``random``: operations and times are valid then, scores are no
 import argparse
 import json
 import statistics
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
+from torch import nn
 
 from mmcv_custom.benchmark.timing import milliseconds
 from mmcv_custom.cli.launch import build_model, run
@@ -27,7 +29,7 @@ from token_pruning.methods.svit import MODES
 WARM_UP = 3
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="NAME=CONFIG=CHECKPOINT")
     parser.add_argument("--out", default="work_dirs/compare/rows.json", help="default: work_dirs/compare/rows.json")
@@ -36,7 +38,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def evaluate(name, config, checkpoint, folder, options=()):
+def evaluate(name: str, config: str | Path, checkpoint: str | Path, folder: Path, options: Sequence[str] = ()) -> dict:
     """Return the scores of one model from tools/test.py, by the names of its evaluator."""
     scores = folder / f"{name}_scores.json"
     options = ["--cfg-options", *options] if options else []
@@ -46,7 +48,7 @@ def evaluate(name, config, checkpoint, folder, options=()):
     return json.loads(scores.read_text())
 
 
-def measure(models, dataset, number):
+def measure(models: dict[str, nn.Module], dataset: Sequence, number: int) -> dict[str, dict]:
     """Time and count detectors on the same images, interleaved, so that a busy machine slows all of them alike.
 
     Returns:
@@ -81,7 +83,7 @@ def measure(models, dataset, number):
     }
 
 
-def result_row(name, model, scores, measured, **circumstances):
+def result_row(name: str, model: nn.Module, scores: dict, measured: dict, **circumstances: object) -> dict:
     """Return a row: scores, mean kept fraction over the pruned blocks, operations, times."""
     pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
     keep = [measured["keep_by_block"][block] for block in pruned]
@@ -99,7 +101,7 @@ def result_row(name, model, scores, measured, **circumstances):
     )
 
 
-def print_rows(rows):
+def print_rows(rows: list[dict]) -> None:
     """Print one line per row."""
     for r in rows:
         print(
@@ -109,7 +111,9 @@ def print_rows(rows):
         )
 
 
-def compare(specs, folder, number, mode=None, **circumstances):
+def compare(
+    specs: list[tuple], folder: Path, number: int, mode: str | None = None, **circumstances: object
+) -> tuple[list[dict], dict[str, nn.Module], Sequence]:
     """Return rows for ``specs``, a list of (name, config path, checkpoint), the models and their test data."""
     models, scores, dataset = {}, {}, None
     for name, path, checkpoint in specs:
@@ -130,7 +134,7 @@ def compare(specs, folder, number, mode=None, **circumstances):
     return rows, models, dataset
 
 
-def main():
+def main() -> None:
     args = parse_args()
     specs = [spec.split("=", 2) for spec in args.models]
     for spec, given in zip(specs, args.models, strict=True):

@@ -25,7 +25,7 @@ CONFIGS = {
 }
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work-dir", default="work_dirs/demo", help="output folder of everything but the data")
     parser.add_argument("--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), default=(1000, 200))
@@ -36,7 +36,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def train(name, folder, epochs, start=None):
+def train(name: str, folder: Path, epochs: int | None, start: str | None = None) -> str | None:
     """Train one of the two models with tools/train.py and return its checkpoint."""
     options = ["train_cfg.val_begin=1000"]  # both models are evaluated once, at the end
     if epochs is not None:
@@ -55,7 +55,7 @@ def train(name, folder, epochs, start=None):
     return latest_checkpoint(folder / name)
 
 
-def main():
+def main() -> None:
     args = parse_args()
     began = time.time()
     folder = Path(args.work_dir)

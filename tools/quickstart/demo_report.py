@@ -3,9 +3,13 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmengine.dataset import pseudo_collate
+from PIL import Image
+from torch import nn
 
 from mmcv_custom.files import write_file
 from mmcv_custom.inference import TokenView, Window, visualize
@@ -47,7 +51,9 @@ block nor a later one uses it. Every token keeps its position in the feature map
 """
 
 
-def write_report(path, rows, models, dataset, number=6):
+def write_report(
+    path: Path, rows: list[dict], models: dict[str, nn.Module], dataset: Sequence, number: int = 6
+) -> None:
     """Write the report to ``path``, whole or not at all.
 
     Args:
@@ -71,7 +77,7 @@ def write_report(path, rows, models, dataset, number=6):
     write_file(path, text)
 
 
-def _summary(dense, pruned):
+def _summary(dense: dict, pruned: dict) -> str:
     lost = dense["box_AP50"] - pruned["box_AP50"]
     change = f"{abs(lost):.3f} below" if lost > 0 else f"{abs(lost):.3f} above"
     return (
@@ -84,7 +90,7 @@ def _summary(dense, pruned):
     )
 
 
-def _table_row(r):
+def _table_row(r: dict) -> str:
     cells = [
         r["model"],
         f"{r['box_AP']:.3f}",
@@ -98,12 +104,12 @@ def _table_row(r):
     return "<tr>" + "".join(f"<td>{c}" for c in cells) + "</tr>"
 
 
-def _bar(block, share):
+def _bar(block: int, share: float) -> str:
     bar = f"<div class='track'><div class='bar' style='width:{share:.1%}'>&nbsp;</div></div>"
     return f"<span>block {block}</span>{bar}<span>{share:.0%}</span>"
 
 
-def _image(models, dataset, index):
+def _image(models: dict[str, nn.Module], dataset: Sequence, index: int) -> str:
     """Return one validation image with the detections of both models, and the pruned model's tokens in every block."""
     batch = pseudo_collate([dataset[index]])
     image = batch["inputs"][0].flip(0).permute(1, 2, 0).numpy()  # BGR (3, h, w) as loaded
@@ -120,7 +126,7 @@ def _image(models, dataset, index):
     return f"<div class='pair'>{pair}</div><figure>{_img(tokens.contact_sheet(shown[name]))}</figure>"
 
 
-def _img(drawing):
+def _img(drawing: Image.Image) -> str:
     buffer = io.BytesIO()
     drawing.save(buffer, "PNG", optimize=True)
     return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

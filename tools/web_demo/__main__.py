@@ -31,7 +31,7 @@ QUICKSTART = {
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models",
@@ -69,7 +69,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if not (args.max_mb > 0 and args.max_megapixels > 0 and args.queue >= 0 and 0 <= args.score_thr <= 1):
         raise ConfigError("--max-mb and --max-megapixels must be above 0, --queue 0 or more, --score-thr from 0 to 1")
@@ -96,7 +96,7 @@ def main():
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def listen(host, port):
+def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; raise ConfigError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -106,7 +106,7 @@ def listen(host, port):
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port") from None
 
 
-def quickstart():
+def quickstart() -> list[str]:
     """Return the quickstart models as CONFIG[=CHECKPOINT], with the weights trained in this checkout, if any."""
     found = []
     for config, demo in QUICKSTART.items():
@@ -116,7 +116,7 @@ def quickstart():
     return found
 
 
-def load(models, device, score_thr):
+def load(models: list[str], device: str, score_thr: float) -> dict[str, Pair]:
     """Return name -> ``Pair``; each model has run once."""
     pairs = {}
     for model in models:
