@@ -26,7 +26,7 @@ from token_pruning import METHODS, Cropr, Trace
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(
     path
-    for folder in ("segmentation", "segvit", "setr", "cropr/ade20k", "cropr/camvid")
+    for folder in ("segmentation", "segmentation/camvid-720", "segvit", "setr", "cropr/ade20k", "cropr/camvid")
     for path in FOLDER.glob(f"{folder}/*.py")
 )
 
@@ -110,14 +110,17 @@ def write_images(cfg, folder, labels=None, size=(120, 160)):
 
 
 def build(model):
-    """A config's model, ready for small images. One of size L is built in full only without storage."""
-    if model.backbone.depth > 12:
+    """Build a config's model for small images: in full size without storage, then at an eighth of its width."""
+    if model.backbone.embed_dim >= 384:
         with torch.device("meta"):
-            assert sum(p.numel() for p in MODELS.build(model).parameters()) > 300e6
+            full = sum(p.numel() for p in MODELS.build(model).parameters())
+        assert full > (300e6 if model.backbone.depth > 12 else 20e6)
         model = copy.deepcopy(model)
         model.backbone.embed_dim //= 8
-        for head in (model.decode_head, *model.get("auxiliary_head", [])):
-            head.in_channels //= 8
+        heads = model.get("auxiliary_head", [])
+        for head in (model.decode_head, *(heads if isinstance(heads, list) else [heads])):
+            widths = head.in_channels
+            head.in_channels = [c // 8 for c in widths] if isinstance(widths, list) else widths // 8
             if "channels" in head:
                 head.channels //= 8
     built = MODELS.build(model)
