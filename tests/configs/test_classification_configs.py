@@ -1,5 +1,4 @@
-"""Every shipped classification config: its keys are read, its pipelines run, its model builds in full size, trains a
-step and tests a step on small data of the layout that it names."""
+"""Every shipped classification config builds, trains a step and tests a step on small images."""
 
 import re
 from pathlib import Path
@@ -46,7 +45,7 @@ def batch(loader, images):
 
 
 def with_teacher(cfg, folder):
-    """A distillation's published teacher is not here: fresh weights of its size take its place."""
+    """Write fresh weights of the teacher's size where a distillation expects the published ones."""
     if cfg.model.get("distillation"):
         teacher = {k: v for k, v in cfg.model.distillation.teacher.items() if k != "checkpoint"}
         cfg.model.distillation.teacher.checkpoint = str(folder / "teacher.pth")

@@ -1,6 +1,8 @@
-"""Every shipped config is short and starts from weights that exist. Those of detection: their keys are read, their
-pipelines run, their models build in full size, train a step and test a step on a small image. (The others:
-test_classification_configs.py, test_segmentation_configs.py.)"""
+"""Every shipped config is short and starts from weights that exist; those of detection train and test a step.
+
+Their keys are read, their pipelines run, their models are built in full size and stepped on a small image. The others:
+test_classification_configs.py, test_segmentation_configs.py.
+"""
 
 import json
 from pathlib import Path
@@ -29,7 +31,7 @@ DETECTION = [
 
 
 def small_coco(folder, classes):
-    """One image with one square of the last class, as COCO json."""
+    """Write one image with one square of the last class, as COCO json."""
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "a.png"), image)
     box = [30, 20, 60, 70]
@@ -46,7 +48,7 @@ def small_coco(folder, classes):
 
 
 def batch(cfg, loader, folder, annotation):
-    """The one sample of the small data set, through the config's own pipeline."""
+    """Return the one sample of the small data set, through the config's own pipeline."""
     from mmdet.registry import DATASETS
 
     spec = loader.dataset.copy()
@@ -56,7 +58,7 @@ def batch(cfg, loader, folder, annotation):
 
 
 def shrink(data, size=SHRUNK):
-    """The sample at a size that costs nothing; boxes and masks follow."""
+    """Resize the sample, its boxes and its masks to a size that costs nothing."""
     image, sample = data["inputs"][0], data["data_samples"][0]
     height, width = image.shape[-2:]
     factor = size / max(height, width)
@@ -102,7 +104,7 @@ def test_there_are_configs():
 
 
 def weights(path):
-    """The files of weights that a config names."""
+    """Return the files of weights that a config names."""
     cfg = Config.fromfile(path)
     trunk = (cfg.model.backbone.get("init_cfg") or {}).get("checkpoint")
     teacher = (cfg.model.get("distillation") or {}).get("teacher") or {}

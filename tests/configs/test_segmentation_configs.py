@@ -1,5 +1,7 @@
-"""Every config of segmentation: its keys are read, its pipelines run, its model builds in full size, trains a step and
-tests a step on small images (size L at an eighth of its width). Those of DToP have the published numbers."""
+"""Every shipped segmentation config builds in full size, trains a step and tests a step on small images.
+
+Steps run at an eighth of the width. The configs of DToP have the published numbers.
+"""
 
 import copy
 import inspect
@@ -32,8 +34,11 @@ LEAVES = sorted(
 
 
 def side_of(model):
-    """Of the images that a step is taken on. DToP's losses pay for pixels; configs of ToMe and PPT take up to 288
-    tokens out of an image, 260 of them in one block, and 288 pixels give them 324."""
+    """Return the side in pixels of the images that a step is taken on.
+
+    DToP's losses cost per pixel; configs of ToMe and PPT remove up to 288 tokens of an image, 260 of them in one block,
+    and 288 pixels give them 324.
+    """
     merges = (model.backbone.get("reducer") or {}).get("type") in ("ToMe", "PPT")
     return 160 if model.type == "DToPSegmentor" and not merges else 288
 
@@ -66,8 +71,7 @@ def test_there_are_configs_of_cropr():
 
 
 def fit_cropr(reducer, crop, side):
-    """Its rates and queries are made for the config's crops: that they fit is looked at here, then they shrink to
-    images of ``side``."""
+    """Check that schedule and queries fit the config's crops, then shrink them to images of ``side``."""
     assert reducer.schedule.tokens_left((crop // 16, crop // 16), 1)[-1] > 40
     if not reducer.has_aux_heads:
         return
@@ -84,8 +88,10 @@ def counts_from_one(spec):
 
 
 def write_images(cfg, folder, labels=None, size=(120, 160)):
-    """Two images for each split where the config looks for them, with every label that it knows, or these ``labels``
-    in maps of this ``size``."""
+    """Write two images for each split where the config looks for them.
+
+    Their label maps have this ``size`` and hold every label that the config knows, or these ``labels``.
+    """
     classes = cfg.model.decode_head.num_classes
     random = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -129,7 +135,7 @@ def build(model):
 
 
 def batch(cfg, loader):
-    """The two images of a split through the config's own pipeline, at a size that costs little."""
+    """Return the two images of a split through the config's own pipeline, at a size that costs little."""
     side = side_of(cfg.model)
     dataset = DATASETS.build(loader.dataset)
     data = pseudo_collate([dataset[0], dataset[1]])

@@ -1,4 +1,4 @@
-"""Against numbers that the published classification code produced."""
+"""Distillation losses against the recorded numbers of the published classification code."""
 
 import pytest
 import torch

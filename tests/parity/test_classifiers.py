@@ -13,7 +13,7 @@ LOGITS = dict(atol=2e-4, rtol=1e-4)
 
 
 def pruned(record, reducer, eps):
-    """timm's model under ``reducer``, with the recorded weights of both."""
+    """Return timm's model under ``reducer``, with the recorded weights of both."""
     config = record["config"]
     sizes = {
         name: config[name]

@@ -1,5 +1,7 @@
-"""Cropr against the recorded numbers of the published code: kept sets exactly. Shapes: B images, N positions, M tokens,
-K classes, C channels."""
+"""Cropr against the recorded numbers of the published code: kept sets exactly.
+
+Shapes: B images, N positions, M tokens, K classes, C channels.
+"""
 
 import math
 
@@ -124,7 +126,7 @@ def check_sets(trace, selection):
 
 
 def check_blocks(model, image, record):
-    """Every block's output, token by token: the recorded ones stand in the published order."""
+    """Check every block's output token by token; the recorded tokens are in the published order."""
     backbone, wanted = model.backbone, record["eval"]
     if hasattr(backbone, "start"):
         stack = backbone.start(backbone.pad(image))
@@ -189,7 +191,7 @@ def labelled(record, loss):
 
 
 def in_order(losses, main):
-    """The main loss, then the auxiliary ones by block."""
+    """Return the main loss, then the auxiliary ones by block."""
     auxiliary = sorted((name for name in losses if name.startswith("loss_aux.")), key=lambda name: int(name[9:]))
     return [losses[main], *(losses[name] for name in auxiliary)]
 
@@ -216,7 +218,7 @@ def test_classification_training(record):
 
 
 def check_gradients(model, losses, wanted):
-    """Norms of all gradients, of the main and of the auxiliary losses by themselves too, and some in full."""
+    """Check the norms of all gradients, also of main and auxiliary losses separately, and some gradients in full."""
     ours = dict(model.named_parameters())
     parameters = dict(zip(to_published_cropr({k: p.detach() for k, p in ours.items()}), ours.values(), strict=True))
     for kind, loss in (("main_only", losses[0]), ("aux_only", sum(losses[1:])), ("total", sum(losses))):
@@ -295,7 +297,7 @@ def test_published_names_load_both_ways(record):
 @pytest.mark.parametrize("record", of_kind("seg_infer"))
 @torch.no_grad()
 def test_inference(record):
-    """One window, as published; images larger than it, where the published code fails."""
+    """Infer on one window, as published, and on larger images, where the published code fails."""
     model = segmentor(record)
     for case in record["cases"]:
         image, size = case["image"], case["img_shape"]
@@ -326,8 +328,10 @@ def test_inference(record):
 
 
 def schedulers(optimizer, base, final, warm, steps):
-    """Of the published classification recipe: a linear warm-up of ``warm`` steps whose first repeats the second, then
-    half a cosine to ``final``."""
+    """Return the schedulers of the published classification recipe.
+
+    A linear warm-up of ``warm`` steps whose first repeats the second, then half a cosine to ``final``.
+    """
     first = 1 / (warm - 1)
     return [
         ConstantLR(optimizer, factor=first, begin=0, end=2, by_epoch=False),
@@ -390,7 +394,7 @@ def layer_decay_wrapper(rate, weight_decay, lr=1e-3, **more):
 
 
 def groups_of(model, wrapper):
-    """Published name -> the optimiser's group."""
+    """Map each published name to its parameter group of the optimizer."""
     names = {id(p): name for name, p in model.named_parameters()}
     renamed = dict(zip(names.values(), to_published_cropr({k: torch.zeros(1, 1) for k in names.values()}), strict=True))
     groups = build_optim_wrapper(model, wrapper).optimizer.param_groups
@@ -436,7 +440,7 @@ def test_classification_steps(record):
 
 @pytest.mark.parametrize("record", of_kind("seg_steps"))
 def test_segmentation_steps(record):
-    """As it took effect: one learning rate for all. The groups are those that were meant."""
+    """Check the schedule as it took effect, one learning rate for all, and the groups as they were meant."""
     model, options = segmentor(record, "state_before").train(), record["optim"]
     meant = groups_of(model, layer_decay_wrapper(options["layer_decay"], options["weight_decay"], options["lr"]))
     assert meant.keys() == record["param_groups"].keys()

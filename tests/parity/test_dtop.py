@@ -1,5 +1,7 @@
-"""DToP against the recorded numbers of the published code: masks and class maps exactly. Shapes: B images, N tokens,
-K classes, C channels."""
+"""DToP against the recorded numbers of the published code: masks and class maps exactly.
+
+Shapes: B images, N tokens, K classes, C channels.
+"""
 
 import pytest
 import torch
@@ -99,9 +101,9 @@ def test_the_mlp_head(record):
     tokens = TokenSet.full(x.flatten(2).transpose(1, 2), tuple(x.shape[2:]))
     logits, _ = head(tokens)
     size = tuple(record["label"].shape[1:])
-    view = StageOutput(scatter(None, tokens, logits), None, tokens.grid, 0, size, size)
-    close(head.score_map(view), wanted["eval_output"], **LOGITS)
-    views, targets = [None] * config["in_index"] + [view], Targets.of(record["label"], head.num_classes)
+    stage_output = StageOutput(scatter(None, tokens, logits), None, tokens.grid, 0, size, size)
+    close(head.score_map(stage_output), wanted["eval_output"], **LOGITS)
+    views, targets = [None] * config["in_index"] + [stage_output], Targets.of(record["label"], head.num_classes)
     losses = head.loss(views, targets, None)
     assert losses.keys() == wanted["losses"].keys()
     for key, value in wanted["losses"].items():
@@ -109,7 +111,7 @@ def test_the_mlp_head(record):
 
 
 def model_of(record, **segmentor):
-    """Our segmentor with the recorded weights."""
+    """Return our segmentor with the recorded weights."""
     init_default_scope("mmseg")
     config = record["config"]
     trunk, heads = config["backbone"], [*config["auxiliary_head"], config["decode_head"]]
@@ -163,23 +165,23 @@ def scores_of(model, image):
 
 
 def check_stages(model, record, image):
-    """In training mode all heads look; nothing is random here."""
+    """Compare all stages in training mode, in which every head runs; nothing is random here."""
     sets, run = [], model.backbone.forward
     model.backbone.forward = lambda *args: sets.extend(run(*args)) or sets
     with Trace() as trace:
         views = model.train().extract_feat(image)
     del model.backbone.forward
     used, columns = trace.passes[0].used, record["stages"][0]["pruned_before"].shape[1]
-    for stage, view, head, tokens in zip(record["stages"], views, model.heads, sets, strict=True):
+    for stage, stage_output, head, tokens in zip(record["stages"], views, model.heads, sets, strict=True):
         block = stage["out_index"]
         assert torch.equal(~used[block], stage["pruned_before"])
         if block + 1 in used:
             assert torch.equal(~used[block + 1], stage["pruned_after"])
         assert torch.equal(~tokens.members(), stage["pruned_after"])
-        assert view.mask_logits.shape[1] == columns
-        close(view.mask_logits.transpose(1, 2), stage["canvas"], **LOGITS)
-        close(view.class_logits, stage["class_logits"], **LOGITS)
-        scores = head.scores(view.mask_logits, view.class_logits[:, None])
+        assert stage_output.mask_logits.shape[1] == columns
+        close(stage_output.mask_logits.transpose(1, 2), stage["canvas"], **LOGITS)
+        close(stage_output.class_logits, stage["class_logits"], **LOGITS)
+        scores = head.scores(stage_output.mask_logits, stage_output.class_logits[:, None])
         close(scores.transpose(1, 2), stage["scores"], **SCORES)
         # There, tokens that left at an earlier stage are zeros; here they keep the value that they left with.
         there = ~stage["pruned_before"][:, tokens.prefix :]

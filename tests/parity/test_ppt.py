@@ -21,7 +21,7 @@ LOGITS = dict(atol=2e-5, rtol=0)
 
 
 def model_of(record):
-    """timm's model with the recorded weights."""
+    """Return timm's model with the recorded weights."""
     config = dict(record["model"])
     eps, distilled = config.pop("norm_eps"), config.pop("distilled")
     kind = VisionTransformerDistilled if distilled else VisionTransformer
@@ -50,7 +50,7 @@ def tome_of(record):
 
 
 def walk(model, reducer, images):
-    """The token sets before the first block and after each one."""
+    """Return the token sets before the first block and after each one."""
     grid = model.patch_embed.grid_size
     x = model._pos_embed(model.patch_embed(images))
     stack = StackForward(model.blocks, reducer, x, grid, prefix=model.num_prefix_tokens)
@@ -62,7 +62,7 @@ def walk(model, reducer, images):
 
 
 def groups(tokens):
-    """(B, N) where each input token lives now, -1 if nowhere."""
+    """Return (B, N) the current index of each input token, -1 if it was dropped."""
     if tokens.is_full:
         return torch.arange(tokens.positions).expand(tokens.batch, -1)
     assignment = torch.arange(tokens.batch * tokens.positions) if tokens.assignment is None else tokens.assignment
@@ -72,7 +72,7 @@ def groups(tokens):
 
 
 def logits_of(model, tokens):
-    """As the published code reads them: heads on the first token, and with distillation on whatever stands second."""
+    """Compute the logits as published: from the first token and, with distillation, also from the second."""
     x = model.norm(tokens.by_image(tokens.x))
     if hasattr(model, "head_dist"):
         return (model.head(x[:, 0]) + model.head_dist(x[:, 1])) / 2
@@ -119,7 +119,7 @@ def test_ppt(record):
 @pytest.mark.parametrize("record", of_method("ppt"))
 @torch.no_grad()
 def test_ppt_applied_to_timm(record):
-    """The whole way of a user: apply, a batch and single images, remove."""
+    """Apply a reducer, run a batch and single images, remove it: the whole path of a user."""
     model, images = model_of(record), record["images"].float()
     if record["model"]["distilled"] and 0 < record["settings"]["threshold"] < 1:
         pytest.skip("the published head reads another token than the distillation token here; compared in test_ppt")

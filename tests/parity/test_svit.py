@@ -26,7 +26,7 @@ def shapes_of(tensor):
 
 
 def adapter(record):
-    """Our backbone for a recorded config of the published classes, with the recorded weights."""
+    """Return our backbone for a recorded config of the published classes, with the recorded weights."""
     config = dict(record["config"])
     for unread in ("ratio_loss", "pretrained", "version", "visualize", "statistics"):
         config.pop(unread, None)
@@ -122,8 +122,10 @@ def test_evo_vit_backbone(record):
 @pytest.mark.parametrize("training", ["exact", "packed"])
 @pytest.mark.parametrize("record", of_kind("selective_adapter_train"))
 def test_training_step(record, training):
-    """Outputs, masks, losses and gradients of a step with the recorded Gumbel noise. Packed training hears nothing from
-    dropped tokens, so its gradients agree where none could: from the last pruned block on."""
+    """Compare outputs, masks, losses and gradients of a step with the recorded Gumbel noise.
+
+    Packed training gets no gradient through dropped tokens, so its gradients agree from the last pruned block on.
+    """
     model = adapter(record).train()
     model.reducer.training_mode = training
     for module in model.modules():
@@ -187,7 +189,7 @@ def block_of(config):
 
 
 def load_block(item):
-    """A block alone has no number in its recorded names: give it one to find the house names by."""
+    """Load a block whose recorded names lack a block number: one is added to convert them to native names."""
     block = block_of(item["config"])
     state = from_published({f"blocks.0.{name}": value for name, value in item["state_dict"].items()})
     block.load_state_dict({name.removeprefix("blocks.0."): value for name, value in state.items()})
@@ -260,7 +262,7 @@ def check_pos_embed_resize(item):
 
 
 def check_left_align(item):
-    """Packing keeps the kept tokens of each image in order, which is what left alignment did with padding."""
+    """Packing keeps the kept tokens of each image in order, as the published left alignment with padding does."""
     x, mask = item["x"], item["mask"]
     packed = TokenSet.full(x, (1, x.shape[1])).select(mask.flatten())
     for part, aligned, filled in zip(packed.x.split(packed.counts), item["aligned"], item["aligned_mask"], strict=True):
@@ -387,7 +389,7 @@ def test_init_and_geometry(record):
 
 @pytest.mark.parametrize("record", of_kind("key_rename"))
 def test_key_names(record):
-    """Published dense names go to the house's and from there to the published selective ones, as the original did."""
+    """Published dense names convert to native ones and from there to the published selective ones."""
     old, new = zip(*record["dense_to_selective"], strict=True)
     state = {name: torch.zeros(()) for name in old}
     assert list(to_published_selective(from_published(state))) == list(new)
@@ -407,7 +409,7 @@ def test_key_names(record):
     ids=["T", "S"],
 )
 def test_published_sizes(size, dense, pruned):
-    """Numbers of parameters and of tensors in the state dict, as measured on the published classes."""
+    """Compare the numbers of parameters and of state dict tensors with those of the published classes."""
     for reducer, wanted in ((None, dense), (dict(type="SViT"), pruned)):
         model = ViTAdapter(**size, reducer=reducer)
         assert (sum(p.numel() for p in model.parameters()), len(model.state_dict())) == wanted

@@ -72,8 +72,8 @@ class Cropr(Reducer):
             lowest, or "random", without routers.
         num_classes: K of the auxiliary heads.
         num_queries: 1 for labels per image; H * W of the training images for labels per token.
-        num_sampled_queries: number of queries, sampled again in each step, that train the auxiliary heads; None for all,
-            as published. The 1024 of a segmentor cost more than pruning saves.
+        num_sampled_queries: number of queries, sampled anew in each step, that train the auxiliary heads; None for
+            all, as published. The 1024 of a segmentor cost more than pruning saves.
         num_heads: heads of the cross-attention.
         pre_norm: normalize tokens before the cross-attention.
         q_proj: project queries in the cross-attention.

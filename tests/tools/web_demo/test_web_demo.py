@@ -141,9 +141,7 @@ def test_a_pruned_model_is_shown_beside_its_dense_counterpart(server):
 
 
 def test_the_slider_sets_the_cost_parameter_of_the_method(server):
-    little, usual, full = (
-        server.run(SMALL, **query)[1] for query in (dict(cost_value=0.2), {}, dict(cost_value=2.5))
-    )
+    little, usual, full = (server.run(SMALL, **query)[1] for query in (dict(cost_value=0.2), {}, dict(cost_value=2.5)))
     assert little["keep"] < usual["keep"] < full["keep"] == 1
     assert little["models"]["pruned"]["gmacs"] < usual["models"]["pruned"]["gmacs"]
     assert little["models"]["dense"]["gmacs"] == full["models"]["dense"]["gmacs"]
