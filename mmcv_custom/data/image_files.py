@@ -46,6 +46,43 @@ def _images(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
 
 
+def loaded_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) of an image as ``LoadImage`` gives it, from the file's header.
+
+    The loader turns JPEG and PNG files by their EXIF orientation, and no others.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            (width, height), turnable = image.size, image.format in ("JPEG", "MPO", "PNG")
+            if turnable and _orientation(image) in (5, 6, 7, 8):
+                return height, width
+            return width, height
+    except FileNotFoundError:
+        raise DataError(f"image {path} does not exist: check the path") from None
+    except Exception as error:  # each decoder raises its own exceptions
+        raise DataError(_unreadable(path, error)) from None
+
+
+def _orientation(image):
+    from PIL import Image
+
+    exif = Image.Exif()  # Image.getexif would also read XMP, which the loader does not
+    try:
+        exif.load(image.info.get("exif", b""))
+    except Exception:  # a broken block, which the loader skips
+        return None
+    return exif.get(0x112)
+
+
+def _unreadable(path, error):
+    return f"{path} is no image that can be read ({' '.join(str(error).split())}): save it again or take it out"
+
+
 def check_image(path: str) -> None:
     """Raise DataError if a file is missing, is not an image, or is truncated.
 
@@ -61,6 +98,4 @@ def check_image(path: str) -> None:
         with Image.open(path) as image:
             image.load()
     except Exception as error:  # each decoder raises its own exceptions
-        raise DataError(
-            f"{path} is no image that can be read ({' '.join(str(error).split())}): save it again or take it out"
-        ) from None
+        raise DataError(_unreadable(path, error)) from None
