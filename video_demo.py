@@ -23,7 +23,7 @@ from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.files import replacing
 from mmcv_custom.inference import Result
-from mmcv_custom.inference.cli import demo_parser, load_predictor, palette_of
+from mmcv_custom.inference.cli import demo_parser, load_predictor, note, palette_of
 from mmcv_custom.inference.predictor import image_files
 from mmcv_custom.inference.results import check_display
 from token_pruning.analysis.sheet import font
@@ -58,7 +58,7 @@ def check(args: argparse.Namespace) -> None:
 def frames_of(source: str) -> tuple[Iterator[np.ndarray | Path], float, int | None]:
     """Return the frames (h, w, 3) uint8 RGB of a video, camera or folder, the frame rate, and their number or None."""
     if Path(source).is_dir():
-        files = image_files(source)
+        files = image_files(source, note)
         return iter(files), 10.0, len(files)
     if not source.isdigit() and not Path(source).is_file():
         raise DataError(f"video {source} does not exist: check the path")

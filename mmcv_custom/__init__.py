@@ -7,6 +7,7 @@ from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretra
 from .checkpoint.io import read_checkpoint
 from .checkpoint.load import LoadReport, load_into
 from .data.loading import LoadImage
+from .data.visible_files import VisibleFiles
 from .engine.acceleration import AccelerationHook
 from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
@@ -37,6 +38,7 @@ __all__ = [
     "SeedByIterHook",
     "TokenVisualizationHook",
     "UserError",
+    "VisibleFiles",
     "WholeStepsHook",
     "latest_checkpoint",
     "load_into",

@@ -5,6 +5,7 @@ Shapes: h x w pixels.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from mmengine.config import Config
@@ -76,7 +77,7 @@ def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
 def _files(folder: str, number: int, least: int) -> list[Path]:
     if not Path(folder).is_dir():
         raise DataError(f"--images {folder} is not a folder: give one that holds images")
-    files = images_in(Path(folder))
+    files = images_in(Path(folder), warnings.warn)
     if len(files) < least:
         raise DataError(
             f"--images {folder} holds {len(files)} images ({', '.join(SUFFIXES)}), fewer than one batch "

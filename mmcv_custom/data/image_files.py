@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
+import os
+import re
+from collections.abc import Callable, Sequence
+from itertools import count, zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
 
 from ..errors import ConfigError, DataError
+from .visible_files import is_hidden
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+# What LoadImage reads.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
+    *(".jp2", ".ppm", ".pgm", ".pbm"),
+)
 
 
 def pipeline_steps(cfg: Config) -> list[dict]:
@@ -33,17 +41,82 @@ def pipeline_steps(cfg: Config) -> list[dict]:
     return steps
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder by name; if it has none, those of its subfolders, one from each in turn."""
-    files = _images(folder)
-    if not files:
-        columns = [_images(inner) for inner in sorted(folder.iterdir()) if inner.is_dir()]
-        files = [file for line in zip_longest(*columns) for file in line if file]
-    return files
+def list_folder(
+    folder: str | Path, suffixes: Sequence[str] = SUFFIXES, deep: bool = False
+) -> tuple[list[str], list[str]]:
+    """Return the images of a folder and all that is left out, as relative names in natural order (1, 2, 10).
+
+    Left out are hidden files and folders, files with other suffixes and, unless ``deep``, subfolders.
+
+    Args:
+        folder: the folder.
+        suffixes: lower-case suffixes of images.
+        deep: also list subfolders.
+    """
+    images, left_out = [], []
+    for entry in os.scandir(folder):
+        is_folder = entry.is_dir()
+        if is_folder and deep and not is_hidden(entry.name):
+            inner = list_folder(entry.path, suffixes, deep)
+            images += [os.path.join(entry.name, name) for name in inner[0]]
+            left_out += [os.path.join(entry.name, name) for name in inner[1]]
+        elif is_folder:
+            left_out.append(entry.name + os.sep)
+        elif entry.name.lower().endswith(tuple(suffixes)) and not is_hidden(entry.name) and entry.is_file():
+            images.append(entry.name)
+        else:
+            left_out.append(entry.name)
+    return sorted(images, key=natural), sorted(left_out, key=natural)
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+def images_in(folder: Path, say: Callable[[str], object] | None = None) -> list[Path]:
+    """Return the images of a folder in natural order; if it has none, those of its subfolders, one of each in turn.
+
+    Args:
+        folder: the folder.
+        say: is called with a sentence that names what is left out.
+    """
+    names, left_out = list_folder(folder)
+    if not names:
+        inner = [name for name in left_out if name.endswith(os.sep) and not is_hidden(name.rstrip(os.sep))]
+        left_out = [name for name in left_out if name not in inner]
+        columns = []
+        for subfolder in inner:
+            images, others = list_folder(folder / subfolder)
+            columns.append([subfolder + name for name in images])
+            left_out += [subfolder + name for name in others]
+        names = [name for line in zip_longest(*columns) for name in line if name]
+    if left_out and say:
+        say(left_out_of(folder, left_out))
+    return [folder / name for name in names]
+
+
+def left_out_of(folder: str | Path, names: Sequence[str]) -> str:
+    """Return the sentence that ``names`` are left out of ``folder``."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"left out of {folder}, because hidden or no image that is read: {', '.join(names[:5])}{more}"
+
+
+def natural(name: str | Path) -> tuple[list[str | int], str]:
+    """Return the key that sorts names as people count: 1, 2, 10."""
+    parts = re.split(r"([0-9]+)", str(name))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], str(name)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return ``names`` with a number behind those that an earlier one has, so that output files differ.
+
+    Names that differ in case only count as equal, because on some disks they are one file.
+    """
+    taken, seen, unique = {name.casefold() for name in names}, set(), []
+    for name in names:
+        new = name
+        if name.casefold() in seen:
+            new = next(f"{name}_{i}" for i in count(2) if f"{name}_{i}".casefold() not in taken)
+            taken.add(new.casefold())
+        seen.add(name.casefold())
+        unique.append(new)
+    return unique
 
 
 def loaded_size(path: str | Path) -> tuple[int, int]:

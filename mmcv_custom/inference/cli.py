@@ -6,12 +6,12 @@ import argparse
 import os
 import warnings
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
 
+from ..data.image_files import unique_names
 from ..errors import ConfigError, DataError
 from ..results import write_json
 from ..tasks import DETECTION_PALETTES, model_words, task_of
@@ -76,8 +76,13 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     if args.ratio is not None:
         predictor.set_cost(args.ratio)
     for sentence in predictor.notes:
-        print(f"Note: {sentence}.")
+        note(sentence)
     return predictor
+
+
+def note(sentence: str) -> None:
+    """Print a sentence that the user should know but need not act on."""
+    print(f"Note: {sentence}.")
 
 
 def make_folder(path: str) -> Path:
@@ -100,7 +105,7 @@ def input_files(images: str, out: str) -> list[Path]:
     """
     if not Path(images).exists():
         raise DataError(f"image {images} does not exist: check the path")
-    files = image_files(images)
+    files = image_files(images, note)
     if Path(out).resolve() in {file.resolve().parent for file in files}:
         raise ConfigError(f"--out {out} holds the images themselves: give another folder")
     return files
@@ -117,8 +122,9 @@ def named_results(predictor: Predictor, files: list[Path] | None, left_out: list
     Raises:
         DataError: none of the images can be read.
     """
-    used_names: set[str] = set()
-    for image in [example_image(predictor.input_size())] if files is None else files:
+    images = [example_image(predictor.input_size())] if files is None else files
+    names = unique_names(["embedded" if files is None else file.stem for file in images])
+    for name, image in zip(names, images, strict=True):
         try:
             result = predictor(image)
         except DataError as error:
@@ -127,11 +133,6 @@ def named_results(predictor: Predictor, files: list[Path] | None, left_out: list
             left_out.append(str(error))
             print(f"Left out: {error}.", flush=True)
             continue
-        stem = name = Path(result.path or "embedded").stem
-        numbers = count(2)
-        while name in used_names:
-            name = f"{stem}_{next(numbers)}"
-        used_names.add(name)
         yield name, result
 
 

@@ -6,7 +6,7 @@ Shapes: h x w pixels of an image.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -100,7 +100,8 @@ class Predictor:
         if weights is None:
             self._use_random_weights()
         else:
-            self.report = load_into(self.model, weights, logger="silent", source=str(checkpoint))
+            averaged = self.cfg.get("averaged_weights", True)
+            self.report = load_into(self.model, weights, logger="silent", source=str(checkpoint), averaged=averaged)
             if any(".reducer." in name for name in self.report.missing):
                 self.notes.append(
                     f"{checkpoint} has no weights for the {self.method} that selects tokens: it selects at random"
@@ -295,11 +296,15 @@ def window_corners(size: tuple[int, int], crop: tuple[int, int], stride: tuple[i
     return [(y, x) for y in ys for x in xs]
 
 
-def image_files(path: str | Path) -> list[Path]:
-    """Return the image, or the images of a folder; raise DataError if a folder has none."""
+def image_files(path: str | Path, say: Callable[[str], object] = warnings.warn) -> list[Path]:
+    """Return the image, or the images of a folder in natural order; ``say`` gets a sentence on what is left out.
+
+    Raises:
+        DataError: a folder has none.
+    """
     if not Path(path).is_dir():
         return [Path(path)]
-    files = images_in(Path(path))
+    files = images_in(Path(path), say)
     if not files:
         raise DataError(f"folder {path} has no images ({', '.join(SUFFIXES)}): give another folder")
     return files

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...errors import DataError
+from ..image_files import left_out_of, list_folder
+from ..visible_files import is_hidden
 
 
 def class_folders_of(cls: type | None, dataset: Mapping) -> str | None:
@@ -26,29 +29,59 @@ def class_folders_of(cls: type | None, dataset: Mapping) -> str | None:
     return (next(iter(prefix.values())) if isinstance(prefix, dict) else prefix) or split or "./"
 
 
-def check_class_folders(folder: str, where: str, model: Mapping | None, others: Mapping[str, list[str]]) -> list[str]:
-    """Check the class folders in ``folder`` and return their names.
+def suffixes_of(cls: type, dataset: Mapping) -> tuple[str, ...]:
+    """Return the lower-case suffixes of the files that a data set of class folders takes.
+
+    Args:
+        cls: class of the data set.
+        dataset: config of the data set.
+    """
+    taken = dataset.get("extensions") or getattr(cls, "IMG_EXTENSIONS", None)
+    return tuple(suffix.lower() for suffix in taken or inspect.signature(cls).parameters["extensions"].default)
+
+
+def check_class_folders(
+    folder: str, where: str, model: Mapping | None, others: Mapping[str, list[str]], suffixes: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Check the class folders in ``folder``; return their names and sentences on what is left out.
 
     Args:
         folder: the folder that holds them.
         where: the place in the config that names it, for messages.
         model: the model's config; its ``backbone.num_classes`` must be the number of class folders.
         others: folder -> names of the other splits; the names must be the same, because they number the labels.
+        suffixes: lower-case suffixes of the files that the data set takes.
 
     Raises:
-        DataError: there are none, all are empty, or they do not fit the model or the other splits.
+        DataError: there are none, one holds files of other suffixes only, all are empty, or they do not fit the model
+            or the other splits.
     """
     if not os.path.isdir(folder):
         raise DataError(
             f"{where}: {folder} does not exist: put the data there or set {where}.data_root (see data/README.md)"
         )
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    names = [entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     if not names:
         raise DataError(
             f"{where}: {folder} has no class folders: put the images of every class into one of its own "
             "(see data/README.md)"
         )
-    if not any(_holds_something(os.path.join(folder, name)) for name in names):
+    left_out = [entry.name for entry in entries if entry.name not in names]
+    empty = []
+    for name in names:
+        images, rest = list_folder(os.path.join(folder, name), suffixes, deep=True)
+        shown = [file for file in rest if not any(map(is_hidden, file.split(os.sep)))]
+        if not images and shown:
+            raise DataError(
+                f"{where}: class {name} would have no images, because none of the {len(shown)} files of "
+                f"{os.path.join(folder, name)} ({_listed(shown)}) ends in {', '.join(suffixes)}: convert them, or "
+                f"name their suffix in {where}.extensions"
+            )
+        if not images:
+            empty.append(name)
+        left_out += [os.path.join(name, file) for file in rest]
+    if len(empty) == len(names):
         raise DataError(
             f"{where}: the {len(names)} class folders of {folder} are empty: put the images there (see data/README.md)"
         )
@@ -56,7 +89,7 @@ def check_class_folders(folder: str, where: str, model: Mapping | None, others: 
     if isinstance(wanted, int) and wanted != len(names):
         raise DataError(
             f"{where}: {folder} has {len(names)} class folders and model.backbone.num_classes is {wanted}: "
-            "make them equal"
+            f"make them equal (the folders are {_listed(names)})"
         )
     for other, theirs in others.items():
         if theirs != names:
@@ -65,9 +98,11 @@ def check_class_folders(folder: str, where: str, model: Mapping | None, others: 
                 f"{where}: only one of {folder} and {other} has a class folder {single}, which would shift "
                 "the labels: give both the same folders"
             )
-    return names
+    advice = [left_out_of(folder, left_out)] if left_out else []
+    if empty:
+        advice.append(f"{where}: no images of class {_listed(empty)} in {folder}: empty class folders")
+    return names, advice
 
 
-def _holds_something(folder):
-    with os.scandir(folder) as entries:
-        return any(True for _ in entries)
+def _listed(names):
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from ...errors import DataError, building_from_config
-from .class_folders import check_class_folders, class_folders_of
+from .class_folders import check_class_folders, class_folders_of, suffixes_of
 from .coco import check_coco, check_coco_images, read_coco
 from .label_maps import check_label_maps
 
@@ -48,7 +48,9 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
             cls = _dataset_class(cfg, dataset.get("type"))
             folder = _local(dataset, class_folders_of(cls, dataset))
             if folder:
-                folders[folder] = check_class_folders(folder, where, cfg.get("model"), folders)
+                suffixes = suffixes_of(cls, dataset)
+                folders[folder], found = check_class_folders(folder, where, cfg.get("model"), folders, suffixes)
+                advice += found
             if ann_file and _reads_coco(cls):
                 classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO.get("classes")
                 content = read_coco(ann_file)
