@@ -18,7 +18,13 @@ from mmengine.runner import CheckpointLoader
 from ..errors import CheckpointError
 
 _REFUSED = re.compile(r"(?:GLOBAL|function|class) <?([\w.]*\.\w+)")
-_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
+_DTYPES = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"}  # objects need not be data
+_UNREAD = {  # what PyTorch says -> what it means
+    "TorchScript": "is a TorchScript program and could run code when read: read it with torch.jit.load if you trust "
+    "it, and save its state_dict()",
+    "ObjectDType": "was not loaded because it holds a numpy array of objects, which could run code when read: save it "
+    "again with arrays of numbers or texts",
+}
 
 
 def _history_method(owner, name):
@@ -35,7 +41,7 @@ def _safe_globals():
     allowed = [np.ndarray, np.dtype, HistoryBuffer, argparse.Namespace, (_history_method, "builtins.getattr")]
     for name in ("_reconstruct", "scalar"):  # numpy 1 and 2 write different module paths
         allowed += [(getattr(core, name), f"numpy.{path}.multiarray.{name}") for path in ("core", "_core")]
-    return allowed + [type(np.dtype(d)) for d in _DTYPES]
+    return allowed + sorted(_DTYPES, key=str)
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: object = "cpu") -> Any:
@@ -63,12 +69,16 @@ def _read_local(filename, map_location=None):
     try:
         with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            warnings.filterwarnings("ignore", message=".*TorchScript archive")
             return torch.load(filename, map_location=map_location, weights_only=True)
     except MemoryError:
         raise
     except Exception as error:
         # A refused file names the object; truncated archives and files of other kinds fail in a dozen other ways,
         # depending on where reading stops, and all mean the same to the user.
+        known = next((meaning for word, meaning in _UNREAD.items() if word in str(error)), None)
+        if known:
+            raise CheckpointError(f"{filename} {known}") from None
         refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused is None:
             raise CheckpointError(

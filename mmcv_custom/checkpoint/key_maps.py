@@ -85,40 +85,6 @@ _REDUCER = re.compile(r"(?<![^.])reducer\.")
 _LAYER_SCALE = re.compile(_BLOCK + r"ls[12]\.gamma$")
 
 
-def unwrap(checkpoint: object) -> OrderedDict[str, Tensor]:
-    """Return the state dict inside a checkpoint, without DistributedDataParallel's ``module.`` prefix.
-
-    It is the first entry found of ``state_dict``, ``model``, ``teacher`` and ``student`` (iBOT, DINO), or the
-    checkpoint itself. Entries that are not tensors are left out.
-
-    Raises:
-        ValueError: there are no tensors.
-    """
-    wrapper = wrapper_of(checkpoint)
-    source = checkpoint if wrapper is None else checkpoint[wrapper]
-    tensors = {}
-    if isinstance(source, dict):
-        tensors = {str(k): v for k, v in source.items() if hasattr(v, "shape") and hasattr(v, "dtype")}
-    if not tensors:
-        raise ValueError(
-            "holds no weights: expected tensors by name, at top level or under 'state_dict', 'model' or 'teacher'"
-        )
-    # Versions of modules, which PyTorch uses to upgrade weights of older layers, and grids of position tables.
-    notes = getattr(source, "_metadata", None)
-    if all(k.startswith("module.") for k in tensors):
-        tensors = {k[len("module.") :]: v for k, v in tensors.items()}
-        notes = notes and OrderedDict((k.removeprefix("module").removeprefix("."), v) for k, v in notes.items())
-    state = OrderedDict(tensors)
-    state._metadata = notes
-    return state
-
-
-def wrapper_of(checkpoint: object) -> str | None:
-    """Return the key under which ``unwrap`` finds the weights; None if the checkpoint itself is the state dict."""
-    names = ("state_dict", "model", "teacher", "student") if isinstance(checkpoint, dict) else ()
-    return next((name for name in names if isinstance(checkpoint.get(name), dict)), None)
-
-
 def describe(state: State) -> str:
     """Name the schema that the names of ``state`` follow, for a report."""
     if any(_EVO_QK.search(k) for k in state):
@@ -332,6 +298,6 @@ def _without(state: State, pattern: re.Pattern[str]) -> OrderedDict[str, Tensor]
 
 
 def _with_notes(out: OrderedDict[str, Tensor], state: State) -> OrderedDict[str, Tensor]:
-    """Give ``out`` the metadata of ``state``: module versions, grids of position tables (see ``unwrap``)."""
+    """Give ``out`` the metadata of ``state``: module versions, grids of position tables (see ``wrappers.unwrap``)."""
     out._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
     return out

@@ -16,6 +16,7 @@ from ..errors import CheckpointError
 from . import key_maps
 from .io import read_checkpoint
 from .pos_embed import fit_pos_embed, grid_of, noted_grid
+from .wrappers import locate, unwrap
 
 
 @dataclass
@@ -24,6 +25,7 @@ class LoadReport:
 
     Attributes:
         schema: the naming schema of the file.
+        entry: the file's entry that was read, if raw and averaged weights are side by side in it.
         loaded: number of the model's tensors that were loaded.
         total: number of the model's tensors.
         missing: names of the model's tensors that the file lacks.
@@ -33,6 +35,7 @@ class LoadReport:
     """
 
     schema: str
+    entry: str | None = None
     loaded: int = 0
     total: int = 0
     missing: list[str] = field(default_factory=list)
@@ -42,6 +45,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"loaded {self.loaded} of the model's {self.total} tensors (from a {self.schema} checkpoint)"]
+        if self.entry:
+            lines.append(f"  from {self.entry}: raw and averaged weights are in the file, `averaged` chooses")
         lines += [f"  resized {n}: {list(a)} -> {list(b)}" for n, a, b in self.resized]
         for name, names in _grouped(self.missing).items():
             why = " (a dense checkpoint)" if ".reducer." in f".{name}." else ""
@@ -65,6 +70,7 @@ def load_into(
     logger: object = None,
     strict: bool = False,
     source: str = "the checkpoint",
+    averaged: bool = True,
 ) -> LoadReport:
     """Load a checkpoint of any published schema into a model and report the result.
 
@@ -77,6 +83,8 @@ def load_into(
         logger: where the report goes (MMEngine's ``print_log``); None prints it. Only the main process reports.
         strict: require every tensor of the model and of the file to match, as when a run is resumed.
         source: name of the checkpoint in messages, if it is not a path.
+        averaged: of raw and averaged weights side by side (``state_dict`` and ``state_dict_ema``), whether to take the
+            averaged ones.
 
     Raises:
         CheckpointError: the file cannot be read, does not match with ``strict``, or is of another model: it has fewer
@@ -86,13 +94,15 @@ def load_into(
     if isinstance(checkpoint, (str, os.PathLike)):
         source = str(checkpoint)
         checkpoint = read_checkpoint(source)
+    own = model.state_dict()
     try:
-        given = key_maps.unwrap(checkpoint)
+        given = unwrap(checkpoint, own, averaged)
     except ValueError as error:
         raise CheckpointError(f"{source} {error}") from None
 
-    own = model.state_dict()
     report = LoadReport(schema=key_maps.describe(given))
+    if locate(checkpoint, averaged) != locate(checkpoint, not averaged):
+        report.entry = ".".join(locate(checkpoint, averaged))
     state = key_maps.fit_linear_segmentor(key_maps.from_published(given), own)
     state, backbone_only = key_maps.align_prefix(state, own)
     if not strict:

@@ -24,8 +24,9 @@ class HostViT(PlainViT, BaseModule):
     """Base of the backbones, a plain ViT that OpenMMLab builds from a config.
 
     Args:
-        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, mmsegmentation, iBOT,
-            ViT-Adapter or SViT file in its published key schema.
+        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, DINOv2, mmsegmentation, iBOT,
+            ViT-Adapter or SViT file in its published key schema. ``averaged=False`` takes the raw weights of a file
+            that holds averaged ones (``state_dict_ema``, a teacher) beside them.
         trunk: arguments of ``PlainViT``.
 
     Attributes:
@@ -77,4 +78,5 @@ class HostViT(PlainViT, BaseModule):
                 f"init_cfg {dict(self.init_cfg)} of a ViT backbone must be None or "
                 "dict(type='Pretrained', checkpoint=FILE)"
             )
-        load_into(self, self.init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
+        averaged = self.init_cfg.get("averaged", True)
+        load_into(self, self.init_cfg["checkpoint"], logger=MMLogger.get_current_instance(), averaged=averaged)

@@ -56,7 +56,8 @@ class PrunedEncoderDecoder(ReducerLosses, EncoderDecoder):
         super().init_weights()
         self.init_cfg = init_cfg
         if pretrained:
-            load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance())
+            averaged = init_cfg.get("averaged", True)
+            load_into(self, init_cfg["checkpoint"], logger=MMLogger.get_current_instance(), averaged=averaged)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Slide a window over the images as mmseg does, but predict an image that fits into one window directly.

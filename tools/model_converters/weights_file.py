@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmcv_custom import CheckpointError, ConfigError, read_checkpoint
 from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.checkpoint.wrappers import locate, unwrap
 from mmcv_custom.files import write_file
 
 
@@ -36,10 +37,10 @@ def read_weights(path: str, network: str | None = None) -> tuple[Mapping[str, Te
     if network and not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(network), dict)):
         raise CheckpointError(f"{path} has no {network}: leave --network out")
     try:
-        state = key_maps.unwrap(checkpoint[network] if network else checkpoint)
+        state = unwrap(checkpoint[network] if network else checkpoint)
     except ValueError as error:
         raise CheckpointError(f"{path} {error}") from None
-    own = network or key_maps.wrapper_of(checkpoint)
+    own = network or next(iter(locate(checkpoint)), None)
     others = {name: value for name, value in checkpoint.items() if name != own and not torch.is_tensor(value)}
     return key_maps.from_published(state), others
 

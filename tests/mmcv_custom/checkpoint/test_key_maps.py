@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmcv_custom.checkpoint import key_maps
+from mmcv_custom.checkpoint.wrappers import unwrap
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = [os.environ.get("PARITY_FIXTURES", ROOT.parent / "shared" / "fixtures"), ROOT / "tests" / "fixtures"]
@@ -250,10 +251,10 @@ def test_native_to_published():
 )
 def test_unwrap(wrap):
     state = {"a.weight": torch.ones(1)}
-    assert list(key_maps.unwrap(wrap(state))) == ["a.weight"]
-    assert list(key_maps.unwrap(wrap({"module.a.weight": torch.ones(1)}))) == ["a.weight"]
+    assert list(unwrap(wrap(state))) == ["a.weight"]
+    assert list(unwrap(wrap({"module.a.weight": torch.ones(1)}))) == ["a.weight"]
     with pytest.raises(ValueError, match="holds no weights"):
-        key_maps.unwrap(wrap({}))
+        unwrap(wrap({}))
 
 
 def test_align_prefix():
@@ -274,4 +275,4 @@ def test_layers_of_a_head_are_not_renamed():
 def test_metadata_of_a_state_dict_is_kept():
     state = named(["module.pos_embed", "module.head.weight"])
     state._metadata = OrderedDict({"module": dict(table_grid=(2, 8)), "module.head": dict(version=1)})
-    assert dict(key_maps.unwrap(state)._metadata) == {"": dict(table_grid=(2, 8)), "head": dict(version=1)}
+    assert dict(unwrap(state)._metadata) == {"": dict(table_grid=(2, 8)), "head": dict(version=1)}
