@@ -12,6 +12,7 @@ from .engine.acceleration import AccelerationHook
 from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
+from .engine.hooks.guards import FiniteLossHook, ScoreNamesHook
 from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
 from .engine.hooks.seeding import SeedByIterHook
 from .engine.hooks.token_visualization import TokenVisualizationHook
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "CostHook",
     "DataError",
+    "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",
     "LoadReport",
@@ -35,6 +37,7 @@ __all__ = [
     "PruningCurriculumHook",
     "PruningRunner",
     "ReduceLogsHook",
+    "ScoreNamesHook",
     "SeedByIterHook",
     "TokenVisualizationHook",
     "UserError",

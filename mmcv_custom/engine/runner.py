@@ -5,7 +5,7 @@ import os
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, master_only
+from mmengine.dist import get_world_size, is_distributed, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import HOOKS, RUNNERS
@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 
 from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
-from ..errors import CheckpointError, ConfigError, building_from_config
+from ..errors import CheckpointError, ConfigError, DataError, building_from_config
 from ..files import replacing
+from .hooks.guards import weights_are_finite
 from .utils import unwrap_model
 
 
@@ -39,7 +40,7 @@ def latest_checkpoint(work_dir: str) -> str | None:
 
 @RUNNERS.register_module()
 class PruningRunner(Runner):
-    """MMEngine's Runner with five differences in how a run starts, ends and resumes after a kill.
+    """MMEngine's Runner with differences in how a run starts, ends and resumes after a kill.
 
     - Checkpoints are read as data only and loaded by ``load_into``: published key schemas are converted, the result is
       reported, and a checkpoint of another model is refused. A resumed run must match tensor by tensor.
@@ -47,7 +48,9 @@ class PruningRunner(Runner):
     - Resuming also restores the seed that the training data are shuffled with.
     - On a machine without an accelerator, processes communicate through gloo, SyncBN runs as BN and AMP as float32;
       SyncBN and AMP are logged in one sentence each.
-    - Loops, data sets, optimizer and schedules that cannot be built from the config raise ConfigError.
+    - Loops, data sets, optimizer and schedules that cannot be built from the config raise ConfigError, and a data
+      loader without a single batch raises DataError.
+    - A training ends with a sentence if its loss stays NaN or a score that hooks wait for does not exist.
     """
 
     _strict_loading = False
@@ -55,7 +58,8 @@ class PruningRunner(Runner):
     def load_checkpoint(self, filename, map_location="cpu", strict=False, revise_keys=None):
         """Load weights into the model and return the content of the file.
 
-        ``revise_keys`` is ignored: names are converted by schema.
+        ``revise_keys`` is ignored: names are converted by schema. Of raw and averaged weights side by side, the
+        averaged ones are taken, unless the config has ``averaged_weights=False``.
         """
         checkpoint = read_checkpoint(filename, map_location)
         resuming = self._strict_loading
@@ -63,7 +67,12 @@ class PruningRunner(Runner):
             _check_resumable(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_into(
-            unwrap_model(self.model), checkpoint, logger=self.logger, strict=strict or resuming, source=str(filename)
+            unwrap_model(self.model),
+            checkpoint,
+            logger=self.logger,
+            strict=strict or resuming,
+            source=str(filename),
+            averaged=resuming or self.cfg.get("averaged_weights", True),
         )
         self._has_loaded = True
         return checkpoint
@@ -96,8 +105,12 @@ class PruningRunner(Runner):
             super().save_checkpoint(str(part.parent), part.name, *args, **kwargs)
 
     def register_default_hooks(self, hooks=None):
-        """Register MMEngine's default hooks, ``WholeStepsHook`` and the checkpoint hook that deletes old files last."""
-        hooks = {"whole_steps": dict(type="WholeStepsHook"), **(hooks or {})}
+        """Register MMEngine's default hooks, those of this package and the checkpoint hook that deletes old files last.
+
+        Setting ``default_hooks.finite_loss=None`` switches one of them off.
+        """
+        own = dict(whole_steps="WholeStepsHook", finite_loss="FiniteLossHook", score_names="ScoreNamesHook")
+        hooks = {**{name: dict(type=kind) for name, kind in own.items()}, **(hooks or {})}
         saver = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         if isinstance(saver, dict) and saver.get("type") == "CheckpointHook":
             hooks["checkpoint"] = dict(saver, type="KeepingCheckpointHook")
@@ -132,17 +145,20 @@ class PruningRunner(Runner):
     def build_train_loop(self, loop):
         """Build the training loop and its data set, as MMEngine does."""
         with building_from_config():
-            return super().build_train_loop(loop)
+            built = super().build_train_loop(loop)
+        return _with_batches(built, "train_dataloader")
 
     def build_val_loop(self, loop):
         """Build the validation loop, its data set and evaluator, as MMEngine does."""
         with building_from_config():
-            return super().build_val_loop(loop)
+            built = super().build_val_loop(loop)
+        return _with_batches(built, "val_dataloader")
 
     def build_test_loop(self, loop):
         """Build the test loop, its data set and evaluator, as MMEngine does."""
         with building_from_config():
-            return super().build_test_loop(loop)
+            built = super().build_test_loop(loop)
+        return _with_batches(built, "test_dataloader")
 
     def build_param_scheduler(self, scheduler):
         """Build the schedules of learning rate and momentum, as MMEngine does."""
@@ -163,14 +179,23 @@ class PruningRunner(Runner):
 class KeepingCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, but the oldest file is deleted after the newest is written, not before.
 
-    With ``max_keep_ckpts=1`` a kill during saving would otherwise leave no checkpoint at all.
+    With ``max_keep_ckpts=1`` a kill during saving would otherwise leave no checkpoint at all. Weights that are not
+    finite are not saved: they would push out the good ones.
     """
 
     def _save_checkpoint_with_step(self, runner, step, meta):
+        if not weights_are_finite(runner.model):
+            runner.logger.warning(f"No checkpoint is written at {step}: weights of the model are not finite.")
+            return
         with _DeletingLast(self):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner, metrics):
+        # An evaluation without a single detection has no scores; ScoreNamesHook refuses names that never come.
+        missing = [n for n in getattr(self, "key_indicators", ()) if n != "auto" and n not in metrics]
+        if missing:
+            runner.logger.warning(f"No best checkpoint is chosen: this evaluation gave no {', '.join(missing)} score.")
+            return
         with _DeletingLast(self):
             super()._save_best_checkpoint(runner, metrics)
 
@@ -197,6 +222,20 @@ class _DeletingLast:
         for path in () if failed else self.paths:
             if path not in current:
                 self.backend.remove(path)
+
+
+def _with_batches(loop, name):
+    """Return ``loop``, or raise DataError if its data loader ends before the first batch."""
+    loader = loop.dataloader
+    samplers = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
+    if not any("Infinite" in type(sampler).__name__ for sampler in samplers) and len(loader) == 0:
+        size = getattr(loader.batch_sampler, "batch_size", loader.batch_size)
+        raise DataError(
+            f"{name} gives no batch: the {len(loader.dataset)} samples of its data set, divided among "
+            f"{get_world_size()} processes, are less than one batch of {size} each; lower {name}.batch_size, or set "
+            f"{name}.drop_last=False if there are samples at all"
+        )
+    return loop
 
 
 def _check_resumable(filename, checkpoint):
