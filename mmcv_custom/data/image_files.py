@@ -91,10 +91,10 @@ def images_in(folder: Path, say: Callable[[str], object] | None = None) -> list[
     return [folder / name for name in names]
 
 
-def left_out_of(folder: str | Path, names: Sequence[str]) -> str:
+def left_out_of(folder: str | Path, names: Sequence[str], why: str = "hidden or no image that is read") -> str:
     """Return the sentence that ``names`` are left out of ``folder``."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"left out of {folder}, because hidden or no image that is read: {', '.join(names[:5])}{more}"
+    return f"left out of {folder}, because {why}: {', '.join(names[:5])}{more}"
 
 
 def natural(name: str | Path) -> tuple[list[str | int], str]:

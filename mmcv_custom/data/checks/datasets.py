@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from ...errors import DataError, building_from_config
 from .class_folders import check_class_folders, class_folders_of, suffixes_of
 from .coco import check_coco, check_coco_images, read_coco
-from .label_maps import check_label_maps
+from .label_maps import check_label_maps, images_left_out
 
 
 def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> list[str]:
@@ -60,7 +60,7 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
                 if images:
                     check_coco_images(content, ann_file, images, where)
             elif _reads_label_maps(cls) and _local(dataset, "images"):
-                _check_segmentation(cfg, dataset, cls, where)
+                advice += _check_segmentation(cfg, dataset, where, split == "train")
         _check_evaluators(cfg, split)
     return advice
 
@@ -110,7 +110,7 @@ def _check_paths(where, dataset, ann_file):
             )
 
 
-def _check_segmentation(cfg, dataset, cls, where):
+def _check_segmentation(cfg, dataset, where, training):
     pipeline = dataset.get("pipeline") or []
     with building_from_config(), DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
         built = registry.build(dict(dataset, pipeline=[], serialize_data=False))  # fails for an empty set
@@ -119,12 +119,15 @@ def _check_segmentation(cfg, dataset, cls, where):
         raise DataError(f"{where} names no classes: set metainfo=dict(classes=...)")
     _check_heads(cfg.get("model"), classes, where)
     _check_heads(pipeline, classes, where, f"{where}.pipeline")
+    samples = [built.get_data_info(i) for i in range(len(built))]
+    folder = None if built.ann_file and os.path.isfile(built.ann_file) else built.data_prefix.get("img_path")
+    advice = images_left_out(samples, folder, built.img_suffix) if folder and not dataset.get("indices") else []
     loader = next((step for step in steps_of(pipeline) if "Annotations" in str(step["type"])), None)
     if loader:  # none in a test set without ground truth
         with building_from_config(), TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
             load = registry.build(loader)
-        samples = [built.get_data_info(i) for i in range(len(built))]
-        check_label_maps(samples, load, len(classes), where)
+        advice += check_label_maps(samples, load, classes, where, training)
+    return advice
 
 
 def _check_evaluators(cfg, split):

@@ -6,50 +6,112 @@ Shapes: label maps (h, w).
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ...errors import DataError
+from ..image_files import left_out_of, list_folder, loaded_size
 
 IGNORED = 255
+PATHS = ("img_path", "seg_map_path")
 CHECKED = 500  # image and label map pairs checked before training, evenly spread; loading checks every one
 
 
-def check_label_maps(samples: Sequence[dict], load: Callable[[dict], dict], classes: int, where: str) -> None:
-    """Check the label maps of a data set against its images and its number of classes.
+def check_label_maps(
+    samples: Sequence[dict], load: Callable[[dict], dict], classes: Sequence[str], where: str, training: bool = True
+) -> list[str]:
+    """Check the label maps of a data set against its images and classes; return sentences on what they hold.
 
     Every image must exist and have a label map. In ``CHECKED`` pairs (all of a smaller set) both must have the same
-    size, and the labels must be classes. Of the images only the headers are read.
+    size, and the labels must be classes. Of the images only the headers are read. Where one class only was found in
+    them, the others are read too.
 
     Args:
         samples: the data set's dicts, with ``img_path`` and ``seg_map_path``.
         load: the pipeline's step that reads ``seg_map_path`` into ``gt_seg_map`` (h, w).
-        classes: number of classes.
+        classes: their names, in the order of their labels.
         where: the place in the config that names the data set, for messages.
+        training: more than one class must occur.
 
     Raises:
-        DataError: a pair is incomplete or does not fit.
+        DataError: a pair is incomplete or does not fit, or there is nothing to learn or to score.
     """
     if not samples:
         raise DataError(f"{where} has no images: check its data_prefix and img_suffix")
     _check_names([sample["img_path"] for sample in samples], f"images of {where} do not exist", "img_path")
     _check_names([sample["seg_map_path"] for sample in samples], f"images of {where} have no label map", "seg_map_path")
-    step = max(1, len(samples) / CHECKED)
-    for sample in (samples[int(i * step)] for i in range(min(CHECKED, len(samples)))):
+    maps: Counter = Counter()  # label -> number of label maps that hold it
+    blank = []  # label maps of ignored pixels only
+    read = 0
+    for sample in _spread(samples):
+        if read >= CHECKED and len(maps.keys() - {IGNORED}) >= min(2, len(classes)):
+            break
         path = sample["seg_map_path"]
-        size, _ = _header(sample["img_path"])
+        size = loaded_size(sample["img_path"])[::-1]
         own, mode = _header(path)
         _check_size(path, own, size)
         if mode not in ("L", "P", "1"):
             raise DataError(
                 f"label map {path} is not a grey or palette image of 8 bits (mode {mode}): save one number per pixel"
             )
-        check_labels(path, load(dict(sample, ori_shape=size))["gt_seg_map"], size, classes)
+        found = check_labels(path, load(dict(sample, ori_shape=size))["gt_seg_map"], size, len(classes))
+        maps.update(found)
+        blank += [path] if found == [IGNORED] else []
+        read += 1
+    return _said(maps, blank, read, classes, where, training)
 
 
-def check_labels(path: str, labels: np.ndarray, size: Sequence[int], classes: int) -> None:
-    """Check ``labels`` (h, w), loaded from ``path`` as for training, against image size and number of classes.
+def _said(maps, blank, read, classes, where, training):
+    """Return the sentences on which of the ``classes`` are in how many of the ``read`` label maps."""
+    aim = "train on" if training else "score"
+    what = f"the {read} label maps of {where}" if read != 1 else f"the only label map of {where}"
+    if len(blank) == read:
+        raise DataError(
+            f"all pixels of {what} are ignored (label {IGNORED}, which reduce_zero_label also makes of 0): there is "
+            f"nothing to {aim}, write 0 to {len(classes) - 1} or correct reduce_zero_label"
+        )
+    advice = [f"{len(blank)} of {what} have ignored pixels only (first: {blank[0]})"] if blank else []
+    absent = [name for label, name in enumerate(classes) if not maps[label]]
+    if absent:
+        sentence = f"no pixel of class {_listed(absent)} in {what}"
+        if maps[IGNORED]:
+            label = list(classes).index(absent[0])
+            sentence += (
+                f", and {maps[IGNORED]} of them hold {IGNORED}, which is ignored: if it means class {absent[0]}, "
+                f"write {label} in the files or set merge in LoadSegAnnotations"
+            )
+            if len(classes) == 2:
+                sentence += " (merge=[0] * 128 + [1] * 128)"
+        if training and len(absent) == len(classes) - 1:
+            raise DataError(sentence + ("" if maps[IGNORED] else ": one class alone teaches nothing, correct the maps"))
+        advice.append(sentence)
+    if training:
+        rarest = sorted((maps[label], label) for label in range(len(classes)))
+        advice.append(f"classes in {what}: {_listed([f'{classes[label]} in {n}' for n, label in rarest], 20)}")
+    return advice
+
+
+def _spread(samples):
+    """Yield ``CHECKED`` samples, evenly spread, and then the others."""
+    step = max(1, len(samples) / CHECKED)
+    first = [int(i * step) for i in range(min(CHECKED, len(samples)))]
+    yield from (samples[i] for i in first)
+    chosen = set(first)
+    yield from (sample for i, sample in enumerate(samples) if i not in chosen)
+
+
+def images_left_out(samples: Sequence[dict], folder: str, suffix: str) -> list[str]:
+    """Return the sentence, if any, on files in ``folder`` that a data set of images that end in ``suffix`` lacks."""
+    taken = {os.path.relpath(path, folder) for sample in samples for path in map(sample.get, PATHS) if path}
+    images, others = list_folder(folder, deep=True)
+    names = [name for name in images + others if name not in taken]
+    return [left_out_of(folder, names, f"hidden or not ending in img_suffix {suffix}")] if names else []
+
+
+def check_labels(path: str, labels: np.ndarray, size: Sequence[int], classes: int) -> list[int]:
+    """Check ``labels`` (h, w), loaded from ``path`` as for training; return those that occur.
 
     Args:
         path: file of the label map, for messages.
@@ -61,13 +123,14 @@ def check_labels(path: str, labels: np.ndarray, size: Sequence[int], classes: in
         DataError: the sizes differ, or a label is not a class.
     """
     _check_size(path, labels.shape, size)
-    found = np.flatnonzero(np.bincount(labels.ravel()))
-    unknown = [int(label) for label in found if label >= classes and label != IGNORED]
+    found = np.flatnonzero(np.bincount(labels.ravel())).tolist()
+    unknown = [label for label in found if label >= classes and label != IGNORED]
     if unknown:
         raise DataError(
             f"label map {path} has label {_listed(unknown)} and there are {classes} classes, labels 0 to "
             f"{classes - 1} ({IGNORED}: ignored): correct the file, the classes or reduce_zero_label"
         )
+    return found
 
 
 def _check_size(path, size, wanted):
@@ -104,5 +167,5 @@ def _header(path):
         raise DataError(f"{path} cannot be read ({error}): save it again or take it out") from None
 
 
-def _listed(labels):
-    return ", ".join(map(str, labels[:5])) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+def _listed(names, most=5):
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -19,7 +19,9 @@ def folders(tmp_path):
             path = tmp_path / "train" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir() if name.endswith("/") else path.write_bytes(b"")
-        split = dict(dict(type=kind, data_root=str(tmp_path), data_prefix="train/", pipeline=[]), **dataset)
+        split = dict(
+            dict(type=kind, data_root=str(tmp_path), data_prefix="train/", pipeline=[], serialize_data=False), **dataset
+        )
         model = dict(backbone=dict(num_classes=number))
         return Config(dict(default_scope="mmpretrain", model=model, train_dataloader=dict(dataset=split)))
 

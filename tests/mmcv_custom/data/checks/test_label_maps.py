@@ -66,8 +66,10 @@ def test_labels_that_only_the_views_of_test_time_augmentation_load_are_checked_t
 
 @pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
 def test_what_fits_passes(data, loader):
-    assert check_datasets(data(loader=loader)) == []
-    assert check_datasets(data(labels=dict(a=a_map(3, 255)), loader=loader, reduce_zero_label=True)) == []
+    said = "classes in the 2 label maps of train_dataloader.dataset: "
+    assert check_datasets(data(loader=loader)) == [said + "road in 1, car in 1, sky in 2"]
+    cfg = data(labels=dict(a=a_map(3, 255), b=a_map(1, 2)), loader=loader, reduce_zero_label=True)
+    assert check_datasets(cfg) == [said + "sky in 1, road in 1, car in 1"]
 
 
 @pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
@@ -107,7 +109,7 @@ def test_listed_images_that_do_not_exist(data, tmp_path):
 def test_broken_files(data, tmp_path):
     cfg = data()
     (tmp_path / "images" / "b.png").write_bytes(b"none")
-    with pytest.raises(DataError, match="images/b.png cannot be read"):
+    with pytest.raises(DataError, match="images/b.png is no image that can be read"):
         check_datasets(cfg)
 
 
@@ -124,7 +126,103 @@ def test_every_data_set_of_a_split_is_checked(data):
 def test_of_a_large_data_set_some_pairs_are_read(data, monkeypatch):
     read = []
     monkeypatch.setattr(label_maps, "CHECKED", 2)
-    monkeypatch.setattr(label_maps, "check_labels", lambda path, *_: read.append(path[-5]))
+    monkeypatch.setattr(label_maps, "check_labels", lambda path, *_: [read.append(path[-5]), 0, 1][1:])
     names = "abcdef"
-    assert check_datasets(data(labels={name: a_map(0) for name in names}, images=names)) == []
-    assert read == ["a", "d"]
+    _, classes = check_datasets(data(labels={name: a_map(0) for name in names}, images=names))
+    assert read == ["a", "d"] and "classes in the 2 label maps" in classes
+
+
+def test_all_pairs_of_a_large_data_set_are_read_where_one_class_was_found(data, monkeypatch):
+    monkeypatch.setattr(label_maps, "CHECKED", 2)
+    labels = {name: a_map(0) for name in "abcdef"} | dict(e=a_map(2))
+    absent, classes = check_datasets(data(labels=labels, images=labels))
+    assert absent == "no pixel of class road in the 5 label maps of train_dataloader.dataset"
+    assert classes.endswith("road in 0, car in 1, sky in 5")
+
+
+ZERO, ALL = np.zeros((6, 8), np.uint8), np.full((6, 8), 255, np.uint8)
+
+
+@pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
+@pytest.mark.parametrize(
+    "labels, change, message",
+    [
+        (
+            dict(a=a_map(255), b=a_map(255)),
+            {},
+            "no pixel of class road, car in the 2 .* 255, .* if it means class road",
+        ),
+        (dict(a=a_map(1), b=a_map(1)), dict(reduce_zero_label=True), "no pixel of class road, car .* and 2 of them"),
+        (dict(a=ZERO, b=ZERO), {}, "no pixel of class road, car .*: one class alone teaches nothing"),
+        (dict(a=ALL, b=ALL), {}, "all pixels of the 2 label maps .* ignored .* nothing to train on"),
+        (dict(a=ZERO, b=ZERO), dict(reduce_zero_label=True), "all pixels of .* ignored .* reduce_zero_label"),
+    ],
+)
+def test_maps_of_less_than_two_classes_are_one_sentence(data, loader, labels, change, message):
+    with pytest.raises(DataError, match=message):
+        check_datasets(data(labels=labels, loader=loader, **change))
+
+
+def test_maps_of_0_and_255_name_the_class_that_is_missing(data):
+    cfg = data(
+        labels=dict(a=a_map(255), b=a_map(255)), classes=("back", "thing"), num_classes=2, loader="LoadAnnotations"
+    )
+    with pytest.raises(DataError, match=r"no pixel of class thing .* write 1 .*merge=\[0\] \* 128 \+ \[1\] \* 128"):
+        check_datasets(cfg)
+    merged = dict(type="LoadSegAnnotations", num_classes=2, merge=[0] * 128 + [1] * 128)
+    cfg.train_dataloader.dataset.dataset.pipeline = [merged]
+    assert check_datasets(cfg)[-1].endswith("back in 2, thing in 2")
+
+
+def test_a_class_of_more_that_never_occurs_is_said(data):
+    absent, classes = check_datasets(data(labels=dict(a=a_map(1, 255), b=ZERO)))
+    assert "no pixel of class car in the 2 label maps" in absent and "1 of them hold 255" in absent
+    assert classes.endswith("car in 0, road in 1, sky in 2")
+
+
+def test_maps_that_are_all_ignored_among_others_are_said(data):
+    blank, *_ = check_datasets(data(labels=dict(a=ALL, b=a_map(1, 2))))
+    assert blank.startswith("1 of the 2 label maps") and "a.png" in blank
+
+
+def test_a_single_class_is_trained_on(data):
+    cfg = data(labels=dict(a=ZERO, b=a_map(255)), classes=("thing",), num_classes=1, loader="LoadAnnotations")
+    assert len(check_datasets(cfg)) == 1
+
+
+def test_in_evaluation_absent_classes_are_said_and_ignored_maps_refused(data):
+    cfg = data(labels=dict(a=a_map(255), b=a_map(255)))
+    cfg.val_dataloader = cfg.pop("train_dataloader")
+    (sentence,) = check_datasets(cfg)
+    assert "no pixel of class road, car in the 2 label maps of val_dataloader.dataset" in sentence
+    cfg = data(labels=dict(a=ALL, b=ALL))
+    cfg.val_dataloader = cfg.pop("train_dataloader")
+    with pytest.raises(DataError, match="there is nothing to score"):
+        check_datasets(cfg)
+
+
+def test_images_that_the_data_set_leaves_out_are_named(data, tmp_path):
+    cfg = data()
+    for name in ("c.jpg", "D.PNG", ".b.png", "notes.txt", ".git/a.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    sentence, _ = check_datasets(cfg)
+    assert sentence.endswith("img_suffix .png: D.PNG, c.jpg, .b.png, .git/, notes.txt")
+    (tmp_path / "list.txt").write_text("a\nb\n")
+    assert len(check_datasets(data(ann_file="list.txt"))) == 1  # a list leaves out by intent
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation, upright", [(6, True), (8, True), (5, True), (3, False), (1, False)])
+def test_images_that_are_turned_when_loaded_fit_the_maps_of_the_turned(data, tmp_path, suffix, orientation, upright):
+    shape = (8, 6) if upright else (6, 8)
+    cfg = data(labels=dict(a=a_map(2, shape=shape), b=a_map(1, shape=shape)), images=(), img_suffix=f".{suffix}")
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for name in "ab":
+        Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{name}.{suffix}", exif=exif)
+    assert len(check_datasets(cfg)) == 1
+    Image.fromarray(a_map(2, shape=shape[::-1])).save(tmp_path / "labels" / "b.png")
+    with pytest.raises(DataError, match="b.png is"):
+        check_datasets(cfg)
