@@ -27,10 +27,14 @@ class DataError(UserError):
 def building_from_config() -> Iterator[None]:
     """Raise ConfigError where the body, which builds objects from a config, fails on what the config says.
 
-    Registries and constructors raise KeyError, TypeError and ValueError for unknown names, unknown arguments and
-    impossible values. Keep the body down to the building: around other code a bug would pass for a wrong config.
+    Registries and constructors raise AssertionError, KeyError, TypeError and ValueError for unknown names, unknown
+    arguments and impossible values. Keep the body down to the building: around other code a bug would pass for a wrong
+    config.
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"the config does not fit: {' '.join(str(error).split())}") from error
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError) and " " not in reason:
+            reason = f"the key {reason} is missing"
+        raise ConfigError(f"the config does not fit: {reason}") from error

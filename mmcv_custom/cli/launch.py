@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
@@ -23,17 +23,28 @@ from ..checkpoint.load import load_into
 from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, DataError, UserError, building_from_config
+from . import option_values
 from .config_check import check_config, check_options
+from .config_file import read_file
+from .option_values import holds_a_dict
 
 
 class _CfgOptions(DictAction):
-    """MMEngine's ``key=value`` parser, which ends the program on a malformed option instead of failing."""
+    """MMEngine's ``key=value`` parser, which also reads dicts and ends the program on a malformed option."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        for value in values:
-            if "=" not in value.lstrip("="):
-                parser.error(f"--cfg-options {value}: write key=value, e.g. train_dataloader.batch_size=2")
-        super().__call__(parser, namespace, values, option_string)
+        found = dict(getattr(namespace, self.dest, None) or {})
+        for option in values:
+            name, _, text = option.partition("=")
+            if not name or "=" not in option:
+                parser.error(f"--cfg-options {option}: write key=value, e.g. train_dataloader.batch_size=2")
+            try:
+                found[name] = option_values.parse(text) if holds_a_dict(text) else self._parse_iterable(text)
+            except (ValueError, AssertionError) as error:
+                parser.error(
+                    f"--cfg-options {option}: {error}; write for example \"{name}={{'type': 'Name', 'x': 1}}\""
+                )
+        setattr(namespace, self.dest, found)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -62,17 +73,13 @@ def read_config(path: str, options: Mapping | None = None) -> Config:
     Raises:
         ConfigError: the file cannot be read, or an option or a key of it does not exist.
     """
-    if not os.path.isfile(path):
-        raise ConfigError(f"config {path} does not exist: check the path")
-    try:
-        cfg = Config.fromfile(path)
-    except (OSError, SyntaxError) as error:
-        raise ConfigError(f"config {path} cannot be read: {error}") from None
-    return with_options(cfg, options)
+    return with_options(read_file(path), options)
 
 
 def with_options(cfg: Config, options: Mapping | None = None) -> Config:
     """Return a copy of ``cfg`` with ``options`` (dotted name -> value) set.
+
+    A dict with a ``type`` replaces the value that is there, unless that is of the same type: then it is merged into it.
 
     Raises:
         ConfigError: an option does not fit the config, or nothing reads one of the config's keys.
@@ -80,12 +87,40 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
     cfg, options = copy.deepcopy(cfg), options or {}
     check_options(cfg, options)
     try:
-        cfg.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+        for name, value in options.items():
+            _set(cfg, name, value)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         given = " ".join(f"{k}={v}" for k, v in options.items())
         raise ConfigError(f"--cfg-options {given} does not fit {cfg.filename}: {str(error).strip(chr(34))}") from None
     check_config(cfg)
     return cfg
+
+
+def _set(cfg: Config, name: str, value: object) -> None:
+    """Set one option in ``cfg``: a dict of another type replaces what is there, anything else is merged."""
+    value = ConfigDict(value=value)["value"]  # dicts inside lists, too
+    parent, old = None, cfg
+    for key in name.split("."):
+        parent, old = old, _item(old, key)
+    if isinstance(value, dict) and old is not _NOTHING and _is_another(value, old):
+        parent[int(key) if isinstance(parent, list) else key] = value
+    else:
+        cfg.merge_from_dict({name: value})
+
+
+_NOTHING = object()
+
+
+def _item(node: object, key: str) -> object:
+    if isinstance(node, list):
+        return node[int(key)] if key.isdigit() and int(key) < len(node) else _NOTHING
+    return node.get(key, _NOTHING) if isinstance(node, (dict, Config)) else _NOTHING
+
+
+def _is_another(value: dict, old: object) -> bool:
+    if isinstance(old, dict):
+        return value.get("type", old.get("type")) != old.get("type")
+    return not isinstance(old, list) or "type" in value
 
 
 def load_config(path: str, args: argparse.Namespace) -> Config:
