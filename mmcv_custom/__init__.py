@@ -6,6 +6,7 @@ The compiled operators and the packages ``inference``, ``benchmark`` and ``calib
 from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretrain
 from .checkpoint.io import read_checkpoint
 from .checkpoint.load import LoadReport, load_into
+from .data.collate import default_collate
 from .data.loading import LoadImage
 from .data.visible_files import VisibleFiles
 from .engine.acceleration import AccelerationHook
@@ -43,6 +44,7 @@ __all__ = [
     "UserError",
     "VisibleFiles",
     "WholeStepsHook",
+    "default_collate",
     "latest_checkpoint",
     "load_into",
     "read_checkpoint",

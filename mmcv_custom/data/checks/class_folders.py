@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from mmengine.dataset import Compose
 
 from ...errors import DataError
-from ..image_files import left_out_of, list_folder
+from ..collate import check_sizes, sizes_of
+from ..image_files import left_out_of, list_folder, loaded_size
 from ..visible_files import is_hidden
+
+CHECKED = 500  # images whose size is read before training, evenly spread; batching checks every one
+LOADED = 8  # of them, images of different sizes that are loaded
 
 
 def class_folders_of(cls: type | None, dataset: Mapping) -> str | None:
@@ -42,8 +48,8 @@ def suffixes_of(cls: type, dataset: Mapping) -> tuple[str, ...]:
 
 def check_class_folders(
     folder: str, where: str, model: Mapping | None, others: Mapping[str, list[str]], suffixes: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Check the class folders in ``folder``; return their names and sentences on what is left out.
+) -> tuple[list[str], list[str], list[str]]:
+    """Check the class folders in ``folder``; return their names, all images and sentences on what is left out.
 
     Args:
         folder: the folder that holds them.
@@ -68,7 +74,7 @@ def check_class_folders(
             "(see data/README.md)"
         )
     left_out = [entry.name for entry in entries if entry.name not in names]
-    empty = []
+    found, empty = [], []
     for name in names:
         images, rest = list_folder(os.path.join(folder, name), suffixes, deep=True)
         shown = [file for file in rest if not any(map(is_hidden, file.split(os.sep)))]
@@ -80,6 +86,7 @@ def check_class_folders(
             )
         if not images:
             empty.append(name)
+        found += [os.path.join(folder, name, file) for file in images]
         left_out += [os.path.join(name, file) for file in rest]
     if len(empty) == len(names):
         raise DataError(
@@ -101,7 +108,28 @@ def check_class_folders(
     advice = [left_out_of(folder, left_out)] if left_out else []
     if empty:
         advice.append(f"{where}: no images of class {_listed(empty)} in {folder}: empty class folders")
-    return names, advice
+    return names, found, advice
+
+
+def check_batches(images: Sequence[str], transforms: Sequence[Callable[[dict], dict]], where: str) -> None:
+    """Check that images which come in different sizes leave the pipeline in one, so that they can be stacked.
+
+    The sizes of ``CHECKED`` images, evenly spread, are read, and ``LOADED`` of different sizes are loaded.
+
+    Args:
+        images: files.
+        transforms: the pipeline, from loading to packing.
+        where: the place in the config that names the data set, for messages.
+
+    Raises:
+        DataError: they leave it in different sizes.
+    """
+    step = max(1, len(images) / CHECKED)
+    files = {loaded_size(path): path for path in (images[int(i * step)] for i in range(min(CHECKED, len(images))))}
+    chosen = [path for _, path in sorted(files.items())]
+    chosen = chosen[:: max(1, len(chosen) // LOADED)]
+    samples = [Compose(transforms)(dict(img_path=path, gt_label=0)) for path in chosen] if len(chosen) > 1 else []
+    check_sizes(sizes_of([sample for sample in samples if sample]), f"the pipeline of {where}")
 
 
 def _listed(names):

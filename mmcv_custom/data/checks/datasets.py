@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from ...errors import DataError, building_from_config
-from .class_folders import check_class_folders, class_folders_of, suffixes_of
+from .class_folders import check_batches, check_class_folders, class_folders_of, suffixes_of
 from .coco import check_coco, check_coco_images, read_coco
 from .label_maps import check_label_maps, images_left_out
 
@@ -49,8 +49,12 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
             folder = _local(dataset, class_folders_of(cls, dataset))
             if folder:
                 suffixes = suffixes_of(cls, dataset)
-                folders[folder], found = check_class_folders(folder, where, cfg.get("model"), folders, suffixes)
-                advice += found
+                folders[folder], images, left_out = check_class_folders(
+                    folder, where, cfg.get("model"), folders, suffixes
+                )
+                advice += left_out
+                if loader.get("batch_size", 1) > 1 and "default_collate" in str(loader.get("collate_fn")):
+                    check_batches(images, _built(cfg, dataset.get("pipeline") or []), where)
             if ann_file and _reads_coco(cls):
                 classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO.get("classes")
                 content = read_coco(ann_file)
@@ -124,10 +128,14 @@ def _check_segmentation(cfg, dataset, where, training):
     advice = images_left_out(samples, folder, built.img_suffix) if folder and not dataset.get("indices") else []
     loader = next((step for step in steps_of(pipeline) if "Annotations" in str(step["type"])), None)
     if loader:  # none in a test set without ground truth
-        with building_from_config(), TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-            load = registry.build(loader)
+        (load,) = _built(cfg, [loader])
         advice += check_label_maps(samples, load, classes, where, training)
     return advice
+
+
+def _built(cfg, steps):
+    with building_from_config(), TRANSFORMS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        return [registry.build(step) for step in steps]
 
 
 def _check_evaluators(cfg, split):
