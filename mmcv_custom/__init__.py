@@ -13,6 +13,7 @@ from .engine.acceleration import AccelerationHook
 from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
+from .engine.hooks.drawing_names import DrawingNamesHook
 from .engine.hooks.guards import FiniteLossHook, ScoreNamesHook
 from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
 from .engine.hooks.seeding import SeedByIterHook
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "CostHook",
     "DataError",
+    "DrawingNamesHook",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImage",

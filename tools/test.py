@@ -122,6 +122,7 @@ def draw_predictions(cfg, args):
         hook[names.score_thr] = args.show_score_thr
     if names.folder:
         hook[names.folder] = folder
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="DrawingNamesHook")]
     elif folder:  # the visualizer writes what this hook gives it to its backends
         cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
 

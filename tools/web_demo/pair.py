@@ -85,7 +85,9 @@ class Pair:
             prefix = next((value for key, value in prefix.items() if key.startswith("img")), "")
         folder = Path(dataset.get("data_root") or "", prefix)
         files = images_in(folder) if prefix and folder.is_dir() else []
-        return Image.open(files[0]).convert("RGB") if files else Image.fromarray(example_image())
+        return (
+            ImageOps.exif_transpose(Image.open(files[0])).convert("RGB") if files else Image.fromarray(example_image())
+        )
 
     def run(self, image: Image.Image, position: float | None = None) -> dict:
         """Return everything that the page shows about an image, ready for JSON.
