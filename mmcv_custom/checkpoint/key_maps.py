@@ -58,7 +58,10 @@ _TO_MMSEG = [
 ]
 _IN_MMSEG = re.compile(r"(cls_token|pos_embed)$|(layers\.\d+|patch_embed\.projection|ln1)\.")
 # Parts used only in pretraining: classifiers, projections of self-supervision, tokens that stand for masked patches.
-_TRAINING_PARTS = re.compile(r"(backbone\.)?(head|head_dist|fc_norm|pre_logits|mask_token|masked_embed)(\.|$)")
+_TRAINING_PARTS = re.compile(
+    r"(backbone\.)?(head|head_dist|fc_norm|pre_logits|mask_token|masked_embed|"
+    r"lm_head|attn_pool|projectors|local_cls_norm)(\.|$)"
+)
 # SViT's Evo-ViT adapter stores the layers of a block separately; its qk and v are joined first.
 _FROM_EVO = [
     (re.compile(r"(?<![^.])norms\.(\d+)\."), r"blocks.\1.norm1."),

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..errors import CheckpointError
-from . import key_maps
+from . import hub, key_maps
 from .io import read_checkpoint
 from .pos_embed import fit_pos_embed, grid_of, noted_grid
 from .wrappers import locate, unwrap
@@ -55,7 +55,9 @@ class LoadReport:
             why = ""
             if ".reducer." in f".{name}.":
                 why = " (a pruned checkpoint in a model without this reducer)"
-            elif name.split(".")[-1] in ("cls_token", "dist_token", "norm") or key_maps.is_training_part(name):
+            elif name.split(".")[-1] in ("cls_token", "dist_token", "norm") or all(
+                map(key_maps.is_training_part, names)
+            ):
                 why = " (parts of pretraining)"
             lines.append(f"  unused {name}: {_count(names)}{why}")
         lines += [
@@ -89,7 +91,8 @@ def load_into(
     Raises:
         CheckpointError: the file cannot be read, does not match with ``strict``, or is of another model: it has fewer
             than half of the model's parameters or, if it holds a backbone only, fewer than half of the parameters of
-            the trunk's ``blocks.*``.
+            the trunk's ``blocks.*``; or the trunk lacks something that the file's outputs depend on: layer scale,
+            registers, relative positions.
     """
     if isinstance(checkpoint, (str, os.PathLike)):
         source = str(checkpoint)
@@ -103,9 +106,11 @@ def load_into(
     report = LoadReport(schema=key_maps.describe(given))
     if locate(checkpoint, averaged) != locate(checkpoint, not averaged):
         report.entry = ".".join(locate(checkpoint, averaged))
-    state = key_maps.fit_linear_segmentor(key_maps.from_published(given), own)
+    tower = given if strict or given.keys() & own.keys() else hub.image_tower(given)
+    state = key_maps.fit_linear_segmentor(key_maps.from_published(tower), own)
     state, backbone_only = key_maps.align_prefix(state, own)
     if not strict:
+        state = _fit_trunk(source, state, own, model, given)
         state = key_maps.fit_qkv_bias(state, own)
     backbone_only = (
         backbone_only
@@ -129,7 +134,7 @@ def load_into(
         fitting[name] = value
 
     parameters = {n for n, _ in model.named_parameters()}
-    _check_same_model(source, given, own, parameters, set(fitting), backbone_only, report.mismatched)
+    _check_same_model(source, given, own, parameters, {*fitting}, backbone_only, [] if strict else report.mismatched)
     fitting._metadata = getattr(state, "_metadata", None)
     differing = {n for n, _, _ in report.mismatched}
     if strict:
@@ -154,6 +159,22 @@ def load_into(
     return report
 
 
+def _fit_trunk(source, state, own, model, given):
+    """Fit the backbone's weights in ``state`` to the model's forms; refuse weights that matter and have no place."""
+    prefix = "backbone." if any(k.startswith("backbone.") for k in own) else ""
+    trunk = model.get_submodule(prefix[:-1])
+    names = {k[len(prefix) :]: v for k, v in own.items() if k.startswith(prefix)}
+    inside = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+    inside = hub.fit_class_row(hub.fit_names(inside, names), names, trunk, given)
+    out = OrderedDict((k, v) for k, v in state.items() if not k.startswith(prefix))
+    out.update((prefix + k, v) for k, v in inside.items())
+    out._metadata = getattr(state, "_metadata", None)
+    leftover = hub.leftover_of(inside, names, trunk)
+    if leftover and any(k.startswith("blocks.") and k in names for k in inside):
+        raise CheckpointError(f"{source} {leftover}")
+    return out
+
+
 def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched) -> None:
     wanted, part = parameters, "parameters"
     if backbone_only:
@@ -161,9 +182,11 @@ def _check_same_model(source, given, own, parameters, matched, backbone_only, mi
         wanted = trunk or {n for n in parameters if n.startswith("backbone.")} or parameters
         part = "trunk's blocks" if trunk else "backbone's parameters"
     found = len(wanted & matched)
-    if 2 * found >= len(wanted):
+    in_blocks = [entry for entry in mismatched if re.search(r"(?<![^.])blocks\.\d+\.", entry[0])]
+    if 2 * found >= len(wanted) and not in_blocks:
         return
-    name, here, there = next(((n, a, b) for n, a, b in mismatched if n in wanted), (None, None, None))
+    others = [entry for entry in mismatched if entry[0] in wanted]
+    name, here, there = next(iter(in_blocks + others), (None, None, None))
     if name:
         why = f"{name} is {list(here)} in the file and {list(there)} in the model"
     else:
