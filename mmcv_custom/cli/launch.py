@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -22,7 +23,7 @@ from token_pruning.errors import SettingError
 from ..checkpoint.load import load_into
 from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
-from ..errors import ConfigError, DataError, UserError, building_from_config
+from ..errors import ConfigError, UserError, building_from_config
 from . import option_values
 from .config_check import check_config, check_options
 from .config_file import read_file
@@ -209,14 +210,9 @@ def run(main: Callable[[], object]) -> None:
             if dist.get_backend() == "gloo":
                 _leave()
     except UserError as error:
-        # A config is wrong in every process alike; an image is broken in the one that reads it.
-        if is_main_process() or isinstance(error, DataError):
-            _say(error)
-        sys.exit(2)
+        _end(error)
     except SettingError as error:  # found after building: the reducer does not fit the images, for example
-        if is_main_process():
-            _say(f"the config does not fit: {error}")
-        sys.exit(2)
+        _end(f"the config does not fit: {error}")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this
@@ -233,6 +229,18 @@ def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _end(error: object) -> None:
+    """Say what is wrong and exit.
+
+    A config is wrong in every process alike and the main one says so; the launcher then ends the others, which wait for
+    that. What only one process meets, such as a broken image that it reads, that process says after the wait.
+    """
+    if not is_main_process():
+        time.sleep(10)
+    _say(error)
+    sys.exit(2)
 
 
 def _say(error: object) -> None:

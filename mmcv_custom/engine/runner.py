@@ -15,6 +15,7 @@ from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
 from ..errors import CheckpointError, ConfigError, DataError, building_from_config
 from ..files import replacing
+from .distributed import init_gloo, read_slurm
 from .hooks.guards import weights_are_finite
 from .utils import unwrap_model
 
@@ -120,10 +121,14 @@ class PruningRunner(Runner):
 
     def setup_env(self, env_cfg):
         """Set up the environment as MMEngine does, with gloo where there is no accelerator."""
-        if self.distributed and get_device() == "cpu" and not is_distributed():
-            if self.launcher != "pytorch":
-                raise ConfigError(f"--launcher {self.launcher} needs GPUs: on CPU use --launcher pytorch (torchrun)")
-            torch.distributed.init_process_group("gloo")
+        if self.distributed and not is_distributed():
+            options = env_cfg.get("dist_cfg") or {}
+            if self.launcher == "slurm":
+                read_slurm(options.get("port"))
+            if get_device() == "cpu":
+                if self.launcher not in ("pytorch", "slurm"):
+                    raise ConfigError(f"--launcher {self.launcher} needs GPUs: on CPU use --launcher pytorch or slurm")
+                init_gloo(options)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg, model):

@@ -45,4 +45,4 @@ else
     set -- --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-127.0.0.1}" \
         --master-port "${PORT:-29500}" --nproc-per-node "$processes" "$tools/$tool" "$@"
 fi
-exec "$PYTHON" -m torch.distributed.run "$@" --launcher pytorch
+exec "$PYTHON" "$tools/launchers/torchrun.py" "$@" --launcher pytorch

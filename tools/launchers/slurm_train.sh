@@ -1,6 +1,7 @@
 #!/bin/sh
 # sh slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
-# Variables: GPUS (total, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (options of srun), PYTHON (interpreter).
+# Variables: GPUS (total; none is asked for without it), GPUS_PER_NODE (8), PROCESSES (without GPUS: 1),
+# CPUS_PER_TASK (2, without GPUS 1), SRUN_ARGS (options of srun), PYTHON (interpreter).
 set -eu
 
 if [ $# -lt 3 ]; then

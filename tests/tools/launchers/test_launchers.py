@@ -1,6 +1,7 @@
 """The launchers: commands, messages, and two processes on CPU that train and test."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_commands(project, recorder, folder):
     script = f"{ROOT}/{folder}dist_train.sh"
     _, out = run(SH, script, "toy_config.py", "2", "--amp", cwd=project, PYTHON=recorder, PORT=None)
     assert out.strip().endswith(f"--nproc-per-node 2 {ROOT}/tools/train.py toy_config.py --amp --launcher pytorch")
-    assert "-m torch.distributed.run --standalone" in out
+    assert "tools/launchers/torchrun.py --standalone" in out
     _, out = run(
         SH,
         script,
@@ -156,25 +157,50 @@ def test_relative_link_from_elsewhere(project, recorder):
     assert "tools/train.py toy_config.py" in out
 
 
-def test_slurm_command(project):
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        (dict(GPUS="4"), "--ntasks=4 --cpus-per-task=2 --kill-on-bad-exit=1 --gres=gpu:4 --ntasks-per-node=4 "),
+        (dict(GPUS="16", GPUS_PER_NODE="4", CPUS_PER_TASK="5"), "--ntasks=16 --cpus-per-task=5 --kill-on-bad-exit=1 "),
+        (dict(PROCESSES="2"), "--ntasks=2 --cpus-per-task=1 --kill-on-bad-exit=1 --quotes --mem=1G "),
+        ({}, "--ntasks=1 --cpus-per-task=1 --kill-on-bad-exit=1 --quotes --mem=1G "),
+        (dict(GPUS="0"), "must be numbers, at least 1, got '0'"),
+        (dict(PROCESSES="two"), "must be numbers, at least 1, got 'two'"),
+    ],
+)
+def test_slurm_command(project, variables, expected):
     (project / "srun").write_text('#!/bin/sh\necho "$*"\n')
     (project / "srun").chmod(0o755)
-    _, out = run(
-        SH,
-        ROOT / "tools" / "slurm_test.sh",
-        "part",
-        "job",
-        "c.py",
-        "w.pth",
-        "--eval",
-        "bbox",
-        cwd=project,
-        GPUS="4",
-        SRUN_ARGS="--quotes --mem=1G",
-        PATH=f"{project}{os.pathsep}{os.environ['PATH']}",
-    )
-    assert "-p part --job-name=job --gres=gpu:4 --ntasks=4 --ntasks-per-node=4 --cpus-per-task=5" in out
-    assert "--quotes --mem=1G" in out and "tools/test.py c.py w.pth --eval bbox --launcher slurm" in out
+    command = (SH, ROOT / "tools/slurm_test.sh", "part", "job", "c.py", "w.pth", "--eval", "bbox")
+    path = f"{project}{os.pathsep}{os.environ['PATH']}"
+    unset = dict(GPUS=None, GPUS_PER_NODE=None, PROCESSES=None, CPUS_PER_TASK=None)
+    code, out = run(*command, cwd=project, PATH=path, SRUN_ARGS="--quotes --mem=1G", **(unset | variables))
+    assert expected in out and ("--gres" in out) == ("GPUS" in variables and code == 0)
+    if code == 0:
+        assert "-p part --job-name=job " in out and "--quotes --mem=1G " in out
+        assert "tools/test.py c.py w.pth --eval bbox --launcher slurm\n" in out
+    else:
+        assert code == 2 and len(out.splitlines()) == 1
+
+
+def test_a_mistake_ends_torchrun_with_its_own_exit_status(monkeypatch):
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    torchrun = runpy.run_path(str(ROOT / "tools/launchers/torchrun.py"))
+
+    def ended(status):
+        def fail(_):
+            raise ChildFailedError("train.py", {0: ProcessFailure(0, 1, status, "no file")})
+
+        monkeypatch.setitem(torchrun["main"].__globals__, "run", fail)
+        monkeypatch.setattr(sys, "argv", ["torchrun.py", "train.py"])
+        torchrun["main"]()
+
+    with pytest.raises(SystemExit) as end:
+        ended(2)
+    assert end.value.code == 2
+    with pytest.raises(ChildFailedError):
+        ended(1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="checks machines without a GPU")
