@@ -6,13 +6,17 @@
     token_pruning.remove(model)
 
 No module is replaced or renamed: ``forward_features`` is patched on the instance, and ``model.reducer`` is the reducer,
-whose parameters (if it has any) train and save with the model's.
+whose parameters (if it has any) train and save with the model's. In training, methods that learn their selection report
+losses: ``with token_pruning.collect_losses() as extra: logits = model(images)``, then add the values of ``extra`` whose
+name contains "loss" to yours. Forward hooks on the model, its blocks and the modules inside are called, see
+``run_block``; what cannot record or convert the model (``torch.jit``, ``torch.fx``) is refused in a sentence.
 
 Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation, registers), N = P + H * W, C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,9 +26,11 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from .attention import rope_with_prefix
+from .calling import release
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .patching import patch_method
+from .recording import NO_SCRIPT, refuse_recording
 from .reducer import Reducer, build_reducer
 
 OUTPUTS = ("map", "kept")
@@ -64,8 +70,8 @@ def apply(
         built.to(weight.device, weight.dtype).train(model.training)
     model.reducer, model.execution, model.output = built, execution, output
     # Partials instead of bound methods: they are saved and copied with the model.
-    patch_method(model, "forward_features", partial(_forward_features, model))
-    patch_method(model, "forward_intermediates", partial(_no_intermediates, model))
+    for name, function in PATCHES.items():
+        patch_method(model, name, partial(function, model))
     return model
 
 
@@ -79,8 +85,11 @@ def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
     for name in ("reducer", "execution", "output"):
         delattr(model, name)
-    for name in ("forward_features", "forward_intermediates"):
+    for name in PATCHES:
         patch_method(model, name, None)
+    for block in model.blocks:
+        for module in (block, block.attn):
+            release(module)
     return model
 
 
@@ -88,6 +97,7 @@ def _forward_features(
     model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
 ) -> Tensor:
     """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
+    refuse_recording(x, model.reducer)
     if attn_mask is not None or is_causal:
         raise ValueError(
             "a model with a reducer takes no attn_mask and no is_causal: they do not fit a subset of the tokens"
@@ -119,6 +129,26 @@ def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object)
         "forward_intermediates would run the blocks without the reducer; use "
         "token_pruning.StackForward and its map(), or call token_pruning.remove(model) first"
     )
+
+
+def _replicate(model: Any) -> Any:
+    """Replace the hook by which ``DataParallel`` copies a module: the copy runs its own blocks and parameters."""
+    replica = type(model)._replicate_for_data_parallel(model)
+    for name, function in PATCHES.items():
+        patch_method(replica, name, partial(function, replica))
+    return replica
+
+
+def _no_script(model: VisionTransformer | Eva) -> None:
+    raise SettingError(NO_SCRIPT)
+
+
+PATCHES: dict[str, Callable[..., Any]] = dict(
+    forward_features=_forward_features,
+    forward_intermediates=_no_intermediates,
+    _replicate_for_data_parallel=_replicate,
+    __prepare_scriptable__=_no_script,
+)
 
 
 def _check(model: Any) -> None:

@@ -15,6 +15,7 @@ from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
+from .calling import by_image, call, is_called, packed, unwrapped
 from .errors import SettingError
 from .tokens import TokenSet
 
@@ -103,6 +104,21 @@ def self_attention(
     Raises:
         ValueError: a windowed block is asked to run on a subset of the grid.
     """
+    if not is_called(attn):
+        return _self_attention(attn, x, tokens, keys, prop_attn, rope)
+    used: list[QKV] = []
+
+    def forward(x: Tensor) -> Tensor:
+        out, qkv = _self_attention(unwrapped(attn), packed(x), tokens, keys, prop_attn, rope)
+        used.append(qkv)
+        return by_image(out, tokens)
+
+    return call(attn, forward, x, tokens), used[-1]
+
+
+def _self_attention(
+    attn: AttentionModule, x: Tensor, tokens: TokenSet, keys: Tensor | None, prop_attn: bool, rope: Tensor | None
+) -> tuple[Tensor, QKV]:
     qkv = project_qkv(attn, x)
     if rope is not None:
         qkv = rotate(qkv, tokens, rope, getattr(attn, "rotate_half", False))

@@ -13,6 +13,7 @@ from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 
 from .attention import QKV, self_attention
+from .calling import by_image, call, is_called, packed, unwrapped
 from .tokens import TokenSet
 
 Between = Callable[[TokenSet, QKV], TokenSet]
@@ -31,7 +32,9 @@ def run_block(
 ) -> TokenSet:
     """Run a pre-norm transformer block on a token set.
 
-    This is the only forward of a block in the project: dense models run it on full sets.
+    This is the only forward of a block in the project: dense models run it on full sets. Hooks on the block, its
+    attention and its MLP are called with (B, n, C) where all images have n tokens, as in timm, and (T, C) elsewhere;
+    the modules inside these get (T, C).
 
     Args:
         block: timm's ``Block`` (norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) or its ``EvaBlock``.
@@ -41,6 +44,28 @@ def run_block(
         rope: (N, 2D) rotary position embeddings, or None.
         no_drop_path: switch stochastic depth off.
     """
+    if not is_called(block):
+        return _run(block, tokens, keys, between, prop_attn, rope, no_drop_path)
+    done = tokens
+
+    def forward(x: Tensor) -> Tensor:
+        nonlocal done
+        done = _run(unwrapped(block), tokens.with_x(packed(x)), keys, between, prop_attn, rope, no_drop_path)
+        return by_image(done.x, done)
+
+    out = call(block, forward, tokens.x, tokens)
+    return done.with_x(out)
+
+
+def _run(
+    block: TransformerBlock,
+    tokens: TokenSet,
+    keys: Tensor | None,
+    between: Between | None,
+    prop_attn: bool,
+    rope: Tensor | None,
+    no_drop_path: bool,
+) -> TokenSet:
     if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
@@ -49,7 +74,8 @@ def run_block(
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)
-    out = scale2(block.mlp(block.norm2(tokens.x)))
+    x = block.norm2(tokens.x)
+    out = scale2(packed(block.mlp(by_image(x, tokens))) if is_called(block.mlp) else block.mlp(x))
     return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, no_drop_path))
 
 

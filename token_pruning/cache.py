@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -11,13 +12,18 @@ from torch import Tensor
 class WeightCache:
     """Cache of tensors that one module computes from its weights in evaluation.
 
-    The module must call ``clear`` when its mode changes: weights that are swapped through ``.data``, as an EMA does,
-    keep their version number. At most ``limit`` tensors are kept, the latest ones.
+    Weights are known by identity: neither the weights of a replica nor new ones at the address of old ones are confused
+    with them. A copy of the cache is empty. The module must call ``clear`` when its mode changes: weights that are
+    swapped through ``.data``, as an EMA does, keep their version number. At most ``limit`` tensors are kept, the latest
+    ones.
     """
 
     def __init__(self, limit: int = 16) -> None:
-        self._kept: dict[tuple, Tensor] = {}
+        self._kept: dict[tuple, tuple[list[ref[Tensor]], Tensor]] = {}
         self._limit = limit
+
+    def __reduce__(self) -> tuple[type[WeightCache], tuple[int]]:
+        return WeightCache, (self._limit,)
 
     def clear(self) -> None:
         """Forget all tensors."""
@@ -36,8 +42,10 @@ class WeightCache:
         ):
             return make()
         entry = (key, *((w.device, w.dtype, w.data_ptr(), w._version) for w in weights))
-        if entry not in self._kept:
+        weakly, found = self._kept.get(entry, ((), None))
+        if found is None or any(reference() is not w for reference, w in zip(weakly, weights, strict=True)):
+            found = make()
             while len(self._kept) >= self._limit:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[entry] = make()
-        return self._kept[entry]
+                self._kept.pop(next(iter(self._kept)), None)  # the replicas of DataParallel share the cache
+            self._kept[entry] = ([ref(w) for w in weights], found)
+        return found

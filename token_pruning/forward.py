@@ -17,6 +17,7 @@ from .attention import QKV
 from .blocks import run_block
 from .errors import SettingError
 from .losses import report_losses
+from .recording import refuse_export, refuse_recording
 from .reducer import Decision, Reducer
 from .tokens import TokenSet
 
@@ -57,6 +58,9 @@ class StackForward:
         score_fn: Callable | None = None,
         rope: Tensor | None = None,
     ) -> None:
+        refuse_recording(x, reducer)
+        if reducer and not len(x):  # no image, so nothing to select
+            x, reducer = _without_images(x, reducer), None
         self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
         self.tokens = TokenSet.full(x, grid, prefix)
         self.state = reducer.start(self.tokens, score_fn) if reducer else None
@@ -91,7 +95,10 @@ class StackForward:
 
     def _subset(self, i: int, decision: Decision) -> TokenSet:
         assert self.reducer is not None  # it made the decision
-        if decision.counts is not None or self.execution == "exact" or self.reducer.training:
+        exact = self.execution == "exact" or self.reducer.training
+        if exact and decision.counts is None and torch.compiler.is_exporting():
+            refuse_export(self.reducer, "set model.execution = 'capacity', or for SViT mode='ratio'")
+        if exact or decision.counts is not None:
             return self.tokens.select(decision.keep, decision.counts)
         if decision.score is None:
             raise SettingError(
@@ -141,6 +148,11 @@ class StackForward:
         if self.reducer and self.reducer.training:
             report_losses(self.reducer.losses(self.state))
         return self.map(with_prefix)
+
+
+def _without_images(x: Tensor, reducer: Reducer) -> Tensor:
+    """Return ``x`` (0, N, C), connected to the reducer's parameters: distributed training waits for all gradients."""
+    return x + 0 * sum(p.sum() for p in reducer.parameters()) if torch.is_grad_enabled() else x
 
 
 def check_execution(execution: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .attention import QKV
 from .errors import SettingError
+from .recording import NO_SCRIPT
 from .tokens import TokenSet
 
 METHODS: dict[str, type[Reducer]] = {}
@@ -105,10 +106,15 @@ class Reducer(nn.Module):
             SettingError: the method needs a class token and there is none.
         """
         if self.needs_class_token and not class_token:
+            others = ", ".join(sorted(name for name, method in METHODS.items() if not method.needs_class_token))
             raise SettingError(
-                f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give the "
-                "backbone class_token=True, or use a method that needs none (ToMe, SViT, DynamicViT, Random)"
+                f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give a "
+                "backbone of a config class_token=True, choose a timm model whose weights have one (those with gap or "
+                f"siglip in their name have none), or use a method that needs none ({others})"
             )
+
+    def __prepare_scriptable__(self) -> None:  # noqa: PLW3201 (torch.jit.script calls it before it compiles)
+        raise SettingError(NO_SCRIPT)
 
     def signature(self) -> tuple[Hashable, ...]:
         """Return a hashable value of all settings; it changes whenever one of them does, and not with the weights.

@@ -90,7 +90,8 @@ class TokenSet:
         if self.counts is None or len(set(self.counts)) > 1:
             found = "only the device knows them" if self.counts is None else f"they are {self.counts}"
             raise ValueError(f"this needs the same number of tokens in every image, and {found}")
-        return values.unflatten(0, (self.batch, -1))
+        # Without images, the number of tokens cannot be inferred from the values.
+        return values.unflatten(0, (self.batch, -1 if self.batch else self.positions))
 
     def select(self, keep: Tensor, counts: tuple[int, ...] | None = None) -> TokenSet:
         """Return the subset where ``keep`` (T,) is True; the others keep their current value in the dense map.

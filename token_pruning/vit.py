@@ -20,6 +20,7 @@ from .attention import WindowAttention, rope_with_prefix
 from .cache import WeightCache
 from .errors import SettingError
 from .forward import StackForward, check_execution
+from .recording import NO_SCRIPT, refuse_recording
 from .reducer import Reducer, build_reducer
 
 # Arguments of timm's EvaBlock for the sizes B and L of EVA-02, and for T and S.
@@ -163,6 +164,7 @@ class PlainViT(nn.Module):
         Raises:
             SettingError: the images are empty.
         """
+        refuse_recording(image, self.reducer)
         patch = self.patch_embed.patch_size[0]
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         if 0 in grid:
@@ -184,6 +186,9 @@ class PlainViT(nn.Module):
             score_fn=score_fn,
             rope=self.rotary_positions(grid),
         )
+
+    def __prepare_scriptable__(self) -> None:
+        raise SettingError(NO_SCRIPT)
 
     def train(self, mode: bool = True) -> PlainViT:
         """Set the mode of all modules and clear the cached position tables."""

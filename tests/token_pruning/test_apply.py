@@ -12,7 +12,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 import token_pruning
-from token_pruning import METHODS, ToMe, collect_losses
+from token_pruning import METHODS, ToMe, Trace, collect_losses
 
 TINY = dict(img_size=48, patch_size=8, embed_dim=24, depth=4, num_heads=3, num_classes=5)
 # How the families of timm differ.
@@ -108,6 +108,18 @@ def test_parameters_train_and_save_with_the_model(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_a_batch_of_no_images(name, training):
+    for settings in (dict(), dict(execution="capacity"), dict(output="kept")):
+        pruned = token_pruning.apply(model(), reduced(dict(type=name), grid=36), **settings).train(training)
+        with collect_losses() as reported, Trace() as trace:
+            out = pruned(images(0))
+        assert out.shape == (0, 5) and not reported and trace.passes[0].masks().shape == (0, 4, 6, 6)
+    out.sum().backward()  # every parameter has a gradient, which distributed training waits for
+    assert all(p.grad is not None and not p.grad.any() for p in pruned.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_a_whole_model_can_be_saved(name):
     pruned, file = token_pruning.apply(model(), reduced(dict(type=name), grid=36)), io.BytesIO()
@@ -180,6 +192,9 @@ def test_models_that_the_core_cannot_run_are_one_sentence():
         token_pruning.apply(model(patch_drop_rate=0.5), dict(type="ToMe"))
     with pytest.raises(ValueError, match="EViT ranks tokens by the class token's attention and this model has none"):
         token_pruning.apply(model("gap"), dict(type="EViT"))
+    free = ", ".join(name for name in ALL if not METHODS[name].needs_class_token)
+    with pytest.raises(ValueError, match=rf"choose a timm model .* a method that needs none \({free}\)"):
+        token_pruning.apply(model("gap"), dict(type="ATS"))
     registers = timm.create_model("vit_medium_patch16_reg4_gap_256", embed_dim=24, num_heads=3, depth=2)
     with pytest.raises(ValueError, match="PPT ranks tokens by the class token's attention and this model has none"):
         token_pruning.apply(registers, dict(type="PPT", blocks=[1]))

@@ -11,6 +11,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..tokens import TokenSet
 
@@ -108,7 +109,8 @@ def _seeded_noise(rows: int, width: int, seed: int, device: torch.device) -> Ten
 
 @cache  # unbounded: a captured CUDA graph reads these small tensors as long as it exists
 def _draw(rows: int, width: int, seed: int, device: torch.device) -> Tensor:
-    # On the CPU: equal numbers on every device. A tensor created in inference mode could not be used elsewhere.
-    with torch.inference_mode(False):
+    # On the CPU: equal numbers on every device. A tensor created in inference mode could not be used elsewhere, and
+    # torch.export must not record the drawing.
+    with torch.inference_mode(False), _disable_current_modes():
         generator = torch.Generator().manual_seed(seed)
         return -torch.empty(rows, width).exponential_(generator=generator).log().to(device)
