@@ -19,7 +19,7 @@ class LoadImage(LoadImageFromFile):
         """Read ``results['img_path']`` into ``results['img']``.
 
         Raises:
-            DataError: the file is missing or broken.
+            DataError: the file is missing or broken, or has another size than its annotation file says.
         """
         path = results["img_path"]
         try:
@@ -31,4 +31,10 @@ class LoadImage(LoadImageFromFile):
             raise DataError(f"image {path} cannot be read ({why}): save it again or take it out") from None
         if loaded is None or loaded["img"] is None:
             raise DataError(f"image {path} is empty or broken: save it again or take it out")
+        said, found = (results.get("width"), results.get("height")), loaded["img"].shape[1::-1]
+        if None not in said and tuple(said) != tuple(found):  # annotation files in COCO format say it
+            raise DataError(
+                f"image {path} is {found[0]} x {found[1]} and its annotation file says {said[0]} x {said[1]}: its "
+                "boxes would lie elsewhere, use the images that the file was made for"
+            )
         return loaded

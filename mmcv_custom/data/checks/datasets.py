@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from ...errors import DataError, building_from_config
 from .class_folders import check_batches, check_class_folders, class_folders_of, suffixes_of
-from .coco import check_coco, check_coco_images, read_coco
+from .coco import check_coco, check_coco_images
 from .label_maps import check_label_maps, images_left_out
 
 
@@ -20,10 +20,10 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
     For every data set of ``{split}_dataloader``, the annotation file and the folders of ``data_prefix`` must exist.
     Then, by format:
 
-    - COCO (mmdet's CocoDataset numbers labels by the categories in the file, in the file's order, and skips
-      annotations of other categories silently): every class of the config is in the file, in the file's order; there
-      are images and, for training, annotations of these classes; annotations use listed categories; the heads'
-      ``num_classes`` is the number of classes; all images exist.
+    - COCO: the file is sound (``coco_faults``); every class of the config is in it, in its order, because mmdet's
+      CocoDataset numbers labels by the categories in the file and skips annotations of others; there are images and
+      annotations that count (``coco_usage``); the heads' ``num_classes`` is the number of classes; all images exist
+      and have the sizes that the file says.
     - One folder per class: as many as the model has classes, with images in them, the same in every split.
     - mmseg's data sets: the heads' and the pipeline's ``num_classes``, and ``label_maps.check_label_maps``.
 
@@ -57,8 +57,10 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
                     check_batches(images, _built(cfg, dataset.get("pipeline") or []), where)
             if ann_file and _reads_coco(cls):
                 classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO.get("classes")
-                content = read_coco(ann_file)
-                advice += check_coco(content, ann_file, classes, where, training=split == "train")
+                masks = _reads_masks(dataset.get("pipeline") or [], cfg.get(f"{split}_evaluator"))
+                smallest = 0 if dataset.get("test_mode") else (dataset.get("filter_cfg") or {}).get("min_size", 0)
+                content, told = check_coco(ann_file, classes, where, split == "train", masks, smallest)
+                advice += told
                 _check_heads(cfg.get("model"), classes, where)
                 images = _local(dataset, (dataset.get("data_prefix") or {}).get("img") or "./")
                 if images:
@@ -165,6 +167,13 @@ def _dataset_class(cfg, kind):
 def _reads_coco(cls):
     # Subclasses with a loader of their own (LVIS, panoptic) read the file by other rules.
     return getattr(getattr(cls, "load_data_list", None), "__qualname__", "") == "CocoDataset.load_data_list"
+
+
+def _reads_masks(pipeline, evaluators):
+    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators or {}]
+    return any(step.get("with_mask") for step in steps_of(pipeline)) or any(
+        "segm" in (e.get("metric") or ()) for e in evaluators
+    )
 
 
 def _reads_label_maps(cls):

@@ -291,7 +291,7 @@ def plant(table, index, **fields):
 
 
 PLANTED = [
-    (lambda content: content.pop("images"), "missing tables"),
+    (lambda content: content.pop("images"), "has no list of images"),
     (lambda content: content.update(annotations=[]), 'missing tables .*empty list "annotations"'),
     (lambda content: content["annotations"].append("x"), r"entries without an id .*annotations\[3\]"),
     (plant("annotations", 1, id=1), 'duplicate ids in "annotations" .*1 occurs 2 times'),
@@ -318,6 +318,10 @@ PLANTED = [
     (plant("annotations", 1, segmentation=dict(size=[20, 30], counts=[600])), "segmentations .*without a pixel"),
     (plant("annotations", 1, segmentation=dict(size=[20, 30], counts="T3b1")), "segmentations .*an RLE of"),
     (plant("annotations", 1, segmentation=dict(size=[20, 30], counts="é")), "segmentations .*cannot be read"),
+    (lambda content: content["annotations"][0].pop("iscrowd"), "1 annotations without iscrowd .id 1.; 0 is used"),
+    (plant("annotations", 0, image_id="1"), "image_id is of another type .*id 1: '1'"),
+    (lambda content: [a.update(iscrowd=1) for a in content["annotations"]], "nothing to train on: 0 of 3 .*3 that are"),
+    (lambda content: [a.update(bbox=[0.1, 0.2, 0.5, 0.5]) for a in content["annotations"]], "3 boxes between 0 and 1"),
 ]
 
 
@@ -361,22 +365,50 @@ def test_examples_are_few_and_the_count_is_whole():
     assert list(findings.sentences("a.json")) == ["a.json: 10 odd things (0, 1, 2, ...); mend them"]
 
 
-def test_command_line_of_the_checker(check, tmp_path):
-    assert check(small_set()) == []
-    result = run("check_coco", tmp_path / "a.json", tmp_path, "--classes", "cat, dog")
-    assert result.returncode == 0 and "2 images, 3 annotations, 2 categories; no problem" in result.stdout
-    assert run("check_coco", tmp_path / "a.json", tmp_path / "nowhere").returncode == 1
+@pytest.mark.parametrize("size, problems", [((20, 30), 0), ((30, 20), 1)])
+def test_sizes_are_those_of_the_turned_image(check, tmp_path, size, problems):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    Image.new("RGB", (30, 20)).save(tmp_path / "1.jpg", exif=exif)
+    content = small_set()
+    content["images"] = [dict(id=1, file_name="1.jpg", width=size[0], height=size[1])]
+    content["annotations"] = content["annotations"][:1]
+    found = check(content)
+    assert len(found) == problems and all("1.jpg is 20 x 30, not 30 x 20" in sentence for sentence in found)
+
+
+def test_ids_that_begin_at_0_and_a_byte_order_mark_are_no_problem(check):
+    content = small_set()
+    for annotation in content["annotations"]:
+        annotation["id"] -= 1
+    assert check(content) == [] and check("\ufeff" + json.dumps(content)) == []
+
+
+def test_command_line_of_the_checker(check, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["check_coco.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            check_coco.main()
+        return end.value.code, capsys.readouterr().out
+
+    content = small_set()
+    assert check(content) == []
+    code, out = run(tmp_path / "a.json", tmp_path, "--classes", "cat, dog")
+    assert code == 0 and out.endswith("2 images, 3 annotations, 2 categories; no problem\n") and out.count("\n") == 1
+    assert run(tmp_path / "a.json", tmp_path / "nowhere")[0] == 1
     for split in ("train2017", "val2017"):
         (tmp_path / "tree" / split).mkdir(parents=True)
         for name in (1, 2):
             Image.new("RGB", (30, 20)).save(tmp_path / "tree" / split / f"{name}.png")
     (tmp_path / "tree/annotations").mkdir()
-    (tmp_path / "tree/annotations/instances_train2017.json").write_text(json.dumps(small_set()))
-    result = run("check_coco", "--tree", tmp_path / "tree")
-    assert result.returncode == 1 and "instances_val2017.json does not exist" in result.stdout
-    (tmp_path / "tree/annotations/instances_val2017.json").write_text(json.dumps(small_set()))
-    assert run("check_coco", "--tree", tmp_path / "tree").returncode == 0
-    assert run("check_coco", tmp_path / "a.json").returncode == 2
+    content["annotations"][0]["iscrowd"] = 1  # no problem, but said
+    (tmp_path / "tree/annotations/instances_train2017.json").write_text(json.dumps(content))
+    code, out = run("--tree", tmp_path / "tree")
+    assert code == 1 and "instances_val2017.json does not exist" in out
+    (tmp_path / "tree/annotations/instances_val2017.json").write_text(json.dumps(content))
+    code, out = run("--tree", tmp_path / "tree")
+    assert code == 0 and "2 of 3 annotations are learned (cat 2); skipped: 1 that are crowds (iscrowd 1) (cat 1)" in out
+    assert run(tmp_path / "a.json")[0] == 2
 
 
 # --- CamVid -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmcv_custom import DataError
 from mmcv_custom.data.checks import check_datasets
@@ -13,7 +14,7 @@ BOX = dict(bbox=[0, 0, 4, 4], area=16, iscrowd=0)
 @pytest.fixture
 def data(tmp_path):
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.jpg")
 
     def make(classes=("cat", "dog"), num_classes=2, categories=("cat", "dog"), used=(1,), images=("a.jpg",), **dataset):
         content = dict(
@@ -48,8 +49,9 @@ def data(tmp_path):
     return make
 
 
-def test_what_fits_passes(data):
-    assert check_datasets(data()) == []
+def test_what_fits_passes_and_is_counted(data, tmp_path):
+    (said,) = check_datasets(data(used=(1, 2)))
+    assert said == f"{tmp_path}/ann.json: 2 of 2 annotations are learned"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,10 @@ def test_what_fits_passes(data):
         (dict(images=("b.jpg",)), "1 of the 1 images of .* are not in .*b.jpg"),
         (dict(images=()), "lists no images"),
         (dict(used=()), "no annotation of the 2 classes"),
-        (dict(used=(9,)), "category id 9, which its categories do not list"),
+        (
+            dict(used=(9,)),
+            "1 annotations of an unknown category .id 0: category_id 9.; its categories are 1 .cat., 2 .dog.",
+        ),
         (dict(classes=("cat", "bird"), categories=("cat", "dog")), "bird of .* is not among the categories"),
         (dict(classes=("dog", "cat")), "not in the order"),
         (dict(classes="cat"), r"write a tuple, \('cat',\)"),
@@ -75,7 +80,11 @@ def test_what_does_not_fit_is_one_sentence(data, change, message):
 
 
 def test_a_subset_of_the_categories_is_reported(data):
-    assert "1 annotations" in check_datasets(data(categories=("cat", "dog", "owl"), used=(1, 3)))[0]
+    (said,) = check_datasets(data(categories=("cat", "dog", "owl"), used=(1, 3)))
+    assert said.endswith(
+        "1 of 2 annotations are learned (cat 1); skipped: 1 of categories that are not among metainfo.classes (owl 1); "
+        "none of dog"
+    )
 
 
 def test_broken_file(data, tmp_path):
