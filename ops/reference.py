@@ -35,30 +35,37 @@ def sample(
     """
     batch, positions, heads, dim = value.shape
     lead = pixels.shape[:-4]
-    if not value.numel() or not weights.numel():
-        return value.new_zeros(*lead, heads * dim) + 0 * value.sum()
+    if not value.numel() or not weights.numel():  # nothing to read, but every argument has a gradient: zeros
+        nothing = sum(t.flatten()[:0].sum() for t in (value, pixels, weights))
+        return value.new_zeros(*lead, heads * dim) + torch.as_tensor(nothing).to(value)
     if images is None:
         images = torch.arange(batch, device=value.device)[:, None].expand(lead)
     else:
         known = (images >= 0) & (images < batch)
-        images, weights = images.where(known, 0), weights * known[:, None, None, None]
+        images, pixels = images.where(known, 0), pixels.where(known[:, None, None, None, None], torch.nan)
+    # The table ends with a row of zeros, which stands for all that is not read: NaN in a real row would survive a
+    # factor of 0.
+    table = F.pad(value.reshape(-1, dim), (0, 0, 0, 1))
     # Row of (image, position 0, head) in the table; positions are `heads` rows apart.
     base = ((images[..., None] * positions * heads) + torch.arange(heads, device=value.device))[..., None]
     corner_rows, corner_factors, start = [], [], 0
     for level, (height, width) in enumerate(shapes):
-        for position, factor in _corners(pixels[..., level, :, :], height, width):
-            corner_rows.append(base + (start + position) * heads)
-            corner_factors.append(factor * weights[..., level, :])
+        for position, factor, valid in _corners(pixels[..., level, :, :], height, width):
+            corner_rows.append((base + (start + position) * heads).where(valid, len(table) - 1))
+            corner_factors.append(factor * weights[..., level, :].where(valid, 0))
         start += height * width
     rows = torch.cat(corner_rows, dim=-1).flatten(0, -2)
     factors = torch.cat(corner_factors, dim=-1).flatten(0, -2)
-    table = value.reshape(-1, dim).to(factors.dtype)  # sums in fp32 or fp64, forward and backward
-    out = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
+    # Sums in fp32 or fp64, forward and backward.
+    out = F.embedding_bag(rows, table.to(factors.dtype), mode="sum", per_sample_weights=factors)
     return out.view(*lead, heads * dim).to(value.dtype)
 
 
-def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
-    """Return position in the level (int64) and bilinear factor of the four neighbours of points (..., 2)."""
+def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return position in the level (int64), factor and validity of the four neighbours of points (..., 2).
+
+    A neighbour that is outside the map is not valid, nor is any of a point whose neighbours all are, or that is NaN.
+    """
     x, y = pixels.unbind(-1)
     inside = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
     x, y = x.where(inside, 0), y.where(inside, 0)
@@ -69,7 +76,5 @@ def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tens
         for across, factor_x in ((0, 1 - right_part), (1, right_part)):
             column, row = left + across, top + down
             valid = inside & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            # A corner outside the map reads position 0 with factor 0.
-            position = (row * width + column).where(valid, 0).long()
-            corners.append((position, factor_x * factor_y * valid))
+            corners.append(((row * width + column).where(valid, 0).long(), factor_x * factor_y, valid))
     return corners

@@ -166,7 +166,7 @@ def test_edges_read_zero_and_nan_reads_nothing(path):
             assert at.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if "plain" not in str(path)])
+@ALL_PATHS
 def test_what_is_not_read_may_be_anything(path):
     """NaN at a corner outside the map, or in another image, does not reach the output."""
     with on(path) as device:
@@ -184,13 +184,49 @@ def test_what_is_not_read_may_be_anything(path):
 
 
 @ALL_PATHS
+def test_nan_at_the_first_position_stays_there(path):
+    """Position 0 stands for nothing else: not for points outside, not for queries of no image."""
+    with on(path) as device:
+        value, locations, weights = inputs(2, 5, device=device)
+        locations, weights = locations.flatten(0, 1), weights.flatten(0, 1)
+        images = torch.tensor([0, 0, 0, 0, -1, 1, 1, 1, 2, -1], device=device)
+        locations[2:4], locations[7] = 4.0, torch.nan
+        nothing = (images < 0) | (images > 1) | (locations.flatten(1)[:, 0] > 3) | locations.flatten(1)[:, 0].isnan()
+        weights[4] = torch.nan
+        value[:, 0] = torch.nan
+        out, _, *grads = gradients(
+            lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:], images=images), (value, locations, weights)
+        )
+        for tensor in (out, *grads):
+            assert tensor[nothing].eq(0).all()
+
+
+@ALL_PATHS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_reaches_only_the_points_that_read_it(path, dtype):
+    with on(path) as device:
+        value, locations, weights = inputs(1, 40, 1, 8, 1, shapes=[(6, 8)], device=device)
+        pixels = locations.flatten(0, 4) * torch.tensor([8, 6], device=device) - 0.5
+        reads = ((pixels > -1) & (pixels < 1)).all(1)
+        wanted = ms_deform_attn(value.to(dtype), [(6, 8)], locations, weights)[0]
+        value[:, 0] = torch.nan
+        out = ms_deform_attn(value.to(dtype), [(6, 8)], locations, weights)[0]
+        assert 0 < reads.sum() < 40 and out[reads].isnan().all()
+        assert torch.equal(out[~reads], wanted[~reads])
+
+
+@ALL_PATHS
 def test_nothing_to_do(path):
     with on(path) as device:
         value, locations, weights = inputs(device=device)
         for lead in ((2, 0), (0, 5)):
             some = [t[: lead[0], : lead[1]] for t in (locations, weights)]
-            out, grad, *_ = gradients(lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:]), (value[: lead[0]], *some))
-            assert out.shape == (*lead, 12) and grad.abs().sum() == 0
+            out, *grads = gradients(lambda *t: ms_deform_attn(t[0], SHAPES, *t[1:]), (value[: lead[0]], *some))
+            assert out.shape == (*lead, 12)
+            assert all(grad is not None and grad.abs().sum() == 0 for grad in grads)
+        points, offsets, logits = (t[:, :0] for t in raw_inputs(device=device)[1:])
+        _, *grads = gradients(lambda *t: deformable_attention(t[0], SHAPES, *t[1:]), (value, points, offsets, logits))
+        assert all(grad is not None and grad.abs().sum() == 0 for grad in grads)
         none = torch.zeros(0, dtype=torch.int32, device=device)
         assert ms_deform_attn(value, SHAPES, locations[0, :0], weights[0, :0], images=none).shape == (0, 12)
 
