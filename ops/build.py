@@ -4,7 +4,7 @@
 matches torch is found; neither needs a GPU), ``cpu``, ``cuda`` (both; a failure is an error) or ``off``. The variables
 of torch's own builds apply, too: ``TORCH_CUDA_ARCH_LIST``, ``CUDA_HOME``, ``CXX``, ``MAX_JOBS``. If a library cannot be
 built, the reason is stored beside the libraries for ``python -m token_pruning_ops.info``; without the libraries
-everything runs in plain PyTorch.
+everything runs in plain PyTorch. A library is replaced only by one that was compiled.
 
 A library's name contains a digest of its sources, so that an outdated library is never loaded.
 """
@@ -52,6 +52,7 @@ CUDA_FLAGS = [
 ]
 DEFAULT_ARCHES = "8.0;9.0+PTX"
 HINT = "`sh ops/make.sh` builds it"
+NO_TORCH = "torch cannot be imported here"  # the reason that another Python may not have
 
 
 class BuildError(Exception):
@@ -89,7 +90,10 @@ def build(device: str) -> None:
         import torch
         from torch.utils import cpp_extension
     except ImportError as error:
-        raise BuildError(f"torch cannot be imported here ({error}); with pip, use --no-build-isolation") from error
+        raise BuildError(
+            f"{NO_TORCH} ({error}); with make.sh, set PYTHON to a Python that has it, with pip, use "
+            "--no-build-isolation"
+        ) from error
     if device == "cuda":
         cpp_extension.CUDA_HOME = find_toolkit()
         if not torch.cuda.is_available():  # otherwise torch compiles for the GPU it finds
@@ -151,6 +155,11 @@ def find_toolkit() -> str:
     return home
 
 
+def _is_settled(device: str) -> bool:
+    """Return whether a build failed for a reason that another try would meet again."""
+    return build_log(device).exists() and not build_log(device).read_text().startswith(NO_TORCH)
+
+
 def main() -> int:
     """Build the libraries that ``MSDA_BUILD`` asks for and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -167,19 +176,24 @@ def main() -> int:
         return 0
     status = 0
     for device in ("cpu",) if wanted == "cpu" else ("cpu", "cuda"):
-        if not args.again and (library(device).exists() or (build_log(device).exists() and wanted == "auto")):
+        if not args.again and (library(device).exists() or (wanted == "auto" and _is_settled(device))):
             continue
         print(f"ops: compiling deformable attention for {device.upper()} ...", flush=True)
-        for old in LIBRARIES.glob(f"msda_{device}-*"):
-            old.unlink()
         try:
             build(device)
         except Exception as error:  # a broken compiler must not break an installation that works without it
             reason = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
+            kept = library(device).exists()
             LIBRARIES.mkdir(exist_ok=True)
-            build_log(device).write_text(f"{reason}\n")
-            print(f"ops: no compiled deformable attention for {device.upper()}: {reason}", file=sys.stderr)
-            status = int(wanted != "auto")
+            if not kept:
+                build_log(device).write_text(f"{reason}\n")
+            left = "the library that is there stays" if kept else "it runs in plain PyTorch"
+            print(f"ops: deformable attention for {device.upper()} was not compiled, {left}: {reason}", file=sys.stderr)
+            asked_for = wanted != "auto" or args.again and (kept or device == "cpu")
+            status = max(status, int(asked_for))
+        else:
+            for old in {*LIBRARIES.glob(f"msda_{device}-*")} - {library(device)}:
+                old.unlink()
     return status
 
 

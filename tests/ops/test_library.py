@@ -84,6 +84,56 @@ def test_a_failed_build_is_reported_and_not_tried_again(copy):
     assert asked_for.returncode == 1
 
 
+def test_a_python_without_torch_deletes_nothing_and_is_no_last_word(copy):
+    bare = copy / "bare"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    bare.chmod(0o755)
+
+    def make(*command):
+        environment = os.environ | dict(PYTHON=str(bare), MSDA_BUILD="auto")
+        return subprocess.run(command, cwd=copy / "ops", env=environment, capture_output=True, text=True)
+
+    done = make("sh", "make.sh")
+    assert done.returncode == 1 and "torch cannot be imported here" in done.stderr and "set PYTHON" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = make(bare, "build.py")  # as an installation calls it: tried again, and no reason to fail
+    assert again.returncode == 0 and again.stdout.count("compiling") == 2
+    names = [f"msda_{device}-{build._digest(device)}.so" for device in ("cpu", "cuda")]
+    for name in (*names, "msda_cpu-000000000000.so"):
+        (copy / "ops/lib" / name).write_bytes(b"works")
+    done = make("sh", "make.sh")
+    assert done.returncode == 1 and done.stderr.count("the library that is there stays") == 2
+    assert {path.name for path in copy.glob("ops/lib/*.so")} == {*names, "msda_cpu-000000000000.so"}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_older_libraries_go_only_when_a_new_one_is_there(tmp_path, monkeypatch, works):
+    old, log = tmp_path / "msda_cpu-000000000000.so", tmp_path / "msda_cpu-111111111111.txt"
+    for path in (old, log):
+        path.touch()
+
+    def compiled(device):
+        if not works:
+            raise build.BuildError("no compiler")
+        build.library(device).write_bytes(b"new")
+
+    monkeypatch.setattr(build, "LIBRARIES", tmp_path)
+    monkeypatch.setattr(build, "build", compiled)
+    monkeypatch.setenv("MSDA_BUILD", "cpu")
+    monkeypatch.setattr(sys, "argv", ["build.py"])
+    assert build.main() == (0 if works else 1)
+    assert old.exists() is not works and build.library("cpu").exists() is works
+
+
+def test_make_finds_a_python(copy):
+    (copy / ".venv/bin").mkdir(parents=True)
+    (copy / ".venv/bin/python").write_text('#!/bin/sh\necho "own $*"\n')
+    (copy / ".venv/bin/python").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    done = subprocess.run(["sh", "make.sh"], cwd=copy / "ops", env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("own ") and done.stdout.strip().endswith("/ops/build.py --again")
+
+
 def test_a_library_of_other_sources_is_not_loaded(copy):
     (copy / "ops/lib").mkdir()
     (copy / "ops/lib/msda_cpu-000000000000.so").write_bytes(b"not even a library")
