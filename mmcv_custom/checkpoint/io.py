@@ -64,6 +64,11 @@ def _read_local(filename, map_location=None):
         raise CheckpointError(f"checkpoint {filename} is a folder: name a file in it")
     if not os.path.isfile(filename):
         raise CheckpointError(f"checkpoint {filename} does not exist: check the path")
+    if filename.endswith(".npz"):
+        raise CheckpointError(
+            f"{filename} holds the arrays of another framework: load it with timm (checkpoint_path of "
+            "timm.create_model) and save the state_dict() of that model"
+        )
     if filename.endswith(".safetensors"):
         return _read_safetensors(filename, map_location)
     try:

@@ -18,6 +18,9 @@ from .io import read_checkpoint
 from .pos_embed import fit_pos_embed, grid_of, noted_grid
 from .wrappers import locate, unwrap
 
+# Of these, a shape that does not fit means another network; heads and patch embeddings may be exchanged.
+_TRUNK = re.compile(r"^(backbone\.)?(blocks\.\d+\.|(pos_embed|cls_token|reg_token)$)")
+
 
 @dataclass
 class LoadReport:
@@ -134,7 +137,7 @@ def load_into(
         fitting[name] = value
 
     parameters = {n for n, _ in model.named_parameters()}
-    _check_same_model(source, given, own, parameters, {*fitting}, backbone_only, [] if strict else report.mismatched)
+    _check_same_model(source, given, own, parameters, {*fitting}, backbone_only, report.mismatched, strict)
     fitting._metadata = getattr(state, "_metadata", None)
     differing = {n for n, _, _ in report.mismatched}
     if strict:
@@ -175,24 +178,28 @@ def _fit_trunk(source, state, own, model, given):
     return out
 
 
-def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched) -> None:
+def _check_same_model(source, given, own, parameters, matched, backbone_only, mismatched, strict) -> None:
     wanted, part = parameters, "parameters"
     if backbone_only:
         trunk = {n for n in parameters if re.search(r"(?<![^.])blocks\.\d+\.", n)}
         wanted = trunk or {n for n in parameters if n.startswith("backbone.")} or parameters
         part = "trunk's blocks" if trunk else "backbone's parameters"
     found = len(wanted & matched)
-    in_blocks = [entry for entry in mismatched if re.search(r"(?<![^.])blocks\.\d+\.", entry[0])]
-    if 2 * found >= len(wanted) and not in_blocks:
+    in_trunk = [entry for entry in mismatched if _TRUNK.search(entry[0])]
+    if 2 * found >= len(wanted) and (strict or not in_trunk):
         return
     others = [entry for entry in mismatched if entry[0] in wanted]
-    name, here, there = next(iter(in_blocks + others), (None, None, None))
+    name, here, there = next(iter(in_trunk + others), (None, None, None))
     if name:
         why = f"{name} is {list(here)} in the file and {list(there)} in the model"
     else:
         unknown = [k for k in given if k not in own] or list(given)
         lacking = [n for n in own if n in wanted and n not in matched]
         why = f"it has {', '.join(unknown[:3])} where the model has {', '.join(lacking[:3])}"
+    if 2 * found >= len(wanted):
+        raise CheckpointError(
+            f"{source} does not fit the model: {why}; set the sizes (img_size, mlp_ratio, ...) of the file's network"
+        )
     raise CheckpointError(
         f"{source} is of another model: {found} of the {len(wanted)} tensors of the model's {part} are in it; {why}"
     )

@@ -231,6 +231,7 @@ def test_weights_that_matter_and_have_no_place_are_refused(name):
         (dict(reg_tokens=3), "reg_tokens=3"),
         (dict(pre_norm=True), "pre_norm=True"),
         (dict(qk_norm=True), "q_norm"),
+        (dict(reg_tokens=3, no_embed_class=True, class_token=False, global_pool="avg"), "reg_tokens=3"),
         (dict(mlp_ratio=2), r"fc1.weight is \[48, 24\] in the file and \[96, 24\] in the model"),
     ],
 )
@@ -245,3 +246,9 @@ def test_what_changes_nothing_is_left_out():
     extra = {"blocks.0.ls1.gamma": torch.ones(24), "blocks.1.attn.rel_pos_h": torch.zeros(3, 8)}
     report = load_into(plain(), state | extra, logger="silent")
     assert not report.missing and {*extra} <= {*report.unexpected}
+
+
+def test_a_position_table_that_is_no_known_grid_is_refused():
+    state = a_vit("deit_tiny_patch16_224", img_size=(32, 48)).state_dict()
+    with pytest.raises(CheckpointError, match=r"pos_embed is \[1, 7, 24\] in the file.*set the sizes \(img_size"):
+        load_into(plain(), state)

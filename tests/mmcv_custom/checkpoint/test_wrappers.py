@@ -1,13 +1,14 @@
 """Weights in the nestings and behind the prefixes that trainers and wrappers save them with."""
 
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from mmcv_custom import CheckpointError, load_into, read_checkpoint
+from mmcv_custom import CheckpointError, PlainViTBackbone, PruningRunner, load_into, read_checkpoint
 from mmcv_custom.checkpoint.wrappers import locate, unwrap
 
 
@@ -71,6 +72,22 @@ def test_raw_or_averaged_weights_are_taken_as_asked(average):
     assert model.value() == 1.0 and "from state_dict" in str(report)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_config_asks_for_raw_or_averaged_weights(tmp_path, asked):
+    """By ``averaged`` of an init_cfg, and by ``averaged_weights`` for the file that a command is given."""
+    vit = dict(img_size=32, embed_dim=8, depth=1, num_heads=2)
+    raw = PlainViTBackbone(**vit).state_dict()
+    torch.save({"state_dict": raw, "state_dict_ema": {k: v + 1 for k, v in raw.items()}}, tmp_path / "x.pth")
+    own = PlainViTBackbone(**vit, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "x.pth"), averaged=asked))
+    own.init_weights()
+    torch.testing.assert_close(own.pos_embed.data, raw["pos_embed"] + asked)
+
+    model, silent = PlainViTBackbone(**vit), dict(logger="silent", call_hook=lambda *args, **kwargs: None)
+    runner = SimpleNamespace(model=model, cfg=dict(averaged_weights=asked), _strict_loading=False, **silent)
+    PruningRunner.load_checkpoint(runner, tmp_path / "x.pth")
+    torch.testing.assert_close(model.pos_embed.data, raw["pos_embed"] + asked)
+
+
 def test_mmengines_average_is_in_state_dict():
     """Its hook exchanges the two in the file."""
     file = {"state_dict": behind("", 2.0), "ema_state_dict": behind("module.", 1.0, steps=STEPS)}
@@ -127,7 +144,10 @@ def test_what_cannot_be_data_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_torchscript_program_is_named(tmp_path):
+def test_files_of_other_frameworks_are_named(tmp_path):
+    np.savez(tmp_path / "x.npz", kernel=np.ones(2))
+    with pytest.raises(CheckpointError, match="load it with timm"):
+        read_checkpoint(tmp_path / "x.npz")
     torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.ones(1, 1)), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="TorchScript program"):
         read_checkpoint(tmp_path / "x.pth")
