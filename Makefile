@@ -32,6 +32,11 @@ READY := $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_CHECKOUT) oper
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
+# A Python that PY names may lack what the dev extra installs.
+need = missing=$$("$(PY)" -c 'import importlib.util, sys; print(*(m for m in sys.argv[1:] if not importlib.util.find_spec(m)))' $(1)) \
+	|| $(call die,$(PY) does not run.); \
+	[ -z "$$missing" ] \
+		|| { printf 'make: %s lacks %s: run make without PY or install the dev extra (pip install -e ".[dev]").\n' "$(PY)" "$$missing" >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
@@ -52,10 +57,12 @@ operators: | $(HAVE_DEPS)
 	@$(VENV_PY) ops/build.py
 
 lint: $(READY) ## check style, layout and types
+	@$(call need,ruff mypy)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q . && $(PY) -m mypy
 
 # Side by side with one thread each, which is faster than one after the other with all threads.
 test: lint ## check the style, then run all tests
+	@$(call need,pytest xdist)
 	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html

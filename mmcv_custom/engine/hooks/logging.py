@@ -58,7 +58,7 @@ class ProgressBarHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Advance the bar by one step and show the loss."""
         if outputs and "loss" in outputs and not self.bars[-1].disable:
-            self.bars[-1].set_postfix(loss=f"{float(outputs['loss']):.3f}", refresh=False)
+            self.bars[-1].set_postfix(loss=f"{outputs['loss'].item():.3f}", refresh=False)
         self.bars[-1].update()
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
