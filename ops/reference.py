@@ -64,7 +64,7 @@ def sample(
 def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Return position in the level (int64), factor and validity of the four neighbours of points (..., 2).
 
-    A neighbour that is outside the map is not valid, nor is any of a point whose neighbours all are, or that is NaN.
+    A neighbour outside the map is not valid, and its position means nothing; nor is any neighbour of a NaN.
     """
     x, y = pixels.unbind(-1)
     inside = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
@@ -76,5 +76,5 @@ def _corners(pixels: Tensor, height: int, width: int) -> list[tuple[Tensor, Tens
         for across, factor_x in ((0, 1 - right_part), (1, right_part)):
             column, row = left + across, top + down
             valid = inside & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            corners.append(((row * width + column).where(valid, 0).long(), factor_x * factor_y, valid))
+            corners.append(((row * width + column).long(), factor_x * factor_y, valid))
     return corners

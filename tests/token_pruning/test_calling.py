@@ -7,10 +7,11 @@ import torch
 import torch.distributed as dist
 from reducers import DEPTH, DIM, reduced, scattered
 from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 import token_pruning
 from token_pruning import METHODS, PlainViT
@@ -159,3 +160,13 @@ def test_fully_sharded_blocks_equal_whole_ones(one_process):
         for (key, whole), part in zip(plain.named_parameters(), sharded.parameters(), strict=True):
             if whole.grad is not None:
                 torch.testing.assert_close(part.grad.full_tensor(), whole.grad, msg=key)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_blocks_in_fsdp1_equal_whole_ones(one_process):
+    for name in (None, "SViT"):
+        plain, pruned = model(name), model(name)
+        policy = ModuleWrapPolicy({Block})
+        sharded = FullyShardedDataParallel(pruned, auto_wrap_policy=policy, device_id=torch.device("cpu"))
+        assert not isinstance(pruned.blocks[0], Block)
+        torch.testing.assert_close(sharded(images()), plain(images()))
