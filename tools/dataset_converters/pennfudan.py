@@ -16,7 +16,16 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as mask_utils
-from whole_folder import check_apart, check_pairs, check_replaceable, check_size, link_or_copy, open_image, whole_folder
+from whole_folder import (
+    check_apart,
+    check_pairs,
+    check_replaceable,
+    check_size,
+    images_of,
+    link_or_copy,
+    open_image,
+    whole_folder,
+)
 
 OFFICIAL_IMAGES = 170
 URL = "https://www.cis.upenn.edu/~jshi/ped_html/"
@@ -28,7 +37,7 @@ def find_images(src):
     for name in ("PNGImages", "PedMasks"):
         if not (src / name).is_dir():
             raise ValueError(f"{src} has no folder {name}; give the unpacked PennFudanPed folder (from {URL})")
-    images = sorted(path for path in (src / "PNGImages").iterdir() if path.suffix.lower() in SUFFIXES)
+    images = images_of(src / "PNGImages", SUFFIXES)
     if not images:
         raise ValueError(f"{src / 'PNGImages'} holds no .png or .jpg image; unpack the data set again")
     pairs = [(path, src / "PedMasks" / f"{path.stem}_mask.png") for path in images]

@@ -13,6 +13,8 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mmcv_custom.data.image_files import list_folder, loaded_size
+
 
 def check_apart(src: Path, out: Path) -> None:
     """Raise ValueError if one of two folders lies in the other."""
@@ -68,6 +70,11 @@ def open_image(path: Path) -> Image.Image:
         raise ValueError(f"{path} does not decode ({error}); unpack the data set again") from None
 
 
+def images_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the images of a folder that have one of the suffixes, sorted by name, without hidden ones."""
+    return sorted(folder / name for name in list_folder(folder, suffixes)[0])
+
+
 def check_files(paths: Sequence[Path], what: str) -> None:
     """Raise ValueError if one of ``paths``, called ``what`` in the message, is not a file."""
     missing = [path for path in paths if not path.is_file()]
@@ -95,7 +102,8 @@ def check_pairs(pairs: Sequence[tuple[Path, Path]], what: str) -> None:
 
 def check_size(labels: np.ndarray, what: str | Path, image: Path) -> None:
     """Raise ValueError if an array, called ``what``, does not have the size (h, w) of the image at a path."""
-    width, height = open_image(image).size
+    open_image(image)  # decodes all of it
+    width, height = loaded_size(image)
     if labels.shape != (height, width):
         raise ValueError(
             f"{what} has shape {labels.shape}, but its image is {height} x {width} (height x width); "

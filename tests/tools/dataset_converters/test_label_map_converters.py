@@ -47,7 +47,7 @@ def check_config(name, folder):
     cfg = Config.fromfile(ROOT / "configs" / "segvit" / f"{name}.py")
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = str(folder)
-    assert check_datasets(cfg) == []
+    assert [sentence[:10] for sentence in check_datasets(cfg)] == ["classes in"]
 
 
 def image(path, shape=(12, 20)):
@@ -298,6 +298,31 @@ def test_each_problem_is_told(ade, capsys, change, message, quick):
     assert check_label_maps.check("ade20k", ade) == 1
     assert message in capsys.readouterr().out
     assert check_label_maps.check("ade20k", ade, quick=True) == quick
+
+
+def test_turned_images_fit_the_maps_of_the_turned(ade):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (12, 20)).save(ade / "images/training/1.jpg", exif=exif)  # 20 x 12 once it is turned
+    assert check_label_maps.check("ade20k", ade) == 0
+
+
+def test_images_that_are_left_out_are_told_and_hidden_ones_are_not_counted(ade, capsys):
+    for name in ("._0.jpg", ".DS_Store"):
+        (ade / "images/training" / name).write_bytes(b"")
+        (ade / "annotations/training" / name).write_bytes(b"")
+    assert check_label_maps.check("ade20k", ade) == 0
+    image(ade / "images/training/3.png")
+    image(ade / "images/training/more/4.jpg")
+    assert check_label_maps.check("ade20k", ade) == 1
+    assert "2 files left out of the images (3.png, more/);" in capsys.readouterr().out
+
+
+def test_a_split_that_is_all_ignored_is_told(ade, capsys):
+    for path in (ade / "annotations/validation").iterdir():
+        Image.new("L", (20, 12)).save(path)
+    assert check_label_maps.check("ade20k", ade) == 1
+    assert "1 splits whose pixels are all ignored" in capsys.readouterr().out
 
 
 def test_lists_that_do_not_fit(context, capsys):
