@@ -9,10 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from ..errors import ConfigError
 from ..results import write_json
+from .config_file import read_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +47,7 @@ def train(
     Raises:
         ConfigError: the config trains by iterations.
     """
-    epochs = epochs or Config.fromfile(config).train_cfg.get("max_epochs")
+    epochs = epochs or read_file(str(config)).train_cfg.get("max_epochs")
     if not epochs:
         raise ConfigError(
             f"{config} trains by iterations: what trains several models here counts epochs, so give a "
@@ -85,7 +84,7 @@ def lock_settings(folder: Path, what: str, configs: Mapping[str, str | Path], **
     Raises:
         ConfigError: the content of the folder was made with other settings.
     """
-    settings["configs"] = {name: Config.fromfile(path).pretty_text for name, path in configs.items()}
+    settings["configs"] = {name: read_file(str(path)).pretty_text for name, path in configs.items()}
     known = folder / "settings.json"
     if known.exists() and json.loads(known.read_text()) != settings:
         raise ConfigError(
