@@ -255,7 +255,7 @@ def test_what_does_not_fit_the_images_is_one_sentence():
             "labels of a grid of 4 x 6 need as many queries, and the auxiliary heads have 16: set num_queries=24",
         ),
         (dict(num_queries=24), image_labels(torch.sum, 4), "have 24 queries and an image has one label"),
-        (dict(), image_labels(torch.sum, 5), "know 4 classes and the labels 5: set the reducer's num_classes=5"),
+        (dict(), image_labels(torch.sum, 5), "have 4 classes and the labels 5: set the reducer's num_classes=5"),
         (dict(num_queries=24), token_labels(labels, 3), "know 4 classes and the labels 3"),
         (dict(), presence_labels(torch.zeros(3, 7)), "know 4 classes and the labels 7"),
     ):
