@@ -18,6 +18,8 @@ def seeded():
 
 
 def pytest_collection_modifyitems(items):
+    # Whole runs of tools first: side by side with the rest, they must not be what is left at the end.
+    items.sort(key=lambda item: not item.path.stem.endswith("_runs"))
     cuda_items = [item for item in items if item.get_closest_marker("cuda")]
     if not cuda_items:
         return

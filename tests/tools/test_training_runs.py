@@ -46,6 +46,8 @@ def options(epochs, *more):
         f"train_cfg.val_interval={epochs}",
         "default_hooks.logger.interval=1",
         "load_from=None",
+        "train_dataloader.dataset.pipeline.2.scale=(128,128)",  # a quarter of the pixels
+        "val_dataloader.dataset.pipeline.1.scale=(128,128)",
         *more,
     ]
 
