@@ -1,8 +1,6 @@
 """The converters that write one folder of images per class."""
 
 import io
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scripts import load_script
+from scripts import load_script, run_script
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "tools" / "dataset_converters"
 
@@ -109,9 +107,7 @@ def test_cifar10_says_what_is_wrong(tmp_path):
         (tmp_path / "text", "out", "neither a zip"),
         (good, "full", "already holds other files"),
     ):
-        done = subprocess.run(
-            [sys.executable, SCRIPTS / "cifar10.py", source, tmp_path / out], capture_output=True, text=True
-        )
+        done = run_script(SCRIPTS / "cifar10.py", source, tmp_path / out)
         assert done.returncode == 1 and done.stderr.startswith("cifar10: ") and message in done.stderr
         assert done.stderr.count("\n") == 1
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-from scripts import load_script
+from scripts import load_script, run_script
 
 SCRIPTS = Path(__file__).parents[3] / "tools" / "dataset_converters"
 ARGUMENTS = dict(train=5, val=3, size=128)
@@ -26,9 +25,7 @@ digit_scenes, pennfudan, check_coco, camvid = map(load, ("digit_scenes", "pennfu
 
 
 def run(script, *arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, arguments)], capture_output=True, text=True
-    )
+    return run_script(SCRIPTS / f"{script}.py", *arguments)
 
 
 def digests(folder):

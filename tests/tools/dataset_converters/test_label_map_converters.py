@@ -1,7 +1,6 @@
 """Converters and checker of label maps, on made-up data sets of a few small images."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from mmengine.config import Config
 from mmseg.datasets import COCOStuffDataset, PascalContextDataset59
 from PIL import Image
 from scipy.io import savemat
-from scripts import load_script
+from scripts import load_script, run_script
 
 import mmseg_custom  # noqa: F401 - registers the loader
 from mmcv_custom.data.checks import check_datasets
@@ -33,9 +32,7 @@ check_label_maps, coco_stuff10k, pascal_context, digit_scenes = map(
 
 
 def run(script, *arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, arguments)], capture_output=True, text=True
-    )
+    return run_script(SCRIPTS / f"{script}.py", *arguments)
 
 
 def files(folder):
