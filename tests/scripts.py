@@ -1,16 +1,28 @@
-"""Load scripts as modules: tools/ is not a package."""
+"""Load and run scripts: tools/ is not a package.
+
+A new Python loads torch and the toolboxes for seven seconds of a core, most of what a short run of a tool takes. So tools
+run here in forks of a server process that has loaded them: each has a process of its own all the same, with its own
+environment, working folder, exit status and death.
+"""
 
 import importlib.util
 import io
+import multiprocessing
+import os
 import runpy
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
+# In this order: mmcv_custom.compat comes before the toolboxes.
+LOADED = ["mmcv_custom", "mmcv_custom.engine.runner", "mmdet.apis", "mmseg.apis", "mmpretrain.apis"]
 
 
 def load_script(path):
@@ -24,21 +36,87 @@ def load_script(path):
 
 
 def run_script(path, *arguments):
-    """Run the script at ``path`` with these arguments in this process: a process of its own loads torch for seconds.
+    """Run the script at ``path`` with these arguments in this very process, for scripts that leave no trace in it.
 
     Returns what ``subprocess.run`` with captured text returns.
     """
-    command = [str(ROOT / path), *map(str, arguments)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", command):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = _run([str(ROOT / path), *map(str, arguments)])
+    return subprocess.CompletedProcess(path, code, out.getvalue(), err.getvalue())
+
+
+class Tool:
+    """A running tool: a fork of the server, with its output in two files."""
+
+    def __init__(self, path, *arguments, cwd=None, env=None):
+        """Start the script at ``path`` (absolute or relative to the repository) with these arguments.
+
+        Args:
+            cwd: working folder; None for the current one.
+            env: environment variables to set; those of value None are unset.
+        """
+        self.command = [str(ROOT / path), *map(str, arguments)]
+        self.folder = tempfile.TemporaryDirectory(prefix="tool-")  # goes with this object
+        self.out, self.err = (Path(self.folder.name) / name for name in ("out", "err"))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
+        environment = {**os.environ, **(env or {})}
+        environment = {name: str(value) for name, value in environment.items() if value is not None}
+        files = [str(self.out), str(self.err)]
+        self.process = context.Process(target=_serve, args=(self.command, str(cwd or os.getcwd()), environment, files))
+        self.process.start()
+
+    def wait(self, timeout=600):
+        """Wait for its end and return what ``subprocess.run`` with captured text returns."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.kill()
+            raise AssertionError(f"{shlex.join(self.command)} did not end in {timeout} s:\n{self.said()[-3000:]}")
+        return subprocess.CompletedProcess(
+            self.command, self.process.exitcode, self.out.read_text(), self.err.read_text()
+        )
+
+    def kill(self):
+        """End it and its own children by SIGKILL."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+    def said(self):
+        """Return what it has printed so far: the output, then the errors."""
+        return "".join(file.read_text() for file in (self.out, self.err) if file.exists())
+
+
+def run_tool(path, *arguments, cwd=None, env=None, timeout=600):
+    """Run a tool to its end, see ``Tool``, and return what ``subprocess.run`` with captured text returns."""
+    return Tool(path, *arguments, cwd=cwd, env=env).wait(timeout)
+
+
+def _serve(command, cwd, environment, files):
+    """Become the process of one tool; runs in a fork of the server."""
+    os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # the fork's own children start as those of any program
+    for stream, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [str(Path(command[0]).parent), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.exit(_run(command))
+
+
+def _run(command):
+    """Run a script as the main program and return its exit status."""
+    with patch.object(sys, "argv", command):
         try:
             runpy.run_path(command[0], run_name="__main__")
         except SystemExit as end:
-            code = end.code
-            if isinstance(code, str):
-                print(code, file=sys.stderr)
-                code = 1
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+                return 1
+            return end.code or 0
         except Exception:
             traceback.print_exc()
-            code = 1
-    return subprocess.CompletedProcess(command, code or 0, out.getvalue(), err.getvalue())
+            return 1
+    return 0

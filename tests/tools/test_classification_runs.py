@@ -1,17 +1,14 @@
 """Small runs of the classification configs: dense, pruned from dense, resumed, and tested with their cost."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "configs" / "deit" / "digits"
-ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_WAIT_POLICY="PASSIVE")
 FEW = [
     "train_dataloader.batch_size=16",
     "train_dataloader.num_workers=0",
@@ -27,9 +24,7 @@ FEW = [
 
 
 def run(*command, cwd, code=0):
-    done = subprocess.run(
-        [sys.executable, *(str(c) for c in command)], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=600
-    )
+    done = run_tool(*command, cwd=cwd)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -4,12 +4,9 @@ Trainings are counted in epochs or in iterations; a label that is not a class en
 """
 
 import json
-import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +14,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from scripts import load_script
+from scripts import load_script, run_tool
 
 from mmcv_custom import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "segmentation"
-ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_WAIT_POLICY="PASSIVE")
 # As small as the token counts of the configs allow.
 SMALL = [
     "default_hooks.logger.interval=1",
@@ -36,14 +32,7 @@ SMALL = [
 
 
 def run(script, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / script), *map(str, arguments)],
-        cwd=cwd,
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    return run_tool(f"tools/{script}", *arguments, cwd=cwd)
 
 
 def well(*arguments, cwd):

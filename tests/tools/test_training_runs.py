@@ -4,38 +4,43 @@ Two processes train like one, a killed run resumes as if it had not been killed,
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import Tool, run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart"
-ENV = dict(
-    os.environ,
-    PYTHON=sys.executable,
-    PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-    OMP_WAIT_POLICY="PASSIVE",
-)
 
 
 def run(*command, cwd):
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=900)
+    done = run_tool(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
+
+
+def run_in_two_processes(*command, cwd):
+    """Run a tool in two processes as a launcher would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=free.getsockname()[1], WORLD_SIZE=2)
+    ranks = [
+        Tool(*command, "--launcher", "pytorch", cwd=cwd, env=dict(meeting, RANK=rank, LOCAL_RANK=rank))
+        for rank in range(2)
+    ]
+    for done in [rank.wait() for rank in ranks]:
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return "".join(rank.said() for rank in ranks)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Make a folder with 24 digit scenes in the layout of the configs."""
     folder = tmp_path_factory.mktemp("project")
-    converter = ROOT / "tools/dataset_converters/digit_scenes.py"
-    run(sys.executable, converter, "data/digit_scenes", "--train", "24", "--val", "4", cwd=folder)
+    run("tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 24, "--val", 4, cwd=folder)
     return folder
 
 
@@ -62,17 +67,9 @@ def logged(work_dir):
 @pytest.mark.parametrize("name", ["digits_vit-adapter-nano", "baselines/digits_cropr-adapter-nano"])
 def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project, name):
     config = QUICKSTART / f"{name}.py"
-    run(sys.executable, ROOT / "tools/train.py", config, "--work-dir", f"one/{name}", *options(2), cwd=project)
-    said = run(
-        "sh",
-        ROOT / "dist_train.sh",
-        config,
-        2,
-        "--work-dir",
-        f"two/{name}",
-        *options(2, "train_dataloader.batch_size=4"),
-        cwd=project,
-    )
+    run("tools/train.py", config, "--work-dir", f"one/{name}", *options(2), cwd=project)
+    half = options(2, "train_dataloader.batch_size=4")
+    said = run_in_two_processes("tools/train.py", config, "--work-dir", f"two/{name}", *half, cwd=project)
     assert "total batch" not in said
     one, two = logged(project / "one" / name), logged(project / "two" / name)
     assert len(one) == len(two) == 6
@@ -91,22 +88,14 @@ def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project,
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
     """Kill the training of the pruned model with SIGKILL; its Gumbel noise must not change either."""
     config = QUICKSTART / "digits_svit-adapter-nano.py"
-    command = [sys.executable, ROOT / "tools/train.py", config]
+    command = ["tools/train.py", config]
     run(*command, "--work-dir", "whole", *options(3), cwd=project)
-    process = subprocess.Popen(
-        [str(c) for c in (*command, "--work-dir", "killed", *options(3))],
-        cwd=project,
-        env=ENV,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    killed = Tool(*command, "--work-dir", "killed", *options(3), cwd=project)
     first = project / "killed" / "epoch_1.pth"
     while not first.exists():
-        assert process.poll() is None, "training ended before it could be killed"
+        assert killed.process.exitcode is None, "training ended before it could be killed: " + killed.said()
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    killed.kill()
     assert not (project / "killed" / "epoch_3.pth").exists()
     run(*command, "--work-dir", "killed", "--resume", *options(3), cwd=project)
     whole, resumed = (
@@ -119,8 +108,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(project):
 
 def test_a_total_batch_other_than_the_recipes_is_reported(project):
     said = run(
-        sys.executable,
-        ROOT / "tools/train.py",
+        "tools/train.py",
         QUICKSTART / "digits_vit-adapter-nano.py",
         "--work-dir",
         "said",
@@ -132,8 +120,7 @@ def test_a_total_batch_other_than_the_recipes_is_reported(project):
 
 def test_demo_writes_report_and_rows(project):
     run(
-        sys.executable,
-        ROOT / "tools/quickstart/demo.py",
+        "tools/quickstart/demo.py",
         "--images",
         24,
         4,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import Tool
 
 ROOT = Path(__file__).resolve().parents[3]
 SH = shutil.which("dash") or "sh"
@@ -235,8 +236,9 @@ def test_two_processes_train_and_test_on_cpu(project):
     ],
 )
 def test_tools_end_on_mistakes_without_a_traceback(project, tool, arguments, message):
-    code, out = run(sys.executable, ROOT / "tools" / f"{tool}.py", *arguments, cwd=project)
-    assert code == 2 and message in out and "Traceback" not in out, out
+    tool = Tool(f"tools/{tool}.py", *arguments, cwd=project, env=dict(PYTHONPATH=project))
+    code = tool.wait().returncode
+    assert code == 2 and message in tool.said() and "Traceback" not in tool.said(), tool.said()
 
 
 def test_gpu_check_names_tools_and_configs_that_exist(tmp_path):
