@@ -1,8 +1,8 @@
 """Load and run scripts: tools/ is not a package.
 
-A new Python loads torch and the toolboxes for seven seconds of a core, most of what a short run of a tool takes. So tools
-run here in forks of a server process that has loaded them: each has a process of its own all the same, with its own
-environment, working folder, exit status and death.
+A new Python loads torch and the toolboxes for seven seconds of a core, most of what a short run of a tool takes. So
+tools run here in forks of a server process that has loaded them: each has a process of its own all the same, with its
+own environment, working folder, exit status and death.
 """
 
 import importlib.util
@@ -16,9 +16,14 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
+
+import torch
+
+from mmcv_custom.cli import subprocess_tools
 
 ROOT = Path(__file__).resolve().parents[1]
 # In this order: mmcv_custom.compat comes before the toolboxes.
@@ -61,8 +66,8 @@ class Tool:
         self.out, self.err = (Path(self.folder.name) / name for name in ("out", "err"))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LOADED)
-        environment = {**os.environ, **(env or {})}
-        environment = {name: str(value) for name, value in environment.items() if value is not None}
+        environment = {name: str(v) for name, v in {**os.environ, **(env or {})}.items() if v is not None}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         files = [str(self.out), str(self.err)]
         self.process = context.Process(target=_serve, args=(self.command, str(cwd or os.getcwd()), environment, files))
         self.process.start()
@@ -79,7 +84,8 @@ class Tool:
 
     def kill(self):
         """End it and its own children by SIGKILL."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
 
     def said(self):
@@ -87,23 +93,47 @@ class Tool:
         return "".join(file.read_text() for file in (self.out, self.err) if file.exists())
 
 
-def run_tool(path, *arguments, cwd=None, env=None, timeout=600):
-    """Run a tool to its end, see ``Tool``, and return what ``subprocess.run`` with captured text returns."""
-    return Tool(path, *arguments, cwd=cwd, env=env).wait(timeout)
+def run_tool(path, *arguments, cwd=None, env=None, code=None, timeout=600):
+    """Run a tool to its end, see ``Tool``, and return what ``subprocess.run`` with captured text returns.
+
+    Args:
+        code: the exit status that it must end with; None for any.
+    """
+    done = Tool(path, *arguments, cwd=cwd, env=env).wait(timeout)
+    assert code in (None, done.returncode), done.stdout[-3000:] + done.stderr[-3000:]
+    return done
 
 
 def _serve(command, cwd, environment, files):
     """Become the process of one tool; runs in a fork of the server."""
     os.setsid()
-    multiprocessing.set_start_method(None, force=True)  # the fork's own children start as those of any program
+    multiprocessing.set_start_method(None, force=True)  # its own children start as those of any program
+    torch.set_num_threads(1)  # forks of a process with a pool of threads hang
     for stream, file in zip((1, 2), files, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = [str(Path(command[0]).parent), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.exit(_run(command))
+    sys.path[:0] = [str(Path(command[0]).parent), *environment["PYTHONPATH"].split(os.pathsep)]
+    with forks_for_tools():
+        sys.exit(_run(command))
+
+
+def forks_for_tools():
+    """Let tools that run other tools do so in forks of their own process; a context manager."""
+
+    def run(command):
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            sys.path[0] = str(Path(command[1]).parent)
+            code = _run(command[1:])
+            sys.stdout.flush()
+            os._exit(code)
+        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    return patch.object(subprocess_tools, "subprocess", SimpleNamespace(run=run))
 
 
 def _run(command):

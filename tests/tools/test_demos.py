@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import run_tool
 
 from mmcv_custom import Predictor
 from mmcv_custom.cli.launch import run
@@ -70,15 +69,7 @@ def test_selector_demo_writes_a_page_with_all_its_images(monkeypatch, capsys, tm
 
 
 def test_selector_demo_has_an_example_image_and_the_published_name(tmp_path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "seletor_demo.py"), CROPR, "none"],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_tool("seletor_demo.py", CROPR, "none", cwd=tmp_path, code=0)
     assert "Note: " in done.stdout and "random weights" in done.stdout
     assert "block 10:  15.625%" in done.stdout and "block 11: 100.000%" in done.stdout
     assert (tmp_path / "demo/embedded/block_11.jpg").exists()
@@ -156,18 +147,13 @@ def test_video_demo_reads_frames_and_videos(monkeypatch, capsys, tmp_path, image
 
 
 def test_predictor_finds_what_the_testing_tool_finds(tmp_path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
-
     def tool(*arguments):
-        done = subprocess.run(
-            [sys.executable, *map(str, arguments)], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        run_tool(*arguments, cwd=tmp_path, code=0)
 
-    tool(ROOT / "tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 1, "--val", 2)
+    tool("tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 1, "--val", 2)
     torch.save(dict(state_dict=Predictor(DETECTOR).model.state_dict()), tmp_path / "w.pth")
     tool(
-        ROOT / "tools/test.py",
+        "tools/test.py",
         DETECTOR,
         "w.pth",
         "--out",

@@ -3,13 +3,13 @@
 import argparse
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import run_tool
 
 import speed_test
 from mmcv_custom import benchmark
@@ -37,8 +37,7 @@ def case(config, **fields):
 def test_two_models_give_two_rows_a_table_and_images(tmp_path):
     files = [f"--{kind}={tmp_path / 'rows'}.{end}" for kind, end in dict(json="json", csv="csv", plot="png").items()]
     options = ["--models", DENSE, PRUNED, *"--shape 128 192 --repeats 2 --warmup 0 --device cpu".split(), *files]
-    done = subprocess.run([sys.executable, "speed_test.py", *options], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_tool("speed_test.py", *options, cwd=ROOT, code=0)
     assert "only the speed is meaningful" in done.stdout and "digits_svit-adapter-nano" in done.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["config"] for row in rows] == [DENSE, PRUNED]

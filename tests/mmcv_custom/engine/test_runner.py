@@ -1,12 +1,11 @@
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from scripts import run_tool
 from torch import nn
 
 from mmcv_custom import CheckpointError, PruningRunner, SeedByIterHook, latest_checkpoint
@@ -63,13 +62,11 @@ test_runner.runner(sys.argv[1], hooks=[Kill()], accumulate=int(sys.argv[2])).tra
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, accumulate):
     whole = runner(tmp_path / "whole", accumulate=accumulate)
     whole.train()
-    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(accumulate)],
-        capture_output=True,
-        env=dict(os.environ, PYTHONPATH=paths),
+    (tmp_path / "killed.py").write_text(KILLED)
+    killed = run_tool(
+        tmp_path / "killed.py", tmp_path / "cut", accumulate, env=dict(PYTHONPATH=os.path.dirname(__file__))
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert latest_checkpoint(tmp_path / "cut").endswith("epoch_2.pth")
     again = runner(tmp_path / "cut", resume=True, accumulate=accumulate)
     again.train()

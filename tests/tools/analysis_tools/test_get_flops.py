@@ -1,14 +1,13 @@
 """get_flops.py: its parts add up, the blocks agree with the closed formula, and a wrong count is reported."""
 
 import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from scripts import load_script
+from scripts import load_script, run_tool
 
 from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings, flops
 from mmcv_custom.cli.launch import run
@@ -26,8 +25,7 @@ def test_rows_and_table_over_images_of_two_sizes(tmp_path):
     for size in (128, 256):
         Image.fromarray(scene(size, 256)).save(tmp_path / f"{size}.png")
     options = ["--images", str(tmp_path), "--device", "cpu", "--json", str(tmp_path / "rows.json")]
-    done = subprocess.run([sys.executable, TOOL, PRUNED, *options], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_tool(TOOL, PRUNED, *options, cwd=ROOT, code=0)
     assert "a multiply-add is 1" in done.stdout and "closed formula" in done.stdout
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert row["num_images"] == 2 and row["gmacs_std"] > 0 and abs(row["formula_deviation"]) < 1e-6

@@ -1,14 +1,13 @@
 """insights.py: the whole tool on two images, and its verdicts on given rows."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from scripts import load_script
+from scripts import forks_for_tools, load_script
 
 from mmcv_custom.cli.launch import build_model
 from mmcv_custom.errors import ConfigError
@@ -57,8 +56,6 @@ def test_verdicts(tool, tmp_path):
 
 def test_whole_tool_and_a_second_run_that_repeats_nothing(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     model = build_model(Config.fromfile(tool.CONFIGS["dense"]), None)
     torch.save(dict(state_dict=model.state_dict()), "dense.pth")
     command = [
@@ -78,7 +75,8 @@ def test_whole_tool_and_a_second_run_that_repeats_nothing(tool, tmp_path, monkey
     ]
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setattr(tool, "ROUNDS", 2)
-    tool.main()
+    with forks_for_tools():
+        tool.main()
     assert "times as fast as the dense one's" in capsys.readouterr().out
     folder = tmp_path / "work_dirs/insights"
     rows = json.loads((folder / "rows.json").read_text())

@@ -1,7 +1,6 @@
 """plot_content.py: covered fractions, the fit, and the messages where nothing can be compared."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from scripts import load_script
+from scripts import load_script, run_tool
 
 from mmcv_custom import DataError
 from mmcv_custom.cli.launch import build_model, run
@@ -31,13 +30,8 @@ def tool():
 def project(tmp_path_factory):
     """Make a folder with five digit scenes and random weights of both models."""
     folder = tmp_path_factory.mktemp("project")
-    converter = ROOT / "tools/dataset_converters/digit_scenes.py"
-    subprocess.run(
-        [sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "5"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    converter = "tools/dataset_converters/digit_scenes.py"
+    run_tool(converter, "data/digit_scenes", "--train", 4, "--val", 5, cwd=folder, code=0)
     for name, config in dict(detector=PRUNED, segmentor=SEGMENTOR).items():
         torch.save(dict(state_dict=build_model(Config.fromfile(config), None).state_dict()), folder / f"{name}.pth")
     for name in range(10):  # a classifier's images, in class folders

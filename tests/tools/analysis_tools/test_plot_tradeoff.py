@@ -1,13 +1,12 @@
 """plot_tradeoff.py: a row for every value of the cost parameter and one for the dense model, and a plot."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from scripts import load_script
+from scripts import load_script, run_tool
 
 from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSession, BenchmarkSettings
 from mmcv_custom.cli.launch import run
@@ -21,13 +20,8 @@ DENSE, PRUNED = (str(ROOT / f"configs/quickstart/digits_{name}-adapter-nano.py")
 def project(tmp_path_factory):
     """Make a folder with four digit scenes and random weights of both detectors."""
     folder = tmp_path_factory.mktemp("project")
-    converter = ROOT / "tools/dataset_converters/digit_scenes.py"
-    subprocess.run(
-        [sys.executable, str(converter), "data/digit_scenes", "--train", "4", "--val", "4"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    converter = "tools/dataset_converters/digit_scenes.py"
+    run_tool(converter, "data/digit_scenes", "--train", 4, "--val", 4, cwd=folder, code=0)
     for name, config in dict(dense=DENSE, pruned=PRUNED).items():
         session = BenchmarkSession(BenchmarkCase(config, shape=(64, 64)), BenchmarkSettings(part="backbone", repeats=2))
         torch.save(dict(state_dict=session.model.state_dict()), folder / f"{name}.pth")
@@ -36,13 +30,7 @@ def project(tmp_path_factory):
 
 def test_rows_and_image(project):
     options = f"pruned.pth --dense {DENSE}=dense.pth --scales 1.0 0.4 --timed 2 --images data/digit_scenes/val"
-    done = subprocess.run(
-        [sys.executable, str(TOOL), PRUNED, *options.split(), "--device", "cpu", "--out", "out"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_tool(TOOL, PRUNED, *options.split(), "--device", "cpu", "--out", "out", cwd=project, code=0)
     rows = json.loads((project / "out/rows.json").read_text())
     assert [row["cost_value"] for row in rows] == [None, 0.4, 1.0]
     assert all({"box_AP", "mask_AP", "gmacs", "ms_median", "commit", "versions"} <= row.keys() for row in rows)
@@ -85,13 +73,7 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
         options = options.replace(classes[0], "data/digits/val")
     else:
         options += " --part backbone"
-    done = subprocess.run(
-        [sys.executable, str(TOOL), str(pruned), *options.split(), "--device", "cpu"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_tool(TOOL, pruned, *options.split(), "--device", "cpu", cwd=tmp_path, code=0)
     rows = json.loads((tmp_path / "out/rows.json").read_text())
     assert [(row["cost_param"], row["cost_value"]) for row in rows] == [(None, None), ("r", 4), ("r", 8)]
     assert rows[2]["gmacs"] < rows[1]["gmacs"] < rows[0]["gmacs"] and all(0 <= row[metric] <= 100 for row in rows)

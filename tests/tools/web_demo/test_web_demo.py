@@ -13,8 +13,6 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from scripts import Tool, run_tool
 
 from mmcv_custom.data.synthetic import scene
 
@@ -76,48 +75,20 @@ class Running:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
-    env = dict(
-        os.environ,
-        PYTHONPATH=str(ROOT),
-        OMP_WAIT_POLICY="PASSIVE",
-        OMP_NUM_THREADS="1",
-        TMPDIR=str(folder),
-        HOME=str(folder),
-        PYTHONDONTWRITEBYTECODE="1",
-    )
-    command = [
-        sys.executable,
-        ROOT / "tools/web_demo",
-        "--port",
-        "0",
-        "--max-mb",
-        MEGABYTES,
-        "--queue",
-        WAITING,
-        "--score-thr",
-        "0.05",
-        "--models",
-        *(ROOT / config for config in CONFIGS),
-    ]
-    with open(tmp_path_factory.mktemp("log") / "stderr", "w+") as log:
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        try:
-            address = None
-            for line in process.stdout:
-                if address := re.search(r"Open http://([\d.]+):(\d+)", line):
-                    break
-            log.seek(0)
-            assert address, log.read()
-            yield Running(folder, process, address[1], int(address[2]))
-            process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
-            log.seek(0)
-            assert "Traceback" not in log.read()
-        finally:
-            process.kill()
-            process.stdout.close()
+    options = ["--port", 0, "--max-mb", MEGABYTES, "--queue", WAITING, "--score-thr", 0.05]
+    models = [ROOT / config for config in CONFIGS]
+    env = dict(TMPDIR=folder, HOME=folder, PYTHONDONTWRITEBYTECODE=1)
+    tool = Tool("tools/web_demo", *options, "--models", *models, cwd=folder, env=env)
+    try:
+        while not (address := re.search(r"Open http://([\d.]+):(\d+)", tool.said())):
+            assert tool.process.exitcode is None, tool.said()
+            time.sleep(0.1)
+        yield Running(folder, tool.process, address[1], int(address[2]))
+        os.kill(tool.process.pid, signal.SIGINT)
+        done = tool.wait(30)
+        assert done.returncode == 0 and "Traceback" not in done.stderr
+    finally:
+        tool.kill()
 
 
 def image_of(url):
@@ -291,9 +262,7 @@ def test_nothing_of_an_upload_stays_on_disk(server):
     ids=["port", "config"],
 )
 def test_mistakes_at_the_start_are_reported_in_one_sentence(options, sentence):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_WAIT_POLICY="PASSIVE")
-    command = [sys.executable, ROOT / "tools/web_demo", *options]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = run_tool("tools/web_demo", *options)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
