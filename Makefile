@@ -56,14 +56,17 @@ setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to dat
 operators: | $(HAVE_DEPS)
 	@$(VENV_PY) ops/build.py
 
-lint: $(READY) ## check style, layout and types
-	@$(call need,ruff mypy)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q . && $(PY) -m mypy
+LAYERS := tests/test_import_layers.py
 
-# Side by side with one thread each, which is faster than one after the other with all threads.
+lint: $(READY) ## check style, layout, types and which package imports which
+	@$(call need,ruff mypy pytest)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check -q . && $(PY) -m mypy
+	@$(RUN) -m pytest --noconftest -q $(LAYERS)
+
+# What lint has run is not run again. Side by side with one thread each, which is faster than one after the other with all threads.
 test: lint ## check the style, then run all tests
 	@$(call need,pytest xdist)
-	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests --ignore $(LAYERS) -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
 	@$(RUN) tools/quickstart/demo.py $(ARGS)

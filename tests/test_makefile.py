@@ -19,5 +19,5 @@ def test_a_python_without_the_tools_is_told_what_it_lacks(tmp_path, target):
     done = subprocess.run(["make", target, f"PY={bare}"], cwd=ROOT, capture_output=True, text=True)
     first = done.stderr.splitlines()[0]
     assert done.returncode and first == (
-        f'make: {bare} lacks ruff mypy: run make without PY or install the dev extra (pip install -e ".[dev]").'
+        f'make: {bare} lacks ruff mypy pytest: run make without PY or install the dev extra (pip install -e ".[dev]").'
     )
