@@ -117,7 +117,7 @@ def write_images(cfg, folder, labels=None, size=(120, 160)):
 
 def build(model):
     """Build a config's model for small images: in full size without storage, then at an eighth of its width."""
-    if model.backbone.embed_dim >= 384:
+    if model.backbone.embed_dim >= 192:
         with torch.device("meta"):
             full = sum(p.numel() for p in MODELS.build(model).parameters())
         assert full > (300e6 if model.backbone.depth > 12 else 20e6)
