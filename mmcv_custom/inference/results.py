@@ -98,10 +98,11 @@ class Result(ABC):
         save_image(self.draw(), path)
 
     @abstractmethod
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         """Return entries of a COCO result file.
 
         Args:
+            image_id: number of the image in the annotation file.
             category_ids: K category numbers of the annotation file (default: 1, 2, ..., and COCO's own for its 80
                 classes).
         """
@@ -173,7 +174,7 @@ class Detection(Result):
             f"{len(found)} found: {', '.join(found[:number])}{more}" if found else "nothing above the score threshold"
         )
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         found = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
             entry = dict(
@@ -224,7 +225,7 @@ class Segmentation(Result):
     def summary(self, number: int = 8) -> str:
         return _percentages(list(self.shares().items())[:number])
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
             dict(
                 image_id=image_id,
@@ -269,7 +270,7 @@ class Classification(Result):
     def summary(self, number: int = 8) -> str:
         return _percentages(self.top(min(number, 5)))
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
             dict(
                 image_id=image_id, category_id=self._category(int(label), category_ids), score=float(self.scores[label])

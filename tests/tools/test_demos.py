@@ -94,6 +94,21 @@ def test_image_demo_draws_and_writes_json(monkeypatch, capsys, tmp_path, images)
     assert "Written to" in capsys.readouterr().out
 
 
+def test_coco_entries_are_numbered_from_1_or_as_an_annotation_file_says(monkeypatch, tmp_path, images):
+    def ids(out, *options):
+        demo(monkeypatch, "image_demo", images, DETECTOR, "none", "--out", tmp_path / out, *options)
+        entries = json.loads((tmp_path / out / "coco.json").read_text())
+        return {entry["image_id"] for entry in entries}, {entry["category_id"] for entry in entries}
+
+    counted, categories = ids("counted")
+    assert counted == {1, 2} and categories <= {*range(1, 11)}
+    file = tmp_path / "ann.json"
+    table = [dict(id=100 - i, name=str(i)) for i in (3, 1, 0, 2, *range(4, 10))]
+    listed = [dict(id=70, file_name="b.png"), dict(id=0, file_name="images/a.png"), dict(id=5, file_name="other/a.png")]
+    file.write_text(json.dumps(dict(images=listed, annotations=[], categories=table)))
+    assert ids("named", "--ann", file) == ({70, 0}, {101 - category for category in categories})
+
+
 def test_files_contain_objects_below_the_score_threshold(monkeypatch, capsys, tmp_path, images):
     counts = []
     for name in ("image_demo", "selector_demo"):
@@ -209,6 +224,14 @@ MISTAKES = {
         ["a.txt", DENSE, "none", "--out", "a.mkv"],
         "videos are written as .mp4 or .avi",
     ),
+    "no annotation file": ("image_demo", ["a.jpg", DENSE, "none", "--ann", "b.json"], "file b.json does not exist"),
+    "not in it": ("image_demo", ["all", DENSE, "none", "--ann", "ann.json"], "lists no image of that name"),
+    "other classes": (
+        "image_demo",
+        ["a.jpg", DENSE, "none", "--ann", "ann.json"],
+        "has no category 0, 1, 2, 3, 4 and 5",
+    ),
+    "no boxes": ("image_demo", ["a.jpg", CROPR, "none", "--ann", "ann.json"], "for detectors and segmentors only"),
     "over the images": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the images themselves"),
     "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the images themselves"),
     "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the images"),
@@ -234,6 +257,7 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
     Path("text.jpg").write_text("no image")
     Path("a.txt").write_text("no video")
+    Path("ann.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": []}')
     for folder in ("empty", "all/class", "broken"):
         Path(folder).mkdir(parents=True)
     Path("all/class/b.jpg").write_bytes(whole)
