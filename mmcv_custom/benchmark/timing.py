@@ -13,6 +13,8 @@ from functools import partial, wraps
 import torch
 from torch import nn
 
+from .progress import bar
+
 
 def now(device: torch.device) -> float:
     """Wait until the device is idle and return the time in seconds."""
@@ -160,7 +162,7 @@ def interleaved(
     """
     found = [[] for _ in steps]
     stopwatches = stopwatches or [None] * len(steps)
-    for repeat in range(-warmup, repeats):
+    for repeat in bar(range(-warmup, repeats), "timing"):
         for step, stopwatch, own in zip(steps, stopwatches, found, strict=True):
             ms = milliseconds(partial(step, repeat), device, stopwatch)
             if repeat >= 0:
@@ -169,7 +171,9 @@ def interleaved(
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Return the lower and upper quartile of at least two values."""
+    """Return the lower and upper quartile; of a single value, that value twice."""
+    if len(values) == 1:
+        return [values[0], values[0]]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return [low, high]
 
