@@ -16,7 +16,7 @@ from .inherited_names import pass_on_names
 MODULE2PACKAGE["mmseg"] = "mmseg"
 
 
-def read_file(path: str) -> Config:
+def read_file(path: str | os.PathLike) -> Config:
     """Read a config with its bases and import what its ``custom_imports`` names.
 
     A ``data_root`` or ``metainfo`` that it sets counts for everything that its bases built with theirs.
@@ -24,6 +24,7 @@ def read_file(path: str) -> Config:
     Raises:
         ConfigError: a file cannot be read, or running it fails, or it sets a name that nothing reads.
     """
+    path = str(path)
     if not os.path.isfile(path):
         raise ConfigError(f"config {path} does not exist: check the path")
     try:

@@ -69,7 +69,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
 
 
-def read_config(path: str, options: Mapping | None = None) -> Config:
+def read_config(path: str | os.PathLike, options: Mapping | None = None) -> Config:
     """Read a config and set ``options`` (dotted name -> value) in it.
 
     Raises:
