@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import load_script
 
 from mmcv_custom import Predictor
 from mmcv_custom.cli.launch import run
@@ -168,6 +169,23 @@ def test_video_demo_reads_frames_and_videos(monkeypatch, capsys, tmp_path, image
     demo(monkeypatch, "video_demo", video, DETECTOR, "none", "--out", tmp_path / "again.mp4", "--frames", "1")
     assert "again.mp4: 1 frames" in capsys.readouterr().out
     assert not list(tmp_path.glob(".part*"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.png", "2.png", "10.png", "12.png"],
+        ["shot-9.jpg", "shot-10.jpg", "shot-11.jpg"],
+        ["cam1_t2.png", "cam1_t10.png", "cam2_t1.png"],
+        ["take/8.png", "take/9.png", "take/10.png"],
+    ],
+)
+def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path, names):
+    (tmp_path / "take").mkdir()
+    for name in sorted(names):
+        Image.fromarray(scene(8, 8)).save(tmp_path / name)
+    frames, _, number = load_script("video_demo.py").frames_of(str(tmp_path))
+    assert [frame.relative_to(tmp_path).as_posix() for frame in frames] == names and number == len(names)
 
 
 def test_predictor_finds_what_the_testing_tool_finds(tmp_path):

@@ -106,6 +106,21 @@ def test_listed_images_that_do_not_exist(data, tmp_path):
         check_datasets(data(ann_file="list.txt"))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_label_maps_are_of_the_image_as_the_loader_turns_it(data, tmp_path, orientation, suffix):
+    cfg = data(img_suffix=suffix)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for name in "ab":
+        Image.new("RGB", (6, 8)).save(tmp_path / "images" / f"{name}{suffix}", exif=exif)
+    if orientation in (6, 8) and suffix != ".webp":  # 8 wide and 6 high then, as the label maps
+        assert "sky in 1" in check_datasets(cfg)[-1]
+        return
+    with pytest.raises(DataError, match="a.png is 6 x 8 and its image 8 x 6"):
+        check_datasets(cfg)
+
+
 def test_broken_files(data, tmp_path):
     cfg = data()
     (tmp_path / "images" / "b.png").write_bytes(b"none")
@@ -164,9 +179,7 @@ def test_maps_of_less_than_two_classes_are_one_sentence(data, labels_up_to, labe
 
 
 def test_maps_of_0_and_255_name_the_class_that_is_missing(data):
-    cfg = data(
-        labels=dict(a=a_map(255), b=a_map(255)), classes=("back", "thing"), num_classes=2, labels_up_to=None
-    )
+    cfg = data(labels=dict(a=a_map(255), b=a_map(255)), classes=("back", "thing"), num_classes=2, labels_up_to=None)
     with pytest.raises(DataError, match=r"no pixel of class thing .* write 1 .*merge=\[0\] \* 128 \+ \[1\] \* 128"):
         check_datasets(cfg)
     merged = dict(type="LoadAnnotations", num_classes=2, merge=[0] * 128 + [1] * 128)
