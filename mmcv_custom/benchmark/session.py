@@ -119,6 +119,7 @@ def measure(cases: Sequence[BenchmarkCase], settings: BenchmarkSettings) -> list
         settings.repeats,
         settings.warmup,
         [s.stopwatch for s in sessions],
+        "timing",
     )
     rows, others, reference = [], {}, None
     for session, own in zip(sessions, times, strict=True):

@@ -153,16 +153,19 @@ def interleaved(
     repeats: int,
     warmup: int,
     stopwatches: Sequence[Stopwatch | None] | None = None,
+    words: str | None = None,
 ) -> list[list[list[float]]]:
     """Return the ``milliseconds`` of every step in every repeat (A B A B ...), without the warm-up.
 
     Args:
         steps: called with the number of the repeat; those of the warm-up are negative.
         stopwatches: one for each step, or None.
+        words: what a bar on the terminal says meanwhile; None shows none.
     """
     found = [[] for _ in steps]
     stopwatches = stopwatches or [None] * len(steps)
-    for repeat in bar(range(-warmup, repeats), "timing"):
+    turns = range(-warmup, repeats)
+    for repeat in bar(turns, words) if words else turns:
         for step, stopwatch, own in zip(steps, stopwatches, found, strict=True):
             ms = milliseconds(partial(step, repeat), device, stopwatch)
             if repeat >= 0:
