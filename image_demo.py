@@ -3,13 +3,16 @@
     python image_demo.py street.jpg CONFIG CHECKPOINT --out demo --score-thr 0.4
 
 Writes NAME.jpg for every image, results.json (with the fraction of tokens that each block computed) and, for detectors
-and segmentors, coco.json in COCO's result format, where image_id is the index into results.json. The files contain
-everything that was found, the images only what reaches --score-thr.
+and segmentors, coco.json in COCO's result format. There, image_id counts the results of results.json from 1; with --ann
+it is the id that the annotation file gives to an image of that file name, and category_id the id of a category of that
+name, so that the file can be evaluated. The files contain everything that was found, the images only what reaches
+--score-thr.
 """
 
 import argparse
 
 from mmcv_custom.cli.launch import run
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.inference.cli import (
     check_left_out,
     demo_parser,
@@ -20,14 +23,16 @@ from mmcv_custom.inference.cli import (
     palette_of,
     write_results,
 )
+from mmcv_custom.inference.coco_ids import CocoIds
 from mmcv_custom.inference.results import check_display, save_image
 from mmcv_custom.results import write_json
-from mmcv_custom.tasks import TASKS
+from mmcv_custom.tasks import task_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = demo_parser(__doc__, "img", "image or folder", "demo")
     parser.add_argument("--show", action="store_true", help="also open each image in the desktop's viewer")
+    parser.add_argument("--ann", metavar="FILE", help="annotation file whose image and category ids coco.json takes")
     return parser.parse_intermixed_args()
 
 
@@ -36,7 +41,12 @@ def main() -> None:
     files = input_files(args.img, args.out)
     if args.show:
         check_display()
+    ids = CocoIds(args.ann) if args.ann else None
+    image_ids = {str(file): ids.image(file) for file in files} if ids else {}
     predictor = load_predictor(args)
+    if ids and not task_of(predictor.cfg).coco_format:
+        raise ConfigError("--ann numbers the entries of coco.json, which is written for detectors and segmentors only")
+    category_ids = ids.categories(predictor.classes) if ids else None
     folder = make_folder(args.out)
     palette = palette_of(args.palette, predictor)
     numbers, entries, left_out = [], [], []
@@ -46,11 +56,11 @@ def main() -> None:
         save_image(image, folder / f"{name}.jpg")
         if args.show:
             image.show()
-        entries += result.to_coco(len(numbers))
+        entries += result.to_coco(image_ids.get(result.path, len(numbers) + 1), category_ids)
         numbers.append(result.to_dict())
         print(f"{name}: {drawn.summary()}", flush=True)
     write_results(folder / "results.json", predictor, numbers, left_out)
-    if TASKS[result.task].coco_format:
+    if task_of(predictor.cfg).coco_format:
         write_json(folder / "coco.json", entries)
     print(f"Written to {folder}: {len(numbers)} image{'s' * (len(numbers) != 1)} and results.json.")
     check_left_out(left_out)

@@ -7,7 +7,8 @@
 
 Every repeat runs each model once (A B A B ...), with the device idle before and after. Times are medians; speed-ups are
 medians of the ratios of neighbouring measurements (per image), with [quartiles]. A pruned model is compared with the
-last dense one before it. GMACs count a multiply-add as 1.
+last dense one before it. GMACs count a multiply-add as 1. "kept" is the mean over the pruned blocks. Progress is shown
+on stderr.
 """
 
 import argparse
@@ -79,7 +80,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--channels-last", action="store_true", help="convolutions in channels-last memory format")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
     parser.add_argument("--cuda-graph", action="store_true", help="replay the backbone as CUDA graphs")
-    parser.add_argument("--repeats", type=int, metavar="N", help="timed repeats (default: 7; on CUDA 50)")
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help="timed repeats; 1 shows no spread (default: 7; on CUDA 50)"
+    )
     parser.add_argument("--warmup", type=int, metavar="N", help="untimed repeats before them (default: 2; on CUDA 10)")
     parser.add_argument(
         "--grow", choices=GROW, help="time as a function of: keep ratio 1 to 0.1, tokens 1k to 16k, batch 1 to 16"
@@ -112,7 +115,7 @@ def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for options that do not go together, before any model is built."""
     device = check_device(args.device)
     wrong = {
-        "--repeats must be at least 2 (quartiles need them), --batch at least 1, --warmup at least 0": args.repeats < 2
+        "--repeats and --batch must be at least 1, --warmup at least 0": args.repeats < 1
         or args.batch < 1
         or args.warmup < 0,
         f"--shape {args.shape}: both sides must be at least 32 pixels": args.shape and min(args.shape) < 32,

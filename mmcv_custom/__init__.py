@@ -7,7 +7,7 @@ from . import compat  # noqa: F401  before anything imports mmcv.ops or mmpretra
 from .checkpoint.io import read_checkpoint
 from .checkpoint.load import LoadReport, load_into
 from .data.collate import default_collate
-from .data.loading import LoadImage
+from .data.loading import LoadImageFromFile
 from .data.visible_files import VisibleFiles
 from .engine.acceleration import AccelerationHook
 from .engine.hooks.accumulation import WholeStepsHook
@@ -32,7 +32,7 @@ __all__ = [
     "DrawingNamesHook",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
-    "LoadImage",
+    "LoadImageFromFile",
     "LoadReport",
     "PlainViTBackbone",
     "Predictor",

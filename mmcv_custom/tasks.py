@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 DETECTION_PALETTES = dict(coco="mmdet.CocoDataset", voc="mmdet.VOCDataset", citys="mmdet.CityscapesDataset")
 
 
+def _listed(value: object) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+TOPK = ("top1", "top2", "top3", "top5", "top10")
+
+
 @dataclass(frozen=True)
 class Metric:
     """An evaluator of a toolbox, as ``tools/test.py --eval`` sets it.
@@ -35,12 +42,23 @@ class Metric:
         argument: the evaluator's argument that selects what is computed.
         choices: its values; those of ``topk`` are written "top1", "top5".
         scores: field of a result row -> name of the score that the evaluator gives; the first two are plotted.
+        given: one of ``choices`` -> names of the scores that the evaluator then gives.
     """
 
     type: str
     argument: str
     choices: tuple[str, ...]
     scores: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def names(self, evaluator: Mapping) -> list[str] | None:
+        """Return the names of the scores that an evaluator gives by its config; None if they are not known."""
+        chosen = evaluator.get(self.argument) or self.choices[0]
+        chosen = [f"top{one}" if isinstance(one, int) else one for one in _listed(chosen)]
+        known = str(evaluator.get("type")).split(".")[-1] == self.type and all(one in self.given for one in chosen)
+        if not known or evaluator.get("prefix"):
+            return None
+        return list(dict.fromkeys(name for one in chosen for name in self.given[one]))
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,10 @@ TASKS: dict[str, Task] = {
                     box_AP50="coco/bbox_mAP_50",
                     mask_AP50="coco/segm_mAP_50",
                 ),
+                {
+                    kind: tuple(f"coco/{kind}_mAP{size}" for size in ("", "_50", "_75", "_s", "_m", "_l"))
+                    for kind in ("bbox", "segm")
+                },
             ),
             dump="DumpDetResults",
             visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
@@ -135,7 +157,17 @@ TASKS: dict[str, Task] = {
             prediction="pred_sem_seg",
             result="mmcv_custom.inference.results:Segmentation",
             labels=synthetic_labels.label_map,
-            metric=Metric("IoUMetric", "iou_metrics", ("mIoU", "mDice", "mFscore"), dict(mIoU="mIoU")),
+            metric=Metric(
+                "IoUMetric",
+                "iou_metrics",
+                ("mIoU", "mDice", "mFscore"),
+                dict(mIoU="mIoU"),
+                dict(
+                    mIoU=("mIoU", "mAcc", "aAcc"),
+                    mDice=("mDice", "mAcc", "aAcc"),
+                    mFscore=("mFscore", "mPrecision", "mRecall", "aAcc"),
+                ),
+            ),
             dump="DumpSegResults",
             visualization=VisualizationArguments("draw"),
             equal_sizes=True,
@@ -149,7 +181,13 @@ TASKS: dict[str, Task] = {
             prediction="pred_score",
             result="mmcv_custom.inference.results:Classification",
             labels=synthetic_labels.class_label,
-            metric=Metric("Accuracy", "topk", ("top1", "top2", "top3", "top5", "top10"), dict(top1="accuracy/top1")),
+            metric=Metric(
+                "Accuracy",
+                "topk",
+                TOPK,
+                dict(top1="accuracy/top1"),
+                {top: (f"accuracy/{top}",) for top in TOPK},
+            ),
             dump="DumpResults",
             visualization=VisualizationArguments("enable", folder="out_dir"),
         ),

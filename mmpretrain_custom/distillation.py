@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmcv_custom.checkpoint.load import load_into
 from mmcv_custom.errors import ConfigError
 from token_pruning import Trace
+from token_pruning.errors import SettingError
 
 from .vit import create_timm
 
@@ -168,15 +169,15 @@ class DeiTDistillation(Distillation):
         tau: temperature of "soft".
 
     Raises:
-        ValueError: an argument is out of its range.
+        SettingError: an argument is out of its range.
     """
 
     def __init__(self, teacher: dict, kind: str = "hard", alpha: float = 0.5, tau: float = 1.0) -> None:
         super().__init__(teacher)
         if kind not in ("soft", "hard"):
-            raise ValueError(f"distillation.kind is {kind!r}; choose 'soft' or 'hard', or distillation=None")
+            raise SettingError(f"distillation.kind is {kind!r}; choose 'soft' or 'hard', or distillation=None")
         if not 0 <= alpha <= 1 or not tau > 0:
-            raise ValueError(f"distillation.alpha {alpha} must be in [0, 1] and tau {tau} greater than 0")
+            raise SettingError(f"distillation.alpha {alpha} must be in [0, 1] and tau {tau} greater than 0")
         self.kind, self.alpha, self.tau = kind, alpha, tau
 
     def losses(

@@ -12,6 +12,7 @@ from torch import nn
 
 import token_pruning
 from token_pruning import Reducer
+from token_pruning.errors import SettingError
 
 
 @MODELS.register_module()
@@ -37,7 +38,7 @@ def TimmViT(
         kwargs: arguments of the timm model: num_classes, img_size, drop_path_rate, embed_dim, ...
 
     Raises:
-        ValueError: timm has no model of that name, or the reducer does not fit it.
+        SettingError: timm has no model of that name, or the reducer does not fit it.
         TypeError: the model is no plain vision transformer, or does not accept one of ``kwargs``.
     """
     model = token_pruning.apply(create_timm(model_name, **kwargs), reducer, execution, output)
@@ -51,10 +52,10 @@ def create_timm(model_name: str, **kwargs) -> nn.Module:
     """Call ``timm.create_model``, with a clear error for an unknown name.
 
     Raises:
-        ValueError: there is no such model; the message has the closest names.
+        SettingError: there is no such model; the message has the closest names.
     """
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
-        raise ValueError(f"timm has no model {model_name!r}: {meant}")
+        raise SettingError(f"timm has no model {model_name!r}: {meant}")
     return timm.create_model(model_name, **kwargs)

@@ -9,7 +9,7 @@ from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 from .backbones import StagedViT
 from .dump import DumpSegResults
 from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, LinearHead, MLPHead, SegViTHead
-from .loading import LoadSegAnnotations
+from .loading import LoadAnnotations
 from .losses import ATMLoss
 from .preprocessor import SegPreprocessor
 from .segmentors import DToPSegmentor, PrunedEncoderDecoder
@@ -23,7 +23,7 @@ __all__ = [
     "DToPSegmentor",
     "DumpSegResults",
     "LinearHead",
-    "LoadSegAnnotations",
+    "LoadAnnotations",
     "MLPHead",
     "MeanTTAModel",
     "PlainViTBackbone",

@@ -8,29 +8,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.datasets.transforms import LoadAnnotations as _LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
-from mmcv_custom.data.checks.label_maps import check_labels
+from mmcv_custom.data.checks.label_maps import IGNORED, check_labels
 from mmcv_custom.errors import DataError
 
 
-@TRANSFORMS.register_module()
-class LoadSegAnnotations(LoadAnnotations):
-    """mmseg's ``LoadAnnotations`` with a check of what it loaded.
+# Under mmseg's own name, because its inferencer takes this step out by name.
+@TRANSFORMS.register_module(force=True)
+class LoadAnnotations(_LoadAnnotations):
+    """mmseg's step that loads label maps, with a check of what it loaded.
 
     mmseg would crop image and labels alike even if their sizes differ, and a label outside the classes would end
     training on a GPU with a device-side assertion.
 
     Args:
-        num_classes: of the data set; labels are 0 to ``num_classes - 1``, or 255 where a pixel is ignored.
+        num_classes: of the data set; labels are 0 to ``num_classes - 1``, or 255 where a pixel is ignored. None, as in
+            configs of mmseg: only their size is checked here.
         merge: new labels for the labels 0, 1, ... of the files, to merge classes; later labels stay as they are.
-        loader: arguments of ``LoadAnnotations``.
+        loader: arguments of mmseg's step.
     """
 
-    def __init__(self, num_classes: int, merge: Sequence[int] = (), **loader) -> None:
+    def __init__(self, num_classes: int | None = None, merge: Sequence[int] = (), **loader) -> None:
         super().__init__(**loader)
-        self.num_classes = num_classes
+        self.num_classes = IGNORED if num_classes is None else num_classes
         self.becomes = np.arange(256, dtype=np.uint8)
         self.becomes[: len(merge)] = merge
 

@@ -13,6 +13,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from token_pruning.errors import SettingError
+
 
 @MODELS.register_module()
 class MeanTTAModel(SegTTAModel):
@@ -29,13 +31,13 @@ class MeanTTAModel(SegTTAModel):
         model: arguments of ``SegTTAModel``.
 
     Raises:
-        ValueError: ``average`` has another value.
+        SettingError: ``average`` has another value.
     """
 
     def __init__(self, average: str = "scores", **model) -> None:
         super().__init__(**model)
         if average not in ("scores", "softmax"):
-            raise ValueError(f"average is {average!r}; choose 'scores' or 'softmax'")
+            raise SettingError(f"average is {average!r}; choose 'scores' or 'softmax'")
         self.average = average
 
     def test_step(self, data: dict[str, list]) -> list[SegDataSample]:

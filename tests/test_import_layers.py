@@ -235,7 +235,7 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from mmcv.transforms import TRANSFORMS
 for registry, names in ((HOOKS, "AccelerationHook CostHook KeepingCheckpointHook ProgressBarHook PruningCurriculumHook "
                                 "ReduceLogsHook SeedByIterHook TokenVisualizationHook WholeStepsHook"),
-                        (MODELS, "PlainViTBackbone"), (RUNNERS, "PruningRunner"), (TRANSFORMS, "LoadImage"),
+                        (MODELS, "PlainViTBackbone"), (RUNNERS, "PruningRunner"), (TRANSFORMS, "LoadImageFromFile"),
                         (OPTIM_WRAPPER_CONSTRUCTORS, "LayerDecayOptimWrapperConstructor")):
     assert all(registry.module_dict[name].__module__.startswith("mmcv_custom.") for name in names.split())
 print(*sys.modules, sep="\\n")

@@ -24,6 +24,7 @@ from ..tasks import task_of
 from .autocast import run_roi_ops_in_float32
 from .flops import Count, count
 from .inputs import batches, check_shape, default_shape
+from .progress import bar
 
 PARTS = ("backbone", "net", "train-step")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -127,7 +128,7 @@ class BenchmarkModel:
     def count(self) -> list[Count]:
         """Count the operations and tokens of every batch."""
         root = self.host if self.settings.part == "backbone" else self.model
-        return [count(partial(self.forward, repeat), root) for repeat in range(len(self.data))]
+        return [count(partial(self.forward, repeat), root) for repeat in bar(range(len(self.data)), "counting")]
 
     @torch.no_grad()
     def _lower_threshold(self) -> None:

@@ -42,7 +42,7 @@ def batches(
     if folder is None:
         images = [_synthetic(*shape, seed) for seed in range(size)]
     else:
-        files = _files(folder, number * size, size)
+        files = image_files(folder, size)[: number * size]
         with building_from_config():
             pipeline = Compose(load)
         images = [pipeline(dict(img_path=str(file), img_id=i)) for i, file in enumerate(files)]
@@ -74,7 +74,12 @@ def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:
         )
 
 
-def _files(folder: str, number: int, least: int) -> list[Path]:
+def image_files(folder: str, least: int = 1) -> list[Path]:
+    """Return the images of a folder.
+
+    Raises:
+        DataError: there is no such folder, or it has fewer than ``least`` images.
+    """
     if not Path(folder).is_dir():
         raise DataError(f"--images {folder} is not a folder: give one that holds images")
     files = images_in(Path(folder), warnings.warn)
@@ -83,7 +88,7 @@ def _files(folder: str, number: int, least: int) -> list[Path]:
             f"--images {folder} holds {len(files)} images ({', '.join(SUFFIXES)}), fewer than one batch "
             f"of {least}: give another folder or a smaller batch"
         )
-    return files[:number]
+    return files
 
 
 def _synthetic(height: int, width: int, seed: int) -> dict:

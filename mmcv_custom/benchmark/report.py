@@ -65,6 +65,8 @@ def notes(rows: Sequence[dict]) -> list[str]:
     ]
     for name, kept, tokens in dict.fromkeys((r["model"], r["keep"], tuple(r["tokens_by_block"])) for r in rows):
         found.append(f"{name} keeps tokens {kept}, by block: {' '.join(f'{t:.0f}' for t in tokens)}")
+    if first["repeats"] == 1:
+        found.append("one repeat shows no spread: the [quartiles] are its own time")
     if first["execution"] == "capacity":
         found.append(
             "compiled and captured backbones have a fixed capacity; GMACs and tokens are those of exact execution"

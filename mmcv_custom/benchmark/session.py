@@ -12,12 +12,14 @@ from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
+from token_pruning.analysis.keep_ratio import mean_keep_ratio
 from token_pruning.host import Host
 
 from ..engine.acceleration import STEPS, accelerate
 from ..results import row
 from .case import BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from .flops import Count
+from .progress import by_name
 from .timing import Stopwatch, interleaved, quartiles, speedup
 
 
@@ -109,13 +111,15 @@ def measure(cases: Sequence[BenchmarkCase], settings: BenchmarkSettings) -> list
     Each model is compared with the first, and a pruned one with the last dense model before it. ``flops_ratio`` is the
     ratio of GMACs to that dense model, or to the first model if there is none.
     """
-    sessions = [BenchmarkSession(case, settings) for case in cases]
+    names = [Path(case.config).stem for case in cases]
+    sessions = [BenchmarkSession(case, settings) for case in by_name(cases, names, "preparing")]
     times = interleaved(
         [s.step for s in sessions],
         torch.device(settings.device),
         settings.repeats,
         settings.warmup,
         [s.stopwatch for s in sessions],
+        "timing",
     )
     rows, others, reference = [], {}, None
     for session, own in zip(sessions, times, strict=True):
@@ -145,7 +149,7 @@ def counted(counts: Sequence[Count], backbone: Host) -> dict[str, object]:
         tokens_by_block=tokens.tolist(),
         keep_by_block=fraction,
         pruned_blocks=pruned,
-        keep_ratio=statistics.mean(fraction[i] for i in pruned) if pruned else 1.0,
+        keep_ratio=mean_keep_ratio(fraction, pruned),
     )
 
 

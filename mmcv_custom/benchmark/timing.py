@@ -13,6 +13,8 @@ from functools import partial, wraps
 import torch
 from torch import nn
 
+from .progress import bar
+
 
 def now(device: torch.device) -> float:
     """Wait until the device is idle and return the time in seconds."""
@@ -151,16 +153,19 @@ def interleaved(
     repeats: int,
     warmup: int,
     stopwatches: Sequence[Stopwatch | None] | None = None,
+    words: str | None = None,
 ) -> list[list[list[float]]]:
     """Return the ``milliseconds`` of every step in every repeat (A B A B ...), without the warm-up.
 
     Args:
         steps: called with the number of the repeat; those of the warm-up are negative.
         stopwatches: one for each step, or None.
+        words: what a bar on the terminal says meanwhile; None shows none.
     """
     found = [[] for _ in steps]
     stopwatches = stopwatches or [None] * len(steps)
-    for repeat in range(-warmup, repeats):
+    turns = range(-warmup, repeats)
+    for repeat in bar(turns, words) if words else turns:
         for step, stopwatch, own in zip(steps, stopwatches, found, strict=True):
             ms = milliseconds(partial(step, repeat), device, stopwatch)
             if repeat >= 0:
@@ -169,7 +174,9 @@ def interleaved(
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Return the lower and upper quartile of at least two values."""
+    """Return the lower and upper quartile; of a single value, that value twice."""
+    if len(values) == 1:
+        return [values[0], values[0]]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return [low, high]
 

@@ -28,7 +28,15 @@ _INTERMEDIATE = {
     "metainfo", "norm_cfg", "num_classes", "num_workers", "policies", "rand_increasing_policies", "scale",
     "test_pipeline", "train_pipeline", "val_pipeline", "vis_backends", "warmup_epochs",
 }  # fmt: skip
-_KNOWN = _RUNNER | _TOOLS | _INTERMEDIATE
+READ = _RUNNER | _TOOLS
+_UNSET = object()
+_KNOWN = READ | _INTERMEDIATE
+# Where the configs of the toolboxes use a name under another one.
+_USED_AS = {
+    "train_pipeline": ["train_dataloader.dataset.pipeline"],
+    "val_pipeline": ["val_dataloader.dataset.pipeline"],
+    "test_pipeline": ["val_dataloader.dataset.pipeline", "test_dataloader.dataset.pipeline"],
+}
 # Names of OpenMMLab 1.x and of the published configs, with their replacement here.
 _REPLACED = {
     "change_key_name": "published weights are converted when they are loaded, delete it",
@@ -57,7 +65,7 @@ def unread_keys(cfg: Config) -> list[str]:
     A name counts as read when the Runner or the tools read it, when it begins with ``_``, when the config files use it
     in another value (``scale=image_size``), or when the toolboxes' base configs define it.
     """
-    used = _names_used(cfg.text)
+    used = names_used(cfg.text)
     sentences = []
     for key in cfg:
         if key in _REPLACED and key not in used:
@@ -78,32 +86,64 @@ def check_config(cfg: Config) -> None:
         raise ConfigError("; ".join(sentences))
 
 
-def check_options(cfg: Config, options: Iterable[str]) -> None:
+def check_options(cfg: Config, options: Iterable[str], passed_on: Iterable[str] = ()) -> None:
     """Raise ConfigError if a command-line option sets a name that is only used while the file is read.
 
-    ``data_root=X`` would change nothing: the file has already copied the old value to where it is used.
+    ``image_size=X`` would change nothing: the file has already copied the old value to where it is used.
 
     Args:
         cfg: the config as the file defines it, before the options are set.
         options: dotted names.
+        passed_on: top-level names that are passed on to where they are used (``inherited_names``).
     """
     for name in options:
-        top = name.split(".")[0]
+        top, _, rest = name.partition(".")
         # A name that neither the file nor anything else knows is refused by `check_config` later.
-        if top not in _RUNNER | _TOOLS and (top in cfg or top in _KNOWN):
-            places = [place for place in _places(cfg.to_dict(), cfg.get(name, object())) if place != name]
+        if top not in READ and top not in passed_on and (top in cfg or top in _KNOWN):
+            places = [f"{place}.{rest}" if rest else place for place in places_of(cfg, top, cfg.get(top, _UNSET))]
+            # Or only that part of it was used.
+            places = places or list(_places(_below_top(cfg), _value(cfg, name)))
             where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
             raise ConfigError(f"--cfg-options {name}=... changes nothing: it only names a value in the file.{where}")
 
 
-def _places(node: object, value: object, path: str = "") -> Iterator[str]:
-    """Iterate over the dotted names of values in ``node``, below its top level, that equal ``value``."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+def places_of(cfg: Config, name: str, value: object) -> list[str]:
+    """Return the dotted names of what a config builds with a top-level ``name`` of its files.
+
+    These are what equals the ``value`` of the name, or else what is called by its name.
+    """
+    nodes = _below_top(cfg)
+    return (
+        list(_places(nodes, value))
+        or [path for path in _USED_AS.get(name, ()) if _value(cfg, path) is not _UNSET]
+        or [path for path, _ in _walk(nodes) if path.rpartition(".")[2] == name]
+    )
+
+
+def _places(nodes: dict, value: object) -> Iterator[str]:
+    """Iterate over the dotted names of values in ``nodes``, below its top level, that equal ``value``."""
+    for path, inner in _walk(nodes):
+        if "." in path and type(inner) is type(value) and inner == value:
+            yield path
+
+
+def _walk(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Iterate over the dotted names and values in ``node``, each before what is in it."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
     for key, inner in items:
         here = f"{path}.{key}" if path else str(key)
-        if path and not isinstance(inner, (dict, list)) and inner == value:
-            yield here
-        yield from _places(inner, value, here)
+        yield here, inner
+        yield from _walk(inner, here)
+
+
+def _below_top(cfg: Config) -> dict:
+    """Return what is built from ``cfg``: its values without those of intermediate names."""
+    return {key: value for key, value in cfg.items() if key in READ}
+
+
+def _value(cfg: Config, name: str) -> object:
+    """Return the value of a dotted name, or ``_UNSET``."""
+    return next((value for path, value in _walk(dict(cfg.items())) if path == name), _UNSET)
 
 
 def check_batch_size(cfg: Config, world_size: int = 1) -> str | None:
@@ -124,7 +164,7 @@ def check_batch_size(cfg: Config, world_size: int = 1) -> str | None:
     return f"total batch is {batch * world_size * steps} = {parts}, the recipe's is {base}: use --auto-scale-lr{other}"
 
 
-def _names_used(text: str | None) -> set[str]:
+def names_used(text: str | None) -> set[str]:
     """Return the names that the source of a config and its bases (``Config.text``) uses, not only assigns."""
     # The text has the path of each file on a line of its own before the file.
     lines = [line for line in (text or "").splitlines() if not line.endswith(".py")]

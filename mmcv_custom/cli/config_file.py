@@ -10,23 +10,28 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import ConfigError
+from .inherited_names import pass_on_names
 
 # MMEngine looks for ``mmseg::`` bases in a distribution of this name; the module is found under its own in any.
 MODULE2PACKAGE["mmseg"] = "mmseg"
 
 
-def read_file(path: str) -> Config:
+def read_file(path: str | os.PathLike) -> Config:
     """Read a config with its bases and import what its ``custom_imports`` names.
 
+    A ``data_root`` or ``metainfo`` that it sets counts for everything that its bases built with theirs.
+
     Raises:
-        ConfigError: a file cannot be read, or running it fails.
+        ConfigError: a file cannot be read, or running it fails, or it sets a name that nothing reads.
     """
+    path = str(path)
     if not os.path.isfile(path):
         raise ConfigError(f"config {path} does not exist: check the path")
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:  # a config is a program of the user: it may fail in any way
         raise ConfigError(_sentence(path, error)) from error
+    pass_on_names(cfg)
     wanted = cfg.get("custom_imports")
     if wanted:
         try:

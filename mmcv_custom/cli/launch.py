@@ -27,6 +27,7 @@ from ..errors import ConfigError, UserError, building_from_config
 from . import option_values
 from .config_check import check_config, check_options
 from .config_file import read_file
+from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
 
 
@@ -68,7 +69,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by some launchers")
 
 
-def read_config(path: str, options: Mapping | None = None) -> Config:
+def read_config(path: str | os.PathLike, options: Mapping | None = None) -> Config:
     """Read a config and set ``options`` (dotted name -> value) in it.
 
     Raises:
@@ -85,14 +86,16 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
     Raises:
         ConfigError: an option does not fit the config, or nothing reads one of the config's keys.
     """
-    cfg, options = copy.deepcopy(cfg), options or {}
-    check_options(cfg, options)
+    before, cfg, options = cfg, copy.deepcopy(cfg), options or {}
+    check_options(cfg, options, PASSED_ON)
     try:
         for name, value in options.items():
             _set(cfg, name, value)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         given = " ".join(f"{k}={v}" for k, v in options.items())
         raise ConfigError(f"--cfg-options {given} does not fit {cfg.filename}: {str(error).strip(chr(34))}") from None
+    for name in {option.split(".")[0] for option in options}.intersection(PASSED_ON):
+        pass_on_option(cfg, before, name)
     check_config(cfg)
     return cfg
 

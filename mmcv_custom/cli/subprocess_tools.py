@@ -78,17 +78,21 @@ def lock_settings(folder: Path, what: str, configs: Mapping[str, str | Path], **
     Args:
         folder: the folder.
         what: name of its content, for messages.
-        configs: name -> path of the configs; their full text is compared.
+        configs: name -> path of the configs; the full text of those in the file is compared, others are added to it.
         settings: further settings, which JSON can hold.
 
     Raises:
-        ConfigError: the content of the folder was made with other settings.
+        ConfigError: the content of the folder was made with other settings; the sentence names them.
     """
-    settings["configs"] = {name: read_file(str(path)).pretty_text for name, path in configs.items()}
-    known = folder / "settings.json"
-    if known.exists() and json.loads(known.read_text()) != settings:
+    texts = {name: read_file(path).pretty_text for name, path in configs.items()}
+    file = folder / "settings.json"
+    known = json.loads(file.read_text()) if file.exists() else dict(settings, configs={})
+    before = known.pop("configs")
+    other = [f"config of {name}" for name, text in texts.items() if before.get(name, text) != text]
+    other += [name for name in {**known, **settings} if known.get(name) != settings.get(name)]
+    if other:
         raise ConfigError(
-            f"{folder} holds {what} with other settings or of another version: delete it, or choose "
-            "another with --work-dir"
+            f"{folder} holds {what} with other settings or of another version ({', '.join(other)}): delete it, or "
+            "choose another with --work-dir"
         )
-    write_json(known, settings)
+    write_json(file, dict(settings, configs={**before, **texts}))

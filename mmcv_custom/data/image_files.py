@@ -13,7 +13,7 @@ from mmengine.config import Config
 from ..errors import ConfigError, DataError
 from .visible_files import is_hidden
 
-# What LoadImage reads.
+# What LoadImageFromFile reads.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
     *(".jp2", ".ppm", ".pgm", ".pbm"),
@@ -120,7 +120,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def loaded_size(path: str | Path) -> tuple[int, int]:
-    """Return (width, height) of an image as ``LoadImage`` gives it, from the file's header.
+    """Return (width, height) of an image as ``LoadImageFromFile`` gives it, from the file's header.
 
     The loader turns JPEG and PNG files by their EXIF orientation, and no others.
 

@@ -3,13 +3,15 @@
 Shapes: images (h, w, 3) uint8, BGR.
 """
 
-from mmcv.transforms import TRANSFORMS, LoadImageFromFile
+from mmcv.transforms import TRANSFORMS
+from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 
 from ..errors import DataError
 
 
-@TRANSFORMS.register_module()
-class LoadImage(LoadImageFromFile):
+# Under MMCV's own name, because the inferencers of mmdet, mmseg and mmpretrain look for the loader by that name.
+@TRANSFORMS.register_module(force=True)
+class LoadImageFromFile(_LoadImageFromFile):
     """MMCV's loader, with errors that name the file and what to do.
 
     Grey, 4-channel and 16-bit files are converted to 8-bit BGR.

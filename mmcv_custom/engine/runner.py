@@ -19,6 +19,8 @@ from .distributed import init_gloo, read_slurm
 from .hooks.guards import weights_are_finite
 from .utils import unwrap_model
 
+_OF_MMENGINE = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+
 
 def latest_checkpoint(work_dir: str) -> str | None:
     """Return the checkpoint to resume from in ``work_dir``, or None.
@@ -108,13 +110,15 @@ class PruningRunner(Runner):
     def register_default_hooks(self, hooks=None):
         """Register MMEngine's default hooks, those of this package and the checkpoint hook that deletes old files last.
 
-        Setting ``default_hooks.finite_loss=None`` switches one of them off.
+        Setting one of them to None (``default_hooks.finite_loss=None``) switches it off.
         """
         own = dict(whole_steps="WholeStepsHook", finite_loss="FiniteLossHook", score_names="ScoreNamesHook")
         hooks = {**{name: dict(type=kind) for name, kind in own.items()}, **(hooks or {})}
         saver = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         if isinstance(saver, dict) and saver.get("type") == "CheckpointHook":
             hooks["checkpoint"] = dict(saver, type="KeepingCheckpointHook")
+        # MMEngine takes None for its own hooks only.
+        hooks = {name: hook for name, hook in hooks.items() if hook is not None or name in _OF_MMENGINE}
         super().register_default_hooks(hooks)
 
     # --- machines without an accelerator

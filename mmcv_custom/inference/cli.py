@@ -16,7 +16,7 @@ from ..errors import ConfigError, DataError
 from ..results import write_json
 from ..tasks import DETECTION_PALETTES, model_words, task_of
 from .predictor import Predictor, image_files
-from .results import Result
+from .results import SCORE_THR, Result
 
 CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
@@ -37,7 +37,11 @@ def demo_parser(
     parser.add_argument("--out", default=out, help=f"where to write (default: {out})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="S", help="least score of drawn detections (default: 0.3)"
+        "--score-thr",
+        type=float,
+        default=SCORE_THR,
+        metavar="S",
+        help=f"least score of drawn detections (default: {SCORE_THR:g})",
     )
     parser.add_argument(
         "--palette",

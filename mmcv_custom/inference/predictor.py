@@ -30,7 +30,7 @@ from ..data.image_files import SUFFIXES, check_image, images_in, pipeline_steps
 from ..errors import ConfigError, DataError, building_from_config
 from ..tasks import model_words
 from .class_names import class_names
-from .results import Result, result_of
+from .results import SCORE_THR, Result, result_of
 from .token_view import TokenView, Window
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1".
         batch: largest number of images per forward. Only images whose inputs have the same size share a forward, so
             that none is padded because of another.
+        score_thr: least score, from 0 to 1, of the objects that results of a detector draw and put into words. Their
+            arrays and JSON hold all objects that the model returns; ``result.above(0.5)`` removes some.
         options: dotted config keys and their values, as ``--cfg-options``.
 
     Attributes:
@@ -78,12 +80,15 @@ class Predictor:
         *,
         device: str = "cpu",
         batch: int = 1,
+        score_thr: float = SCORE_THR,
         options: dict | None = None,
     ) -> None:
         if batch < 1:
             raise ConfigError(f"a batch of {batch} images is not possible: give 1 or more")
+        if not 0 <= score_thr <= 1:
+            raise ConfigError(f"score_thr {score_thr:g} is no score: give a number from 0 to 1")
         self.cfg = with_options(config, options) if isinstance(config, Config) else read_config(str(config), options)
-        self.device, self.batch, self.notes = check_device(device), batch, []
+        self.device, self.batch, self.score_thr, self.notes = check_device(device), batch, score_thr, []
         load, *rest = pipeline_steps(self.cfg)
         if "Load" not in load["type"]:
             raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads an image")
@@ -114,13 +119,14 @@ class Predictor:
         """Return the result of one image, or a list of results for a folder or several images.
 
         Args:
-            images: a file, an array (h, w, 3) uint8 RGB or a PIL image; a folder; several of these.
+            images: a file, an array (h, w, 3) uint8 RGB, a tensor (3, h, w) uint8 RGB as torchvision reads it, or a
+                PIL image; a folder; several of these, none included.
 
         Raises:
             DataError: an image is missing or broken or has a size that the model cannot take, or a folder has none.
         """
         single = (
-            isinstance(images, np.ndarray)
+            isinstance(images, (np.ndarray, Tensor))
             or hasattr(images, "convert")
             or (isinstance(images, (str, Path)) and not Path(images).is_dir())
         )
@@ -223,12 +229,7 @@ class Predictor:
             check_image(path)
             loaded = self._load(dict(img_path=path, img_id=0))
         else:
-            array = np.asarray(_upright_rgb(image) if hasattr(image, "convert") else image)
-            if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
-                raise DataError(
-                    f"an array of shape {array.shape} and type {array.dtype} is no image: give (height, width, 3) "
-                    "uint8 RGB"
-                )
+            array = _rgb_array(image)
             size = array.shape[:2]
             loaded = dict(
                 img=np.ascontiguousarray(array[..., ::-1]), img_path="array", img_id=0, img_shape=size, ori_shape=size
@@ -260,6 +261,7 @@ class Predictor:
                 image=one.image,
                 path=one.path,
                 classes=self.classes,
+                score_thr=self.score_thr,
                 tokens=token_view(self.model, one.packed["inputs"], [seen.of(i) for seen in trace.passes], size),
             )
 
@@ -308,6 +310,29 @@ def image_files(path: str | Path, say: Callable[[str], object] = warnings.warn) 
     if not files:
         raise DataError(f"folder {path} has no images ({', '.join(SUFFIXES)}): give another folder")
     return files
+
+
+def _rgb_array(image: object) -> np.ndarray:
+    """Return an array, a tensor or a PIL image as (h, w, 3) uint8 RGB.
+
+    Raises:
+        DataError: it is of another form.
+    """
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
+            raise DataError(_no_image("a tensor", image, "(3, height, width) uint8 RGB"))
+        return image.permute(1, 2, 0).cpu().numpy()
+    array = np.asarray(_upright_rgb(image) if hasattr(image, "convert") else image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
+        raise DataError(_no_image("an array", array, "(height, width, 3) uint8 RGB"))
+    return array
+
+
+def _no_image(kind: str, values: np.ndarray | Tensor, wanted: str) -> str:
+    dtype = str(values.dtype).removeprefix("torch.")
+    hint = "; of values from 0 to 1, multiply by 255 first" if "float" in dtype else ""
+    hint = ", several as a list" if values.ndim == 4 else hint
+    return f"{kind} of shape {tuple(values.shape)} and type {dtype} is no image: give {wanted}{hint}"
 
 
 def _upright_rgb(image: Image) -> Image:

@@ -9,7 +9,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 # COCO's 80 classes are numbered up to 90 in its files; these numbers are unused.
 COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+SCORE_THR = 0.3  # as in the demos and inferencers of mmdet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result(ABC):
-    """What a model found in one image.
+    """What a model found in one image; printed, it is one line.
 
     Attributes:
         image: (h, w, 3) uint8 RGB, as it was given.
@@ -41,6 +42,7 @@ class Result(ABC):
         classes: K names.
         tokens: which tokens the forward computed, as numbers and images; None if the backbone records nothing.
         sample: data sample of the toolbox (DetDataSample, SegDataSample, DataSample).
+        score_thr: least score of the objects that are drawn and put into words; arrays and files hold all of them.
     """
 
     image: np.ndarray
@@ -48,8 +50,14 @@ class Result(ABC):
     classes: tuple[str, ...]
     tokens: TokenView | None
     sample: BaseDataElement | None
+    score_thr: float = field(default=SCORE_THR, kw_only=True)
 
     task = ""
+
+    def __repr__(self) -> str:
+        h, w = self.image.shape[:2]
+        computed = "" if self.tokens is None else f"; {np.mean(self.tokens.keep_ratio()):.1%} of the tokens computed"
+        return f"<{type(self).__name__} of {self.path or 'an array'}, {h} x {w} pixels: {self.summary()}{computed}>"
 
     @classmethod
     @abstractmethod
@@ -72,7 +80,10 @@ class Result(ABC):
         return self.classes[label] if label < len(self.classes) else str(label)
 
     def above(self, score: float) -> Result:
-        """Return the result without the objects below ``score``; only detections have a score per object."""
+        """Return the result without the objects below ``score``, with the rest drawn and in words.
+
+        Only detections have a score per object; other results stay as they are.
+        """
         return self
 
     @abstractmethod
@@ -98,10 +109,11 @@ class Result(ABC):
         save_image(self.draw(), path)
 
     @abstractmethod
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         """Return entries of a COCO result file.
 
         Args:
+            image_id: number of the image in the annotation file.
             category_ids: K category numbers of the annotation file (default: 1, 2, ..., and COCO's own for its 80
                 classes).
         """
@@ -128,9 +140,9 @@ class Result(ABC):
         return label + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Detection(Result):
-    """Objects with boxes and masks.
+    """Objects with boxes and masks: all that the model returns, of any score.
 
     Attributes:
         boxes: (n, 4) float32, x1, y1, x2, y2 in pixels; by descending score.
@@ -161,19 +173,22 @@ class Detection(Result):
     def above(self, score: float) -> Detection:
         keep = self.scores >= score
         masks = None if self.masks is None else self.masks[keep]
-        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep], masks=masks)
+        arrays = dict(boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep], masks=masks)
+        return replace(self, **arrays, score_thr=score)
 
     def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
-        return visualize.detections(self.image, self.boxes, self.scores, self.labels, self.names, self.masks, palette)
+        seen = self.above(self.score_thr)
+        return visualize.detections(seen.image, seen.boxes, seen.scores, seen.labels, seen.names, seen.masks, palette)
 
     def summary(self, number: int = 8) -> str:
-        found = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)]
+        seen = self.above(self.score_thr)
+        found = [f"{name} {score:.2f}" for name, score in zip(seen.names, seen.scores, strict=True)]
         more = f" and {len(found) - number} more" if len(found) > number else ""
-        return (
-            f"{len(found)} found: {', '.join(found[:number])}{more}" if found else "nothing above the score threshold"
-        )
+        if not found:
+            return f"nothing above the score threshold of {self.score_thr:g}"
+        return f"{len(found)} found: {', '.join(found[:number])}{more}"
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         found = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
             entry = dict(
@@ -196,7 +211,7 @@ class Detection(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Segmentation(Result):
     """A label map.
 
@@ -224,7 +239,7 @@ class Segmentation(Result):
     def summary(self, number: int = 8) -> str:
         return _percentages(list(self.shares().items())[:number])
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
             dict(
                 image_id=image_id,
@@ -238,7 +253,7 @@ class Segmentation(Result):
         return dict(shares=self.shares())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Classification(Result):
     """Scores of the classes.
 
@@ -269,7 +284,7 @@ class Classification(Result):
     def summary(self, number: int = 8) -> str:
         return _percentages(self.top(min(number, 5)))
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict]:
+    def to_coco(self, image_id: int = 1, category_ids: Sequence[int] | None = None) -> list[dict]:
         return [
             dict(
                 image_id=image_id, category_id=self._category(int(label), category_ids), score=float(self.scores[label])

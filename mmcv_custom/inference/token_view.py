@@ -37,7 +37,7 @@ class Window:
         return plot.token_states(self.trace)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class TokenView:
     """Which tokens of one image each block computed.
 
@@ -50,6 +50,16 @@ class TokenView:
     image: np.ndarray
     windows: tuple[Window, ...]
     patch: int
+
+    def __repr__(self) -> str:
+        grids = dict.fromkeys("{} x {}".format(*window.trace.grid) for window in self.windows)
+        where = f" in {len(self.windows)} windows" if len(self.windows) > 1 else ""
+        ratios = ", ".join(f"{ratio:.0%}" for ratio in self.keep_ratio())
+        return f"<TokenView of {' and '.join(grids)} tokens{where}, computed by blocks {self._range()}: {ratios}>"
+
+    def _range(self) -> str:
+        first, *_, last = self.blocks if len(self.blocks) > 1 else self.blocks * 2
+        return f"{first} to {last}"
 
     @property
     def blocks(self) -> list[int]:

@@ -17,6 +17,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from token_pruning.errors import SettingError
 from token_pruning.vit import init_linear
 from token_pruning_ops import MSDeformAttn
 
@@ -43,7 +44,7 @@ class ViTAdapter(DetectionViT):
         trunk: arguments of ``PlainViT`` (sizes, windows, layer scale, reducer, ...) and ``init_cfg``.
 
     Raises:
-        ValueError: the interactions do not cover the blocks.
+        SettingError: the interactions do not cover the blocks.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ViTAdapter(DetectionViT):
         super().__init__(drop_path_rate=drop_path_rate, **trunk)
         covered = [i for first, last in interaction_indexes for i in range(first, last + 1)]
         if covered != list(range(self.depth)):
-            raise ValueError(
+            raise SettingError(
                 f"interaction_indexes {list(interaction_indexes)} must cover the blocks 0 to "
                 f"{self.depth - 1} in order, each as [first, last]"
             )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
+
 from .host import DetectionViT
 
 
@@ -22,14 +24,14 @@ class ViTBaseline(DetectionViT):
         trunk: arguments of ``PlainViT`` and ``init_cfg``.
 
     Raises:
-        ValueError: there are not one or four indices, or they are out of order.
+        SettingError: there are not one or four indices, or they are out of order.
     """
 
     def __init__(self, out_indices: Sequence[int] = (2, 5, 8, 11), **trunk) -> None:
         super().__init__(**trunk)
         self.out_indices = list(out_indices)
         if len(out_indices) not in (1, 4) or sorted({*out_indices} & {*range(self.depth)}) != self.out_indices:
-            raise ValueError(
+            raise SettingError(
                 f"out_indices {self.out_indices}: give one or four of the blocks 0 to {self.depth - 1}, ascending"
             )
         dim = self.embed_dim

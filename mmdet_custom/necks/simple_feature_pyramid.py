@@ -17,6 +17,8 @@ from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
+
 # Layer norm over the channels of each position, as in ViTDet's heads; in MMEngine's registry for all toolboxes.
 registry.MODELS.register_module("LN2d", module=LayerNorm2d)
 
@@ -36,6 +38,7 @@ class SimpleFeaturePyramid(BaseModule):
 
     def __init__(self, in_channels: int, out_channels: int = 256, norm_cfg: dict | None = None) -> None:
         super().__init__()
+        self.in_channels = in_channels
         half, quarter = in_channels // 2, in_channels // 4
         self.resize = nn.ModuleList(
             [
@@ -63,11 +66,16 @@ class SimpleFeaturePyramid(BaseModule):
         """Return maps of strides 4, 8, 16, 32, 64 of one map (B, C, H, W).
 
         Raises:
-            ValueError: there are several maps.
+            SettingError: there are several maps, or the map has other than ``in_channels``.
         """
         if len(maps) != 1:
-            raise ValueError(
+            raise SettingError(
                 f"SimpleFeaturePyramid got {len(maps)} maps and takes only the last: remove the backbone's out_indices"
+            )
+        if maps[0].shape[1] != self.in_channels:
+            raise SettingError(
+                f"SimpleFeaturePyramid has in_channels {self.in_channels} and its map {maps[0].shape[1]}: set the "
+                "neck's in_channels to the backbone's embed_dim"
             )
         # The norms output channels last in memory; MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
         levels = [out(resize(maps[0])).contiguous() for resize, out in zip(self.resize, self.out, strict=True)]

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
+
 
 class Rows:
     """Layout of packed tokens in a (B, n) block: a view if all images have equally many tokens, else zero-padded.
@@ -50,7 +52,7 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"{dim} channels cannot be split into {num_heads} heads; choose a divisor as num_heads")
+            raise SettingError(f"{dim} channels cannot be split into {num_heads} heads; choose a divisor as num_heads")
         self.num_heads, self.dropout = num_heads, dropout
         self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
 

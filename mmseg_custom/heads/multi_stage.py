@@ -19,6 +19,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
 from token_pruning.vit import init_linear
 
 from ..losses import Targets
@@ -72,6 +73,11 @@ class MultiStageHead(BaseDecodeHead):
             loss_decode=loss_decode or dict(type="ATMLoss"),
             init_cfg=None,
         )
+        if use_stages < 1 or num_layers < 1:
+            raise SettingError(
+                f"use_stages is {use_stages} and num_layers {num_layers}; masks come from the last layer of the last "
+                "stage, so give 1 or more"
+            )
         del self.conv_seg
         self.use_stages = use_stages
         for i in range(1, use_stages + 1):  # 1 reads the deepest map
@@ -86,12 +92,17 @@ class MultiStageHead(BaseDecodeHead):
         """Return the outputs for maps (B, C, H, W), given shallowest first; the last output is the prediction.
 
         Raises:
-            ValueError: there are fewer maps than ``use_stages``.
+            SettingError: there are fewer maps than ``use_stages``, or a map has other than ``in_channels``.
         """
         if len(inputs) < self.use_stages:
-            raise ValueError(
+            raise SettingError(
                 f"the head needs {self.use_stages} maps and got {len(inputs)}; set the backbone's "
                 "out_indices or use_stages"
+            )
+        if inputs[0].shape[1] != self.in_channels:
+            raise SettingError(
+                f"the head has in_channels {self.in_channels} and its maps {inputs[0].shape[1]}; set the head's "
+                "in_channels to the backbone's embed_dim"
             )
         maps = list(inputs)[: self.use_stages][::-1]
         return self.run_decoders(

@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from token_pruning import TokenSet
+from token_pruning.errors import SettingError
 from token_pruning.vit import init_linear
 
 from ..losses import Targets
@@ -34,7 +35,7 @@ class SegViTHead(TokenHead):
         head: arguments of ``TokenHead``.
 
     Raises:
-        ValueError: ``channels`` cannot be split into the heads, or there is no layer.
+        SettingError: ``channels`` cannot be split into the heads, or there is no layer.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class SegViTHead(TokenHead):
     ) -> None:
         super().__init__(in_channels, channels, num_classes, in_index, loss_decode or dict(type="ATMLoss"), **head)
         if layers_per_decoder < 1:
-            raise ValueError(
+            raise SettingError(
                 f"layers_per_decoder is {layers_per_decoder}; masks come from the last layer, so give 1 or more"
             )
         self.input_proj = nn.Linear(in_channels, channels)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from token_pruning.errors import SettingError
+
 from .masks import mask_losses
 from .targets import Targets
 
@@ -30,7 +32,7 @@ class ATMLoss(nn.Module):
         ignored: whether pixels without a label are "negative" for every mask, as published, or "left_out".
 
     Raises:
-        ValueError: ``ignored`` has another value.
+        SettingError: ``ignored`` has another value.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class ATMLoss(nn.Module):
     ) -> None:
         super().__init__()
         if ignored not in ("negative", "left_out"):
-            raise ValueError(f"ignored is {ignored!r}; choose 'negative' or 'left_out'")
+            raise SettingError(f"ignored is {ignored!r}; choose 'negative' or 'left_out'")
         self.ignored = ignored
         self.weights = {
             name: loss_weight * weight

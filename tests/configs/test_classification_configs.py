@@ -15,6 +15,7 @@ from mmpretrain.registry import DATASETS, HOOKS, MODELS
 
 import mmpretrain_custom  # noqa: F401 - registers the models
 from mmcv_custom.cli.config_check import check_config
+from mmcv_custom.cli.launch import read_config
 from token_pruning import Reducer, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +125,7 @@ DOCUMENTED = re.findall(r"```python\n(_base_ = \"\./.*?)```", DOCS, re.DOTALL)
 @pytest.mark.parametrize("text", DOCUMENTED)
 def test_documented_config(text, tmp_path):
     (tmp_path / "mine.py").write_text(text.replace('"./', f'"{ROOT}/configs/deit/'))
-    cfg = Config.fromfile(tmp_path / "mine.py")
+    cfg = read_config(tmp_path / "mine.py")
     check_config(cfg)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from mmcv_custom import DataError
-from mmseg_custom import DumpSegResults, LoadSegAnnotations
+from mmseg_custom import DumpSegResults, LoadAnnotations
 
 
 def load(path, labels=None, shape=(6, 8), reduce_zero_label=False, classes=3, **loader):
     if labels is not None:
         Image.fromarray(np.asarray(labels)).save(path)
     results = dict(seg_map_path=str(path), ori_shape=shape, seg_fields=[], reduce_zero_label=reduce_zero_label)
-    return LoadSegAnnotations(num_classes=classes, **loader).transform(results)["gt_seg_map"]
+    return LoadAnnotations(num_classes=classes, **loader).transform(results)["gt_seg_map"]
 
 
 def a_map(*labels):

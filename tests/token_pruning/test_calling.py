@@ -42,10 +42,29 @@ def watch(host, block=1):
     return seen
 
 
+class Backbone(nn.Module):
+    """A host that runs its blocks itself, inside another module."""
+
+    def __init__(self, name):
+        super().__init__()
+        torch.manual_seed(0)
+        options = dict(img_size=48, patch_size=8, embed_dim=DIM, depth=DEPTH, num_heads=3, class_token=True)
+        self.vit = scattered(PlainViT(**options, reducer=name and reduced(dict(type=name), grid=36))).eval()
+
+    def forward(self, x):
+        stack = self.vit.start(x)
+        stack.run(0, DEPTH - 1)
+        return stack.finish()
+
+
+HOSTS = {"timm's ViT": model, "Eva": lambda name: model(name, Eva), "own host": Backbone}
+
+
 @pytest.mark.parametrize("name", [None, *sorted(METHODS)])
+@pytest.mark.parametrize("host", HOSTS)
 @torch.no_grad()
-def test_a_replica_uses_its_own_parameters(name):
-    pruned = model(name)
+def test_a_replica_uses_its_own_parameters(host, name):
+    pruned = HOSTS[host](name)
     # As DataParallel does it: every module is copied, then children and parameters are exchanged.
     replicas = {m: m._replicate_for_data_parallel() for m in pruned.modules()}
     for original, replica in replicas.items():

@@ -58,6 +58,25 @@ def test_a_host_of_ones_own_is_refused_too():
         torch.jit.trace(vit, images())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["Eva", "DeiT with distillation", "registers"])
+@torch.no_grad()
+def test_other_models_of_timm_are_refused_too(kind):
+    name, options = {
+        "Eva": ("eva02_tiny_patch14_224", dict(img_size=28)),
+        "DeiT with distillation": ("deit_tiny_distilled_patch16_224", dict(img_size=48)),
+        "registers": ("vit_small_patch14_reg4_dinov2", dict(img_size=28)),
+    }[kind]
+    host = token_pruning.apply(timm.create_model(name, depth=1, **options).eval(), None)
+    image = torch.randn(1, 3, options["img_size"], options["img_size"])
+    for tool, record in {
+        "trace": lambda: torch.jit.trace(host, image),
+        "script": lambda: torch.jit.script(host),
+    }.items():
+        with pytest.raises(SettingError, match=rf"^torch\.jit\.{tool}"):
+            record()
+
+
 # Each export takes a second: of the methods with fixed shapes, two that were refused or failed.
 @pytest.mark.parametrize("name", ["ATS", "DToP", "Random", "SViT"])
 @torch.no_grad()

@@ -319,8 +319,10 @@ def checkpointing_changes_nothing(name, device):
         with collect_losses():
             forward(vit, images(8).to(device)).square().sum().backward()
         grads.append([p.grad.clone() for p in vit.blocks.parameters()])
+    # On CUDA, backward passes add in an order that differs from run to run; other random numbers would change far more.
+    tolerance = dict(atol=1e-3, rtol=1e-3) if device == "cuda" else dict(atol=None, rtol=None)
     for plain, recomputed in zip(*grads, strict=True):
-        torch.testing.assert_close(recomputed, plain)
+        torch.testing.assert_close(recomputed, plain, **tolerance)
 
 
 @pytest.mark.parametrize("name", ALL)

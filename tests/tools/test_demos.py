@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import run_tool
+from scripts import load_script, run_tool
 
 from mmcv_custom import Predictor
 from mmcv_custom.cli.launch import run
@@ -85,6 +85,21 @@ def test_image_demo_draws_and_writes_json(monkeypatch, capsys, tmp_path, images)
     assert "Written to" in capsys.readouterr().out
 
 
+def test_coco_entries_are_numbered_from_1_or_as_an_annotation_file_says(monkeypatch, tmp_path, images):
+    def ids(out, *options):
+        demo(monkeypatch, "image_demo", images, DETECTOR, "none", "--out", tmp_path / out, *options)
+        entries = json.loads((tmp_path / out / "coco.json").read_text())
+        return {entry["image_id"] for entry in entries}, {entry["category_id"] for entry in entries}
+
+    counted, categories = ids("counted")
+    assert counted == {1, 2} and categories <= {*range(1, 11)}
+    file = tmp_path / "ann.json"
+    table = [dict(id=100 - i, name=str(i)) for i in (3, 1, 0, 2, *range(4, 10))]
+    listed = [dict(id=70, file_name="b.png"), dict(id=0, file_name="images/a.png"), dict(id=5, file_name="other/a.png")]
+    file.write_text(json.dumps(dict(images=listed, annotations=[], categories=table)))
+    assert ids("named", "--ann", file) == ({70, 0}, {101 - category for category in categories})
+
+
 def test_files_contain_objects_below_the_score_threshold(monkeypatch, capsys, tmp_path, images):
     counts = []
     for name in ("image_demo", "selector_demo"):
@@ -146,6 +161,23 @@ def test_video_demo_reads_frames_and_videos(monkeypatch, capsys, tmp_path, image
     assert not list(tmp_path.glob(".part*"))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.png", "2.png", "10.png", "12.png"],
+        ["shot-9.jpg", "shot-10.jpg", "shot-11.jpg"],
+        ["cam1_t2.png", "cam1_t10.png", "cam2_t1.png"],
+        ["take/8.png", "take/9.png", "take/10.png"],
+    ],
+)
+def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path, names):
+    (tmp_path / "take").mkdir()
+    for name in sorted(names):
+        Image.fromarray(scene(8, 8)).save(tmp_path / name)
+    frames, _, number = load_script("video_demo.py").frames_of(str(tmp_path))
+    assert [frame.relative_to(tmp_path).as_posix() for frame in frames] == names and number == len(names)
+
+
 def test_predictor_finds_what_the_testing_tool_finds(tmp_path):
     def tool(*arguments):
         run_tool(*arguments, cwd=tmp_path, code=0)
@@ -195,6 +227,14 @@ MISTAKES = {
         ["a.txt", DENSE, "none", "--out", "a.mkv"],
         "videos are written as .mp4 or .avi",
     ),
+    "no annotation file": ("image_demo", ["a.jpg", DENSE, "none", "--ann", "b.json"], "file b.json does not exist"),
+    "not in it": ("image_demo", ["all", DENSE, "none", "--ann", "ann.json"], "lists no image of that name"),
+    "other classes": (
+        "image_demo",
+        ["a.jpg", DENSE, "none", "--ann", "ann.json"],
+        "has no category 0, 1, 2, 3, 4 and 5",
+    ),
+    "no boxes": ("image_demo", ["a.jpg", CROPR, "none", "--ann", "ann.json"], "for detectors and segmentors only"),
     "over the images": ("image_demo", ["a.jpg", DENSE, "none", "--out", "."], "holds the images themselves"),
     "over class folders": ("image_demo", ["all", DENSE, "none", "--out", "all/class"], "holds the images themselves"),
     "over one class": ("selector_demo", ["all/class", DENSE, "none", "--out", "all/class"], "holds the images"),
@@ -220,6 +260,7 @@ def test_a_mistake_ends_with_one_sentence(monkeypatch, capsys, tmp_path, name, a
     Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
     Path("text.jpg").write_text("no image")
     Path("a.txt").write_text("no video")
+    Path("ann.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": []}')
     for folder in ("empty", "all/class", "broken"):
         Path(folder).mkdir(parents=True)
     Path("all/class/b.jpg").write_bytes(whole)

@@ -212,8 +212,8 @@ def tool():
 def test_views_load_labels_as_the_test_pipeline_does(tool):
     cfg = Config.fromfile(CONFIGS / "vit-nano_linear_camvid-352.py")
     flips, scales, labels, pack = tool.with_labels(cfg.tta_pipeline, cfg.test_pipeline)[1]["transforms"]
-    assert labels == [dict(type="LoadSegAnnotations", num_classes=11)] and (len(flips), len(scales)) == (2, 6)
-    without = [step for step in cfg.test_pipeline if step.type != "LoadSegAnnotations"]
+    assert labels == [dict(type="LoadAnnotations", num_classes=11)] and (len(flips), len(scales)) == (2, 6)
+    without = [step for step in cfg.test_pipeline if step.type != "LoadAnnotations"]
     assert tool.with_labels(cfg.tta_pipeline, without)[1]["transforms"] == [flips, scales, pack]
 
 

@@ -13,7 +13,7 @@ from scripts import run_tool
 
 import speed_test
 from mmcv_custom import benchmark
-from mmcv_custom.benchmark import autocast, timing
+from mmcv_custom.benchmark import autocast, progress, timing
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data import synthetic
 from mmcv_custom.errors import ConfigError, DataError
@@ -38,6 +38,11 @@ def test_two_models_give_two_rows_a_table_and_images(tmp_path):
     files = [f"--{kind}={tmp_path / 'rows'}.{end}" for kind, end in dict(json="json", csv="csv", plot="png").items()]
     options = ["--models", DENSE, PRUNED, *"--shape 128 192 --repeats 2 --warmup 0 --device cpu".split(), *files]
     done = run_tool("speed_test.py", *options, cwd=ROOT, code=0)
+    # Without a terminal, progress is one line per model.
+    assert [line for line in done.stderr.splitlines() if line.startswith("preparing")] == [
+        "preparing digits_vit-adapter-nano (1/2)",
+        "preparing digits_svit-adapter-nano (2/2)",
+    ]
     assert "only the speed is meaningful" in done.stdout and "digits_svit-adapter-nano" in done.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["config"] for row in rows] == [DENSE, PRUNED]
@@ -80,7 +85,7 @@ def test_two_models_give_two_rows_a_table_and_images(tmp_path):
         (["--shape", "64", "64", "--models", DEIT], "images of 64 x 64 pixels do not fit a VisionTransformer"),
         (["--shape", "64", "64", "--models", SEG_PPT], "r is 120, but a grid of 4 x 4 has 16 tokens"),
         (["--shape", "16", "64"], "both sides must be at least 32 pixels"),
-        (["--repeats", "1"], "--repeats must be at least 2"),
+        (["--repeats", "0"], "--repeats and --batch must be at least 1"),
         (["--device", "quantum"], "--device quantum is no device"),
         (["--plot", "a.txt"], "ends in .png"),
         (["--part", "train-step", "--precision", "fp16"], "--precision bf16"),
@@ -212,6 +217,23 @@ def test_repeats_alternate_and_ratios_are_of_neighbours():
     assert calls == [("a", -1), ("b", -1), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert [len(times) for times in found] == [2, 2]
     assert timing.speedup([2, 40, 600], [1, 10, 100], "x") == dict(speedup_vs_x=4, speedup_vs_x_quartiles=[3, 5])
+
+
+def test_one_repeat_has_no_spread():
+    assert timing.quartiles([3.0]) == [3, 3] and timing.quartiles([1.0, 3.0]) == [1.5, 2.5]
+    (row,) = benchmark.measure([case(PRUNED)], benchmark.BenchmarkSettings(part="backbone", repeats=1, warmup=0))
+    assert row["ms_quartiles"] == [row["ms_median"]] * 2
+    assert any("one repeat shows no spread" in note for note in benchmark.notes([row]))
+
+
+def test_progress_is_a_bar_on_a_terminal_only(monkeypatch, capsys):
+    shown = list(progress.by_name([1, 2], ["a", "b"], "preparing"))
+    assert shown == [1, 2] and capsys.readouterr().err == "preparing a (1/2)\npreparing b (2/2)\n"
+    assert list(progress.bar([1], "timing")) == [1] and not capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(progress.by_name([1, 2], ["a", "b"], "preparing")) == [1, 2]
+    said = capsys.readouterr().err
+    assert "preparing a" in said and "\n" not in said.strip()
 
 
 def test_a_dense_model_has_no_ratio_to_scale():

@@ -16,7 +16,7 @@ from ..tokens import TokenSet
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("traces", default=())
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class PassTrace:
     """Record of one forward of one stack of blocks.
 
@@ -35,6 +35,10 @@ class PassTrace:
     used: dict[int, Tensor] = field(default_factory=dict)
     left: dict[int, Tensor] = field(default_factory=dict)
     assignment: dict[int, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        images = len(next(iter(self.used.values()))) if self.used else 0
+        return f"<PassTrace of {images} images, {self.grid[0]} x {self.grid[1]} tokens, {len(self.used)} blocks>"
 
     def of(self, image: int) -> PassTrace:
         """Return the record of one image, on CPU (B is 1)."""

@@ -85,8 +85,8 @@ def check(args):
     if not (math.isfinite(args.wanted) and args.wanted > 0) or (args.target in SHARES and args.wanted > 1):
         most = ", at most 1" if args.target in SHARES else ""
         raise ConfigError(f"{option} {args.wanted:g}: give a number greater than 0{most}")
-    if args.number < 1 or args.batch < 1 or args.repeats < 2:
-        raise ConfigError("--number and --batch must be at least 1, --repeats at least 2 (quartiles need them)")
+    if args.number < 1 or args.batch < 1 or args.repeats < 1:
+        raise ConfigError("--number, --batch and --repeats must be at least 1")
     if args.target == "pool_share" and args.cost_param not in (None, "threshold"):
         raise ConfigError(f"--pool-share searches the threshold: leave --cost-param {args.cost_param} out")
     if args.out:

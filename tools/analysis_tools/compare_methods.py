@@ -8,8 +8,9 @@ without a reducer among them shows the gain of the additional epochs alone. Each
 (on the dense weights, without fine-tuning), unless its selection needs training.
 
 The work dir then holds rows.json (one row per evaluation), summary.json (one row per method) and methods.png (scores
-against GMACs). With --images, the fine-tuned models of the first seed are timed on these images, interleaved. A second
-run with the same settings continues where the first one stopped: nothing is trained or evaluated twice.
+against GMACs). With --images, the fine-tuned models of the first seed are timed on these images, interleaved. Options,
+configs and data are checked before the first training. A second run in the same work dir continues where the first one
+stopped, also with another --metric and with more seeds or methods: nothing is trained or evaluated twice.
 
     python tools/analysis_tools/compare_methods.py configs/setr/vit-nano_setr_camvid-352.py \\
         configs/setr/vit-nano_setr_camvid-352_ftune.py \\
@@ -29,13 +30,15 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config
 
-from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, measure
-from mmcv_custom.cli.launch import run
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, check_device, measure
+from mmcv_custom.benchmark.inputs import image_files
+from mmcv_custom.cli.comparison_check import TEACHER, check_comparison, check_data
+from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
+from token_pruning.analysis.keep_ratio import mean_keep_ratio
 from token_pruning.reducer import find_method
 
 # Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
@@ -61,14 +64,16 @@ def parse_args():
     parser.add_argument(
         "--epochs", nargs=2, type=int, default=(None, None), metavar=("DENSE", "PRUNED"), help="default: the configs'"
     )
-    parser.add_argument("--metric", default="accuracy/top1", help="score to compare (default: accuracy/top1)")
+    parser.add_argument("--metric", help="score to compare (default: the task's: accuracy/top1, mIoU, coco/bbox_mAP)")
     parser.add_argument("--images", metavar="FOLDER", help="also time the models on these images, one at a time")
     parser.add_argument("--timed", type=int, default=20, metavar="N", help="number of timed images (default: 20)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device for timing")
     parser.add_argument("--work-dir", default="work_dirs/methods")
     args = parser.parse_args()
-    if args.images and args.timed < 2:
-        parser.error("--timed must be at least 2: quartiles need them")
+    if args.timed < 1 or any(epochs is not None and epochs < 1 for epochs in args.epochs):
+        parser.error("--timed and --epochs must be at least 1")
+    if len({*args.seeds}) < len(args.seeds):
+        parser.error("--seeds names one seed twice")
     if args.merge and args.dense:
         parser.error("--merge joins work dirs and takes no configs: leave one of them out")
     if not (args.merge or args.methods):
@@ -82,7 +87,7 @@ def labels(configs):
     These are switches and choices (bool and str arguments) that differ from the method's defaults, or the file name
     where the configs differ in other arguments only.
     """
-    reducers = {config: dict(Config.fromfile(config).model.backbone.get("reducer") or {}) for config in configs}
+    reducers = {config: dict(read_config(config).model.backbone.get("reducer") or {}) for config in configs}
     found = {config: label(reducer, reducers.values()) for config, reducer in reducers.items()}
     names = list(found.values())
     return {config: Path(config).stem if names.count(name) > 1 else name for config, name in found.items()}
@@ -110,7 +115,7 @@ def evaluate(config, checkpoint, path):
     return json.loads(path.read_text())
 
 
-def measured(name, config, stage, seed, checkpoint, path, metric):
+def measured(name, config, stage, seed, checkpoint, path, metric, pruned_blocks):
     """Return the row of one evaluation."""
     scores = evaluate(config, checkpoint, path)
     if metric not in scores:
@@ -127,25 +132,37 @@ def measured(name, config, stage, seed, checkpoint, path, metric):
         gmacs=scores["cost/gmacs"],
         gmacs_std=scores["cost/gmacs_std"],
         keep_by_block=scores["cost/keep_ratio"],
+        pruned_blocks=pruned_blocks,
+        keep_ratio=mean_keep_ratio(scores["cost/keep_ratio"], pruned_blocks),
     )
 
 
-def one_seed(args, folder, seed):
-    """Train and evaluate all models with one seed and return the rows."""
-    checkpoint = train(args.dense, folder / "dense", seed, args.epochs[0])
-    rows = [measured("dense", args.dense, "dense", seed, checkpoint, folder / "dense.json", args.metric)]
-    for config, name in labels(args.methods).items():
-        stem, model = Path(config).stem, Config.fromfile(config).model
-        reducer = model.backbone.get("reducer")
+def evaluations(args, folder, seed):
+    """Iterate over (config, stage, file of the scores) of one seed, the dense model first."""
+    here = folder / f"seed_{seed}"
+    yield args.dense, "dense", here / "dense.json"
+    for config in args.methods:
+        reducer = read_config(config).model.backbone.get("reducer")
         if reducer is not None and not find_method(reducer.type).needs_training:
-            rows.append(
-                measured(name, config, "off the shelf", seed, checkpoint, folder / f"{stem}_shelf.json", args.metric)
-            )
-        # Where a method is distilled, its teacher is the dense model of this seed.
-        teacher = (model.get("distillation") or {}).get("teacher")
-        options = [f"model.distillation.teacher.checkpoint={checkpoint}"] if teacher else []
-        tuned = train(config, folder / stem, seed, args.epochs[1], checkpoint, options)
-        rows.append(measured(name, config, "fine-tuned", seed, tuned, folder / f"{stem}_tuned.json", args.metric))
+            yield config, "off the shelf", here / f"{Path(config).stem}_shelf.json"
+        yield config, "fine-tuned", here / f"{Path(config).stem}_tuned.json"
+
+
+def one_seed(args, folder, seed, metric, pruned_blocks):
+    """Train and evaluate all models with one seed and return the rows; ``pruned_blocks``: config -> block numbers."""
+    names, rows, dense = {args.dense: "dense"} | labels(args.methods), [], None
+    for config, stage, path in evaluations(args, folder, seed):
+        if stage == "dense":
+            checkpoint = dense = train(config, path.parent / "dense", seed, args.epochs[0])
+        elif stage == "off the shelf":
+            checkpoint = dense
+        else:
+            # Where a method is distilled, its teacher is the dense model of this seed.
+            teacher = (read_config(config).model.get("distillation") or {}).get("teacher")
+            options = [f"{TEACHER}={dense}"] if teacher else []
+            checkpoint = train(config, path.parent / Path(config).stem, seed, args.epochs[1], dense, options)
+        name = "dense" if stage == "dense" else names[config]
+        rows.append(measured(name, config, stage, seed, checkpoint, path, metric, pruned_blocks[config]))
     return rows
 
 
@@ -153,8 +170,8 @@ def merge(folders):
     """Return the rows of several work dirs, each evaluation once.
 
     Raises:
-        ConfigError: a folder without rows, folders of different metrics or dense models, or two different scores for
-            one config, stage and seed.
+        ConfigError: a folder without rows or with those of an older version, folders of different
+            metrics or dense models, or two different scores for one config, stage and seed.
     """
     rows = {}
     for folder in folders:
@@ -162,6 +179,11 @@ def merge(folders):
         if not path.is_file():
             raise ConfigError(f"--merge {folder}: it has no rows.json; give work dirs of finished comparisons")
         for r in json.loads(path.read_text()):
+            if "keep_ratio" not in r:
+                raise ConfigError(
+                    f"--merge {folder}: its rows.json is of an older version; run the comparison there again, which "
+                    "trains and evaluates nothing twice"
+                )
             if rows.setdefault((r["config"], r["stage"], r["seed"]), r)["score"] != r["score"]:
                 raise ConfigError(
                     f"--merge {folder}: {r['model']} ({r['stage']}, seed {r['seed']}) has another score than in a "
@@ -202,6 +224,7 @@ def summary(rows):
             seeds=len(tuned),
             gmacs=gmacs,
             gmacs_ratio=gmacs / dense,
+            keep_ratio=statistics.mean(r["keep_ratio"] for r in final),
             scores={name: statistics.mean(r["scores"][name] for r in final) for name in final[0]["scores"]},
         )
         shelf = [r for r in own if r["stage"] != "fine-tuned"]
@@ -237,7 +260,7 @@ def report(table):
     said = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
     times = "ms_median" in table[0]
     lines = [
-        f"{'':<28}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"
+        f"{'':<28}{'kept':>6}{'GMACs':>9}{'of dense':>10}   {'off the shelf':<18}{'fine-tuned':<18}"
         + f"{'ms':>8}{'faster':>9}" * times
         + f"   ({table[0]['metric']}, {said})"
     ]
@@ -248,14 +271,16 @@ def report(table):
         ]
         clock = f"{r['ms_median']:>8.1f}{r['speedup_vs_first']:>8.2f}x" if times else ""
         lines.append(
-            f"{r['model']:<28}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   {shown[0]:<18}{shown[1]:<18}" + clock
+            f"{r['model']:<28}{r['keep_ratio']:>6.0%}{r['gmacs']:>9.4f}{r['gmacs_ratio']:>10.3f}   "
+            f"{shown[0]:<18}{shown[1]:<18}" + clock
         )
     return "\n".join(
         [
             *lines,
             "",
-            "GMACs: one multiply-add counts as 1. Off the shelf: on the dense weights, without fine-tuning;",
-            "methods whose selection needs training have no such score.",
+            "Kept: tokens that a pruned block computes, mean over these blocks. GMACs: one multiply-add counts as 1.",
+            "Off the shelf: on the dense weights, without fine-tuning; methods whose selection needs training have",
+            "no such score.",
         ]
     )
 
@@ -291,21 +316,23 @@ def draw(table, path):
 
 
 def trained_rows(args, folder):
-    """Train and evaluate what is not in ``folder`` yet and return all rows."""
-    for config in (args.dense, *args.methods):
-        if not Path(config).is_file():
-            raise ConfigError(f"config {config} does not exist: check the path")
+    """Train and evaluate what is not in ``folder`` yet and return all rows; first check everything that can be."""
+    metric, pruned_blocks = check_comparison(args.dense, args.methods, args.metric)
     stems = [Path(config).stem for config in args.methods]
     if len({*stems}) < len(stems):
         raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
+    if args.images:
+        check_device(args.device)
+        image_files(args.images)
+    left = [config for seed in args.seeds for config, _, path in evaluations(args, folder, seed) if not path.exists()]
+    check_data(list(dict.fromkeys(left)))
     lock_settings(
         folder,
         "a comparison",
         {"dense": args.dense, **{Path(c).stem: c for c in args.methods}},
         epochs=list(args.epochs),
-        metric=args.metric,
     )
-    return [r for seed in args.seeds for r in one_seed(args, folder / f"seed_{seed}", seed)]
+    return [r for seed in args.seeds for r in one_seed(args, folder, seed, metric, pruned_blocks)]
 
 
 def main():

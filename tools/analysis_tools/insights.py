@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
 from mmcv_custom.benchmark.timing import compare
-from mmcv_custom.cli.launch import build_model, run
+from mmcv_custom.cli.launch import build_model, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import building_from_config
 from mmcv_custom.results import row, write_json
@@ -86,7 +85,7 @@ def parse_args():
 
 def trained(name, folder, epochs, seed, start=None):
     """Train one model and return its checkpoint; all models are evaluated at the end."""
-    epochs = epochs or Config.fromfile(CONFIGS[name]).train_cfg.max_epochs
+    epochs = epochs or read_config(CONFIGS[name]).train_cfg.max_epochs
     return train(CONFIGS[name], folder / name, seed, epochs, start, [f"param_scheduler.1.end={epochs}"])
 
 
@@ -116,7 +115,7 @@ def step_times(checkpoints):
     """Time a training step (forward and backward) in packed mode, in exact mode and of the dense model, interleaved."""
     device, steps, batch = get_device(), {}, None
     for name in ("packed", "standard", "dense"):
-        cfg = Config.fromfile(CONFIGS[name])
+        cfg = read_config(CONFIGS[name])
         model = build_model(cfg, checkpoints[name]).to(device).train()
         if batch is None:
             loader = cfg.train_dataloader

@@ -3,8 +3,9 @@
     python tools/dataset_converters/check_coco.py ANNOTATION_JSON IMAGE_FOLDER [--classes cat,dog] [--quick]
     python tools/dataset_converters/check_coco.py --tree data/coco
 
-Exit status 0 without a problem, 1 with one. ``--quick`` only checks that the images exist; without it, each image is
-decoded and its size compared.
+``--tree`` checks every ``annotations/instances_SPLIT.json`` with the images in ``SPLIT/`` or ``images/SPLIT/``. Exit
+status 0 without a problem, 1 with one. ``--quick`` only checks that the images exist; without it, each image is decoded
+and its size compared.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from mmcv_custom.data.checks.findings import Findings
 from mmcv_custom.data.coco_file import TABLES, complete, read_coco
 from mmcv_custom.data.image_files import check_image, loaded_size
 
-TREE = (("annotations/instances_train2017.json", "train2017"), ("annotations/instances_val2017.json", "val2017"))
+COCO = ("train2017", "val2017")
 
 
 def check_categories(content, classes, findings):
@@ -128,6 +129,33 @@ def problems(annotation, image_folder, classes=None, quick=False):
     return inspect(annotation, image_folder, classes, quick)[0]
 
 
+def pairs_of(tree):
+    """Return the pairs (annotation file, image folder) of a tree; without any, those that COCO has."""
+    files = sorted(tree.glob("annotations/instances_*.json"))
+    splits = [file.stem.removeprefix("instances_") for file in files]
+    if not splits or set(splits) & set(COCO):
+        splits = list(dict.fromkeys([*COCO, *splits]))
+    return [(tree / f"annotations/instances_{split}.json", image_folder(tree, split)) for split in splits]
+
+
+def image_folder(tree, split):
+    """Return the folder of the images of a split: ``SPLIT``, or ``images/SPLIT`` if only that exists."""
+    below = tree / "images" / split
+    return below if below.is_dir() and not (tree / split).is_dir() else tree / split
+
+
+def moved(pairs):
+    """Return a sentence if COCO's images lie where its configs do not look for them, else None."""
+    names = [folder.name for _, folder in pairs if folder.name in COCO and folder.parent.name == "images"]
+    if not names:
+        return None
+    places = " and ".join(f"images/{name}" for name in names)
+    return (
+        f"Note: the images are in {places}, and the configs look in {' and '.join(names)}: link the folders there, or "
+        "set data_prefix of the data sets"
+    )
+
+
 def report(annotation, image_folder, classes, quick):
     """Print the problems of one pair and a summary; return the number of problems."""
     found, counts, remark = inspect(annotation, image_folder, classes, quick)
@@ -143,17 +171,18 @@ def main():
     parser = argparse.ArgumentParser(description="Report problems of a COCO-style data set.")
     parser.add_argument("annotation", nargs="?", metavar="ANNOTATION_JSON")
     parser.add_argument("images", nargs="?", metavar="IMAGE_FOLDER")
-    parser.add_argument("--tree", metavar="FOLDER", help="check both standard pairs of a COCO folder such as data/coco")
+    parser.add_argument("--tree", metavar="FOLDER", help="check all pairs of a folder such as data/coco")
     parser.add_argument("--classes", help="class names of the config, separated by commas")
     parser.add_argument("--quick", action="store_true", help="do not decode the images")
     args = parser.parse_args()
     if args.tree and args.annotation or not args.tree and not args.images:
         parser.error("give ANNOTATION_JSON and IMAGE_FOLDER, or --tree FOLDER")
-    pairs = (
-        [[Path(args.tree) / part for part in pair] for pair in TREE] if args.tree else [(args.annotation, args.images)]
-    )
+    pairs = pairs_of(Path(args.tree)) if args.tree else [(args.annotation, args.images)]
     classes = [name.strip() for name in args.classes.split(",")] if args.classes else None
     bad = sum(report(*pair, classes, args.quick) for pair in pairs)
+    note = moved(pairs) if args.tree else None
+    if note:
+        print(note)
     raise SystemExit(1 if bad else 0)
 
 

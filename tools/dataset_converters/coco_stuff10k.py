@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from check_label_maps import check
 from mat_maps import read_map, read_names
 from PIL import Image
 from whole_folder import check_apart, check_files, check_replaceable, link_or_copy, whole_folder
@@ -90,6 +89,8 @@ def main():
         convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"coco_stuff10k: {error}") from None
+    from check_label_maps import check  # loads torch, which takes seconds
+
     raise SystemExit(1 if check("coco_stuff10k", args.out) else 0)
 
 

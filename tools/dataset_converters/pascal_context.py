@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from check_label_maps import check
 from mat_maps import read_map, read_names
 from PIL import Image
 from whole_folder import check_files, check_replaceable, whole_folder
@@ -84,6 +83,8 @@ def main():
         convert(**vars(args))
     except (ValueError, OSError) as error:
         raise SystemExit(f"pascal_context: {error}") from None
+    from check_label_maps import check  # loads torch, which takes seconds
+
     raise SystemExit(1 if check("pascal_context", args.voc) else 0)
 
 

@@ -13,8 +13,6 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mmcv_custom.data.image_files import list_folder, loaded_size
-
 
 def check_apart(src: Path, out: Path) -> None:
     """Raise ValueError if one of two folders lies in the other."""
@@ -72,6 +70,8 @@ def open_image(path: Path) -> Image.Image:
 
 def images_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Return the images of a folder that have one of the suffixes, sorted by name, without hidden ones."""
+    from mmcv_custom.data.image_files import list_folder  # loads torch, which takes seconds
+
     return sorted(folder / name for name in list_folder(folder, suffixes)[0])
 
 
@@ -102,6 +102,8 @@ def check_pairs(pairs: Sequence[tuple[Path, Path]], what: str) -> None:
 
 def check_size(labels: np.ndarray, what: str | Path, image: Path) -> None:
     """Raise ValueError if an array, called ``what``, does not have the size (h, w) of the image at a path."""
+    from mmcv_custom.data.image_files import loaded_size  # loads torch, which takes seconds
+
     open_image(image)  # decodes all of it
     width, height = loaded_size(image)
     if labels.shape != (height, width):

@@ -9,7 +9,7 @@ backbone alone, in any schema that this project reads, can be exported too.
 
 import argparse
 
-from weights_file import check_new, read_weights, renamed, say_left_out, write_new
+from weights_file import check_new, class_meta, read_weights, renamed, say_left_out, write_new
 
 from mmcv_custom.checkpoint import key_maps
 from mmcv_custom.cli.launch import run
@@ -27,9 +27,7 @@ def main():
     check_new(args.dst)
     given, others = read_weights(args.src)
     state = renamed(key_maps.to_mmseg, given, args.src)
-    # Names and colours of the classes, which mmsegmentation's tools use.
-    meta = {name: value for name, value in (others.pop("meta", None) or {}).items() if name == "dataset_meta"}
-    write_new(args.dst, dict(state_dict=state, meta=meta))
+    write_new(args.dst, dict(state_dict=state, meta=class_meta(others)))
     own = [name.removeprefix("backbone.") for name in state]
     print(
         f"{args.dst}: {len(state)} tensors, for VisionTransformer(patch_bias=True, "

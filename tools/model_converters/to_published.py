@@ -12,7 +12,7 @@ stay as they are with `--to native`, get the names of the model.
 
 import argparse
 
-from weights_file import check_new, read_weights, renamed, say_left_out, write_new
+from weights_file import check_new, class_meta, read_weights, renamed, say_left_out, write_new
 
 from mmcv_custom.checkpoint import key_maps
 from mmcv_custom.cli.launch import run
@@ -38,9 +38,7 @@ def main():
     check_new(args.dst)
     given, others = read_weights(args.src)
     state = renamed(SCHEMAS[args.to], given, args.src)
-    # The names of the classes, which tools draw by.
-    meta = {name: value for name, value in (others.pop("meta", None) or {}).items() if name == "dataset_meta"}
-    write_new(args.dst, dict(state_dict=state, meta=meta))
+    write_new(args.dst, dict(state_dict=state, meta=class_meta(others)))
     print(f"{args.dst}: {len(state)} tensors with the names of {args.to}")
     # Cropr's names change by more than their prefix, and nothing of it is left out.
     say_left_out(given, given if args.to == "cropr" else key_maps.from_published(state), others)

@@ -15,20 +15,24 @@ from mmcv_custom.checkpoint.wrappers import locate, unwrap
 from mmcv_custom.files import write_file
 
 
-def check_new(path: str) -> None:
+def check_new(path: str, suffixes: tuple[str, ...] = (".pth", ".pt")) -> None:
     """Raise ConfigError if ``path`` is not a name for a new file of weights."""
-    if not path.endswith((".pth", ".pt")):
-        raise ConfigError(f"{path}: weights are written as .pth, give a name that ends so")
+    if not path.endswith(suffixes):
+        known = ".pth or .safetensors" if ".safetensors" in suffixes else ".pth"
+        raise ConfigError(f"{path}: weights are written as {known}, give a name that ends so")
     if os.path.exists(path):
         raise ConfigError(f"{path} exists already: delete it or give another name")
 
 
-def read_weights(path: str, network: str | None = None) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+def read_weights(
+    path: str, network: str | None = None, averaged: bool = True
+) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     """Read the weights in a file with native names, and what the file holds besides.
 
     Args:
         path: the file.
         network: the network to take from a file with several.
+        averaged: of raw and averaged weights side by side, whether to take the averaged ones.
 
     Raises:
         CheckpointError: the file cannot be read, or has no such network.
@@ -37,12 +41,18 @@ def read_weights(path: str, network: str | None = None) -> tuple[Mapping[str, Te
     if network and not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(network), dict)):
         raise CheckpointError(f"{path} has no {network}: leave --network out")
     try:
-        state = unwrap(checkpoint[network] if network else checkpoint)
+        state = unwrap(checkpoint[network] if network else checkpoint, averaged=averaged)
     except ValueError as error:
         raise CheckpointError(f"{path} {error}") from None
-    own = network or next(iter(locate(checkpoint)), None)
+    own = network or next(iter(locate(checkpoint, averaged)), None)
     others = {name: value for name, value in checkpoint.items() if name != own and not torch.is_tensor(value)}
     return key_maps.from_published(state), others
+
+
+def class_meta(others: dict[str, Any]) -> dict[str, Any]:
+    """Take ``meta`` out of what a file holds besides weights; return of it the names and colours of the classes."""
+    meta = others.pop("meta", None) or {}
+    return {name: value for name, value in meta.items() if name == "dataset_meta"}
 
 
 def renamed(rename: Callable[[Mapping], Mapping], state: Mapping[str, Tensor], path: str) -> Mapping[str, Tensor]:

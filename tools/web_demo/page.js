@@ -91,6 +91,8 @@ function show() {
       part.style.cssText = `flex: 0 0 ${100 * share}%; background: ${colour(answer.states[state].colour)}`;
       return part;
     }))));
+  const step = Math.ceil(answer.blocks.length / 14);  // more numbers would not fit on a phone
+  $("numbers").replaceChildren(...answer.blocks.map(({ block: number }, i) => element("span", {}, i % step ? "" : `${number}`)));
   showCosts();
   showImages();
 }
@@ -110,7 +112,7 @@ function showCosts() {
   row(pruned ? `${(dense.ms / pruned.ms).toFixed(2)}×` : "", pruned ? "as fast" : "time", "ms", "ms");
   row(pruned ? percent(pruned.gmacs / dense.gmacs) : "", pruned ? "of operations" : "operations", "gmacs", "GMACs");
   rows.push(element("div", { className: "big" }, percent(keep), element("small", {}, "of tokens")),
-    element("span", { className: "small" }, "computed, mean over blocks. Time: the network with post-processing, median of " +
+    element("span", { className: "small" }, `${pruned ? "computed, mean over the pruned blocks" : "computed"}. Time: the network with post-processing, median of ` +
       `${repeats} run${repeats > 1 ? "s" : ""}. GMACs: a multiply-add counts 1.`));
   $("costs").replaceChildren(...rows);
 }
@@ -126,7 +128,8 @@ function showImages() {
   $("tokens").alt = byBlock ? `Block ${block.block} computes ${share} of the tokens` : chosen.tokens;
   $("blockvalue").textContent = `${block.block}: ${share} computed`;
   $("block").setAttribute("aria-valuetext", `block ${block.block}, ${share} of the tokens computed`);
-  [...$("chart").children].forEach((bar, number) => bar.classList.toggle("on", byBlock && number === i));
+  for (const row of ["chart", "numbers"])
+    [...$(row).children].forEach((part, number) => part.classList.toggle("on", byBlock && number === i));
   const keys = chosen.tokens === "exits" ? answer.exits : answer.states.filter(state => state.used);
   $("legend").replaceChildren(...(chosen.tokens === "depth"
     ? ["0 blocks", element("span", { className: "scale" }), `all ${answer.blocks.length} blocks computed the token`]
@@ -138,8 +141,13 @@ function showImages() {
 }
 
 function choose() {
-  const { method, task, notes, slider } = model();
+  const { method, task, classes, notes, slider } = model();
   $("about").textContent = `${task}, ${method ? `pruned by ${method}` : "dense"}`;
+  $("classes").hidden = !classes.length;
+  $("classes").firstElementChild.textContent = `Knows ${classes.length} class${classes.length > 1 ? "es" : ""}: ` +
+    classes.slice(0, 5).join(", ") + (classes.length > 5 ? ", …" : "");
+  $("classes").lastElementChild.textContent = classes.join(", ");
+  if (!classes.length) $("about").textContent += "; the names of its classes are not known, their numbers are shown";
   $("notes").textContent = notes.map(note => `${note}.`).join(" ");
   $("notes").hidden = !notes.length;
   $("costbox").hidden = !slider;
@@ -163,6 +171,13 @@ function showCost() {
   $("costvalue").textContent = own && model().slider.start === null ? "as configured"
     : Number($("cost").value).toFixed(model().slider.step === 1 ? 0 : 2);
   $("reset").disabled = own;
+}
+
+// On a phone the slider stands beside the tokens, and what explains them below them.
+const phone = matchMedia("(max-width: 640px)");
+function arrange() {
+  if (phone.matches) { $("tokenspane").querySelector(".stage").after($("costbox")); $("foundpane").after($("reading")); }
+  else { $("notes").before($("costbox")); $("controls").append($("reading")); }
 }
 
 const dark = () => matchMedia("(prefers-color-scheme: dark)").matches;
@@ -190,6 +205,8 @@ addEventListener("drop", event => { event.preventDefault(); $("drop").classList.
 addEventListener("paste", event => take([...event.clipboardData.files][0]));
 
 theme(localStorage.getItem("theme"));
+phone.onchange = arrange;
+arrange();
 $("chosen").onload = () => { $("chosen").hidden = false; };
 $("chosen").onerror = () => { $("chosen").hidden = true; };
 ask("/models").then(found => {

@@ -34,8 +34,8 @@ train_pipeline[1].num_classes = 11
 train_pipeline[2].update(scale=(480, 360), ratio_range=(0.75, 1.5))
 train_pipeline[3].crop_size = (352, 352)
 test_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadSegAnnotations", num_classes=11),
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", num_classes=11),
     dict(type="PackSegInputs"),
 ]
 _data = dict(data_root="data/camvid/", metainfo=metainfo, img_suffix=".png")

@@ -6,9 +6,9 @@ train_pipeline[2].scale, train_pipeline[3].crop_size = (960, 720), (704, 704)
 train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(pipeline=train_pipeline))
 # Labels keep their original size, so scores are computed on the original images.
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(960, 720), keep_ratio=True),
-    dict(type="LoadSegAnnotations", num_classes=11),
+    dict(type="LoadAnnotations", num_classes=11),
     dict(type="PackSegInputs"),
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

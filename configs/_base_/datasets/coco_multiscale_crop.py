@@ -3,7 +3,7 @@ _base_ = "mmdet::_base_/datasets/coco_instance.py"
 
 _scales = [(1333, short) for short in range(480, 801, 32)]
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="RandomFlip", prob=0.5),
     dict(
@@ -23,7 +23,7 @@ train_pipeline = [
 # Workers live for one epoch, so that a resumed run draws the augmentations that an uninterrupted one draws.
 train_dataloader = dict(persistent_workers=False, dataset=dict(pipeline=train_pipeline))
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(1333, 800), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),

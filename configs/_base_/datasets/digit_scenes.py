@@ -3,13 +3,13 @@
 data_root = "data/digit_scenes/"
 metainfo = dict(classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="Resize", scale=(256, 256), keep_ratio=True),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(256, 256), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),

@@ -2,9 +2,9 @@
 # one class: within minutes a plain ViT trained from scratch learns where they are, but not which digit.
 data_root = "data/digit_scenes/"
 metainfo = dict(classes=("background", "digit"), palette=[[0, 0, 0], [230, 25, 75]])
-load_labels = dict(type="LoadSegAnnotations", num_classes=2, merge=[0] + 10 * [1])
+load_labels = dict(type="LoadAnnotations", num_classes=2, merge=[0] + 10 * [1])
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     load_labels,
     dict(type="RandomResize", scale=(128, 128), ratio_range=(0.75, 1.25), keep_ratio=True),
     dict(type="RandomCrop", crop_size=(128, 128)),
@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(128, 128), keep_ratio=True),
     load_labels,
     dict(type="PackSegInputs"),

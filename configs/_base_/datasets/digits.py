@@ -2,7 +2,7 @@
 _base_ = "./cifar10.py"
 
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="RandomCrop", crop_size=32, padding=3),
     dict(type="PackInputs"),
 ]

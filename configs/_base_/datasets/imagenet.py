@@ -4,7 +4,7 @@
 _mean, _std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]  # BGR, the order in which images are read
 _bicubic = dict(backend="pillow", interpolation="bicubic")
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="RandomResizedCrop", scale=224, **_bicubic),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(
@@ -28,7 +28,7 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="ResizeEdge", scale=256, edge="short", **_bicubic),
     dict(type="CenterCrop", crop_size=224),
     dict(type="PackInputs"),

@@ -4,14 +4,14 @@ _base_ = "./digit_scenes.py"
 data_root = "data/pennfudan/"
 metainfo = dict(classes=("person",))
 train_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="RandomChoiceResize", scales=[(512, short) for short in range(256, 417, 32)], keep_ratio=True),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(512, 384), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),

@@ -8,7 +8,7 @@ train_dataloader = dict(
     persistent_workers=True,
     dataset=dict(
         pipeline=[
-            dict(type="LoadImage"),
+            dict(type="LoadImageFromFile"),
             dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
             dict(type="RandomFlip", prob=0.5),
             dict(type="RandomChoiceResize", scales=_sizes, keep_ratio=True),
@@ -17,7 +17,7 @@ train_dataloader = dict(
     ),
 )
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(1344, 800), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),

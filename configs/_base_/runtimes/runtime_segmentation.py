@@ -30,14 +30,14 @@ resume = False
 # are loaded as in the test pipeline.
 tta_model = dict(type="MeanTTAModel")
 tta_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
             # Flipped first: torch takes no image one pixel wide as numpy flips it.
             [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
             [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
-            [dict(type="LoadSegAnnotations")],
+            [dict(type="LoadAnnotations")],
             [dict(type="PackSegInputs")],
         ],
     ),

@@ -80,7 +80,7 @@ def _said(maps, blank, read, classes, where, training):
             label = list(classes).index(absent[0])
             sentence += (
                 f", and {maps[IGNORED]} of them hold {IGNORED}, which is ignored: if it means class {absent[0]}, "
-                f"write {label} in the files or set merge in LoadSegAnnotations"
+                f"write {label} in the files or set merge in LoadAnnotations"
             )
             if len(classes) == 2:
                 sentence += " (merge=[0] * 128 + [1] * 128)"

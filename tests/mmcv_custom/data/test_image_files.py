@@ -7,7 +7,7 @@ import pytest
 from mmengine.fileio import list_dir_or_file
 from PIL import Image
 
-from mmcv_custom import DataError, LoadImage
+from mmcv_custom import DataError, LoadImageFromFile
 from mmcv_custom.data.image_files import images_in, list_folder, loaded_size, natural, unique_names
 from mmcv_custom.inference.predictor import image_files
 
@@ -28,7 +28,7 @@ def test_the_size_is_the_loaders_whatever_the_file_and_its_orientation(tmp_path,
     path, exif = tmp_path / f"a.{suffix}", Image.Exif()
     exif[0x112] = orientation
     Image.new("RGB", (30, 20)).save(path, exif=exif)
-    assert loaded_size(path) == LoadImage()(dict(img_path=str(path)))["img_shape"][::-1]
+    assert loaded_size(path) == LoadImageFromFile()(dict(img_path=str(path)))["img_shape"][::-1]
 
 
 def test_an_orientation_that_the_loader_does_not_read_turns_nothing(tmp_path):
@@ -39,7 +39,7 @@ def test_an_orientation_that_the_loader_does_not_read_turns_nothing(tmp_path):
     for name, extra in dict(xmp=dict(xmp=xmp), broken=dict(exif=b"Exif\0\0none")).items():
         path = tmp_path / f"{name}.jpg"
         Image.new("RGB", (30, 20)).save(path, **extra)
-        assert loaded_size(path) == (30, 20) == LoadImage()(dict(img_path=str(path)))["img_shape"][::-1]
+        assert loaded_size(path) == (30, 20) == LoadImageFromFile()(dict(img_path=str(path)))["img_shape"][::-1]
 
 
 def test_what_has_no_size_is_one_sentence(tmp_path):
@@ -104,4 +104,4 @@ def test_equal_names_become_unique_and_others_stay():
 def test_listed_suffixes_are_loaded(tmp_path, suffix):
     Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / f"a.{suffix}")
     (path,) = images_in(tmp_path)
-    assert np.abs(LoadImage()(dict(img_path=str(path)))["img"].astype(int) - 90).max() < 8
+    assert np.abs(LoadImageFromFile()(dict(img_path=str(path)))["img"].astype(int) - 90).max() < 8

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmcv_custom import DataError, LoadImage
+from mmcv_custom import DataError, LoadImageFromFile
 
 GREY = np.arange(64, dtype=np.float64).reshape(8, 8) / 63
 
@@ -20,15 +20,15 @@ GREY = np.arange(64, dtype=np.float64).reshape(8, 8) / 63
 )
 def test_other_kinds_come_out_as_eight_bit_bgr(tmp_path, name, content):
     cv2.imwrite(str(tmp_path / name), content)
-    image = LoadImage()({"img_path": str(tmp_path / name)})["img"]
+    image = LoadImageFromFile()({"img_path": str(tmp_path / name)})["img"]
     assert image.shape == (8, 8, 3) and image.dtype == np.uint8
     assert np.abs(image.astype(int) - (GREY * 255)[..., None]).max() <= 1
 
 
 def test_missing_and_broken_files_are_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"image .*none\.png does not exist: check"):
-        LoadImage()({"img_path": str(tmp_path / "none.png")})
+        LoadImageFromFile()({"img_path": str(tmp_path / "none.png")})
     for content in (b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30):
         (tmp_path / "bad.png").write_bytes(content)
         with pytest.raises(DataError, match=r"image .*bad\.png (cannot be read|is empty or broken)"):
-            LoadImage()({"img_path": str(tmp_path / "bad.png")})
+            LoadImageFromFile()({"img_path": str(tmp_path / "bad.png")})

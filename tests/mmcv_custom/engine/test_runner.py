@@ -31,19 +31,29 @@ class Data(torch.utils.data.Dataset):
 
 
 def runner(work_dir, epochs=4, hooks=(), accumulate=1, **options):
+    saving = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None)
     return PruningRunner(
         model=Toy(),
         work_dir=str(work_dir),
         train_dataloader=dict(dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01), accumulative_counts=accumulate),
-        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None),
+        default_hooks=options.pop("default_hooks", saving),
         param_scheduler=[dict(type="MultiStepLR", by_epoch=True, milestones=[2])],
         custom_hooks=[SeedByIterHook(), *hooks],
         randomness=dict(seed=0),
         experiment_name=str(os.urandom(4).hex()),
         **options,
     )
+
+
+def test_every_default_hook_can_be_switched_off(tmp_path):
+    own = dict(whole_steps="WholeStepsHook", finite_loss="FiniteLossHook", score_names="ScoreNamesHook")
+    of_mmengine = dict(checkpoint="KeepingCheckpointHook", timer="IterTimerHook", logger="LoggerHook")
+    for name, kind in (own | of_mmengine | dict(token_visualization="TokenVisualizationHook")).items():
+        built = runner(tmp_path, default_hooks={"token_visualization": dict(type="TokenVisualizationHook"), name: None})
+        kinds = {type(hook).__name__ for hook in built.hooks}
+        assert kind not in kinds and len(kinds & {*own.values(), *of_mmengine.values()}) >= 5, name
 
 
 KILLED = """

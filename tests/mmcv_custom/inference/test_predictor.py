@@ -39,7 +39,8 @@ def test_a_detector_finds_the_same_from_file_array_and_image(tmp_path):
     found = model(tmp_path / "a.png")
     assert isinstance(found, Detection) and len(found.boxes) and found.masks.shape[1:] == (96, 128)
     assert found.classes == tuple("0123456789") and np.array_equal(found.image, image)
-    for other in (model(str(tmp_path / "a.png")), model(image), model(Image.fromarray(image))):
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    for other in (model(str(tmp_path / "a.png")), model(image), model(Image.fromarray(image)), model(tensor)):
         assert np.array_equal(found.boxes, other.boxes) and np.array_equal(found.masks, other.masks)
     assert found.trace.keep_ratio().shape == (1, 6) and len(found.tokens.keep_ratio()) == 6
     # random weights keep the config's ratios, of 192 tokens (96 x 128 becomes 192 x 256)
@@ -59,6 +60,73 @@ def test_folders_and_batches_give_the_results_of_single_images(tmp_path):
     for one, other in zip(alone, together, strict=True):
         assert np.allclose(one.boxes, other.boxes, atol=1e-3)
         assert torch.equal(one.trace.masks(), other.trace.masks())
+
+
+def test_no_images_give_no_results():
+    model = predictor(CLASSIFIER, batch=4)
+    for none in ([], (), iter([])):
+        assert model(none) == []
+
+
+@pytest.mark.parametrize(("config", "size"), [(DETECTOR, 64), (SEGMENTOR, 352), (CLASSIFIER, 32)])
+def test_a_printed_result_is_one_readable_line(config, size):
+    model = predictor(config)
+    found = model(scene(size, size))
+    line = repr(found)
+    assert line.startswith(f"<{type(found).__name__} of an array, {size} x {size} pixels: {found.summary()}; ")
+    assert line.endswith("% of the tokens computed>") and str(found) == line and len(line) < 250 and "\n" not in line
+    view = repr(found.tokens)
+    assert view.startswith(f"<TokenView of {found.trace.grid[0]} x ") and view.count("%") == len(found.tokens.blocks)
+    assert "1 images" in repr(found.trace) and "tensor" not in repr(found.trace) + view + line
+
+
+def test_words_and_drawings_begin_at_the_score_threshold():
+    image = scene(64, 64)
+    sure, unsure = np.array([[2, 2, 30, 30]], np.float32), np.array([[30, 30, 60, 60]], np.float32)
+
+    def found(boxes, scores, **options):
+        boxes, scores = np.concatenate(boxes), np.array(scores, np.float32)
+        return Detection(
+            image, "a.jpg", ("cat",), None, None, boxes, scores, np.zeros(len(boxes), int), None, **options
+        )
+
+    both, one = found([sure, unsure], [0.9, 0.2]), found([sure], [0.9])
+    assert both.summary() == one.summary() == "1 found: cat 0.90"
+    assert repr(both) == "<Detection of a.jpg, 64 x 64 pixels: 1 found: cat 0.90>"
+    assert both.draw().tobytes() == one.draw().tobytes() and len(both.boxes) == len(both.to_coco()) == 2
+    for lower in (both.above(0.1), found([sure, unsure], [0.9, 0.2], score_thr=0.1)):
+        assert lower.summary() == "2 found: cat 0.90, cat 0.20" and lower.draw().tobytes() != one.draw().tobytes()
+    assert found([unsure], [0.2]).summary() == "nothing above the score threshold of 0.3"
+
+
+def test_the_predictor_passes_its_score_threshold_on():
+    found = predictor(DETECTOR, score_thr=0)(scene(64, 64))
+    assert found.summary().startswith(f"{len(found.boxes)} found: ") and "more" in found.summary()
+    with pytest.raises(ConfigError, match="score_thr 1.5 is no score: give a number from 0 to 1"):
+        predictor(DETECTOR, score_thr=1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        (None, "average"),
+        pytest.param(
+            {"averaged_weights": False},
+            "raw",
+            marks=pytest.mark.xfail(raises=ConfigError, reason="cli.config_check takes the key for a mistake"),
+        ),
+    ],
+)
+def test_averaged_weights_are_taken_unless_the_config_says_otherwise(tmp_path, options, taken):
+    model = predictor(CLASSIFIER).model
+    raw = model.state_dict()
+    average = {name: value + 1 if value.is_floating_point() else value for name, value in raw.items()}
+    torch.save(dict(state_dict=raw, state_dict_ema=average), tmp_path / "both.pth")
+    torch.save(dict(state_dict=dict(raw=raw, average=average)[taken]), tmp_path / "one.pth")
+    both, one = (Predictor(CLASSIFIER, tmp_path / name, options=options) for name in ("both.pth", "one.pth"))
+    image = scene(32, 32)
+    assert np.array_equal(both(image).scores, one(image).scores)
+    assert both.report.entry == dict(raw="state_dict", average="state_dict_ema")[taken]
 
 
 def test_coco_entries_hold_boxes_and_masks():
@@ -261,11 +329,27 @@ def test_a_dense_checkpoint_in_a_pruned_model_is_noted(tmp_path):
     [
         ("nowhere.jpg", "nowhere.jpg does not exist"),
         (np.zeros((4, 4), np.uint8), "is no image: give"),
-        (np.zeros((4, 4, 3)), "float64 is no image"),
+        (np.zeros((0, 4, 3), np.uint8), r"an array of shape \(0, 4, 3\) .* is no image"),
+        (
+            np.zeros((4, 4, 3)),
+            r"float64 is no image: give \(height, width, 3\) uint8 RGB; of values from 0 to 1, multiply",
+        ),
+        (np.zeros((2, 4, 4, 3), np.uint8), "give .* uint8 RGB, several as a list"),
+        (
+            torch.zeros(3, 4, 4),
+            r"a tensor of shape \(3, 4, 4\) and type float32 is no image: give \(3, height, width\)",
+        ),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "give .* uint8 RGB, several as a list"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"a tensor of shape \(4, 4, 3\) and type uint8 is no image"),
+        ([np.zeros((4, 4), bool)], "type bool is no image"),
+        (None, "None is no image: give files"),
         (3, "3 is no image"),
         (Image.fromarray(np.zeros((4, 4), np.uint16)), "a PIL image of mode I;16 has more than 8 bits"),
     ],
-    ids=["missing", "grey", "float", "number", "16 bits"],
+    ids=[
+        *("missing", "grey", "no rows", "floats", "batch", "float tensor", "batch of tensors", "channels last"),
+        *("list", "none", "number", "16 bits"),
+    ],
 )
 def test_invalid_images_are_refused(image, sentence):
     with pytest.raises(DataError, match=sentence):

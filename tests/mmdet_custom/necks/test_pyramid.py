@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from reducers import ALL, reduced
 
+from mmcv_custom.cli.launch import run
 from mmdet_custom import SimpleFeaturePyramid
-from token_pruning import METHODS
+from token_pruning import METHODS, SettingError
 
 CONFIG = "configs/quickstart/digits_vit-pyramid-nano.py"
 
@@ -43,9 +44,21 @@ def test_levels(grid):
     torch.testing.assert_close(levels[0], wanted)
 
 
-def test_several_maps():
-    with pytest.raises(ValueError, match="got 2 maps and takes only the last: remove the backbone's out_indices"):
-        SimpleFeaturePyramid(32)([torch.zeros(1, 32, 2, 2)] * 2)
+@pytest.mark.parametrize(
+    ("channels", "number", "sentence"),
+    [
+        (32, 2, "got 2 maps and takes only the last: remove the backbone's out_indices"),
+        (32, 0, "got 0 maps and takes only the last"),
+        (16, 1, "has in_channels 32 and its map 16: set the neck's in_channels to the backbone's embed_dim"),
+    ],
+)
+def test_maps_that_do_not_fit_end_a_tool_with_one_sentence(channels, number, sentence, capsys):
+    maps = [torch.zeros(1, channels, 2, 2)] * number
+    with pytest.raises(SettingError, match=sentence):
+        SimpleFeaturePyramid(32)(maps)
+    with pytest.raises(SystemExit) as end:
+        run(lambda: SimpleFeaturePyramid(32)(maps))
+    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ALL)

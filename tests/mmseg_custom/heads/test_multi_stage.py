@@ -12,6 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmseg_custom  # noqa: F401 - registers
+from token_pruning.errors import SettingError
 
 K = 5
 HEADS = ["ATMHead", "ATMHeadV2", "ATMSingleHeadV2"]
@@ -68,7 +69,16 @@ def test_maps_may_have_different_grids(head):
     assert model.predict_by_feat(found, [dict(img_shape=(50, 81))]).shape == (2, K, 50, 81)
 
 
-def test_too_few_maps_are_one_sentence():
-    model = a_segmentor("ATMHeadV2", dict(mode="whole")).decode_head
-    with pytest.raises(ValueError, match="the head needs 3 maps and got 2"):
+@pytest.mark.parametrize("head", HEADS)
+def test_maps_that_do_not_fit_are_one_sentence(head):
+    model = a_segmentor(head, dict(mode="whole")).decode_head
+    with pytest.raises(SettingError, match="the head needs 3 maps and got 2"):
         model([torch.randn(1, 24, 4, 4)] * 2)
+    with pytest.raises(SettingError, match="has in_channels 24 and its maps 16; set the head's in_channels"):
+        model([torch.randn(1, 16, 4, 4)] * 3)
+
+
+@pytest.mark.parametrize("numbers", [dict(use_stages=0), dict(num_layers=0), dict(use_stages=-1, num_layers=1)])
+def test_numbers_below_one_are_one_sentence(numbers):
+    with pytest.raises(SettingError, match="so give 1 or more"):
+        MODELS.build(dict(type="mmseg.ATMHeadV2", in_channels=24, channels=12, num_classes=K, num_heads=3, **numbers))

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from scripts import load_script
 
+from mmcv_custom.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -25,7 +27,7 @@ def scores(name, seed, tuned):
         "accuracy/top1": top1,
         "cost/gmacs": 2.0 if name == "dense" else 1.5 - tuned / 2,
         "cost/gmacs_std": 0.0,
-        "cost/keep_ratio": [1.0],
+        "cost/keep_ratio": [1.0] * 3 + [1.0 if name == "dense" else 0.5] * 9,
     }
 
 
@@ -86,16 +88,19 @@ def test_rows_summary_and_plot(tmp_path, tool, monkeypatch, capsys):
     assert (tome["gmacs_off_the_shelf"], tome["gmacs_fine_tuned"], tome["gmacs"]) == (1.5, 1.0, 1.0)
     assert tome["gmacs_ratio"] == 0.5 and "off_the_shelf" not in svit and {"command", "commit"} <= svit.keys()
     assert (tmp_path / "methods.png").stat().st_size > 0
-    assert "85.50 +- 0.71" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "85.50 +- 0.71" in said and "kept" in said
+    # The mean over the blocks that a method may prune: all 12 of ToMe, the last 9 of SViT.
+    assert [r["keep_ratio"] for r in (dense, tome, svit)] == [1, 0.625, 0.5]
 
 
 def test_models_of_the_first_seed_are_timed_after_its_dense_model(tmp_path, tool, monkeypatch, capsys):
     fill(tmp_path, tool, monkeypatch)
-    seen = []
+    seen, images = [], ROOT / "docs" / "images"
 
     def measure(cases, setting):
         seen.extend(cases)
-        assert (setting.images, setting.repeats) == ("images", 5)
+        assert (setting.images, setting.repeats) == (str(images), 5)
         return [
             dict(
                 ms_median=10.0 - i,
@@ -117,7 +122,7 @@ def test_models_of_the_first_seed_are_timed_after_its_dense_model(tmp_path, tool
             str(DIGITS / "deit-nano_digits.py"),
             *methods,
             "--images",
-            "images",
+            str(images),
             "--timed",
             "5",
             "--seeds",
@@ -206,9 +211,84 @@ def test_labels_contain_the_switches_and_choices_that_differ(tool, tmp_path):
     ]
 
 
+@pytest.fixture
+def untrained(tool, monkeypatch):
+    """Let training and evaluation fail: whatever a test says is said before."""
+
+    def fail(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(tool, "train", fail)
+    monkeypatch.setattr(tool, "evaluate", fail)
+
+
+DENSE, TOME = DIGITS / "deit-nano_digits.py", DIGITS / "tome_deit-nano_digits.py"
+SEGMENTOR = ROOT / "configs/setr/vit-nano_setr_camvid-352.py"
+
+
+@pytest.mark.parametrize(
+    ("configs", "text", "options", "sentence"),
+    [
+        ((DENSE, TOME), "", ["--metric", "mIoU"], "--metric mIoU is not among the scores of .*: accuracy/top1, acc"),
+        ((SEGMENTOR, "x"), "", ["--metric", "accuracy/top1"], "accuracy/top1 is not .*: mIoU, mAcc, aAcc"),
+        ((DENSE, "x"), "val_evaluator = test_evaluator = dict(topk=(5,))", [], "accuracy/top1 is not .*x.py: acc"),
+        ((DENSE, SEGMENTOR), "", [], "vit-nano_setr_camvid-352.py is of segmentation and .* of classification"),
+        ((TOME, DENSE), "", [], "is given as the dense model and has a reducer"),
+        ((DENSE, "x"), "custom_hooks = []", [], "x.py has no CostHook"),
+        ((DENSE, "x"), "test_dataloader = None", [], "x.py has no test_dataloader"),
+        ((DENSE, "x"), "model = dict(backbone=dict(reducer=dict(r=-1)))", [], "x.py: the config does not fit: .*r"),
+        (
+            (DENSE, "x"),
+            "model = dict(backbone=dict(reducer=dict(rate=1)))",
+            [],
+            "x.py: the config does not fit: .*rate",
+        ),
+        ((DENSE, "x"), "train_cfg = dict(_delete_=True, max_iters=5)", [], "x.py trains by iterations"),
+        ((DENSE, TOME), "", ["--images", "nowhere"], "--images nowhere is not a folder"),
+        ((DENSE, TOME), "", ["--images", ".", "--device", "gpu"], "--device gpu is no device"),
+        ((DENSE, "x"), "data_root = 'nowhere'", [], "does not exist: put the images there"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_trained(
+    tool, untrained, monkeypatch, tmp_path, configs, text, options, sentence
+):
+    base = SEGMENTOR if SEGMENTOR in configs else TOME
+    (tmp_path / "x.py").write_text(f"_base_ = {str(base)!r}\n{text}\n")
+    configs = [tmp_path / "x.py" if config == "x" else config for config in configs]
+    with pytest.raises(UserError, match=sentence):
+        start(tool, monkeypatch, *configs, *options, "--work-dir", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--timed", 0], ["--epochs", 0, 1], ["--seeds", 1, 1]])
+def test_numbers_that_make_no_sense_end_with_a_sentence(tool, untrained, monkeypatch, capsys, options):
+    with pytest.raises(SystemExit):
+        start(tool, monkeypatch, DENSE, TOME, *options)
+    assert options[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_another_metric_and_more_methods_reuse_what_is_done(tmp_path, tool, monkeypatch):
+    calls = fill(tmp_path, tool, monkeypatch)
+    for file in tmp_path.glob("seed_*/*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"accuracy/top5": 99.0}))
+    start(tool, monkeypatch, DENSE, TOME, "--work-dir", tmp_path)
+    more = (TOME, DIGITS / "svit_deit-nano_digits.py")
+    start(tool, monkeypatch, DENSE, *more, "--seeds", 0, 1, "--metric", "accuracy/top5", "--work-dir", tmp_path)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert (
+        not calls and {r["score"] for r in rows} == {99.0} and {r["model"] for r in rows} == {"dense", "ToMe", "SViT"}
+    )
+    with pytest.raises(tool.ConfigError, match=r"with other settings or of another version \(epochs\)"):
+        start(tool, monkeypatch, DENSE, TOME, "--epochs", 1, 1, "--work-dir", tmp_path)
+    other = tmp_path / TOME.name
+    other.write_text(f"_base_ = {str(TOME)!r}\nmodel = dict(backbone=dict(reducer=dict(r=3)))\n")
+    with pytest.raises(tool.ConfigError, match=r"\(config of tome_deit-nano_digits\)"):
+        start(tool, monkeypatch, DENSE, other, "--work-dir", tmp_path)
+
+
 def test_two_configs_of_one_name_are_one_sentence(tmp_path, tool, monkeypatch):
     config = str(DIGITS / "tome_deit-nano_digits.py")
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", config, config, config, "--work-dir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["compare_methods.py", str(DENSE), config, config, "--work-dir", str(tmp_path)])
     with pytest.raises(tool.ConfigError, match="two of the configs have the same file name"):
         tool.main()
 
@@ -236,6 +316,11 @@ def test_methods_that_were_run_separately_are_merged(tmp_path, tool, monkeypatch
     with pytest.raises(tool.ConfigError, match="it has no rows.json"):
         start(tool, monkeypatch, "--merge", tmp_path, "--work-dir", tmp_path / "all")
     rows = json.loads((tmp_path / "svit/rows.json").read_text())
+    (tmp_path / "svit/rows.json").write_text(
+        json.dumps([{k: v for k, v in r.items() if k[:4] != "keep"} for r in rows])
+    )
+    with pytest.raises(tool.ConfigError, match="its rows.json is of an older version"):
+        start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "all")
     (tmp_path / "svit/rows.json").write_text(json.dumps([dict(rows[0], config="other.py"), *rows[1:]]))
     with pytest.raises(tool.ConfigError, match="differ in their dense model"):
         start(tool, monkeypatch, "--merge", *both, "--work-dir", tmp_path / "all")

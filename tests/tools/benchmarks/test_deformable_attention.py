@@ -59,7 +59,7 @@ def test_bench_writes_rows(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--rounds", "1"], "--rounds must be at least 2"),
+        (["--rounds", "0"], "--rounds and --batch must be at least 1"),
         (["--device", "cuda"], "torch sees no CUDA device"),
     ],
 )

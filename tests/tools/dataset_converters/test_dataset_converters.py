@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -406,6 +407,36 @@ def test_command_line_of_the_checker(check, tmp_path, monkeypatch, capsys):
     code, out = run("--tree", tmp_path / "tree")
     assert code == 0 and "2 of 3 annotations are learned (cat 2); skipped: 1 that are crowds (iscrowd 1) (cat 1)" in out
     assert run(tmp_path / "a.json")[0] == 2
+    (tmp_path / "tree/images").mkdir()
+    for split in ("train2017", "val2017"):
+        (tmp_path / "tree" / split).rename(tmp_path / "tree/images" / split)
+    code, out = run("--tree", tmp_path / "tree")
+    assert code == 0 and "are in images/train2017 and images/val2017, and the configs look in train2017 and val" in out
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "found"),
+    [
+        ([], [], ["train2017 train2017", "val2017 val2017"]),
+        (["val2017"], ["images/val2017"], ["train2017 train2017", "val2017 images/val2017"]),
+        (["train", "val"], ["images/train", "images/val"], ["train images/train", "val images/val"]),
+        (["train", "val"], ["train", "val", "images/val"], ["train train", "val val"]),
+        (["minival2014"], ["images"], ["minival2014 minival2014"]),
+    ],
+)
+def test_pairs_of_a_tree(tmp_path, files, folders, found):
+    for folder in ("annotations", *folders):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for name in files:
+        (tmp_path / f"annotations/instances_{name}.json").write_text("{}")
+    pairs = check_coco.pairs_of(tmp_path)
+    assert [f"{file.stem.split('_')[1]} {folder.relative_to(tmp_path)}" for file, folder in pairs] == found
+
+
+def test_converters_start_without_torch():
+    names = "digit_scenes, digits, cifar10, camvid, pennfudan, coco_stuff10k, pascal_context"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 # --- CamVid -----------------------------------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """The launchers: commands, messages, and two processes on CPU that train and test."""
 
 import os
-import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from scripts import Tool
+from scripts import Tool, load_script
 
 ROOT = Path(__file__).resolve().parents[3]
 SH = shutil.which("dash") or "sh"
@@ -184,24 +184,65 @@ def test_slurm_command(project, variables, expected):
         assert code == 2 and len(out.splitlines()) == 1
 
 
-def test_a_mistake_ends_torchrun_with_its_own_exit_status(monkeypatch):
+@pytest.mark.parametrize(
+    ("statuses", "ends_with", "said"),
+    [
+        ({0: 2}, 2, ""),
+        ({0: -15, 1: 2}, 2, ""),
+        ({0: 1, 1: 2}, 2, ""),
+        ({0: 1, 1: -9}, 137, "rank 1 died (signal 9: SIGKILL, which the system sends when memory runs out); the other"),
+        ({0: -15, 1: -11, 2: 1}, 139, "rank 1 died (signal 11: SIGSEGV); the other processes were stopped"),
+        ({0: -15, 3: 1}, 1, "rank 3 ended with exit status 1; its own message is above"),
+        ({0: -15, 1: -15}, 143, "rank 0 died (signal 15: SIGTERM)"),
+    ],
+)
+def test_the_process_that_failed_ends_torchrun(monkeypatch, capsys, statuses, ends_with, said):
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-    torchrun = runpy.run_path(str(ROOT / "tools/launchers/torchrun.py"))
+    torchrun = load_script("tools/launchers/torchrun.py")
 
-    def ended(status):
-        def fail(_):
-            raise ChildFailedError("train.py", {0: ProcessFailure(0, 1, status, "no file")})
+    def fail(_):
+        raise ChildFailedError(
+            "train.py", {rank: ProcessFailure(rank, 1, n, "no file") for rank, n in statuses.items()}
+        )
 
-        monkeypatch.setitem(torchrun["main"].__globals__, "run", fail)
-        monkeypatch.setattr(sys, "argv", ["torchrun.py", "train.py"])
-        torchrun["main"]()
-
+    monkeypatch.setattr(torchrun, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["torchrun.py", "train.py"])
     with pytest.raises(SystemExit) as end:
-        ended(2)
-    assert end.value.code == 2
-    with pytest.raises(ChildFailedError):
-        ended(1)
+        torchrun.main()
+    assert end.value.code == ends_with and said in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_sentence(monkeypatch, capsys):
+    torchrun = load_script("tools/launchers/torchrun.py")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        where = ["--nnodes", "1", "--node-rank", "0", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+        monkeypatch.setattr(sys, "argv", ["torchrun.py", *where, "--nproc-per-node", "1", "train.py"])
+        with pytest.raises(SystemExit) as end:
+            torchrun.main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and f"cannot meet at 127.0.0.1:{port} (" in said and "set PORT to a free port" in said
+
+
+def test_a_killed_process_ends_the_others(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import os, signal, sys, time\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    while not os.path.exists('0'): time.sleep(0.05)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "open('part', 'w').write(str(os.getpid()))\n"
+        "os.rename('part', '0')\n"
+        "time.sleep(300)\n"
+    )
+    launcher = ROOT / "tools/launchers/torchrun.py"
+    options = ("--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2", "train.py")
+    code, out = run(sys.executable, launcher, *options, cwd=tmp_path)
+    assert code == 137 and "rank 1 died (signal 9: SIGKILL" in out and "Traceback" not in out, out
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "0").read_text()), 0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="checks machines without a GPU")

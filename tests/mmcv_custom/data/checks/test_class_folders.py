@@ -95,7 +95,7 @@ def sized(folders, tmp_path):
             exif = Image.Exif()
             exif[0x112] = 6 if len(size) == 3 else 1
             Image.new("RGB", size[:2]).save(tmp_path / "train" / ("cat", "dog")[i % 2] / f"{i}.jpg", exif=exif)
-        cfg.train_dataloader.dataset.pipeline = [dict(type="LoadImage"), *steps, dict(type="PackInputs")]
+        cfg.train_dataloader.dataset.pipeline = [dict(type="LoadImageFromFile"), *steps, dict(type="PackInputs")]
         cfg.train_dataloader.update(batch_size=batch_size, collate_fn=dict(type="default_collate"))
         return cfg
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from PIL import Image
 
-from mmcv_custom import DataError, LoadImage
+from mmcv_custom import DataError, LoadImageFromFile
 from mmcv_custom.data.checks.coco import check_coco, check_coco_images
 from mmcv_custom.data.checks.coco_usage import coco_usage
 from mmcv_custom.data.coco_file import complete, read_coco
@@ -221,11 +221,11 @@ def test_sizes_are_those_that_the_loader_gives(images, name, size, fits):
     loading = dict(entry, img_path=str(images / name))
     if fits:
         check_coco_images(dict(images=[entry]), "ann.json", str(images), "data")
-        assert LoadImage()(loading)["img_shape"] == size[::-1]
+        assert LoadImageFromFile()(loading)["img_shape"] == size[::-1]
         return
     with pytest.raises(
         DataError, match=re.escape(f"ann.json: 1 images of another size than in the annotation file ({name} is")
     ):
         check_coco_images(dict(images=[entry]), "ann.json", str(images), "data")
     with pytest.raises(DataError, match=f"{name} is .* and its annotation file says {size[0]} x {size[1]}"):
-        LoadImage()(loading)
+        LoadImageFromFile()(loading)

@@ -20,14 +20,14 @@ def a_map(*labels, shape=(6, 8)):
 
 @pytest.fixture
 def data(tmp_path):
-    def make(labels=None, images=("a", "b"), loader="LoadSegAnnotations", classes=CLASSES, num_classes=3, **dataset):
+    def make(labels=None, images=("a", "b"), labels_up_to=3, classes=CLASSES, num_classes=3, **dataset):
         for kind in ("images", "labels"):
             (tmp_path / kind).mkdir(exist_ok=True)
         for name in images:
             Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{name}.png")
         for name, values in {**dict(a=a_map(2, 255), b=a_map(1)), **(labels or {})}.items():
             Image.fromarray(values).save(tmp_path / "labels" / f"{name}.png")
-        load = dict(type=loader, num_classes=3) if loader == "LoadSegAnnotations" else dict(type=loader)
+        load = dict(type="LoadAnnotations", **(dict(num_classes=labels_up_to) if labels_up_to else {}))
         return Config(
             dict(
                 default_scope="mmseg",
@@ -58,21 +58,21 @@ def data(tmp_path):
 def test_labels_that_only_the_views_of_test_time_augmentation_load_are_checked_too(data):
     views = dict(
         type="TestTimeAug",
-        transforms=[[dict(type="RandomFlip", prob=0.0)], [dict(type="LoadSegAnnotations", num_classes=3)]],
+        transforms=[[dict(type="RandomFlip", prob=0.0)], [dict(type="LoadAnnotations", num_classes=3)]],
     )
     with pytest.raises(DataError, match="b.png has label 3 and there are 3 classes"):
         check_datasets(data(labels=dict(b=a_map(3)), pipeline=[views]))
 
 
-@pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
-def test_what_fits_passes(data, loader):
+@pytest.mark.parametrize("labels_up_to", [3, None], ids=["ours", "mmseg's"])
+def test_what_fits_passes(data, labels_up_to):
     said = "classes in the 2 label maps of train_dataloader.dataset: "
-    assert check_datasets(data(loader=loader)) == [said + "road in 1, car in 1, sky in 2"]
-    cfg = data(labels=dict(a=a_map(3, 255), b=a_map(1, 2)), loader=loader, reduce_zero_label=True)
+    assert check_datasets(data(labels_up_to=labels_up_to)) == [said + "road in 1, car in 1, sky in 2"]
+    cfg = data(labels=dict(a=a_map(3, 255), b=a_map(1, 2)), labels_up_to=labels_up_to, reduce_zero_label=True)
     assert check_datasets(cfg) == [said + "sky in 1, road in 1, car in 1"]
 
 
-@pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
+@pytest.mark.parametrize("labels_up_to", [3, None], ids=["ours", "mmseg's"])
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -90,9 +90,9 @@ def test_what_fits_passes(data, loader):
         (dict(classes=()), "names no classes"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(data, loader, change, message):
+def test_what_does_not_fit_is_one_sentence(data, labels_up_to, change, message):
     with pytest.raises(DataError, match=message):
-        check_datasets(data(loader=loader, **change))
+        check_datasets(data(labels_up_to=labels_up_to, **change))
 
 
 def test_the_pipelines_number_of_classes_is_the_data_sets(data):
@@ -104,6 +104,21 @@ def test_listed_images_that_do_not_exist(data, tmp_path):
     (tmp_path / "list.txt").write_text("a\nz\n")
     with pytest.raises(DataError, match="1 of the 2 images of train_dataloader.dataset do not exist .*z.png"):
         check_datasets(data(ann_file="list.txt"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_label_maps_are_of_the_image_as_the_loader_turns_it(data, tmp_path, orientation, suffix):
+    cfg = data(img_suffix=suffix)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for name in "ab":
+        Image.new("RGB", (6, 8)).save(tmp_path / "images" / f"{name}{suffix}", exif=exif)
+    if orientation in (6, 8) and suffix != ".webp":  # 8 wide and 6 high then, as the label maps
+        assert check_datasets(cfg)[-1].endswith("sky in 2")
+        return
+    with pytest.raises(DataError, match="a.png is 6 x 8 and its image 8 x 6"):
+        check_datasets(cfg)
 
 
 def test_broken_files(data, tmp_path):
@@ -143,7 +158,7 @@ def test_all_pairs_of_a_large_data_set_are_read_where_one_class_was_found(data, 
 ZERO, ALL = np.zeros((6, 8), np.uint8), np.full((6, 8), 255, np.uint8)
 
 
-@pytest.mark.parametrize("loader", ["LoadSegAnnotations", "LoadAnnotations"])
+@pytest.mark.parametrize("labels_up_to", [3, None], ids=["ours", "mmseg's"])
 @pytest.mark.parametrize(
     "labels, change, message",
     [
@@ -158,18 +173,16 @@ ZERO, ALL = np.zeros((6, 8), np.uint8), np.full((6, 8), 255, np.uint8)
         (dict(a=ZERO, b=ZERO), dict(reduce_zero_label=True), "all pixels of .* ignored .* reduce_zero_label"),
     ],
 )
-def test_maps_of_less_than_two_classes_are_one_sentence(data, loader, labels, change, message):
+def test_maps_of_less_than_two_classes_are_one_sentence(data, labels_up_to, labels, change, message):
     with pytest.raises(DataError, match=message):
-        check_datasets(data(labels=labels, loader=loader, **change))
+        check_datasets(data(labels=labels, labels_up_to=labels_up_to, **change))
 
 
 def test_maps_of_0_and_255_name_the_class_that_is_missing(data):
-    cfg = data(
-        labels=dict(a=a_map(255), b=a_map(255)), classes=("back", "thing"), num_classes=2, loader="LoadAnnotations"
-    )
+    cfg = data(labels=dict(a=a_map(255), b=a_map(255)), classes=("back", "thing"), num_classes=2, labels_up_to=None)
     with pytest.raises(DataError, match=r"no pixel of class thing .* write 1 .*merge=\[0\] \* 128 \+ \[1\] \* 128"):
         check_datasets(cfg)
-    merged = dict(type="LoadSegAnnotations", num_classes=2, merge=[0] * 128 + [1] * 128)
+    merged = dict(type="LoadAnnotations", num_classes=2, merge=[0] * 128 + [1] * 128)
     cfg.train_dataloader.dataset.dataset.pipeline = [merged]
     assert check_datasets(cfg)[-1].endswith("back in 2, thing in 2")
 
@@ -186,7 +199,7 @@ def test_maps_that_are_all_ignored_among_others_are_said(data):
 
 
 def test_a_single_class_is_trained_on(data):
-    cfg = data(labels=dict(a=ZERO, b=a_map(255)), classes=("thing",), num_classes=1, loader="LoadAnnotations")
+    cfg = data(labels=dict(a=ZERO, b=a_map(255)), classes=("thing",), num_classes=1, labels_up_to=None)
     assert len(check_datasets(cfg)) == 1
 
 
