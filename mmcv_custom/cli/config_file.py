@@ -6,14 +6,10 @@ import os
 import traceback
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import ConfigError
 from .inherited_names import pass_on_names
-
-# MMEngine looks for ``mmseg::`` bases in a distribution of this name; the module is found under its own in any.
-MODULE2PACKAGE["mmseg"] = "mmseg"
 
 
 def read_file(path: str | os.PathLike) -> Config:

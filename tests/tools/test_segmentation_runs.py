@@ -244,6 +244,12 @@ def test_a_run_counted_in_iterations_resumes(project):
             f"{prefix}img_suffix=.png",
             f"{prefix}reduce_zero_label=False",
         ]
+    small = [
+        "model.data_preprocessor.size=(128,128)",
+        "train_dataloader.dataset.pipeline.2.scale=(512,128)",
+        "train_dataloader.dataset.pipeline.3.crop_size=(128,128)",
+        "val_dataloader.dataset.pipeline.1.scale=(512,128)",
+    ]
     workers = ["train_dataloader.num_workers=0", "val_dataloader.num_workers=0", "train_dataloader.batch_size=1"]
     options = [
         "--work-dir",
@@ -251,6 +257,7 @@ def test_a_run_counted_in_iterations_resumes(project):
         "--cfg-options",
         *nano,
         *data,
+        *small,
         *workers,
         "train_cfg.val_interval=2",
         "default_hooks.logger.interval=1",

@@ -37,9 +37,9 @@ def run_in_two_processes(*command, cwd):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Make a folder with 24 digit scenes in the layout of the configs."""
+    """Make a folder with 12 digit scenes in the layout of the configs."""
     folder = tmp_path_factory.mktemp("project")
-    run("tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 24, "--val", 4, cwd=folder)
+    run("tools/dataset_converters/digit_scenes.py", "data/digit_scenes", "--train", 12, "--val", 2, cwd=folder)
     return folder
 
 
@@ -52,6 +52,10 @@ def options(epochs, *more):
         "load_from=None",
         "train_dataloader.dataset.pipeline.2.scale=(128,128)",  # a quarter of the pixels
         "val_dataloader.dataset.pipeline.1.scale=(128,128)",
+        "train_dataloader.dataset.indices=12",
+        "train_dataloader.batch_size=4",
+        "train_dataloader.num_workers=0",
+        "auto_scale_lr.base_batch_size=4",
         *more,
     ]
 
@@ -67,7 +71,7 @@ def logged(work_dir):
 def test_two_processes_give_the_losses_of_one_with_the_same_total_batch(project, name):
     config = QUICKSTART / f"{name}.py"
     run("tools/train.py", config, "--work-dir", f"one/{name}", *options(2), cwd=project)
-    half = options(2, "train_dataloader.batch_size=4")
+    half = options(2, "train_dataloader.batch_size=2")
     said = run_in_two_processes("tools/train.py", config, "--work-dir", f"two/{name}", *half, cwd=project)
     assert "total batch" not in said
     one, two = logged(project / "one" / name), logged(project / "two" / name)
@@ -111,7 +115,9 @@ def test_a_total_batch_other_than_the_recipes_is_reported(project):
         QUICKSTART / "digits_vit-adapter-nano.py",
         "--work-dir",
         "said",
-        *options(1, "train_dataloader.batch_size=2", "train_dataloader.dataset.indices=2"),
+        *options(
+            1, "auto_scale_lr.base_batch_size=8", "train_dataloader.batch_size=2", "train_dataloader.dataset.indices=2"
+        ),
         cwd=project,
     )
     assert "batch" in said and "2" in said and "8" in said and "auto-scale-lr" in said

@@ -110,11 +110,7 @@ def test_the_predictor_passes_its_score_threshold_on():
     ("options", "taken"),
     [
         (None, "average"),
-        pytest.param(
-            {"averaged_weights": False},
-            "raw",
-            marks=pytest.mark.xfail(raises=ConfigError, reason="cli.config_check takes the key for a mistake"),
-        ),
+        ({"averaged_weights": False}, "raw"),
     ],
 )
 def test_averaged_weights_are_taken_unless_the_config_says_otherwise(tmp_path, options, taken):
