@@ -37,11 +37,11 @@ LEAVES = sorted(
 def side_of(model):
     """Return the side in pixels of the images that a step is taken on.
 
-    DToP's losses cost per pixel; configs of ToMe and PPT remove up to 288 tokens of an image, 260 of them in one block,
-    and 288 pixels give them 324.
+    Losses cost per pixel; configs of ToMe and PPT remove up to 288 tokens of an image, 260 of them in one block, and
+    288 pixels give them 324.
     """
     merges = (model.backbone.get("reducer") or {}).get("type") in ("ToMe", "PPT")
-    return 160 if model.type == "DToPSegmentor" and not merges else 288
+    return 288 if merges else 160
 
 
 def test_there_are_dense_and_pruned_configs_of_both_data_sets():
