@@ -25,6 +25,7 @@ from mmcv_custom.data.checks.datasets import check_datasets, steps_of
 from mmcv_custom.errors import ConfigError, DataError, building_from_config
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
+from token_pruning.analysis.keep_ratio import mean_keep_ratio
 
 POINTS, LINE = "#0072b2", "#d55e00"  # Okabe and Ito's palette
 FLAT = 1e-6  # range over the images below which a value counts as constant
@@ -137,8 +138,8 @@ def fit(x, y):
     return dict(slope=float(slope), offset=float(offset), correlation=float(np.corrcoef(x, y)[0, 1]))
 
 
-def summary(images):
-    """Return the fits of the mean over the pruned blocks and of each of these blocks.
+def summary(images, pruned_blocks):
+    """Return the fits of the mean over the pruned blocks, and of each block that did not compute all tokens.
 
     Raises:
         DataError: too few images, or the covered or the kept fraction is the same for all of them.
@@ -155,15 +156,15 @@ def summary(images):
         raise DataError(
             f"objects cover {covered[0]:.0%} of every image: select the classes that are objects with --classes"
         )
-    pruned = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
-    if not pruned:
+    fewer = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
+    if not fewer:
         raise DataError("every block computed all tokens of all images: lower the method's cost parameter")
-    blocks = {block: fit(covered, kept[:, block]) for block in pruned}
-    return dict(mean=fit(covered, kept[:, pruned].mean(1)), blocks=blocks)
+    mean = [mean_keep_ratio(one, pruned_blocks) for one in kept.tolist()]
+    return dict(mean=fit(covered, np.array(mean)), blocks={block: fit(covered, kept[:, block]) for block in fewer})
 
 
-def draw(images, fits, title):
-    """Draw a large panel for the mean over the pruned blocks and a small one for each of them."""
+def draw(images, fits, pruned_blocks, title):
+    """Draw a large panel for the mean over the pruned blocks and a small one for each block of ``fits``."""
     x = 100 * np.array([one["covered"] for one in images])
     kept = 100 * np.array([one["keep_by_block"] for one in images])
     blocks = list(fits["blocks"])
@@ -172,7 +173,8 @@ def draw(images, fits, title):
     figure = Figure(figsize=(5.8 + 2.7 * columns, max(5.8, 1.6 * lines)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[5.8, 2.7 * columns])
     large = left.subplots()
-    panel(large, x, kept[:, blocks].mean(1), fits["mean"], "mean of the pruned blocks", 13, 28)
+    mean = np.array([mean_keep_ratio(one, pruned_blocks) for one in kept.tolist()])
+    panel(large, x, mean, fits["mean"], "mean of the pruned blocks", 13, 28)
     large.set_xlabel("% of the image covered by objects", fontsize=12)
     large.set_ylabel("% of its tokens computed", fontsize=12)
     small = right.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -215,8 +217,9 @@ def main():
         raise ConfigError(f"config {args.config} has no val_dataloader, which defines the annotated images")
     check_datasets(cfg, ["val"])
     coverage = Coverage(cfg, args.classes)
-    images = measured(Predictor(cfg, args.checkpoint, device=args.device), coverage, args.number)
-    fits, out = summary(images), Path(args.out)
+    predictor = Predictor(cfg, args.checkpoint, device=args.device)
+    images, pruned_blocks = measured(predictor, coverage, args.number), predictor.model.backbone.reducer.pruned_blocks
+    fits, out = summary(images, pruned_blocks), Path(args.out)
     write_json(
         out / "content.json",
         [
@@ -225,6 +228,7 @@ def main():
                 checkpoint=args.checkpoint,
                 classes=args.classes,
                 number=len(images),
+                pruned_blocks=pruned_blocks,
                 mean=fits["mean"],
                 blocks=[dict(block=block, **line) for block, line in fits["blocks"].items()],
                 images=images,
@@ -232,7 +236,7 @@ def main():
         ],
     )
     title = f"Kept tokens by image content: {Path(args.config).stem}, {len(images)} images"
-    draw(images, fits, title).savefig(out / "content.png", dpi=150)
+    draw(images, fits, pruned_blocks, title).savefig(out / "content.png", dpi=150)
     print(f"{in_words(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 
 

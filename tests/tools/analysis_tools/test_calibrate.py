@@ -254,7 +254,7 @@ EVIT = CASES["evit"][0]
         (EVIT, "--gmacs 1 --checkpoint nowhere.pth", "nowhere.pth"),
         (EVIT, "--gmacs 1 --out {tmp}/tiny.py", "is the config itself"),
         (EVIT, "--gmacs 1 --out {tmp}/a.yaml", "is no name of a config"),
-        (EVIT, "--gmacs 1 --number 0", "--number and --batch must be at least 1"),
+        (EVIT, "--gmacs 1 --number 0", "--number, --batch and --repeats must be at least 1"),
         (CASES["ppt"][0], "--gmacs 1 --cost-param threshold", "the threshold does not change the cost of PPT"),
         (CASES["ppt"][0], "--pool-share 0.5 --cost-param r", "leave --cost-param r out"),
         (dict(type="PPT", blocks=[1], r=0), "--pool-share 0.5", "set r first"),

@@ -54,9 +54,8 @@ def test_detector_and_segmentor_see_the_same_covered_shares(tool, project, monke
         shares = [image["covered"] for image in row["images"]]
         assert shares == pytest.approx([label.mean() for label in labels], abs=tolerance)
         kept = np.array([image["keep_by_block"] for image in row["images"]])
-        pruned = [block["block"] for block in row["blocks"]]
-        assert set(pruned) == {i for i in range(kept.shape[1]) if kept[:, i].min() < 1}
-        assert row["mean"] == pytest.approx(tool.fit(np.array(shares), kept[:, pruned].mean(1)))
+        assert {block["block"] for block in row["blocks"]} == {i for i in range(kept.shape[1]) if kept[:, i].min() < 1}
+        assert row["mean"] == pytest.approx(tool.fit(np.array(shares), kept[:, row["pruned_blocks"]].mean(1)))
         assert {"commit", "machine", "command"} <= row.keys()
 
 
@@ -87,6 +86,12 @@ def images(covered, kept):
     return [dict(image="", covered=c, keep_by_block=[1.0, k]) for c, k in zip(covered, kept, strict=True)]
 
 
+def test_the_mean_counts_pruned_blocks_that_computed_all_tokens(tool):
+    fits = tool.summary(images([0.1, 0.2, 0.3], [0.3, 0.4, 0.5]), [0, 1])
+    assert list(fits["blocks"]) == [1] and fits["blocks"][1]["slope"] == pytest.approx(1)
+    assert fits["mean"] == pytest.approx(dict(slope=0.5, offset=0.6, correlation=1))
+
+
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
@@ -98,7 +103,7 @@ def images(covered, kept):
 )
 def test_what_cannot_be_compared_is_an_error(tool, found, sentence):
     with pytest.raises(DataError, match=sentence):
-        tool.summary(found)
+        tool.summary(found, [0])
 
 
 @pytest.mark.parametrize(
