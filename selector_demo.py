@@ -64,7 +64,8 @@ def print_use_rates(name: str, tokens: TokenView) -> None:
     print(f"{name}\nToken Use Rate:")
     for block, ratio in zip(tokens.blocks, ratios, strict=True):
         print(f"  block {block:2d}: {100 * ratio:7.3f}%")
-    print(f"total use rate: {sum(ratios) / len(ratios):.3f}", flush=True)
+    print(f"total use rate: {sum(ratios) / len(ratios):.3f}")
+    print(f"kept in pruned blocks: {tokens.mean_keep_ratio():.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from mmcv_custom.inference import Result
 from mmcv_custom.inference.cli import demo_parser, load_predictor, note, palette_of
 from mmcv_custom.inference.predictor import image_files
 from mmcv_custom.inference.results import check_display
-from token_pruning.analysis.sheet import font
+from token_pruning.analysis.sheet import depth_bar, font
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
@@ -117,9 +117,9 @@ def drawn(result: Result, args: argparse.Namespace, palette: list | None, rate: 
     image = result.above(args.score_thr).draw(palette, legend=False)
     words = f"{rate:.1f} frames/s"
     if result.tokens is not None:
-        words += f"   tokens computed: {np.mean(result.tokens.keep_ratio()):.0%}"
+        words += f"   tokens kept: {result.tokens.mean_keep_ratio():.0%}"
     if args.tokens and result.tokens is not None:
-        depth = result.tokens.depth_map()
+        depth = depth_bar(result.tokens.depth_map(), len(result.tokens.blocks))
         depth = depth.resize((round(depth.width * image.height / depth.height), image.height))
         both = Image.new("RGB", (image.width + depth.width, image.height))
         both.paste(image)
@@ -158,7 +158,7 @@ def main() -> None:
                 now = time.perf_counter()
                 seconds.append(now - before)
                 if result.tokens is not None:
-                    kept.append(float(np.mean(result.tokens.keep_ratio())))
+                    kept.append(result.tokens.mean_keep_ratio())
                 frame = drawn(result, args, palette, len(seconds[-10:]) / sum(seconds[-10:]))
                 video.write(frame)
                 if (args.show and not show(frame, args.wait_time)) or len(seconds) == args.frames:
@@ -169,7 +169,7 @@ def main() -> None:
                 raise
         finally:
             video.close()
-    tokens = f", {np.mean(kept):.1%} of the tokens computed" if kept else ""
+    tokens = f", {np.mean(kept):.1%} of the tokens kept in pruned blocks" if kept else ""
     print(f"{args.out}: {len(seconds)} frames, {len(seconds) / sum(seconds):.2f} a second (reading and model){tokens}.")
 
 

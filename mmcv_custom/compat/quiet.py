@@ -1,7 +1,8 @@
 """Messages of the toolboxes about optional packages that this project does not use, left out.
 
 Importing this module drops the debug messages that MMEngine prints where there is no logger yet ("Could not import
-OneDL") and mmdet's warning that it cannot compute metrics by faster_coco_eval.
+OneDL"), those about the deprecated file client of MMEngine's own hooks, and mmdet's warning that it cannot compute
+metrics by faster_coco_eval.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 
+import mmengine.fileio.file_client
 import mmengine.logging
 
 _print_log = mmengine.logging.print_log
@@ -21,4 +23,5 @@ def print_log(msg: object, logger: object = None, level: int = logging.INFO) -> 
 
 
 mmengine.logging.print_log = print_log
+mmengine.fileio.file_client.print_log = lambda *_, **__: None
 warnings.filterwarnings("ignore", message="faster_coco_eval is not installed")

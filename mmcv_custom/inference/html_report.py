@@ -64,7 +64,7 @@ def section(name: str, result: Result, folder: Path, palette: Sequence | None = 
     keys = "".join(_key(STATES[state], COLOURS[state]) for state in present)
     return (
         f"<h2>{html.escape(name)}</h2><div class='top'>{''.join(top)}</div>"
-        f"<p>Mean over the blocks: {sum(ratios) / len(ratios):.1%} of the tokens computed "
+        f"<p>{tokens.mean_keep_ratio():.1%} of the tokens kept, mean over the pruned blocks "
         f"(<a href='{link}/sheet.jpg'>all on one sheet</a>).</p>"
         f"<div class='bars'>{bars}</div><p class='small'>{keys}</p><div class='blocks'>{''.join(blocks)}</div>"
     )

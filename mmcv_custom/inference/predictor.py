@@ -283,7 +283,9 @@ def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: 
     if len(traces) > 1 and cfg.get("mode") == "slide":
         corners = window_corners(size, cfg["crop_size"], cfg["stride"])
     windows = tuple(Window(*corner, trace) for corner, trace in zip(corners, traces, strict=True))
-    return TokenView(rgb, windows, model.backbone.patch_embed.patch_size[0])
+    reducer = model.backbone.reducer
+    pruned = tuple(reducer.pruned_blocks) if reducer is not None else ()
+    return TokenView(rgb, windows, model.backbone.patch_embed.patch_size[0], pruned)
 
 
 def window_corners(size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]) -> list[tuple[int, int]]:

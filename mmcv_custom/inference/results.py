@@ -56,7 +56,7 @@ class Result(ABC):
 
     def __repr__(self) -> str:
         h, w = self.image.shape[:2]
-        computed = "" if self.tokens is None else f"; {np.mean(self.tokens.keep_ratio()):.1%} of the tokens computed"
+        computed = "" if self.tokens is None else f"; {self.tokens.mean_keep_ratio():.1%} of the tokens computed"
         return f"<{type(self).__name__} of {self.path or 'an array'}, {h} x {w} pixels: {self.summary()}{computed}>"
 
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 
 from token_pruning import PassTrace
 from token_pruning.analysis import plot, sheet
+from token_pruning.analysis.keep_ratio import mean_keep_ratio
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -45,11 +46,13 @@ class TokenView:
         image: (h, w, 3) uint8 RGB, the network's input without padding.
         windows: in the order of their forwards; where they overlap, images show the later one.
         patch: side of a token in pixels.
+        pruned_blocks: blocks that may run on a subset of the tokens; none in a dense model.
     """
 
     image: np.ndarray
     windows: tuple[Window, ...]
     patch: int
+    pruned_blocks: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         grids = dict.fromkeys("{} x {}".format(*window.trace.grid) for window in self.windows)
@@ -77,6 +80,10 @@ class TokenView:
     def keep_ratio(self) -> list[float]:
         """Return the fraction of the grid tokens that each of the L blocks computed."""
         return self.shares()[:, plot.USED].tolist()
+
+    def mean_keep_ratio(self) -> float:
+        """Return the mean over the pruned blocks, the ``keep_ratio`` of all result rows."""
+        return mean_keep_ratio(self.keep_ratio(), self.pruned_blocks)
 
     def overlay(self, block: int) -> PILImage:
         """Draw the states of the tokens in one block; see ``token_pruning.analysis.plot.overlay``."""
@@ -163,7 +170,8 @@ class TokenView:
         found = dict(
             blocks=self.blocks,
             keep_by_block=self.keep_ratio(),
-            keep_ratio=float(np.mean(self.keep_ratio())),
+            pruned_blocks=list(self.pruned_blocks),
+            keep_ratio=self.mean_keep_ratio(),
             shares_by_block=dict(zip(plot.STATES, self.shares().T.tolist(), strict=True)),
             windows=[dict(y=w.y, x=w.x, grid=list(w.trace.grid), prefix=w.trace.prefix) for w in self.windows],
             patch=self.patch,
