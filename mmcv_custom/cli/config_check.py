@@ -15,8 +15,8 @@ from ..errors import ConfigError
 
 # Read by MMEngine's Runner: its arguments, and keys that it reads from the config itself.
 _RUNNER = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | {
-    "activation_checkpointing", "averaged_weights", "compile", "efficient_conv_bn_eval", "find_unused_parameters", "model_wrapper_cfg",
-    "runner_type", "sync_bn",
+    "activation_checkpointing", "averaged_weights", "compile", "efficient_conv_bn_eval", "find_unused_parameters",
+    "model_wrapper_cfg", "runner_type", "sync_bn",
 }  # fmt: skip
 # Used while the config file is read, or by other tools of the toolboxes.
 _TOOLS = {"custom_imports", "tta_model", "tta_pipeline", "_base_"}
