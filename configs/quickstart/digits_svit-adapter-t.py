@@ -1,0 +1,13 @@
+# Fine-tunes the pruned size T from the dense weights that come with the project: minutes on two CPU cores.
+_base_ = "./digits_vit-adapter-t_ftune.py"
+
+model = dict(
+    backbone=dict(
+        reducer=dict(
+            type="SViT",
+            blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
+            keep_ratio=[0.6] * 3 + [0.4] * 3 + [0.25] * 3,
+            ratio_loss_weight=4.0,
+        ),
+    )
+)
