@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from mmcv_custom.data.image_files import list_folder
+from mmcv_custom.data.visible_files import is_hidden
 from mmcv_custom.errors import DataError
 
 SIDE = 224  # pixels: what the network was trained on
@@ -66,7 +67,8 @@ def class_images(folder: Path, number: int) -> tuple[list[Path], list[int]]:
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist: tools/dataset_converters/cifar10.py makes it")
     files, labels = [], []
-    for label, name in enumerate(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())):
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    for label, name in enumerate(classes):
         images = list_folder(folder / name)[0][:number]
         if len(images) < number:
             raise DataError(

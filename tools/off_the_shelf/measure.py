@@ -57,7 +57,7 @@ class Comparison:
             with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
                 outputs.append(model(images).float())
 
-        for start in tqdm(range(0, len(files), BATCH), what, leave=False):
+        for start in tqdm(range(0, len(files), BATCH), what, leave=False, disable=None):
             images = self.network.load(files[start : start + BATCH])
             counts.append(count(partial(forward, images), model))
         return torch.cat(outputs), counts
