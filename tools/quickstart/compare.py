@@ -64,7 +64,15 @@ def parse_args() -> argparse.Namespace:
         help="tokens that pruned blocks keep: what the trained selectors select, or exactly the config's ratios "
         "(default: checkpoint; config with random weights)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    check_timed(args.timed)
+    return args
+
+
+def check_timed(number: int) -> None:
+    """Raise ConfigError if ``number`` images are too few to time on."""
+    if number < 2:
+        raise ConfigError(f"--timed {number}: give at least 2 images, quartiles need them")
 
 
 def evaluate(

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import ROOT, Model, evaluate, image_folder, print_rows, result_rows
+from compare import ROOT, Model, check_timed, evaluate, image_folder, print_rows, result_rows
 from demo_report import summary, write_report
 from phases import Phases, duration
 
@@ -92,6 +92,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.from_scratch and args.fine_tune_dense:
         parser.error("--fine-tune-dense is for the shipped weights: leave --from-scratch out")
+    check_timed(args.timed)
     return args
 
 

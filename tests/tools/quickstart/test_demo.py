@@ -76,3 +76,8 @@ def test_fine_tuning_the_dense_model_is_for_the_shipped_weights(tool, capsys):
     with pytest.raises(SystemExit):
         made(tool, "--from-scratch", "--fine-tune-dense")
     assert "leave --from-scratch out" in capsys.readouterr().err
+
+
+def test_one_image_is_too_few_to_time_on(tool):
+    with pytest.raises(tool.ConfigError, match="at least 2 images"):
+        made(tool, "--timed", "1")
