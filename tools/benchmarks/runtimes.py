@@ -71,7 +71,7 @@ CASES = {
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="timed rounds, at least 2 (default: 7)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed rounds, at least 2 (default: 5)")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     args = parser.parse_args()
     if args.rounds < 2:
