@@ -1,4 +1,5 @@
-# Fine-tunes the pruned size T from the dense weights that come with the project: minutes on two CPU cores.
+# Fine-tunes the pruned size T from the dense weights that come with the project: minutes on two CPU cores, because only
+# kept tokens are computed in training, too.
 _base_ = "./digits_vit-adapter-t_ftune.py"
 
 model = dict(
@@ -8,6 +9,7 @@ model = dict(
             blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
             keep_ratio=[0.5] * 3 + [0.3] * 3 + [0.2] * 3,
             ratio_loss_weight=4.0,
+            training="packed",
         ),
     )
 )

@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 load_from = "work_dirs/digits_vit-adapter-t_256-decay/epoch_1.pth"
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=10),
     dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=1, eta_min=1e-6, convert_to_iter_based=True),
