@@ -1,16 +1,21 @@
-"""Write docs/results.md, docs/benchmarks.md and the README's speed table from rows, so that no number is typed in.
+"""Write docs/results.md, docs/benchmarks.md and the README's tables from rows, so that no number is typed in.
 
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
     python tools/analysis_tools/results_page.py --page benchmarks --add rows.json --name cpu --title T
 
 Each JSON file in docs/results/ and docs/benchmarks/ holds ``title``, ``text``, ``columns`` (pairs of field and heading)
-and ``rows`` as ``mmcv_custom.results`` makes them. Without ``--add``, the pages are regenerated.
+and ``rows`` as ``mmcv_custom.results`` makes them. Results with a ``summary`` (--summary), whose rows hold scores and
+times of the same trained weights, dense first, are in the table at the top of the page (``gains.py``); those with
+``miniature`` (--miniature) stand at its end. Without ``--add``, the pages are regenerated.
 """
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
+
+from gains import HEADINGS, KEPT, draw, gains
 
 from mmcv_custom.files import write_file
 from mmcv_custom.results import write_json
@@ -93,9 +98,46 @@ METHODS = [
     ["seeds", "seeds"],
     ["metric", "metric"],
 ]
+OFF_THE_SHELF = [
+    ["model", "method"],
+    ["auc_coco", "AUC COCO"],
+    ["auc_pennfudan", "AUC Penn-Fudan"],
+    ["correlation", "correlation with the dense map"],
+    ["top1", "top-1"],
+    ["agreement", "same class as dense"],
+    ["precision", "scored in"],
+    ["gmacs", "GMACs"],
+    ["gmacs_ratio", "of the dense network's"],
+    ["tokens_computed", "tokens computed"],
+    ["ms", "ms"],
+    ["speedup_vs_dense", "times faster than dense"],
+    ["speedup_vs_dense_quartiles", "quartiles"],
+]
+RUNTIMES = [
+    ["case", "case"],
+    ["form", "form"],
+    ["batch", "batch"],
+    ["gmacs", "GMACs"],
+    ["ms", "ms"],
+    ["speedup_vs_timm", "times faster than timm"],
+    ["speedup_vs_timm_quartiles", "quartiles"],
+    ["fastest_dense", "fastest dense form"],
+    ["speedup_vs_fastest_dense", "times faster than that"],
+    ["speedup_vs_fastest_dense_quartiles", "quartiles"],
+]
 # Columns by a field that only rows of this kind have; all other rows are those of detectors.
-KINDS = {"fine_tuned": METHODS, "ms_median": MODELS, "case": OPERATORS}
+KINDS = {
+    "tokens_computed": OFF_THE_SHELF,
+    "form": RUNTIMES,
+    "fine_tuned": METHODS,
+    "ms_median": MODELS,
+    "case": OPERATORS,
+}
 PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
+# What stands between these marks in the README is made here.
+GAINS_MARKS = ("<!-- gains: made by tools/analysis_tools/results_page.py -->\n", "<!-- end of the gains -->")
+GAINS_PLOT = "docs/images/gains.png"
+GAINS_SHOWN, GAINS_COLUMNS = 3, 8  # rows and columns of its table in the README
 # File and columns of the README's speed table.
 README_TABLE = "30_speed_backbone_s"
 SHORT = ("model", "keep_ratio", "ms_median", "speedup_vs_first", "speedup_vs_first_quartiles", "gmacs", "block_gmacs")
@@ -107,6 +149,19 @@ and all versions in full. GMACs count a multiply-add as 1. Machines differ and a
 table, whose models were timed in turns on one machine. Each command is the one that was run at the commit named beside
 it; some files have moved since.
 """
+GAINS_TEXT = (
+    f"For every trained network and method, the fastest setting that keeps at least {KEPT:.0%} of the dense network's "
+    "score and is faster than it by more than the quartiles of the measurement; scores and times are of the same "
+    "weights. Methods with no such setting are left out here and stand in the tables below."
+)
+MINIATURES = """
+## Miniatures
+
+Networks of a few blocks on small images, trained in minutes on CPU cores: what can be compared without a GPU. The
+blocks are a small part of them, so they show accuracy rather than speed.
+"""
+# How the weights of a table's rows are called on the page.
+WEIGHTS = {"random": "Weights: random, so this is speed only.", "trained": "Weights: trained."}
 # Text below the head of a page.
 NOTES = {
     "benchmarks": """
@@ -118,22 +173,60 @@ else was measured on CPU.
 }
 
 
+def read_results(folder):
+    """Return the contents of all JSON files in ``folder`` by name, each with the path of its plot."""
+    paths = sorted(Path(folder).glob("*.json"))
+    return [json.loads(path.read_text()) | dict(plot=path.with_suffix(".png")) for path in paths]
+
+
 def page(folder):
-    """Return the Markdown text for all JSON files in ``folder``, in the order of their names."""
+    """Return the Markdown text for all JSON files in ``folder``: what is gained, all results, miniatures."""
     folder = Path(folder)
-    title = PAGES.get(folder.name, "Results")
-    results = [
-        json.loads(path.read_text()) | dict(plot=path.with_suffix(".png")) for path in sorted(folder.glob("*.json"))
-    ]
-    return HEAD.format(title=title, name=folder.name) + NOTES.get(folder.name, "") + "".join(map(_section, results))
+    title, results = PAGES.get(folder.name, "Results"), read_results(folder)
+    large = [result for result in results if not result.get("miniature")]
+    small = [result for result in results if result.get("miniature")]
+    parts = [HEAD.format(title=title, name=folder.name), NOTES.get(folder.name, ""), _gains_section(large)]
+    parts += map(_section, large)
+    if small:
+        parts += [MINIATURES, *(_section(result, "###") for result in small)]
+    return "".join(parts)
 
 
-def with_speed_table(text):
-    """Return the README's text with a new table between its marks."""
+def with_made_parts(text):
+    """Return the README's text with new tables between its marks."""
     result = json.loads((ROOT / f"docs/benchmarks/{README_TABLE}.json").read_text())
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    lines = _table([c for c in result["columns"] if c[0] in SHORT], result["rows"])
+    speed = _table([c for c in result["columns"] if c[0] in SHORT], result["rows"])
+    text = _between(text, MARKS, speed)
+    results = [result for result in read_results(ROOT / "docs/results") if not result.get("miniature")]
+    found = sorted((gain for result in results for gain in gains(result)), key=lambda gain: -gain.cells[6])
+    return _between(text, GAINS_MARKS, _gains_lines(found[:GAINS_SHOWN], GAINS_PLOT, "docs/results.md", GAINS_COLUMNS))
+
+
+def _between(text, marks, lines):
+    start, end = text.index(marks[0]) + len(marks[0]), text.index(marks[1])
     return text[:start] + "\n".join(["", *lines, "", ""]) + text[end:]
+
+
+def _gains_section(results):
+    found = [gain for result in results for gain in gains(result)]
+    if not found:
+        return ""
+    return "\n".join(["", "## What you get", "", GAINS_TEXT, "", *_gains_lines(found, GAINS_PLOT[5:], ""), ""])
+
+
+def _gains_lines(found, plot, page, columns=None):
+    """Return the table of gains, with links to their details on ``page``, and the plot below it."""
+    if not found:
+        return []
+    rows = [[*map(_cell, gain.cells[:columns]), f"[command]({page}#{_anchor(gain.result['title'])})"] for gain in found]
+    headings = [*HEADINGS[:columns], ""]
+    image = ["", f"![Score against time, dense and pruned]({plot})"]
+    return [_line(headings), _line(["---"] * len(headings)), *map(_line, rows), *image]
+
+
+def _anchor(title):
+    """Return the name under which GitHub links to a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _table(columns, rows):
@@ -142,27 +235,25 @@ def _table(columns, rows):
     return [_line(heading for _, heading in columns), _line(["---"] * len(columns)), *map(_line, cells)]
 
 
-def _section(result):
-    lines = _table(result["columns"], result["rows"])
-    commands = "\n".join(dict.fromkeys(row["command"] for row in result["rows"]))
-    row = result["rows"][0]
-    where = f"{row['machine']['cpu']}, {row['machine']['cores']} cores" + "".join(
-        f", {gpu}" for gpu in row["machine"]["gpu"]
-    )
-    made = f"Made on {row['date']} at commit {row['commit']} on {where}; torch {row['versions']['torch']}."
+def _section(result, level="##"):
+    rows = result["rows"]
+    lines = _table(result["columns"], rows)
+    commands = "\n".join(dict.fromkeys(row["command"] for row in [*rows, *_timings(rows)]))
+    made = [_made("Made", rows[0]), *(_made("Timed", timing) for timing in _timings(rows)[:1])]
+    weights = dict.fromkeys(WEIGHTS[row["weights"]] for row in rows if row.get("weights"))
     plot = result["plot"]
     image = [f"![{result['title']}]({plot.parent.name}/{plot.name})", ""] if plot.exists() else []
     return "\n".join(
         [
             "",
-            f"## {result['title']}",
+            f"{level} {result['title']}",
             "",
             result["text"],
             "",
             *lines,
             "",
             *image,
-            made,
+            " ".join([*made, *weights]),
             "",
             "```sh",
             commands,
@@ -170,6 +261,17 @@ def _section(result):
             "",
         ]
     )
+
+
+def _timings(rows):
+    """Return the circumstances of times that were measured apart from the scores."""
+    return [row["timing"] for row in rows if "timing" in row]
+
+
+def _made(what, row):
+    machine = row["machine"]
+    where = ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpu"]])
+    return f"{what} on {row['date']} at commit {row['commit']} on {where}; torch {row['versions']['torch']}."
 
 
 def _line(cells):
@@ -191,6 +293,13 @@ def main():
     parser.add_argument("--name", help="name of the file in the page's folder; tables are sorted by it")
     parser.add_argument("--title", help="heading of the table")
     parser.add_argument("--text", default="", help="description above the table")
+    parser.add_argument(
+        "--summary",
+        nargs=4,
+        metavar=("TASK", "HOST", "FIELD", "HEADING"),
+        help="also list it at the top of the page: FIELD is the score, HEADING its name",
+    )
+    parser.add_argument("--miniature", action="store_true", help="a network too small to be of use: at the page's end")
     parser.add_argument("--plot", metavar="FILE.png", help="an image to show below the table")
     args = parser.parse_args()
     if args.add:
@@ -201,10 +310,16 @@ def main():
         target = ROOT / "docs" / args.page / f"{args.name}.json"
         if args.plot:
             shutil.copyfile(args.plot, target.with_suffix(".png"))
-        write_json(target, dict(title=args.title, text=args.text, columns=columns, rows=rows))
+        content = dict(title=args.title, text=args.text, columns=columns, rows=rows)
+        if args.summary:
+            content["summary"] = dict(zip(("task", "host", "score", "heading"), args.summary, strict=True))
+        if args.miniature:
+            content["miniature"] = True
+        write_json(target, content)
     for name in PAGES:
         write_file(ROOT / f"docs/{name}.md", page(ROOT / "docs" / name))
-    write_file(ROOT / "README.md", with_speed_table((ROOT / "README.md").read_text()))
+    draw([r for r in read_results(ROOT / "docs/results") if not r.get("miniature")], ROOT / GAINS_PLOT)
+    write_file(ROOT / "README.md", with_made_parts((ROOT / "README.md").read_text()))
 
 
 if __name__ == "__main__":

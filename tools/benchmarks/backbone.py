@@ -54,6 +54,7 @@ def measure(config: str, args: argparse.Namespace) -> dict:
     runs = {name: partial(forward, path) for name, path in PATHS.items()}
     return row(
         case=f"backbone of {config}",
+        weights="random",
         dtype="float32",
         **{"pass": "forward"},
         batch=args.batch,

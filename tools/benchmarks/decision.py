@@ -77,6 +77,7 @@ def main() -> None:
                 case=f"deciding, {type(model.model.backbone.reducer).__name__}",
                 config=args.config,
                 checkpoint=args.checkpoint,
+                weights="trained" if args.checkpoint else "random",
                 batch=batch,
                 device=args.device,
                 rounds=args.repeats,

@@ -120,6 +120,7 @@ def main() -> None:
         row(
             case=case,
             config=args.config,
+            weights="random",
             shape=list(args.shape),
             device="cpu",
             **measure[case](cfg, args.shape, args.rounds),

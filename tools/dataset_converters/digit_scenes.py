@@ -8,6 +8,9 @@ Train and val share neither digits nor backgrounds: every fifth sample of each c
 right 30 % of every photograph are used for val only.
 
     python tools/dataset_converters/digit_scenes.py data/digit_scenes
+    python tools/dataset_converters/digit_scenes.py data/digit_scenes_640 --size 640 --digit-scale 0.4
+
+The second line makes larger scenes with more digits of about the same size in pixels.
 
     OUT/train/000000.jpg ...             the images (and val/)
     OUT/annotations/instances_train.json COCO format, exact visible masks as RLE (and instances_val.json)
@@ -51,14 +54,14 @@ PHOTOS = dict(
     ),
 )
 
-DIGITS_PER_IMAGE = (2, 8)
-DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit, as a fraction of the image side
+DIGITS_PER_IMAGE = (2, 8)  # at digit scale 1, in proportion to 1 / scale
+DIGIT_SIDE = (28 / 256, 110 / 256)  # longer side of an upright digit at digit scale 1, as a fraction of the image side
 SMALLEST_SIDE = 20  # px; in smaller digits the class cannot be recognized
 CROP_SIZE = 64  # px, of the classification crops
 CROP_SIDE = (0.5, 0.7)  # like DIGIT_SIDE; at 0.7 the corners of a rotated square still fit
 MAX_ANGLE = 30  # degrees; with larger angles 6 and 9 become ambiguous
 MIN_VISIBLE = 0.6  # fraction of its area that must stay visible below digits pasted later
-MIN_AREA = 80 / 256**2  # fraction of the image area
+MIN_AREA = 80 / 256**2  # fraction of the image area at digit scale 1
 TRIES = 40
 
 STROKE = 0.45  # grey value (0..1) from which a pixel belongs to a pen stroke
@@ -200,7 +203,10 @@ def paste(rng, scene_image, opacity, ink, top, left):
 
 
 def stays_visible(instances, full_areas, mask, size):
-    """Return whether every digit so far, and the new one with ``mask`` (H, W), stays visible enough to be labelled."""
+    """Return whether every digit so far, and the new one with ``mask`` (H, W), stays visible enough to be labelled.
+
+    ``size`` is the side, in px, of the image in which digits of this scale have ``DIGIT_SIDE``.
+    """
     least = MIN_AREA * size**2
     if mask.sum() < least:
         return False
@@ -208,24 +214,28 @@ def stays_visible(instances, full_areas, mask, size):
     return all(area >= max(least, MIN_VISIBLE * full) for area, full in zip(left, full_areas, strict=True))
 
 
-def draw_scene(rng, regions, images, labels, samples, size):
+def draw_scene(rng, regions, images, labels, samples, size, digit_scale=1):
     """Draw one image and return it, (size, size, 3) uint8 BGR, with its list of ``Instance``.
 
     Args:
         images, labels: digits (N, 8, 8) and their classes (N,).
         samples: indices of the digits that may be used.
+        digit_scale: digits have the size of those in an image of ``digit_scale * size``; their number grows as they
+            shrink.
     """
     scene_image = draw_background(rng, regions, size)
     instances, full_areas = [], []
-    sides = max(SMALLEST_SIDE, DIGIT_SIDE[0] * size), DIGIT_SIDE[1] * size
-    for _ in range(rng.integers(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
+    digit_size = digit_scale * size
+    sides = max(SMALLEST_SIDE, DIGIT_SIDE[0] * digit_size), DIGIT_SIDE[1] * digit_size
+    fewest, most = (round(number / digit_scale) for number in DIGITS_PER_IMAGE)
+    for _ in range(rng.integers(fewest, most + 1)):
         sample = rng.choice(samples)
         for _ in range(TRIES):  # a digit without a place is skipped before it is pasted, so none is unlabelled
             opacity, ink = draw_digit(images[sample], rng.uniform(*sides), rng.uniform(-MAX_ANGLE, MAX_ANGLE))
             top, left = (int(rng.integers(size - extent + 1)) for extent in opacity.shape)
             mask = np.zeros((size, size), bool)
             mask[top : top + opacity.shape[0], left : left + opacity.shape[1]] = opacity >= 0.5
-            if stays_visible(instances, full_areas, mask, size):
+            if stays_visible(instances, full_areas, mask, digit_size):
                 break
         else:
             continue
@@ -284,14 +294,14 @@ def write_image(path, scene_image):
         raise OSError(f"could not write {path}; check the free space of the disk")
 
 
-def write_scenes(folder, split, count, size, seed, regions, images, labels, samples):
+def write_scenes(folder, split, count, size, digit_scale, seed, regions, images, labels, samples):
     """Write images, label maps and COCO annotations of one split."""
     for kind in (folder / split, folder / "semantic" / split, folder / "annotations"):
         kind.mkdir(parents=True, exist_ok=True)
     entries, annotations = [], []
     for index in range(count):
         rng = np.random.default_rng([seed, SPLITS.index(split), 0, index])
-        scene_image, instances = draw_scene(rng, regions, images, labels, samples, size)
+        scene_image, instances = draw_scene(rng, regions, images, labels, samples, size, digit_scale)
         write_image(folder / split / f"{index:06d}.jpg", scene_image)
         write_image(folder / "semantic" / split / f"{index:06d}.png", label_map(instances, size))
         entries.append(dict(id=index + 1, file_name=f"{index:06d}.jpg", width=size, height=size))
@@ -330,17 +340,20 @@ def versions():
 def made_with(out):
     """Return the arguments of the digit scenes in the folder ``out``, or None if it holds something else."""
     try:
-        return json.loads((out / CARD).read_text())["arguments"]
+        arguments = json.loads((out / CARD).read_text())["arguments"]
+        return dict(digit_scale=1.0, **arguments) if "digit_scale" not in arguments else arguments
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
+def make(out, train=1000, val=200, size=256, seed=0, overwrite=False, digit_scale=1.0):
     """Make the data set in the folder ``out``; return False if it was already there, made with the same arguments.
 
     Args:
         train, val: number of images.
         size: side of an image, in px.
+        digit_scale: size of the digits relative to the image, from 0.1 to 1; at 0.4, digits in images of 640 px have
+            the size that they have in images of 256 px at 1, and there are 2.5 times as many.
 
     Raises:
         ValueError: an argument is out of range, or ``out`` holds something else and ``overwrite`` is not set.
@@ -348,8 +361,10 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
     for name, value, least in (("train", train, 1), ("val", val, 1), ("size", size, 64), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name} is {value}; give {least} or more")
+    if not 0.1 <= digit_scale <= 1:
+        raise ValueError(f"digit_scale is {digit_scale:g}; give a number from 0.1 to 1")
     out = Path(out).resolve()
-    arguments = dict(revision=REVISION, train=train, val=val, size=size, seed=seed)
+    arguments = dict(revision=REVISION, train=train, val=val, size=size, digit_scale=float(digit_scale), seed=seed)
     known = None if overwrite else made_with(out)
     if known == arguments:
         return False
@@ -364,7 +379,7 @@ def make(out, train=1000, val=200, size=256, seed=0, overwrite=False):
     regions = split_photos(photos)
     with whole_folder(out) as folder:
         for split, count in zip(SPLITS, (train, val), strict=True):
-            write_scenes(folder, split, count, size, seed, regions[split], images, labels, samples[split])
+            write_scenes(folder, split, count, size, digit_scale, seed, regions[split], images, labels, samples[split])
             write_crops(folder, split, seed, regions[split], images, labels, samples[split])
         card = dict(arguments=arguments, photos=list(photos), versions=versions())
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
@@ -377,6 +392,13 @@ def main():
     parser.add_argument("--train", type=int, default=1000, help="training images (default: %(default)s)")
     parser.add_argument("--val", type=int, default=200, help="validation images (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of an image in px (default: %(default)s)")
+    parser.add_argument(
+        "--digit-scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="size of the digits relative to the image, 0.1 to 1; there are 1 / X times as many (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="make it again and replace everything in OUT")
     args = parser.parse_args()

@@ -6,27 +6,51 @@ CHECKPOINT may be ``random``: operations and times are valid then, scores are no
 """
 
 import argparse
+import inspect
 import json
-import statistics
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS
-from torch import nn
 
-from mmcv_custom.benchmark.timing import milliseconds
-from mmcv_custom.cli.launch import build_model, run
+from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, measure
+from mmcv_custom.cli.launch import build_model, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
-from mmcv_custom.errors import ConfigError, building_from_config
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
-from token_pruning import Trace, count_flops
-from token_pruning.methods.svit import MODES
+from token_pruning.reducer import find_method
 
 WARM_UP = 3
+# Fields of a benchmark's row that a compared model's row takes over.
+TIMED = (
+    "keep_ratio",
+    "keep",
+    "keep_by_block",
+    "pruned_blocks",
+    "positions",
+    "gmacs",
+    "gmacs_std",
+    "block_gmacs",
+    "ms_quartiles",
+    "speedup_vs_dense",
+    "speedup_vs_dense_quartiles",
+    "ms_backbone",
+    "ms_neck",
+    "ms_heads",
+    "batch",
+    "num_images",
+    "parameters",
+)
+
+
+class Model(NamedTuple):
+    """A detector to compare: its name in the rows, its config and its weights (``random`` for none)."""
+
+    name: str
+    config: str
+    checkpoint: str
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,117 +58,132 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("models", nargs="+", metavar="NAME=CONFIG=CHECKPOINT")
     parser.add_argument("--out", default="work_dirs/compare/rows.json", help="default: work_dirs/compare/rows.json")
     parser.add_argument("--timed", type=int, default=40, metavar="N", help="images to time on (default: 40)")
-    parser.add_argument("--mode", choices=MODES, help="how SViT selects tokens (default: as configured)")
-    return parser.parse_args()
-
-
-def evaluate(name: str, config: str | Path, checkpoint: str | Path, folder: Path, options: Sequence[str] = ()) -> dict:
-    """Return the scores of one model from tools/test.py, by the names of its evaluator."""
-    scores = folder / f"{name}_scores.json"
-    options = ["--cfg-options", *options] if options else []
-    call(
-        ROOT / "tools/test.py", config, checkpoint, "--work-dir", folder / f"{name}_test", "--scores", scores, *options
+    parser.add_argument(
+        "--keep-ratio",
+        choices=("checkpoint", "config"),
+        help="tokens that pruned blocks keep: what the trained selectors select, or exactly the config's ratios "
+        "(default: checkpoint; config with random weights)",
     )
+    args = parser.parse_args()
+    check_timed(args.timed)
+    return args
+
+
+def check_timed(number: int) -> None:
+    """Raise ConfigError if ``number`` images are too few to time on."""
+    if number < 2:
+        raise ConfigError(f"--timed {number}: give at least 2 images, quartiles need them")
+
+
+def evaluate(
+    model: Model, folder: Path, keep: str = "checkpoint", start: Callable[..., None] = call
+) -> dict[str, float]:
+    """Return the scores of one model from tools/test.py, by the names of its evaluator.
+
+    Args:
+        folder: where the scores and the log go.
+        keep: "config" makes a reducer that has modes keep exactly the config's ratios.
+        start: runs the command.
+    """
+    scores = folder / f"{model.name}_scores.json"
+    options = _exact_ratios(read_config(model.config)) if keep == "config" else []
+    options = ["--cfg-options", *options] if options else []
+    work_dir = folder / f"{model.name}_test"
+    start(ROOT / "tools/test.py", model.config, model.checkpoint, "--work-dir", work_dir, "--scores", scores, *options)
     return json.loads(scores.read_text())
 
 
-def measure(models: dict[str, nn.Module], dataset: Sequence, number: int) -> dict[str, dict]:
-    """Time and count detectors on the same images, interleaved, so that a busy machine slows all of them alike.
+def _exact_ratios(cfg: Config) -> list[str]:
+    reducer = cfg.model.backbone.get("reducer")
+    has_modes = reducer is not None and "mode" in inspect.signature(find_method(reducer.type)).parameters
+    return ["model.backbone.reducer.mode=ratio"] if has_modes else []
 
-    Returns:
-        name -> dict with the median ms per image (batch 1, post-processing included) of network and backbone, GMACs
-        (mean and standard deviation over images), and the kept fraction by block.
+
+def result_rows(
+    models: Sequence[Model], scores: Sequence[dict], number: int, keep: str = "checkpoint", **circumstances: object
+) -> list[dict]:
+    """Time and count the models on the same test images, interleaved, and return one row per model.
+
+    Times are of the network with post-processing, batch 1. ``speedup_vs_dense`` is the median of the ratios of
+    neighbouring measurements.
+
+    Args:
+        scores: the scores of every model, see ``evaluate``.
+        number: images to time on.
+        circumstances: further fields.
     """
-    found = {name: dict(ms=[], ms_backbone=[], gmacs=[], keep=[]) for name in models}
-    batches = [pseudo_collate([dataset[i]]) for i in range(min(number, len(dataset)))]
-    with torch.no_grad():
-        for batch in batches[:WARM_UP]:
-            for model in models.values():
-                model.test_step(batch)
-        for batch in batches:
-            for name, model in models.items():
-                inputs = model.data_preprocessor(batch, False)["inputs"]
-                found[name]["ms"] += milliseconds(partial(model.test_step, batch), inputs.device)
-                found[name]["ms_backbone"] += milliseconds(partial(model.backbone, inputs), inputs.device)
-                with Trace() as trace, count_flops() as flops:
-                    model.test_step(batch)
-                found[name]["gmacs"].append(flops.gmacs)
-                found[name]["keep"].append(trace.passes[0].keep_ratio()[0])
-    return {
-        name: dict(
-            ms=statistics.median(f["ms"]),
-            ms_backbone=statistics.median(f["ms_backbone"]),
-            gmacs=statistics.mean(f["gmacs"]),
-            gmacs_std=statistics.pstdev(f["gmacs"]),
-            keep_by_block=torch.stack(f["keep"]).mean(0).tolist(),
-            num_images=len(batches),
-        )
-        for name, f in found.items()
-    }
-
-
-def result_row(name: str, model: nn.Module, scores: dict, measured: dict, **circumstances: object) -> dict:
-    """Return a row: scores, mean kept fraction over the pruned blocks, operations, times."""
-    pruned = model.backbone.reducer.pruned_blocks if model.backbone.reducer else []
-    keep = [measured["keep_by_block"][block] for block in pruned]
-    return row(
-        model=name,
-        box_AP=scores["coco/bbox_mAP"],
-        box_AP50=scores["coco/bbox_mAP_50"],
-        mask_AP=scores["coco/segm_mAP"],
-        mask_AP50=scores["coco/segm_mAP_50"],
-        keep_ratio=statistics.mean(keep) if keep else 1.0,
-        pruned_blocks=pruned,
-        **measured,
-        parameters=sum(p.numel() for p in model.parameters()),
-        **circumstances,
+    cfg = read_config(models[0].config)
+    settings = BenchmarkSettings(
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        images=str(image_folder(cfg)),
+        repeats=number,
+        warmup=min(WARM_UP, number),
     )
+    cases = [BenchmarkCase(model.config, model.checkpoint, keep=keep) for model in models]
+    rows = []
+    for model, found, timed in zip(models, scores, measure(cases, settings), strict=True):
+        rows.append(
+            row(
+                model=model.name,
+                box_AP=found["coco/bbox_mAP"],
+                box_AP50=found["coco/bbox_mAP_50"],
+                mask_AP=found["coco/segm_mAP"],
+                mask_AP50=found["coco/segm_mAP_50"],
+                ms=timed["ms_median"],
+                **{field: timed[field] for field in TIMED if field in timed},
+                **circumstances,
+            )
+        )
+    return rows
 
 
-def print_rows(rows: list[dict]) -> None:
+def image_folder(cfg: Config) -> Path:
+    """Return the folder of the test images of a config."""
+    dataset = cfg.test_dataloader.dataset
+    return Path(dataset.get("data_root") or "") / dataset.data_prefix.img
+
+
+def print_rows(rows: Sequence[dict]) -> None:
     """Print one line per row."""
     for r in rows:
+        faster = ""
+        if r["pruned_blocks"] and "speedup_vs_dense" in r:
+            low, high = r["speedup_vs_dense_quartiles"]
+            faster = f", {r['speedup_vs_dense']:.2f} [{low:.2f}, {high:.2f}] times as fast as the dense one"
         print(
             f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
             f"{r['keep_ratio']:.0%} of the tokens kept in the pruned blocks, {r['gmacs']:.2f} "
-            f"GMACs, {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms"
+            f"GMACs, {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms{faster}"
         )
 
 
-def compare(
-    specs: list[tuple], folder: Path, number: int, mode: str | None = None, **circumstances: object
-) -> tuple[list[dict], dict[str, nn.Module], Sequence]:
-    """Return rows for ``specs``, a list of (name, config path, checkpoint), the models and their test data."""
-    models, scores, dataset = {}, {}, None
-    for name, path, checkpoint in specs:
-        cfg = Config.fromfile(path)
-        reducer = cfg.model.backbone.get("reducer")
-        options = [f"model.backbone.reducer.mode={mode}"] if mode and reducer and reducer.type == "SViT" else []
-        cfg.merge_from_dict(dict(option.split("=", 1) for option in options))
-        models[name] = build_model(cfg, None if checkpoint == "random" else checkpoint)
-        if checkpoint == "random":
-            checkpoint = folder / f"{name}_random.pth"
-            torch.save(dict(state_dict=models[name].state_dict()), checkpoint)
-        scores[name] = evaluate(name, path, checkpoint, folder, options)
-        with building_from_config():
-            dataset = dataset or DATASETS.build(dict(cfg.test_dataloader.dataset, _scope_=cfg.default_scope))
-    print("\nTiming all models on the same images, interleaved ...", flush=True)
-    measured = measure(models, dataset, number)
-    rows = [result_row(name, model, scores[name], measured[name], **circumstances) for name, model in models.items()]
-    return rows, models, dataset
+def with_files(models: Sequence[Model], folder: Path) -> list[Model]:
+    """Return the models with a file of random weights in place of ``random``."""
+    found = []
+    for model in models:
+        if model.checkpoint == "random":
+            path = folder / f"{model.name}_random.pth"
+            torch.save(dict(state_dict=build_model(read_config(model.config), None).state_dict()), path)
+            model = model._replace(checkpoint=str(path))
+        found.append(model)
+    return found
 
 
 def main() -> None:
     args = parse_args()
-    specs = [spec.split("=", 2) for spec in args.models]
-    for spec, given in zip(specs, args.models, strict=True):
-        if len(spec) != 3:
-            raise ConfigError(f"{given}: write NAME=CONFIG=CHECKPOINT, or NAME=CONFIG=random")
+    given = [tuple(spec.split("=", 2)) for spec in args.models]
+    for parts, text in zip(given, args.models, strict=True):
+        if len(parts) != 3:
+            raise ConfigError(f"{text}: write NAME=CONFIG=CHECKPOINT, or NAME=CONFIG=random")
+    models = [Model(*parts) for parts in given]
     folder = Path(args.out).parent
     folder.mkdir(parents=True, exist_ok=True)
-    rows, _, _ = compare(
-        specs, folder, args.timed, args.mode, weights="random" if any(s[2] == "random" for s in specs) else "trained"
-    )
+    random = any(model.checkpoint == "random" for model in models)
+    keep = args.keep_ratio or ("config" if random else "checkpoint")
+    models = with_files(models, folder)
+    scores = [evaluate(model, folder, keep) for model in models]
+    print("\nTiming all models on the same images, interleaved ...", flush=True)
+    rows = result_rows(models, scores, args.timed, keep, weights="random" if random else "trained")
     write_json(args.out, rows)
     print_rows(rows)
 

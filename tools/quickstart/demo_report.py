@@ -1,19 +1,20 @@
 """The report of the quickstart demo: one HTML file with embedded images and a light and a dark theme."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from mmengine.dataset import pseudo_collate
-from PIL import Image
-from torch import nn
-
+from mmcv_custom import Predictor
+from mmcv_custom.data.image_files import images_in
 from mmcv_custom.files import write_file
-from mmcv_custom.inference import TokenView, Window, visualize
-from token_pruning import Trace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 THRESHOLD = 0.4  # of the detections that are drawn
 
@@ -23,6 +24,7 @@ PAGE = """<!doctype html>
 <style>
  :root {{ color-scheme: light dark; --line: #8885; --bar: #0072b2; }}
  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }}
+ .first {{ font-size: 1.25rem; }}
  table {{ border-collapse: collapse; margin: 1rem 0; }}
  th, td {{ padding: .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; }}
  th:first-child, td:first-child {{ text-align: left; }}
@@ -30,15 +32,19 @@ PAGE = """<!doctype html>
  .bars div.bar {{ background: var(--bar); border-radius: 3px; }}
  .bars div.track {{ background: var(--line); border-radius: 3px; }}
  figure {{ margin: 1.5rem 0; }} img {{ max-width: 100%; image-rendering: auto; }}
- .pair {{ display: flex; flex-wrap: wrap; gap: 1rem; }} .pair figure {{ margin: 0; }}
+ .pair {{ display: flex; flex-wrap: wrap; gap: 1rem; }} .pair figure {{ margin: 0; flex: 1 1 320px; }}
  figcaption, .small {{ font-size: .85rem; opacity: .8; }} code {{ font-size: .85em; overflow-wrap: anywhere; }}
 </style>
 <h1>Dense and pruned detector on digit scenes</h1>
-<p>{summary}</p>
-<table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>tokens kept<th>GMACs<th>ms<th>backbone ms</tr>
+<p class="first">{summary}</p>
+{first}
+<table><tr><th>model<th>box AP<th>box AP50<th>mask AP<th>kept in pruned blocks<th>GMACs<th>ms<th>backbone ms<th>times as
+fast<th>quartiles</tr>
 {rows}</table>
-<p class="small">Tokens kept: mean over the pruned blocks. GMACs: mean over the timed images; a multiply-add counts
-1. ms: median per image, batch 1, both models interleaved on one machine; compare their ratio, not single times.</p>
+<p class="small">Kept in pruned blocks: the share of the tokens that a block computed, mean over the pruned blocks and
+the timed images. GMACs: mean over the timed images; a multiply-add counts 1. ms: median per image, batch 1, with
+post-processing. Times as fast: median of the ratios of neighbouring measurements, the models timed in turns.
+{training}</p>
 <h2>Kept tokens by block</h2>
 <div class="bars">{bars}</div>
 <h2>Tokens that the pruned detector skips</h2>
@@ -51,46 +57,86 @@ block nor a later one uses it. Every token keeps its position in the feature map
 """
 
 
-def write_report(
-    path: Path, rows: list[dict], models: dict[str, nn.Module], dataset: Sequence, number: int = 6
-) -> None:
+class Shown(NamedTuple):
+    """One image as the report shows it: the detections of both models side by side, and the pruned model's tokens."""
+
+    pair: str
+    tokens: str
+
+
+def summary(rows: Sequence[dict]) -> str:
+    """Return the result in one sentence: how much faster, at what accuracy, on what machine."""
+    dense, pruned = rows[:2]
+    low, high = pruned["speedup_vs_dense_quartiles"]
+    return (
+        f"The pruned detector is {pruned['speedup_vs_dense']:.2f} times as fast as the dense one (quartiles "
+        f"{low:.2f} to {high:.2f}; whole network, batch 1, {machine(pruned)}), with box AP {pruned['box_AP']:.3f} "
+        f"against {dense['box_AP']:.3f} and mask AP {pruned['mask_AP']:.3f} against {dense['mask_AP']:.3f}."
+    )
+
+
+def machine(row: dict) -> str:
+    """Return the machine of a row in words."""
+    found = row["machine"]
+    return found["gpu"][0] if found["gpu"] else f"{found['cores']} cores of {found['cpu']}"
+
+
+def write_report(path: Path, rows: Sequence[dict], models: Sequence, folder: Path, number: int = 4) -> None:
     """Write the report to ``path``, whole or not at all.
 
     Args:
-        rows: result rows of ``dense`` and ``pruned``.
-        models: name -> detector in evaluation mode.
-        dataset: test data set to take ``number`` images from.
+        rows: result rows of ``dense``, ``pruned`` and, where it was trained, ``dense_ftune``.
+        models: (name, config, checkpoint) of each.
+        folder: test images, of which ``number`` are shown.
     """
-    dense, pruned = rows
-    step = max(1, len(dataset) // number)
-    images = "\n".join(_image(models, dataset, i) for i in range(0, len(dataset), step)[:number])
+    pruned = rows[1]
+    shown = show(models[:2], folder, number)
     text = PAGE.format(
-        summary=_summary(dense, pruned),
+        summary=html.escape(summary(rows)),
+        first=shown[0].pair,
         rows="\n".join(_table_row(r) for r in rows),
+        training=html.escape(training(rows)),
         bars="".join(_bar(i, share) for i, share in enumerate(pruned["keep_by_block"])),
-        images=images,
+        images="\n".join([shown[0].tokens, *(image.pair + image.tokens for image in shown[1:])]),
         command=html.escape(pruned["command"]),
         commit=pruned["commit"],
-        machine=html.escape(f"{pruned['machine']['cpu']}, {pruned['machine']['cores']} cores"),
+        machine=html.escape(machine(pruned)),
         versions=html.escape(", ".join(f"{k} {v}" for k, v in pruned["versions"].items())),
     )
     write_file(path, text)
 
 
-def _summary(dense: dict, pruned: dict) -> str:
-    lost = dense["box_AP50"] - pruned["box_AP50"]
-    change = f"{abs(lost):.3f} below" if lost > 0 else f"{abs(lost):.3f} above"
+def training(rows: Sequence[dict]) -> str:
+    """Return what the pruned model was trained for and the dense one not, in a sentence."""
+    steps = rows[0]["further_steps"]
+    if len(rows) > 2:
+        return f"dense_ftune: the dense model after as many further steps as the pruned one, {steps}."
     return (
-        f"The pruned detector computes {pruned['keep_ratio']:.0%} of the tokens in its pruned blocks; its box AP50 "
-        f"is {change} the dense one's ({pruned['box_AP50']:.3f} and {dense['box_AP50']:.3f}). It needs "
-        f"{pruned['gmacs'] / dense['gmacs']:.0%} of the whole network's operations and took "
-        f"{pruned['ms'] / dense['ms']:.0%} of its time, {pruned['ms_backbone'] / dense['ms_backbone']:.0%} in the "
-        "backbone. At this size (256 tokens, six blocks of 96 channels) blocks are a small part of the work: the "
-        "demo shows that pruning works, not the speed-up of larger models."
+        f"The pruned model was trained for {steps} steps from the dense one's weights; make demo "
+        "ARGS=--fine-tune-dense trains the dense one for as many, too."
     )
 
 
+def show(models: Sequence, folder: Path, number: int) -> list[Shown]:
+    """Run the models on images spread over ``folder``."""
+    files = images_in(folder, print)
+    files = files[:: max(1, len(files) // number)][:number]
+    predictors = {name: Predictor(config, checkpoint) for name, config, checkpoint in models}
+    found = []
+    for file in files:
+        results = {name: predictor(file).above(THRESHOLD) for name, predictor in predictors.items()}
+        drawn = {name: result.draw() for name, result in results.items()}
+        pair = "".join(
+            f"<figure>{_img(image)}<figcaption>{name}</figcaption></figure>" for name, image in drawn.items()
+        )
+        name, result = list(results.items())[-1]
+        sheet = result.tokens.contact_sheet(drawn[name])
+        found.append(Shown(f"<div class='pair'>{pair}</div>", f"<figure>{_img(sheet)}</figure>"))
+    return found
+
+
 def _table_row(r: dict) -> str:
+    low, high = r["speedup_vs_dense_quartiles"]
     cells = [
         r["model"],
         f"{r['box_AP']:.3f}",
@@ -100,6 +146,7 @@ def _table_row(r: dict) -> str:
         f"{r['gmacs']:.2f}",
         f"{r['ms']:.0f}",
         f"{r['ms_backbone']:.0f}",
+        *((f"{r['speedup_vs_dense']:.2f}", f"{low:.2f} to {high:.2f}") if r["pruned_blocks"] else ("", "")),
     ]
     return "<tr>" + "".join(f"<td>{c}" for c in cells) + "</tr>"
 
@@ -109,24 +156,7 @@ def _bar(block: int, share: float) -> str:
     return f"<span>block {block}</span>{bar}<span>{share:.0%}</span>"
 
 
-def _image(models: dict[str, nn.Module], dataset: Sequence, index: int) -> str:
-    """Return one validation image with the detections of both models, and the pruned model's tokens in every block."""
-    batch = pseudo_collate([dataset[index]])
-    image = batch["inputs"][0].flip(0).permute(1, 2, 0).numpy()  # BGR (3, h, w) as loaded
-    shown, tokens = {}, None
-    for name, model in models.items():
-        with torch.no_grad(), Trace() as trace:
-            found = model.test_step(batch)[0].pred_instances.numpy()
-        found = found[found.scores > THRESHOLD]
-        names = [dataset.metainfo["classes"][label] for label in found.labels]
-        shown[name] = visualize.detections(image, found.bboxes, found.scores, found.labels, names, found.masks)
-        window = Window(0, 0, trace.passes[0].of(0))
-        tokens = TokenView(image, (window,), model.backbone.patch_embed.patch_size[0])
-    pair = "".join(f"<figure>{_img(shown[name])}<figcaption>{name}</figcaption></figure>" for name in models)
-    return f"<div class='pair'>{pair}</div><figure>{_img(tokens.contact_sheet(shown[name]))}</figure>"
-
-
-def _img(drawing: Image.Image) -> str:
+def _img(drawing: Image) -> str:
     buffer = io.BytesIO()
-    drawing.save(buffer, "PNG", optimize=True)
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    drawing.convert("RGB").save(buffer, "JPEG", quality=88)
+    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

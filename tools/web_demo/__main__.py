@@ -23,11 +23,12 @@ from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-# Quickstart config -> folder that `make demo` trains it in; None: only work_dirs/<name of the config>.
-QUICKSTART = {
-    "configs/quickstart/digits_svit-adapter-nano.py": "work_dirs/demo/pruned",
-    "configs/quickstart/pennfudan_svit-adapter-nano.py": None,
-}
+# Trained in work_dirs/<name of the config>, the first by `make demo`, the second by `make demo ARGS=--from-scratch`.
+QUICKSTART = (
+    "configs/quickstart/digits_svit-adapter-t.py",
+    "configs/quickstart/digits_svit-adapter-nano.py",
+    "configs/quickstart/pennfudan_svit-adapter-nano.py",
+)
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -107,13 +108,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def quickstart() -> list[str]:
-    """Return the quickstart models as CONFIG[=CHECKPOINT], with the weights trained in this checkout, if any."""
-    found = []
-    for config, demo in QUICKSTART.items():
-        folders = [ROOT / folder for folder in (demo, f"work_dirs/{Path(config).stem}") if folder]
-        checkpoint = next(filter(None, map(latest_checkpoint, folders)), None)
-        found.append(f"{ROOT / config}" + (f"={checkpoint}" if checkpoint else ""))
-    return found
+    """Return CONFIG=CHECKPOINT of each quickstart model that was trained here; without any, the first config alone."""
+    found = [(ROOT / config, latest_checkpoint(str(ROOT / "work_dirs" / Path(config).stem))) for config in QUICKSTART]
+    return [f"{config}={checkpoint}" for config, checkpoint in found if checkpoint] or [str(ROOT / QUICKSTART[0])]
 
 
 def load(models: list[str], device: str, score_thr: float) -> dict[str, Pair]:

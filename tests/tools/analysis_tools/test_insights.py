@@ -67,7 +67,7 @@ def test_whole_tool_and_a_second_run_that_repeats_nothing(tool, tmp_path, monkey
         "1",
         "1",
         "--timed",
-        "1",
+        "2",
         "--variants",
         "packed",
         "--dense",
@@ -89,6 +89,6 @@ def test_whole_tool_and_a_second_run_that_repeats_nothing(tool, tmp_path, monkey
     monkeypatch.setattr(tool, "call", lambda script, *_: called.append(script.name))
     tool.main()
     assert called == ["digit_scenes.py"] and json.loads((folder / "rows.json").read_text()) == rows
-    monkeypatch.setattr(sys, "argv", [*command, "--timed", "2"])
+    monkeypatch.setattr(sys, "argv", [*command, "--timed", "3"])
     with pytest.raises(ConfigError, match="choose another with --work-dir"):
         tool.main()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import gains
 import pytest
 from scripts import load_script
 
@@ -22,7 +23,7 @@ def test_committed_page_is_generated_from_the_committed_rows(name):
 
 def test_the_readme_shows_the_committed_rows():
     text = (ROOT / "README.md").read_text()
-    assert text == results_page().with_speed_table(text)
+    assert text == results_page().with_made_parts(text)
 
 
 def test_rows_hold_their_circumstances(tmp_path):
@@ -34,3 +35,46 @@ def test_rows_hold_their_circumstances(tmp_path):
     text = results_page().page(tmp_path)
     assert "| dense | 12.3 |" in text and "make demo" in text
     assert not list(tmp_path.glob("*part*")) and json.loads((tmp_path / "a.json").read_text())["title"] == "T"
+
+
+def result(**changes):
+    """Return a result of a dense network and two settings of one method, with rows changed as asked."""
+    common = dict(command="make", commit="c", date="d", gmacs=2.0, batch=2)
+    common |= dict(machine=dict(cpu="C", cores=2, threads=1, gpu=[]), versions=dict(torch="2"), weights="trained")
+    speeds = {"dense": (1.0, 1.0), "a": (1.2, 1.1), "b": (1.5, 1.4)}
+    rows = [
+        dict(common, model=name, method="M", top1=score, ms=20 / speed, speedup_vs_dense=speed)
+        | dict(speedup_vs_dense_quartiles=[low, 2.0])
+        | changes
+        for (name, (speed, low)), score in zip(speeds.items(), (50.0, 49.5, 40.0), strict=True)
+    ]
+    summary = dict(task="T", host="H", score="top1", heading="top-1")
+    return dict(title="A title, long", text="Text.", columns=[["model", "model"]], rows=rows, summary=summary)
+
+
+def test_the_fastest_setting_that_keeps_the_score_is_a_gain():
+    (gain,) = gains.gains(result())
+    assert gain.row["model"] == "a"  # b is faster and loses a fifth of the score
+    assert gain.cells[:7] == ["T", "H", "a", "top-1", 50.0, 49.5, 1.2] and gain.cells[-1] == "C, 1 threads"
+    assert gains.gains(result(weights="random")) == []
+    assert gains.gains(result(speedup_vs_dense_quartiles=[0.9, 2.0])) == []  # no faster than the noise
+    untimed = result()
+    del untimed["rows"][2]["speedup_vs_dense"]
+    assert gains.gains(untimed) == [] and gains.gains({"rows": untimed["rows"]}) == []
+
+
+def test_the_page_opens_with_gains_and_ends_with_miniatures(tmp_path):
+    write_json(tmp_path / "1.json", dict(result(), title="Small", miniature=True))
+    write_json(tmp_path / "2.json", result(timing=dict(result()["rows"][0], command="time it", date="later")))
+    write_json(tmp_path / "3.json", dict(result(weights="random"), title="Untrained"))
+    text = results_page().page(tmp_path)
+    order = ["## What you get", "| T | H | a |", "## A title, long", "## Untrained", "## Miniatures", "### Small"]
+    assert sorted(order, key=text.index) == order and text.count("| T | H |") == 1
+    assert "[command](#a-title-long)" in text and "make\ntime it\n" in text and "Timed on later" in text
+    assert text.count("Weights: trained.") == 2 and "Weights: random, so this is speed only." in text
+
+
+def test_the_plot_needs_times(tmp_path):
+    gains.draw([dict(rows=[])], tmp_path / "none.png")
+    gains.draw([result()], tmp_path / "some.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["some.png"]

@@ -55,6 +55,7 @@ def test_rows(tool, monkeypatch, tmp_path, capsys, method):
     tool.main()
     rows = json.loads(out.read_text())
     assert [r["batch"] for r in rows] == [1, 2] and all(0 < r["share_of_decision"] < 1 for r in rows)
+    assert {r["weights"] for r in rows} == {"random"}
     assert "batch 2: " in capsys.readouterr().out
 
 

@@ -66,6 +66,31 @@ def test_other_seed_gives_other_images_and_fewer_images_the_same_ones(scenes):
     assert np.array_equal(digit_scenes.label_map(scene(0, 3)[1], 128), stored)
 
 
+def test_a_smaller_digit_scale_gives_more_digits_of_the_same_size_in_pixels():
+    images, labels = digit_scenes.digit_samples()
+    regions = digit_scenes.split_photos(digit_scenes.load_photos())["train"]
+
+    def digits(size, scale):
+        """Return the longer sides of the boxes and the number of digits of 8 scenes."""
+        scenes = [
+            digit_scenes.draw_scene(np.random.default_rng(i), regions, images, labels, range(99), size, scale)
+            for i in range(8)
+        ]
+        found = [instance.mask for _, instances in scenes for instance in instances]
+        spans = [[np.ptp(np.flatnonzero(mask.any(axis))) for axis in (0, 1)] for mask in found]
+        return np.median(np.max(spans, 1)), len(found) / len(scenes)
+
+    (side, number), (small_side, small_number) = digits(256, 1), digits(512, 0.5)
+    assert abs(small_side / side - 1) < 0.4 and small_number > 1.5 * number
+
+
+def test_sets_made_before_there_was_a_digit_scale_are_recognized(scenes, tmp_path):
+    card = json.loads((scenes / "digit_scenes.json").read_text())
+    del card["arguments"]["digit_scale"]
+    (tmp_path / "digit_scenes.json").write_text(json.dumps(card))
+    assert digit_scenes.made_with(tmp_path) == digit_scenes.made_with(scenes)
+
+
 def test_train_and_val_share_no_digit_and_no_background(scenes):
     _, labels = digit_scenes.digit_samples()
     splits = digit_scenes.split_samples(labels)
@@ -148,7 +173,7 @@ def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("wrong", [dict(train=0), dict(size=8), dict(seed=-1)])
+@pytest.mark.parametrize("wrong", [dict(train=0), dict(size=8), dict(seed=-1), dict(digit_scale=2)])
 def test_arguments_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; give"):
         digit_scenes.make(tmp_path / "set", **wrong)

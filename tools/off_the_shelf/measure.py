@@ -1,0 +1,128 @@
+"""Scores, operations and times of one setting after another, each kept in a file as soon as it is known.
+
+Shapes: B images, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from network import TrainedNetwork
+from safetensors.torch import load_file, save
+from settings import Setting
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mmcv_custom.benchmark import PRECISIONS, counted
+from mmcv_custom.benchmark.flops import Count, count
+from mmcv_custom.benchmark.timing import interleaved, quartiles, speedup
+from mmcv_custom.files import write_file
+from mmcv_custom.results import row, write_json
+from token_pruning.host import require_host
+
+BATCH = 16  # images of a batch when scoring; no method's result depends on it
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What all settings of a comparison share.
+
+    Attributes:
+        network: the network.
+        name: its name on the command line.
+        checkpoint: path of its weights.
+        precision: of the scores, one of ``PRECISIONS``.
+        folder: where finished settings are kept.
+        command: for the rows.
+    """
+
+    network: TrainedNetwork
+    name: str
+    checkpoint: str
+    precision: str
+    folder: Path
+    command: str
+
+    def run(self, model: nn.Module, files: Sequence[Path], what: str) -> tuple[Tensor, list[Count]]:
+        """Return the outputs of ``model`` for all files, and the operations and tokens of every batch."""
+        outputs, counts, dtype = [], [], PRECISIONS[self.precision]
+
+        def forward(images: Tensor) -> None:
+            with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+                outputs.append(model(images).float())
+
+        for start in tqdm(range(0, len(files), BATCH), what, leave=False, disable=None):
+            images = self.network.load(files[start : start + BATCH])
+            counts.append(count(partial(forward, images), model))
+        return torch.cat(outputs), counts
+
+    @torch.no_grad()
+    def scored(self, setting: Setting) -> dict:
+        """Return the row of a setting, from its file or computed and kept there.
+
+        The dense network comes first: its outputs are kept, too, and the scores of the others need them.
+        """
+        path = self.folder / "scores" / f"{str(setting).replace(' ', '_')}.json"
+        kept = self.folder / "dense.safetensors"
+        if path.exists():
+            return json.loads(path.read_text())
+        model, outputs, counts = self.network.under(setting), {}, []
+        for part, files in self.network.sets.items():
+            outputs[part], found = self.run(model, files, f"{setting}, {part}")
+            counts += found
+        if setting.method is None:
+            fit = {part: self.run(model, files, f"dense, {part}")[0] for part, files in self.network.fit_sets.items()}
+            write_file(kept, save({**outputs, **fit}))
+        cost = counted(counts, require_host(model, "the comparison"))
+        made = row(
+            network=self.name,
+            model=str(setting),
+            method=setting.method,
+            cost_param=setting.cost_param,
+            cost_value=setting.cost_value,
+            checkpoint=self.checkpoint,
+            weights="trained",
+            precision=self.precision,
+            num_images={part: len(files) for part, files in self.network.sets.items()},
+            **self.network.scores(outputs, load_file(kept)),
+            **cost,
+            tokens_computed=statistics.mean(cost["keep_by_block"]),
+            command=self.command,
+        )
+        write_json(path, made)
+        return made
+
+
+@torch.no_grad()
+def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, rounds: int, command: str) -> dict:
+    """Time every setting right after the dense network on the same images, all settings in each round.
+
+    Returns:
+        Fields of a row; ``settings`` holds name -> ``ms``, ``ms_quartiles``, ``speedup_vs_dense`` and its quartiles
+        (over the ratios of neighbouring measurements).
+    """
+    files = next(iter(network.sets.values()))[: batch * rounds]
+    batches = [network.load(files[i : i + batch]) for i in range(0, len(files) - batch + 1, batch)]
+    dense = network.under(Setting())
+    models = [model for setting in settings for model in (dense, network.under(setting))]
+
+    def step(model: nn.Module, repeat: int) -> None:
+        model(batches[repeat % len(batches)])
+
+    device = batches[0].device
+    times = interleaved([partial(step, model) for model in models], device, rounds, warmup=2)
+    found = {}
+    for setting, before, own in zip(settings, times[::2], times[1::2], strict=True):
+        total = [ms for (ms,) in own]
+        found[str(setting)] = dict(
+            ms=statistics.median(total),
+            ms_quartiles=quartiles(total),
+            **speedup([ms for (ms,) in before], total, "dense"),
+        )
+    return row(settings=found, batch=batch, rounds=rounds, device=str(device), precision="fp32", command=command)

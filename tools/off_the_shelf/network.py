@@ -1,0 +1,81 @@
+"""What a trained network brings to the comparison: the model, images and scores.
+
+Shapes: B images, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from PIL import Image
+from settings import Setting
+from torch import Tensor, nn
+from torchvision.transforms.functional import normalize, to_tensor
+
+import token_pruning
+from mmcv_custom.data.image_files import check_image
+
+
+class TrainedNetwork(ABC):
+    """A trained network and the images that it is scored on.
+
+    Attributes:
+        title: of the plot.
+        checkpoint: default path of the weights.
+        source: the tool that makes them.
+        score_fields: field of a result row -> heading; the first one is plotted.
+        model: takes images (B, 3, h, w); the timm model is ``model.backbone`` or ``model`` itself.
+        sets: name -> image files that every setting is scored on.
+        fit_sets: name -> image files that only the dense network sees, for what is fitted on its outputs.
+    """
+
+    title: ClassVar[str]
+    checkpoint: ClassVar[str]
+    source: ClassVar[str]
+    score_fields: ClassVar[Mapping[str, str]]
+    model: nn.Module
+    sets: Mapping[str, Sequence[Path]]
+    fit_sets: Mapping[str, Sequence[Path]] = {}
+
+    @abstractmethod
+    def __init__(self, checkpoint: str, data: Path) -> None:
+        """Load the weights, and the labels below ``data``.
+
+        Raises:
+            DataError: the data are not there.
+        """
+
+    @abstractmethod
+    def load(self, files: Sequence[Path]) -> Tensor:
+        """Return the files as a batch (B, 3, h, w), as the network was trained on it."""
+
+    @abstractmethod
+    def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the scores of one setting, by the names of ``score_fields``.
+
+        Args:
+            outputs: name of each of ``sets`` -> what ``model`` returned for its images.
+            dense: the same of the dense network, ``fit_sets`` included.
+        """
+
+    def under(self, setting: Setting) -> nn.Module:
+        """Return the model under a setting; all of them share their weights."""
+        weights = [*self.model.parameters(), *self.model.buffers()]
+        model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in weights})
+        token_pruning.apply(getattr(model, "backbone", model), setting.reducer)
+        return model
+
+
+def read_image(file: Path, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return an image stretched to a square, (3, side, side), normalised.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    check_image(str(file))
+    image = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    return normalize(to_tensor(image), mean, std)

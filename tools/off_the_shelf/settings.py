@@ -1,0 +1,44 @@
+"""Which methods are compared off the shelf, and at which values of their cost parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from token_pruning.reducer import METHODS
+
+# Four values of a cost parameter: of methods that keep a fraction of the tokens, and of those that remove a number.
+KEEP_RATIOS = (0.9, 0.7, 0.5, 0.3)
+TOKENS = (4, 8, 12, 16)
+# For the methods that need others.
+VALUES = {"PPT": (20, 35, 50, 65)}  # it removes tokens in three blocks only
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method at one value of its cost parameter; without a method, the dense network."""
+
+    method: str | None = None
+    cost_value: float | None = None
+
+    @property
+    def cost_param(self) -> str | None:
+        """Name of the argument of the method that is set."""
+        return METHODS[self.method].cost_param[0] if self.method else None
+
+    @property
+    def reducer(self) -> dict | None:
+        """Config of the reducer."""
+        return {"type": self.method, self.cost_param: self.cost_value} if self.method else None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.cost_param}={self.cost_value:g}" if self.method else "dense"
+
+
+def all_settings() -> list[Setting]:
+    """Return the dense network and every registered method that works without training, at four settings each."""
+    found = [Setting()]
+    for name, method in METHODS.items():
+        if not (method.needs_training or method.needs_class_scores):
+            whole = isinstance(method.cost_param[1], int)
+            found += [Setting(name, value) for value in VALUES.get(name, TOKENS if whole else KEEP_RATIOS)]
+    return found
