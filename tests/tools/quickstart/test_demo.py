@@ -5,7 +5,7 @@ import sys
 from unittest.mock import patch
 
 import pytest
-from scripts import ROOT, load_script, run_tool
+from scripts import load_script, run_tool
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights")
 
@@ -13,9 +13,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*random weights")
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(ROOT / "tools/quickstart")
-    for name in ("compare", "demo_report", "phases"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     return load_script("tools/quickstart/demo.py")
 
 
