@@ -3,11 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# "compiled": MMCV with its own operators. This project needs none of them; other models of the toolboxes may.
+MMCV ?=
 
 # The pins stand in requirements.txt only; the steps below that need some of them on their own read them from there.
 pin = $(shell sed -nE 's/^($(1)[=<>]=[^ ;]*).*/\1/p' requirements.txt)
 TORCH := $(call pin,torch) $(call pin,torchvision)
-MMCV := $(call pin,onedl-mmcv)
+MMCV_PIN := $(call pin,onedl-mmcv)
 HEADLESS := $(call pin,opencv-python-headless)
 BUILD_TOOLS := $(call pin,setuptools) $(call pin,ninja) wheel packaging
 
@@ -17,7 +19,9 @@ BUILD_TOOLS := $(call pin,setuptools) $(call pin,ninja) wheel packaging
 key = $(firstword $(shell $(1) | cksum))
 HAVE_VENV := $(VENV)/.setup-venv
 HAVE_TORCH := $(VENV)/.setup-torch-$(call key,echo '$(BUILD_TOOLS) $(TORCH)')
-HAVE_MMCV := $(VENV)/.setup-mmcv-$(call key,echo '$(TORCH) $(MMCV)')
+MMCV_KEY := $(call key,echo '$(TORCH) $(MMCV_PIN)')
+# A compiled one stays.
+HAVE_MMCV := $(VENV)/.setup-mmcv$(if $(MMCV)$(wildcard $(VENV)/.setup-mmcv-compiled-$(MMCV_KEY)),-compiled)-$(MMCV_KEY)
 HAVE_DEPS := $(VENV)/.setup-deps-$(call key,cat requirements.txt)
 HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml setup.py; ls -d */__init__.py; } 2>/dev/null)
 
@@ -68,7 +72,7 @@ test: lint ## check the style, then run all tests
 	@$(call need,pytest xdist)
 	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests --ignore $(LAYERS) -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-demo: $(READY) ## run the demonstration and write work_dirs/demo/report.html
+demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (12 minutes)
 	@$(RUN) tools/quickstart/demo.py $(ARGS)
 
 gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measure operators and models, by STAGES
@@ -96,25 +100,32 @@ $(HAVE_TORCH): | $(HAVE_VENV)
 	@$(PIP) $(BUILD_TOOLS:%='%') $(TORCH) || $(call die,torch could not be installed; pip says why above.)
 	@$(call stamp,torch)
 
-# onedl-mmcv is published as source. A ready wheel is tried first, so that a compiler is asked for only when one is needed.
-# --no-deps: the dependencies come with their pins in step 4. --force-reinstall and --no-cache-dir: the operators fit one
-# torch only, which neither their version nor pip's cache of built wheels knows. -g0: without debug symbols it takes half
-# the time. PATH: torch looks for the environment's ninja there and compiles on one core without it.
+# onedl-mmcv is published as source. A ready wheel is tried first. Without one, pip's isolated build, which has no torch,
+# makes a package without operators in seconds: mmcv_custom.compat.mmcv_ext has what this project needs of them.
+# MMCV=compiled compiles them. --no-deps: the dependencies come with their pins in step 4. --force-reinstall and
+# --no-cache-dir: the operators fit one torch only, which neither their version nor pip's cache of built wheels knows. -g0:
+# without debug symbols it takes half the time. PATH: torch looks for the environment's ninja there and compiles on one
+# core without it.
 $(HAVE_MMCV): | $(HAVE_TORCH)
-	@$(call say,[3/4] $(MMCV): a ready wheel from PIP_FIND_LINKS if there is one for this Python ...)
-	@install="$(PIP) --no-build-isolation --no-deps --force-reinstall --no-cache-dir $(MMCV)"; \
+	@$(call say,[3/4] $(MMCV_PIN): a ready wheel from PIP_FIND_LINKS if there is one for this Python ...)
+	@install="$(PIP) --no-deps --force-reinstall --no-cache-dir $(MMCV_PIN)"; \
 	$$install --only-binary onedl-mmcv 2>/dev/null && exit 0; \
+	if [ "$(MMCV)" != compiled ]; then \
+		$(call say,      There is none: it is installed without compiled operators; make setup MMCV=compiled compiles them.); \
+		$$install || $(call die,onedl-mmcv could not be installed; pip says why above.); \
+		exit 0; \
+	fi; \
 	command -v "$${CXX:-c++}" >/dev/null \
 		|| $(call die,a C++ compiler is needed to compile onedl-mmcv; on Debian: apt-get install g++); \
 	$(VENV_PY) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 		|| $(call die,the Python headers are needed to compile onedl-mmcv; on Debian: apt-get install python3-dev); \
 	if $(VENV_PY) -c 'import sys, torch; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not torch.cuda.is_available() or CUDA_HOME is not None)' 2>/dev/null; then \
-		$(call say,      There is a GPU but no CUDA toolkit (nvcc): detection will run on the CPU only until one is installed and $(VENV) made anew.); \
+		$(call say,      There is a GPU but no CUDA toolkit (nvcc): MMCV gets operators for the CPU only until one is installed and $(VENV) made anew.); \
 		export CUDA_VISIBLE_DEVICES=; \
 	fi; \
 	$(call say,      There is none: compiling the operators (about 5 minutes on 2 cores) ...); \
-	PATH="$(abspath $(VENV))/bin:$$PATH" CFLAGS="$${CFLAGS--g0}" MAX_JOBS="$${MAX_JOBS:-$$(nproc)}" MMCV_WITH_OPS=1 $$install \
-		|| $(call die,onedl-mmcv could not be compiled; the compiler says why above.)
+	PATH="$(abspath $(VENV))/bin:$$PATH" CFLAGS="$${CFLAGS--g0}" MAX_JOBS="$${MAX_JOBS:-$$(nproc)}" MMCV_WITH_OPS=1 \
+		$$install --no-build-isolation || $(call die,onedl-mmcv could not be compiled; the compiler says why above.)
 	@$(call stamp,mmcv)
 
 # The headless OpenCV goes on last and by force: pip may have unpacked opencv-python over it (both own the folder cv2).
@@ -122,7 +133,7 @@ $(HAVE_DEPS): | $(HAVE_MMCV)
 	@$(call say,[4/4] everything else in requirements.txt ...)
 	@$(PIP) --no-build-isolation -r requirements.txt || $(call die,the requirements could not be installed; pip says why above.)
 	@$(PIP) --no-deps --force-reinstall $(HEADLESS) || $(call die,$(HEADLESS) could not be installed; pip says why above.)
-	@$(VENV_PY) -c 'import cv2, mmcv.ops' || $(call die,cv2 or mmcv.ops does not load; delete $(VENV) and run make setup again.)
+	@$(VENV_PY) -c 'import mmcv_custom, cv2, mmcv.ops' || $(call die,cv2 or mmcv.ops does not load; delete $(VENV) and run make setup again.)
 	@$(call stamp,deps)
 
 $(HAVE_CHECKOUT): | $(HAVE_DEPS)
