@@ -49,9 +49,10 @@ stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
-	@echo "  ARGS (extra arguments of test, demo), STAGES (of gpu-check; tools/benchmarks/gpu_check.sh lists them)."
+	@echo "  MMCV=compiled (MMCV with its own operators, 5 minutes more), ARGS (extra arguments of test, demo),"
+	@echo "  STAGES (of gpu-check; tools/benchmarks/gpu_check.sh lists them)."
 
-setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 10 minutes the first time)
+setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 4 minutes the first time)
 	@$(call say,The environment $(VENV) is ready: $(VENV_PY))
 	@cd "$(CURDIR)" && $(VENV_PY) -m token_pruning_ops.info
 

@@ -148,8 +148,8 @@ def _at_least_single(t: Tensor) -> Tensor:
 
 def _missing(operator: str) -> str:
     return (
-        f"{operator} needs MMCV's compiled operators, and this onedl-mmcv has none: install it with "
-        "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`"
+        f"{operator} needs MMCV's compiled operators, and this onedl-mmcv has none: install it with `make setup "
+        "MMCV=compiled` or `MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`"
     )
 
 

@@ -175,6 +175,6 @@ def test_every_instruction_set_of_this_processor(instructions):
 
 def test_info_names_the_path_of_each_device():
     lines = info.lines()
-    assert [line.split()[0] for line in lines] == ["cpu", "cuda"]
+    assert [line.split()[0] for line in lines] == ["cpu", "cuda", "mmcv"]
     with on("cpu compiled"):
         assert "instructions" in lines[0]
