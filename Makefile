@@ -73,7 +73,7 @@ test: lint ## check the style, then run all tests
 	@$(call need,pytest xdist)
 	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests --ignore $(LAYERS) -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (12 minutes)
+demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (8 minutes)
 	@$(RUN) tools/quickstart/demo.py $(ARGS)
 
 gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measure operators and models, by STAGES

@@ -6,8 +6,8 @@ model = dict(
     backbone=dict(
         reducer=dict(
             type="SViT",
-            blocks=[3, 4, 5, 6, 7, 8, 9, 10, 11],
-            keep_ratio=[0.5] * 3 + [0.35] * 3 + [0.25] * 3,
+            blocks=[2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+            keep_ratio=[0.5] * 4 + [0.3] * 3 + [0.2] * 3,
             ratio_loss_weight=4.0,
             training="packed",
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmcv_custom.cli.subprocess_tools import ROOT
 
+PRIOR = 60.0  # seconds at the expected pace that count besides those measured: a short first phase says little
 TAIL = 12  # lines of a log that are shown when its phase fails
 
 
@@ -50,7 +51,7 @@ class Phases:
     def left(self) -> str:
         """Return the expected time from the current phase to the end, in words."""
         done = sum(seconds for _, seconds in self.plan[: self.index - 1])
-        pace = self.elapsed / done if done else 1.0
+        pace = (self.elapsed + PRIOR) / (done + PRIOR)
         return duration(pace * sum(seconds for _, seconds in self.plan[self.index - 1 :]))
 
     def call(self, *command: object) -> None:
