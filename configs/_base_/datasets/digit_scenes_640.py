@@ -5,9 +5,9 @@ _base_ = "./digit_scenes.py"
 data_root = "data/digit_scenes_640/"
 _resize = dict(type="Resize", scale=(640, 640), keep_ratio=True)
 _load_labels = dict(type="LoadAnnotations", with_bbox=True, with_mask=True)
-train_pipeline = [dict(type="LoadImage"), _load_labels, _resize, dict(type="PackDetInputs")]
+train_pipeline = [dict(type="LoadImageFromFile"), _load_labels, _resize, dict(type="PackDetInputs")]
 test_pipeline = [
-    dict(type="LoadImage"),
+    dict(type="LoadImageFromFile"),
     _resize,
     _load_labels,
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
