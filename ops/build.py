@@ -94,6 +94,9 @@ def build(device: str) -> None:
             f"{NO_TORCH} ({error}); with make.sh, set PYTHON to a Python that has it, with pip, use "
             "--no-build-isolation"
         ) from error
+    compiler = os.environ.get("CXX", "c++")
+    if not shutil.which(compiler.split()[0]):
+        raise BuildError(f"no C++ compiler ({compiler}) was found; on Debian: apt-get install g++, or name one in CXX")
     if device == "cuda":
         cpp_extension.CUDA_HOME = find_toolkit()
         if not torch.cuda.is_available():  # otherwise torch compiles for the GPU it finds

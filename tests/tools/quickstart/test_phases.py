@@ -28,7 +28,8 @@ def test_expectations_follow_the_pace_so_far(phases):
     assert phases.left() == "60 s"
 
 
-def test_a_failing_command_shows_the_end_of_its_log(phases, capsys):
-    with capsys.disabled(), pytest.raises(SystemExit) as ended, phases.next():
+def test_a_failing_command_shows_the_end_of_its_log(phases, capfd):
+    with pytest.raises(SystemExit) as ended, phases.next():
         phases.call("-c", "raise SystemExit('no such thing')")
     assert ended.value.code == 1 and "no such thing" in phases.log.read_text()
+    assert "no such thing" in capfd.readouterr().err
