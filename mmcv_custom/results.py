@@ -37,7 +37,8 @@ def row(**fields: object) -> dict:
 
 def _command() -> str:
     spec = sys.modules["__main__"].__spec__
-    program = ["-m", spec.name] if spec else [os.path.relpath(sys.argv[0])]
+    # A folder that is run has a spec, too, which does not say where it is.
+    program = ["-m", spec.name] if spec and spec.name != "__main__" else [os.path.relpath(sys.argv[0])]
     return shlex.join(["python", *program, *sys.argv[1:]])
 
 
