@@ -120,6 +120,11 @@ def places_of(cfg: Config, name: str, value: object) -> list[str]:
     )
 
 
+def is_in_effect(cfg: Config, name: str) -> bool:
+    """Return whether something that ``cfg`` builds has the value of its top-level ``name`` under that very name."""
+    return any(path.rpartition(".")[2] == name and value == cfg[name] for path, value in _walk(_below_top(cfg)))
+
+
 def _places(nodes: dict, value: object) -> Iterator[str]:
     """Iterate over the dotted names of values in ``nodes``, below its top level, that equal ``value``."""
     for path, inner in _walk(nodes):

@@ -18,7 +18,7 @@ from mmengine.fileio import load
 
 from ..data.checks.datasets import leaf_datasets
 from ..errors import ConfigError
-from .config_check import READ, names_used, places_of
+from .config_check import READ, is_in_effect, names_used, places_of
 
 PASSED_ON = ("data_root", "metainfo")
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -53,7 +53,7 @@ def pass_on_names(cfg: Config) -> None:
         old = Config.fromfile(files[read[-1]].path, import_custom_modules=False).get(name, _UNSET) if read else _UNSET
         if name in PASSED_ON:
             _pass_on(cfg, name, old, files[last].path)
-        elif old != cfg[name]:
+        elif old != cfg[name] and not is_in_effect(cfg, name):
             _refuse(cfg, name, old, files[last].path)
 
 

@@ -79,3 +79,13 @@ def test_dump_holds_the_label_maps_and_no_logits(tmp_path):
     assert found["pred_sem_seg"]["data"].dtype == torch.uint8
     assert torch.equal(found["pred_sem_seg"]["data"].long(), labels)
     assert (tmp_path / "a.pkl").stat().st_size < 10_000 and "seg_logits" in sample
+
+
+def test_configs_may_hold_the_former_names():
+    from mmcv.transforms import TRANSFORMS as COMMON
+    from mmseg.registry import TRANSFORMS
+
+    from mmcv_custom import LoadImageFromFile
+
+    assert TRANSFORMS.get("LoadSegAnnotations") is TRANSFORMS.get("LoadAnnotations") is LoadAnnotations
+    assert COMMON.get("LoadImage") is COMMON.get("LoadImageFromFile") is LoadImageFromFile

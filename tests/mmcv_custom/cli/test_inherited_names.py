@@ -112,6 +112,7 @@ def test_other_names_that_nothing_reads_any_more_are_refused(derived, line, plac
     [
         "image_size = (640, 640)\n_scale = image_size",
         "image_size = (512, 512)",
+        "crop_size = (3, 3)\ntrain_dataloader = dict(dataset=dict(dataset=dict(crop_size=(3, 3))))",
         "train_pipeline = []\ntrain_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))",
     ],
 )
