@@ -15,8 +15,8 @@ from mmcv_custom.data.checks.label_maps import IGNORED, check_labels
 from mmcv_custom.errors import DataError
 
 
-# Under mmseg's own name, because its inferencer takes this step out by name; and under its former one, which configs may
-# hold.
+# Under mmseg's own name, because its inferencer takes this step out by name; and under its former one, which configs
+# may hold.
 @TRANSFORMS.register_module(name=["LoadAnnotations", "LoadSegAnnotations"], force=True)
 class LoadAnnotations(_LoadAnnotations):
     """mmseg's step that loads label maps, with a check of what it loaded.

@@ -9,8 +9,8 @@ from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from ..errors import DataError
 
 
-# Under MMCV's own name, because the inferencers of mmdet, mmseg and mmpretrain look for the loader by that name; and under
-# its former one, which configs may hold.
+# Under MMCV's own name, because the inferencers of mmdet, mmseg and mmpretrain look for the loader by that name; and
+# under its former one, which configs may hold.
 @TRANSFORMS.register_module(name=["LoadImageFromFile", "LoadImage"], force=True)
 class LoadImageFromFile(_LoadImageFromFile):
     """MMCV's loader, with errors that name the file and what to do.
