@@ -25,7 +25,7 @@ PAGE = """<!doctype html>
  :root {{ color-scheme: light dark; --line: #8885; --bar: #0072b2; }}
  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }}
  .first {{ font-size: 1.25rem; }}
- table {{ border-collapse: collapse; margin: 1rem 0; }}
+ table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }}
  th, td {{ padding: .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; }}
  th:first-child, td:first-child {{ text-align: left; }}
  .bars {{ display: grid; grid-template-columns: 6rem 1fr 4rem; gap: .25rem .75rem; max-width: 560px; }}
