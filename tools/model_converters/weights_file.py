@@ -18,7 +18,7 @@ from mmcv_custom.files import write_file
 def check_new(path: str, suffixes: tuple[str, ...] = (".pth", ".pt")) -> None:
     """Raise ConfigError if ``path`` is not a name for a new file of weights."""
     if not path.endswith(suffixes):
-        known = ".pth or .safetensors" if ".safetensors" in suffixes else ".pth"
+        known = " or ".join(suffix for suffix in suffixes if suffix != ".pt")  # the short form of .pth
         raise ConfigError(f"{path}: weights are written as {known}, give a name that ends so")
     if os.path.exists(path):
         raise ConfigError(f"{path} exists already: delete it or give another name")
