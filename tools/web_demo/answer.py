@@ -7,7 +7,6 @@ from PIL import Image
 
 from mmcv_custom.inference import Result, TokenView
 from token_pruning.analysis import plot
-from token_pruning.analysis.keep_ratio import mean_keep_ratio
 
 MAX_SIDE = 1024  # pixels of the longer side of the images in a response
 # How overlays show a state whose colour is not its legend colour.
@@ -19,14 +18,14 @@ def about_result(result: Result, ms: float, gmacs: float) -> dict:
     return dict(ms=ms, gmacs=gmacs, words=result.summary(), image=data_url(result.draw()))
 
 
-def about_tokens(tokens: TokenView, pruned_blocks: list[int]) -> dict:
+def about_tokens(tokens: TokenView) -> dict:
     """Return the states of the tokens in each block, as numbers and images."""
     shares = tokens.shares()
     maps = {"depth": data_url(tokens.depth_map())}
     if tokens.exits():
         maps["exits"] = data_url(tokens.exit_map())
     return dict(
-        keep=mean_keep_ratio(tokens.keep_ratio(), pruned_blocks),
+        keep=tokens.mean_keep_ratio(),
         maps=maps,
         blocks=[
             dict(block=block, shares=row, image=data_url(tokens.overlay(block)))

@@ -61,11 +61,10 @@ class Pair:
         self.size, first = self._first_result()
         if first.tokens is None:
             raise ConfigError(f"{config} has a backbone that records no tokens: give one of this project's")
-        self.task, self.slider, self.pruned_blocks = TASKS[first.task], None, []
+        self.task, self.slider = TASKS[first.task], None
         if self.configured:
             grid = first.tokens.windows[0].trace.grid
-            self.pruned_blocks = self.predictor.model.backbone.reducer.pruned_blocks
-            self.slider = make_slider(self.configured, grid[0] * grid[1], len(self.pruned_blocks))
+            self.slider = make_slider(self.configured, grid[0] * grid[1], len(first.tokens.pruned_blocks))
 
     def describe(self) -> dict:
         """Return what the page shows before any image is sent."""
@@ -120,7 +119,7 @@ class Pair:
                 name: about_result(one.result, statistics.median(own), one.gmacs)
                 for (name, one), own in zip(measured.items(), times, strict=True)
             },
-            **about_tokens(first.result.tokens, self.pruned_blocks),
+            **about_tokens(first.result.tokens),
         )
 
     def _first_result(self) -> tuple[tuple[int, int] | None, Result]:
