@@ -16,9 +16,14 @@ from .config_file import read_file
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def shown(command: Sequence[object]) -> str:
+    """Return the command of a tool as a user would write it in the checkout."""
+    return "$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)])
+
+
 def call(*command: object) -> None:
     """Print and run the command of a tool; if it fails, exit with its exit code."""
-    print("\n$ " + shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)]), flush=True)
+    print(f"\n{shown(command)}", flush=True)
     done = subprocess.run([sys.executable, *map(str, command)])
     if done.returncode:
         sys.exit(done.returncode)

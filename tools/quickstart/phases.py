@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from mmcv_custom.cli.subprocess_tools import ROOT
+from mmcv_custom.cli.subprocess_tools import shown
 
 PRIOR = 60.0  # seconds at the expected pace that count besides those measured: a short first phase says little
 TAIL = 12  # lines of a log that are shown when its phase fails
@@ -56,9 +55,8 @@ class Phases:
 
     def call(self, *command: object) -> None:
         """Run the command of a tool inside a phase; if it fails, show the end of the log and exit with its code."""
-        shown = shlex.join(["python", *(str(c).removeprefix(f"{ROOT}/") for c in command)])
         with self.log.open("a") as file:
-            print(f"$ {shown}", file=file, flush=True)
+            print(shown(command), file=file, flush=True)
             done = subprocess.run([sys.executable, *map(str, command)], stdout=file, stderr=subprocess.STDOUT)
         if done.returncode:
             lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
