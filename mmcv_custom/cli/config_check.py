@@ -7,6 +7,7 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterable, Iterator
+from functools import reduce
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -29,7 +30,7 @@ _INTERMEDIATE = {
     "test_pipeline", "train_pipeline", "val_pipeline", "vis_backends", "warmup_epochs",
 }  # fmt: skip
 READ = _RUNNER | _TOOLS
-_UNSET = object()
+UNSET = object()  # no value, where None may be one
 _KNOWN = READ | _INTERMEDIATE
 # Where the configs of the toolboxes use a name under another one.
 _USED_AS = {
@@ -100,7 +101,7 @@ def check_options(cfg: Config, options: Iterable[str], passed_on: Iterable[str] 
         top, _, rest = name.partition(".")
         # A name that neither the file nor anything else knows is refused by `check_config` later.
         if top not in READ and top not in passed_on and (top in cfg or top in _KNOWN):
-            places = [f"{place}.{rest}" if rest else place for place in places_of(cfg, top, cfg.get(top, _UNSET))]
+            places = [f"{place}.{rest}" if rest else place for place in places_of(cfg, top, cfg.get(top, UNSET))]
             # Or only that part of it was used.
             places = places or list(_places(_below_top(cfg), _value(cfg, name)))
             where = f" Set {' and '.join(places[:3])} instead" if places else " Set the value where it is used"
@@ -115,7 +116,7 @@ def places_of(cfg: Config, name: str, value: object) -> list[str]:
     nodes = _below_top(cfg)
     return (
         list(_places(nodes, value))
-        or [path for path in _USED_AS.get(name, ()) if _value(cfg, path) is not _UNSET]
+        or [path for path in _USED_AS.get(name, ()) if _value(cfg, path) is not UNSET]
         or [path for path, _ in _walk(nodes) if path.rpartition(".")[2] == name]
     )
 
@@ -146,9 +147,15 @@ def _below_top(cfg: Config) -> dict:
     return {key: value for key, value in cfg.items() if key in READ}
 
 
+def item(node: object, key: str) -> object:
+    """Return what a config or a part of one holds under one part of a dotted name, or ``UNSET``."""
+    if isinstance(node, (list, tuple)):
+        return node[int(key)] if key.isdigit() and int(key) < len(node) else UNSET
+    return node.get(key, UNSET) if isinstance(node, (dict, Config)) else UNSET
+
+
 def _value(cfg: Config, name: str) -> object:
-    """Return the value of a dotted name, or ``_UNSET``."""
-    return next((value for path, value in _walk(dict(cfg.items())) if path == name), _UNSET)
+    return reduce(item, name.split("."), cfg)
 
 
 def check_batch_size(cfg: Config, world_size: int = 1) -> str | None:

@@ -18,12 +18,11 @@ from mmengine.fileio import load
 
 from ..data.checks.datasets import leaf_datasets
 from ..errors import ConfigError
-from .config_check import READ, is_in_effect, names_used, places_of
+from .config_check import READ, UNSET, is_in_effect, names_used, places_of
 
 PASSED_ON = ("data_root", "metainfo")
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
-_UNSET = object()
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def pass_on_names(cfg: Config) -> None:
             continue
         # What the bases built holds the value that was last read, not that of a file between, which nothing read.
         read = [i for i in setters[:-1] if _uses(files[i:last], name)]
-        old = Config.fromfile(files[read[-1]].path, import_custom_modules=False).get(name, _UNSET) if read else _UNSET
+        old = Config.fromfile(files[read[-1]].path, import_custom_modules=False).get(name, UNSET) if read else UNSET
         if name in PASSED_ON:
             _pass_on(cfg, name, old, files[last].path)
         elif old != cfg[name] and not is_in_effect(cfg, name):
@@ -67,14 +66,14 @@ def pass_on_option(cfg: Config, before: Config, name: str) -> None:
     Raises:
         ConfigError: it cannot be passed on.
     """
-    _pass_on(cfg, name, before.get(name, _UNSET), "--cfg-options")
+    _pass_on(cfg, name, before.get(name, UNSET), "--cfg-options")
 
 
 def _pass_on(cfg: Config, name: str, old: object, where: str) -> None:
     datasets = _datasets(cfg)
     if not datasets or old == cfg[name]:
         return
-    if old is _UNSET:  # its bases have no such name: then all data sets must agree on the value that it replaces
+    if old is UNSET:  # its bases have no such name: then all data sets must agree on the value that it replaces
         values = [dataset.get(name) for dataset in datasets]
         if any(value != values[0] for value in values) or (name == "data_root" and values[0] is None):
             _refuse(cfg, name, old, where)

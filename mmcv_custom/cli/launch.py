@@ -27,7 +27,7 @@ from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
 from . import option_values
-from .config_check import check_config, check_options
+from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
 from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
@@ -107,20 +107,11 @@ def _set(cfg: Config, name: str, value: object) -> None:
     value = ConfigDict(value=value)["value"]  # dicts inside lists, too
     parent, old = None, cfg
     for key in name.split("."):
-        parent, old = old, _item(old, key)
-    if isinstance(value, dict) and old is not _NOTHING and _is_another(value, old):
+        parent, old = old, item(old, key)
+    if isinstance(value, dict) and old is not UNSET and _is_another(value, old):
         parent[int(key) if isinstance(parent, list) else key] = value
     else:
         cfg.merge_from_dict({name: value})
-
-
-_NOTHING = object()
-
-
-def _item(node: object, key: str) -> object:
-    if isinstance(node, list):
-        return node[int(key)] if key.isdigit() and int(key) < len(node) else _NOTHING
-    return node.get(key, _NOTHING) if isinstance(node, (dict, Config)) else _NOTHING
 
 
 def _is_another(value: dict, old: object) -> bool:
