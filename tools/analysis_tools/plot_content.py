@@ -159,8 +159,13 @@ def summary(images, pruned_blocks):
     fewer = [block for block in range(kept.shape[1]) if (kept[:, block] < 1).any()]
     if not fewer:
         raise DataError("every block computed all tokens of all images: lower the method's cost parameter")
-    mean = [mean_keep_ratio(one, pruned_blocks) for one in kept.tolist()]
-    return dict(mean=fit(covered, np.array(mean)), blocks={block: fit(covered, kept[:, block]) for block in fewer})
+    mean = fit(covered, mean_kept(kept, pruned_blocks))
+    return dict(mean=mean, blocks={block: fit(covered, kept[:, block]) for block in fewer})
+
+
+def mean_kept(kept, pruned_blocks):
+    """Return the mean over the pruned blocks for each image, given ``kept`` (images, blocks)."""
+    return np.array([mean_keep_ratio(one, pruned_blocks) for one in kept.tolist()])
 
 
 def draw(images, fits, pruned_blocks, title):
@@ -173,8 +178,7 @@ def draw(images, fits, pruned_blocks, title):
     figure = Figure(figsize=(5.8 + 2.7 * columns, max(5.8, 1.6 * lines)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[5.8, 2.7 * columns])
     large = left.subplots()
-    mean = np.array([mean_keep_ratio(one, pruned_blocks) for one in kept.tolist()])
-    panel(large, x, mean, fits["mean"], "mean of the pruned blocks", 13, 28)
+    panel(large, x, mean_kept(kept, pruned_blocks), fits["mean"], "mean of the pruned blocks", 13, 28)
     large.set_xlabel("% of the image covered by objects", fontsize=12)
     large.set_ylabel("% of its tokens computed", fontsize=12)
     small = right.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
