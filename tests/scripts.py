@@ -5,7 +5,6 @@ tools run here in forks of a server process that has loaded them: each has a pro
 own environment, working folder, exit status and death.
 """
 
-import gc
 import importlib.util
 import io
 import multiprocessing
@@ -108,7 +107,6 @@ def run_tool(path, *arguments, cwd=None, env=None, code=None, timeout=600):
 def _serve(command, cwd, environment, files):
     """Become the process of one tool; runs in a fork of the server."""
     os.setsid()
-    gc.freeze()
     multiprocessing.set_start_method(None, force=True)  # its own children start as those of any program
     torch.set_num_threads(1)  # forks of a process with a pool of threads hang
     for stream, file in zip((1, 2), files, strict=True):
