@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 
 from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, check_device, measure
 from mmcv_custom.benchmark.inputs import image_files
+from mmcv_custom.benchmark.styles import DENSE_STYLE, STYLES
 from mmcv_custom.cli.comparison_check import TEACHER, check_comparison, check_data
 from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
@@ -40,19 +41,6 @@ from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 from token_pruning.analysis.keep_ratio import mean_keep_ratio
 from token_pruning.reducer import find_method
-
-# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
-STYLES = [
-    ("#0072b2", "o"),
-    ("#d55e00", "X"),
-    ("#e69f00", "v"),
-    ("#009e73", "s"),
-    ("#cc79a7", "D"),
-    ("#56b4e9", "^"),
-    ("#000000", "P"),
-    ("#999999", "<"),
-    ("#882255", ">"),
-]
 
 
 def parse_args():
@@ -288,7 +276,7 @@ def report(table):
 def draw(table, path):
     """Plot scores against GMACs: hollow off the shelf, filled fine-tuned, bars of one standard deviation over seeds."""
     axes = (figure := Figure(figsize=(7.5, 4.5), layout="constrained")).subplots()
-    styles = dict(zip((r["model"] for r in table), [("#000000", "*"), *STYLES * len(table)], strict=False))
+    styles = dict(zip((r["model"] for r in table), [DENSE_STYLE, *STYLES * len(table)], strict=False))
     for r in table:
         colour, marker = styles[r["model"]]
         for field, fill in (("off_the_shelf", "white"), ("fine_tuned", colour)):

@@ -10,20 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmcv_custom.benchmark.styles import STYLES
 from mmcv_custom.files import replacing
 
 KEPT = 0.98  # of the dense network's score, at least
-# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
-STYLES = [
-    ("#0072b2", "o"),
-    ("#d55e00", "X"),
-    ("#e69f00", "v"),
-    ("#009e73", "s"),
-    ("#cc79a7", "D"),
-    ("#56b4e9", "^"),
-    ("#999999", "<"),
-    ("#882255", ">"),
-]
 
 
 @dataclass(frozen=True)

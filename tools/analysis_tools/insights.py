@@ -20,6 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS
 
+from mmcv_custom.benchmark.styles import DENSE_STYLE, STYLES
 from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import build_model, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
@@ -42,22 +43,7 @@ INSIGHTS = [
     ("standard", "fixed-rate", "better", "3. Let the rate differ from image to image"),
     ("standard", "heavier-gate", "as good", "4. Select tokens with a two-layer MLP"),
 ]
-# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
-STYLES = dict(
-    zip(
-        CONFIGS,
-        [
-            ("#000000", "*"),
-            ("#0072b2", "o"),
-            ("#d55e00", "X"),
-            ("#e69f00", "v"),
-            ("#009e73", "s"),
-            ("#cc79a7", "D"),
-            ("#56b4e9", "^"),
-        ],
-        strict=True,
-    )
-)
+STYLE_OF = dict(zip(CONFIGS, [DENSE_STYLE, *STYLES], strict=False))
 
 
 def parse_args():
@@ -202,7 +188,7 @@ def draw(rows, path):
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
     for name in dict.fromkeys(r["model"] for r in rows):
         points = [r["box_AP"] for r in rows if r["model"] == name]
-        middle, (colour, marker) = statistics.mean(points), STYLES[name]
+        middle, (colour, marker) = statistics.mean(points), STYLE_OF[name]
         axes.errorbar(
             mean(rows, name, "gmacs"),
             middle,

@@ -15,8 +15,6 @@ entry of NETWORKS.
 import argparse
 import hashlib
 import json
-import shlex
-import sys
 from pathlib import Path
 
 from clip_cifar import ClipCifar
@@ -25,6 +23,7 @@ from measure import Comparison, timed
 from saliency import Saliency
 from settings import all_settings
 
+from mmcv_custom.benchmark.styles import STYLES
 from mmcv_custom.cli.launch import run
 from mmcv_custom.cli.subprocess_tools import lock_settings
 from mmcv_custom.errors import CheckpointError, ConfigError
@@ -32,17 +31,6 @@ from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
 
 NETWORKS = {"saliency": Saliency, "clip": ClipCifar}
-# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
-STYLES = [
-    ("#0072b2", "o"),
-    ("#d55e00", "X"),
-    ("#e69f00", "v"),
-    ("#009e73", "s"),
-    ("#cc79a7", "D"),
-    ("#56b4e9", "^"),
-    ("#999999", "<"),
-    ("#882255", ">"),
-]
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,17 +111,16 @@ def merged(rows: list[dict], times: dict | None) -> list[dict]:
 def main() -> None:
     args = parse_args()
     kind = NETWORKS[args.network]
-    command = shlex.join(["python", "tools/off_the_shelf", *sys.argv[1:]])
     network = kind(args.checkpoint, Path(args.data))
     digest = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
     sets = {name: [str(file) for file in files] for name, files in {**network.sets, **network.fit_sets}.items()}
     lock_settings(args.work_dir, "a comparison", {}, weights=digest, images=sets, precision=args.precision)
-    comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.work_dir, command)
+    comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.work_dir)
     settings, times_file = all_settings(), args.work_dir / "times.json"
     rows = [comparison.scored(setting) for setting in settings]
     if args.time:
         print("Timing all settings in turns ...", flush=True)
-        write_json(times_file, timed(network, settings, args.batch, args.rounds, command))
+        write_json(times_file, timed(network, settings, args.batch, args.rounds))
     rows = merged(rows, json.loads(times_file.read_text()) if times_file.exists() else None)
     write_json(args.work_dir / "rows.json", rows)
     score, heading = next(iter(kind.score_fields.items()))

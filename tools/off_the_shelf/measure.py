@@ -39,7 +39,6 @@ class Comparison:
         checkpoint: path of its weights.
         precision: of the scores, one of ``PRECISIONS``.
         folder: where finished settings are kept.
-        command: for the rows.
     """
 
     network: TrainedNetwork
@@ -47,7 +46,6 @@ class Comparison:
     checkpoint: str
     precision: str
     folder: Path
-    command: str
 
     def run(self, model: nn.Module, files: Sequence[Path], what: str) -> tuple[Tensor, list[Count]]:
         """Return the outputs of ``model`` for all files, and the operations and tokens of every batch."""
@@ -93,14 +91,13 @@ class Comparison:
             **self.network.scores(outputs, load_file(kept)),
             **cost,
             tokens_computed=statistics.mean(cost["keep_by_block"]),
-            command=self.command,
         )
         write_json(path, made)
         return made
 
 
 @torch.no_grad()
-def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, rounds: int, command: str) -> dict:
+def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, rounds: int) -> dict:
     """Time every setting right after the dense network on the same images, all settings in each round.
 
     Returns:
@@ -125,4 +122,4 @@ def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, roun
             ms_quartiles=quartiles(total),
             **speedup([ms for (ms,) in before], total, "dense"),
         )
-    return row(settings=found, batch=batch, rounds=rounds, device=str(device), precision="fp32", command=command)
+    return row(settings=found, batch=batch, rounds=rounds, device=str(device), precision="fp32")
