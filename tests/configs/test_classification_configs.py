@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from meta import without_storage
 from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
@@ -58,8 +58,7 @@ def slim(cfg):
     """Build a network of a published size where it costs nothing, and give it fewer channels for the test."""
     teacher = (cfg.model.get("distillation") or {}).get("teacher")
     if "embed_dim" not in cfg.model.backbone:
-        # Nothing is drawn: on the meta device that takes seconds.
-        with torch.device("meta"), patch.object(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor):
+        with without_storage():
             MODELS.build({k: v for k, v in cfg.model.items() if k != "distillation"})
         for network in (cfg.model.backbone, *([teacher] if teacher else [])):
             network.update(embed_dim=64, num_heads=4)

@@ -7,12 +7,12 @@ test_classification_configs.py, test_segmentation_configs.py.
 import json
 import re
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from meta import without_storage
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -80,8 +80,7 @@ def slim(cfg):
 
     backbone, neck = cfg.model.backbone, cfg.model.neck
     if backbone.embed_dim >= 192:
-        # Nothing is drawn: on the meta device that takes seconds.
-        with torch.device("meta"), patch.object(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor):
+        with without_storage():
             MODELS.build(cfg.model)
         backbone.update(embed_dim=96, num_heads=6)
         if "deform_num_heads" in backbone:

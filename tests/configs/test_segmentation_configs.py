@@ -6,12 +6,12 @@ Steps run at an eighth of the width. The configs of DToP have the published numb
 import copy
 import inspect
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from meta import without_storage
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -119,8 +119,7 @@ def write_images(cfg, folder, labels=None, size=(120, 160)):
 def build(model):
     """Build a config's model for small images: in full size without storage, then at an eighth of its width."""
     if model.backbone.embed_dim >= 192:
-        # Nothing is drawn: on the meta device that takes seconds.
-        with torch.device("meta"), patch.object(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor):
+        with without_storage():
             full = sum(p.numel() for p in MODELS.build(model).parameters())
         assert full > (300e6 if model.backbone.depth > 12 else 20e6)
         model = copy.deepcopy(model)
