@@ -5,7 +5,7 @@ Importing the package registers everything.
 
 import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
-from . import coco  # noqa: F401  one reader for all data sets and metrics
+from . import coco, roi_align  # noqa: F401  one reader for all data sets and metrics; any layout of maps
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN
 from .necks import SimpleFeaturePyramid

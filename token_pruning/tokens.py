@@ -14,6 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def feature_map(sequence: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return tokens (B, H * W, C) of a grid (H, W) as a feature map (B, C, H, W), a view with its channels last.
+
+    ``transpose`` and ``unflatten`` give the same map, but for one image a stride by which PyTorch does not recognise
+    the layout: it then copies the map before every convolution.
+    """
+    return sequence.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True)
 class TokenSet:
     """The active tokens of a batch and the dense map that holds a value for every position.

@@ -47,21 +47,14 @@ def keep_memory() -> bool:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Run the convolutions of backbone and neck in channels-last layout, and give the heads contiguous maps.
-
-    MMCV's RoIAlign on CPU silently reads any other layout as if it were contiguous.
+    """Run the convolutions in channels-last layout, as they run on the CPU anyway.
 
     Raises:
-        ConfigError: the model has no neck after which the maps could be made contiguous.
+        ConfigError: the model has no ViT backbone of this project.
     """
     _check_backbone(model, "channels-last")
-    neck = getattr(model, "neck", None)
-    if neck is None:
-        raise ConfigError("--channels-last needs a model with a neck; without one leave it out")
-    model.backbone.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
     model.backbone.channels_last = True
-    neck.to(memory_format=torch.channels_last)
-    neck.register_forward_hook(lambda module, args, maps: type(maps)(m.contiguous() for m in maps))
 
 
 def compile_backbone(model: nn.Module, **options) -> None:

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from token_pruning.errors import SettingError
+from token_pruning.tokens import feature_map
 
 from .vit_backbone import HostViT
 
@@ -59,6 +60,6 @@ class PlainViTBackbone(StageEnds):
         for last in self.out_indices:
             stack.run(first, last)
             dense_map = stack.map() if last < self.depth - 1 else stack.finish()
-            maps.append(self.norm(dense_map).transpose(1, 2).unflatten(2, stack.tokens.grid))
+            maps.append(feature_map(self.norm(dense_map), stack.tokens.grid))
             first = last + 1
         return self.crop(maps, tuple(image.shape[-2:]))

@@ -31,12 +31,12 @@ class HostViT(PlainViT, BaseModule):
 
     Attributes:
         strides: strides of the maps that a subclass outputs, one each.
-        channels_last: the inputs of convolutions and the outputs are in channels-last layout; see
-            ``mmcv_custom.engine.acceleration``. If False, outputs are contiguous.
+        channels_last: whether the inputs of convolutions and the outputs are in channels-last layout, else they are
+            contiguous; None: on the CPU, where convolutions and resizing are up to four times faster so.
     """
 
     strides: Sequence[int]
-    channels_last = False
+    channels_last: bool | None = None
 
     def __init__(self, init_cfg: dict | None = None, **trunk) -> None:
         super().__init__(**trunk)
@@ -53,17 +53,18 @@ class HostViT(PlainViT, BaseModule):
 
     def lay_out(self, maps: Tensor) -> Tensor:
         """Return maps (B, C, h, w) in the memory layout for the convolutions, see ``channels_last``."""
-        return maps.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        last = maps.device.type == "cpu" if self.channels_last is None else self.channels_last
+        return maps.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def crop(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Crop maps (B, C, ., .), one of each stride, to the area that an image of ``size`` (h, w) covers.
 
-        The result is contiguous unless ``channels_last``: maps made from token sequences are channels-last, the
-        convolutions of a neck would keep that layout, and MMCV's RoIAlign on CPU silently reads any layout as if it
-        were contiguous.
+        The result has the layout of ``lay_out``.
         """
-        maps = [m[..., : -(-size[0] // s), : -(-size[1] // s)] for m, s in zip(maps, self.strides, strict=True)]
-        return maps if self.channels_last else [m.contiguous() for m in maps]
+        return [
+            self.lay_out(m[..., : -(-size[0] // s), : -(-size[1] // s)])
+            for m, s in zip(maps, self.strides, strict=True)
+        ]
 
     def init_weights(self) -> None:
         """Load the file of ``init_cfg``, if there is one; the constructor has initialised everything else.

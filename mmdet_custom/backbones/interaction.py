@@ -9,6 +9,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from token_pruning.tokens import feature_map
 from token_pruning_ops import MSDeformAttn
 
 from .geometry import Geometry
@@ -26,7 +27,7 @@ class DWConv(nn.Module):
     def forward(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """Convolve tokens (B, 21 N / 4, C); ``shapes`` are (h, w) of strides 8, 16, 32."""
         maps = x.split([h * w for h, w in shapes], dim=1)
-        done = (self.dwconv(m.transpose(1, 2).unflatten(2, shape)) for m, shape in zip(maps, shapes, strict=True))
+        done = (self.dwconv(feature_map(m, shape)) for m, shape in zip(maps, shapes, strict=True))
         return torch.cat([m.flatten(2).transpose(1, 2) for m in done], dim=1)
 
 

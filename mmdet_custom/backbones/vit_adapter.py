@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from token_pruning.errors import SettingError
+from token_pruning.tokens import feature_map
 from token_pruning.vit import init_linear
 from token_pruning_ops import MSDeformAttn
 
@@ -124,16 +125,14 @@ class ViTAdapter(DetectionViT):
         return part(*args)
 
     def _outputs(self, c1: Tensor, c: Tensor, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
-        # Adding maps of different memory layouts is several times slower, and so is interpolation with channels last.
-        views = [
-            part.transpose(1, 2).unflatten(2, shape)
+        c2, c3, c4 = (
+            self.lay_out(feature_map(part, shape))
             for part, shape in zip(c.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
-        ]
-        # A view of tokens has its channels last, with which the transposed convolution is several times faster on CPU.
-        maps = [self.lay_out(self.up(views[0])) + c1, *(self.lay_out(view) for view in views)]
+        )
+        maps = [self.up(c2) + c1, c2, c3, c4]
         if self.add_vit_feature:
-            x = x.transpose(1, 2).unflatten(2, shapes[1]).contiguous()
-            maps = [m + self.lay_out(_resized(x, scale)) for m, scale in zip(maps, (4, 2, 1, 0.5), strict=True)]
+            x = self.lay_out(feature_map(x, shapes[1]))
+            maps = [m + _resized(x, scale) for m, scale in zip(maps, (4, 2, 1, 0.5), strict=True)]
         return maps
 
 

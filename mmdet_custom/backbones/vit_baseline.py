@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from token_pruning.errors import SettingError
+from token_pruning.tokens import feature_map
 
 from .host import DetectionViT
 
@@ -59,4 +60,4 @@ class ViTBaseline(DetectionViT):
             (self.up1, self.up2, self.up3, self.up4),
             strict=True,
         )
-        return self.crop([up(norm(m).transpose(1, 2).unflatten(2, stack.tokens.grid)) for m, norm, up in levels], size)
+        return self.crop([up(self.lay_out(feature_map(norm(m), stack.tokens.grid))) for m, norm, up in levels], size)

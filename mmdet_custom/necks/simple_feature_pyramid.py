@@ -77,6 +77,5 @@ class SimpleFeaturePyramid(BaseModule):
                 f"SimpleFeaturePyramid has in_channels {self.in_channels} and its map {maps[0].shape[1]}: set the "
                 "neck's in_channels to the backbone's embed_dim"
             )
-        # The norms output channels last in memory; MMCV's RoIAlign on CPU reads any layout as if it were contiguous.
-        levels = [out(resize(maps[0])).contiguous() for resize, out in zip(self.resize, self.out, strict=True)]
+        levels = [out(resize(maps[0])) for resize, out in zip(self.resize, self.out, strict=True)]
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]

@@ -20,6 +20,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from token_pruning.errors import SettingError
+from token_pruning.tokens import feature_map
 from token_pruning.vit import init_linear
 
 from ..losses import Targets
@@ -177,7 +178,7 @@ class ATMSingleHeadV2(MultiStageHead):
         _, total, before = stages[0]
         for _, x, grid in stages[1:]:
             if before != grid:
-                total = F.interpolate(total.transpose(1, 2).unflatten(2, before), grid).flatten(2).transpose(1, 2)
+                total = F.interpolate(feature_map(total, before), grid).flatten(2).transpose(1, 2)
             total, before = total + x, grid
         queries, found = self._queries(stages), []
         for decoder, _, _ in stages:

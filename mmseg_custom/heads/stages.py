@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from token_pruning import TokenSet
+from token_pruning.tokens import feature_map
 
 from .pixels import resize, to_pixels
 
@@ -40,7 +41,7 @@ class StageOutput:
 
     def map(self, values: Tensor) -> Tensor:
         """Return values (B, N, K) as maps (B, K, H, W), without the prefix tokens."""
-        return values[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        return feature_map(values[:, self.prefix :], self.grid)
 
     def to_pixels(self, maps: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Resample maps (., ., H, W) to the pixels of the image, then to ``size`` if it is given."""

@@ -4,10 +4,19 @@ import pytest
 import torch
 
 from token_pruning import TokenSet
+from token_pruning.tokens import feature_map
 
 
 def a_map(batch=3, grid=(4, 5), prefix=0, dim=6):
     return torch.randn(batch, prefix + grid[0] * grid[1], dim, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_feature_map_is_a_view_that_convolutions_read_with_channels_last(batch):
+    tokens = torch.randn(batch, 30, 6)[:, 10:]
+    maps = feature_map(tokens, (4, 5))
+    assert torch.equal(maps, tokens.transpose(1, 2).unflatten(2, (4, 5))) and maps.data_ptr() == tokens.data_ptr()
+    assert torch.nn.Conv2d(6, 8, 1)(maps).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_clone_shares_no_memory():

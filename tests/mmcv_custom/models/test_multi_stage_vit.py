@@ -30,7 +30,7 @@ def test_maps_cover_images_of_any_size(size, patch, class_token):
     with torch.no_grad():
         maps = vit(torch.randn(2, 3, *size))
     assert [tuple(m.shape) for m in maps] == [(2, 24, -(-size[0] // patch), -(-size[1] // patch))] * 3
-    assert all(m.is_contiguous() and m.isfinite().all() for m in maps)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) and m.isfinite().all() for m in maps)
 
 
 @pytest.mark.parametrize("class_token", [False, True])

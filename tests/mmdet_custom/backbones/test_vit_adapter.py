@@ -42,7 +42,17 @@ def test_any_size(size, name):
     maps = an_adapter(reduced(dict(type=name), grid=4) if name else None, class_token=True)(image(2, *size))
     assert [m.shape for m in maps] == [(2, 48, -(-size[0] // s), -(-size[1] // s)) for s in (4, 8, 16, 32)]
     assert all(m.isfinite().all() for m in maps)
-    assert all(m.is_contiguous() for m in maps)  # MMCV's RoIAlign on CPU misreads anything else
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
+
+
+@torch.no_grad()
+def test_contiguous_maps_have_the_same_values():
+    model = an_adapter()
+    maps = model(image())
+    model.channels_last = False
+    for contiguous, wanted in zip(model(image()), maps, strict=True):
+        assert contiguous.is_contiguous()
+        torch.testing.assert_close(contiguous, wanted, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -40,7 +40,6 @@ def test_levels(grid):
         tuple(-(-side // 2) for side in half),
     ]
     assert all(level.shape[:2] == (2, 16) and level.isfinite().all() for level in levels)
-    assert all(level.is_contiguous() for level in levels)  # RoIAlign on CPU misreads anything else
     torch.testing.assert_close(levels[0], wanted)
 
 
