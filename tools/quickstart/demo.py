@@ -56,9 +56,9 @@ SHIPPED = Recipe(
     pruned="digits_svit-adapter-t",
     fine_tuned="digits_vit-adapter-t_ftune",
     weights=QUICKSTART / "weights/digits_vit-adapter-t.safetensors",
-    images=(300, 100),
+    images=(400, 100),
     scenes=("--size", 640, "--digit-scale", 0.4),
-    seconds=(30, 300, 300, 60, 2.5),
+    seconds=(35, 400, 390, 60, 2.0),
 )
 FROM_SCRATCH = Recipe(
     dense="digits_vit-adapter-nano",
@@ -85,7 +85,7 @@ def parse_args() -> argparse.Namespace:
         "--work-dir", default="work_dirs", help="folder of the trainings and of the report (default: work_dirs)"
     )
     parser.add_argument(
-        "--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), help="default: 300 100; from scratch 1000 200"
+        "--images", nargs=2, type=int, metavar=("TRAIN", "VAL"), help="default: 400 100; from scratch 1000 200"
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of every training (default: the configs')")
     parser.add_argument("--timed", type=int, default=30, metavar="N", help="images to time on (default: 30)")
