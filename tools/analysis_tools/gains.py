@@ -38,7 +38,7 @@ class Gain:
         return [
             summary["task"],
             summary["host"],
-            self.row["model"],
+            _label(self.row),
             summary["heading"],
             self.dense[score],
             self.row[score],
@@ -88,11 +88,14 @@ def draw(results: Sequence[dict], path: Path) -> None:
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
     for axes, (result, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         summary = result["summary"]
-        methods = dict.fromkeys(map(_method, rows[1:]))
+        dense = [row for row in rows if row is rows[0] or _method(row) == "dense"]
+        pruned = [row for row in rows if row not in dense]
+        methods = dict.fromkeys(map(_method, pruned))
         for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
-            points = sorted((_ms(row), row[summary["score"]]) for row in rows[1:] if _method(row) == method)
+            points = sorted((_ms(row), row[summary["score"]]) for row in pruned if _method(row) == method)
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=method)
-        axes.plot(_ms(rows[0]), rows[0][summary["score"]], "k*", markersize=14, label="dense")
+        for row, colour in zip(dense, ("black", "grey") * len(dense), strict=False):
+            axes.plot(_ms(row), row[summary["score"]], "*", color=colour, markersize=14, label=row["model"])
         axes.set(xlabel="ms per image", ylabel=summary["heading"], title=f"{summary['task']}\n{summary['host']}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -109,6 +112,11 @@ def _comparable(result: dict) -> list[dict]:
 
 def _method(row: dict) -> str:
     return row.get("method") or row["model"]
+
+
+def _label(row: dict) -> str:
+    """Return the name of a row's model, which says method and setting; where it is just "pruned", the method."""
+    return _method(row) if row["model"] == "pruned" else row["model"]
 
 
 def _speed(row: dict, part: str = "") -> object:

@@ -26,9 +26,12 @@ DETECTION = [
     ["box_AP", "box AP"],
     ["box_AP50", "box AP50"],
     ["mask_AP", "mask AP"],
-    ["keep_ratio", "tokens kept in pruned blocks"],
+    ["keep_ratio", "kept in pruned blocks"],
     ["gmacs", "GMACs"],
+    ["block_gmacs", "GMACs of the blocks"],
     ["ms", "ms"],
+    ["speedup_vs_dense", "times as fast as dense"],
+    ["speedup_vs_dense_quartiles", "quartiles"],
     ["ms_backbone", "backbone ms"],
 ]
 OPERATORS = [

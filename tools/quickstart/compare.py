@@ -125,6 +125,7 @@ def result_rows(
         rows.append(
             row(
                 model=model.name,
+                method=(read_config(model.config).model.backbone.get("reducer") or dict(type="dense"))["type"],
                 box_AP=found["coco/bbox_mAP"],
                 box_AP50=found["coco/bbox_mAP_50"],
                 mask_AP=found["coco/segm_mAP"],

@@ -221,8 +221,8 @@ class Demo:
 
 
 def main() -> None:
-    # For the tools that this process starts: their waiting threads sleep, which costs little in training and helps where
-    # the CPU is shared. The networks are timed here, with PyTorch's own default, as a user's program runs them.
+    # For the tools that this process starts: their waiting threads sleep, which costs little in training and helps
+    # where the CPU is shared. The networks are timed here, with PyTorch's own default, as a user's program runs them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     Demo(parse_args()).run()
 

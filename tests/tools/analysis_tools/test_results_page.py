@@ -37,11 +37,11 @@ def test_rows_hold_their_circumstances(tmp_path):
     assert not list(tmp_path.glob("*part*")) and json.loads((tmp_path / "a.json").read_text())["title"] == "T"
 
 
-def result(**changes):
+def result(pruned="a", **changes):
     """Return a result of a dense network and two settings of one method, with rows changed as asked."""
     common = dict(command="make", commit="c", date="d", gmacs=2.0, batch=2)
     common |= dict(machine=dict(cpu="C", cores=2, threads=1, gpu=[]), versions=dict(torch="2"), weights="trained")
-    speeds = {"dense": (1.0, 1.0), "a": (1.2, 1.1), "b": (1.5, 1.4)}
+    speeds = {"dense": (1.0, 1.0), pruned: (1.2, 1.1), "b": (1.5, 1.4)}
     rows = [
         dict(common, model=name, method="M", top1=score, ms=20 / speed, speedup_vs_dense=speed)
         | dict(speedup_vs_dense_quartiles=[low, 2.0])
@@ -56,6 +56,7 @@ def test_the_fastest_setting_that_keeps_the_score_is_a_gain():
     (gain,) = gains.gains(result())
     assert gain.row["model"] == "a"  # b is faster and loses a fifth of the score
     assert gain.cells[:7] == ["T", "H", "a", "top-1", 50.0, 49.5, 1.2] and gain.cells[-1] == "C, 1 threads"
+    assert gains.gains(result("pruned"))[0].cells[2] == "M"
     assert gains.gains(result(weights="random")) == []
     assert gains.gains(result(speedup_vs_dense_quartiles=[0.9, 2.0])) == []  # no faster than the noise
     untimed = result()

@@ -34,7 +34,7 @@ def test_from_scratch_writes_report_and_rows(tool, monkeypatch, tmp_path, capsys
     assert "[1/7] drawing 20 scenes" in said and "[7/7]" in said and "To try next:" in said
     assert len(said.splitlines()) < 25
     rows = json.loads((tmp_path / "work_dirs/demo_from-scratch/results.json").read_text())
-    assert [row["model"] for row in rows] == ["dense", "pruned"]
+    assert [(row["model"], row["method"]) for row in rows] == [("dense", "dense"), ("pruned", "SViT")]
     for row in rows:
         assert {"box_AP", "box_AP50", "mask_AP", "keep_ratio", "gmacs", "ms", "command", "versions"} <= set(row)
     assert rows[0]["keep_ratio"] == 1 and 0 < rows[1]["keep_ratio"] < 1
