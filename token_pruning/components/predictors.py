@@ -52,15 +52,20 @@ class DynamicViTSelector(nn.Module):
         """
         local, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
         weights = shared.new_ones(len(x), dtype=torch.float32) if policy is None else policy
-        # Means over thousands of tokens need single precision.
-        means = [_mean(part, weight) for part, weight in zip(shared.split(counts), weights.split(counts), strict=True)]
-        return self.mlp(F.gelu(self.reduce(torch.cat([local, torch.cat(means)], dim=1)))).float().log_softmax(dim=-1)
+        if len(set(counts)) == 1:  # all images at once: one by one, a GPU would wait for the host
+            means = _mean(shared.unflatten(0, (len(counts), -1)), weights.unflatten(0, (len(counts), -1))).flatten(0, 1)
+        else:
+            parts = zip(shared.split(counts), weights.split(counts), strict=True)
+            means = torch.cat([_mean(part, weight) for part, weight in parts])
+        return self.mlp(F.gelu(self.reduce(torch.cat([local, means], dim=1)))).float().log_softmax(dim=-1)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of ``values`` (n, C) of one image, expanded to (n, C); 0 if all weights are 0."""
-    total = weights.sum().clamp(min=1e-6)
-    return ((values.float() * weights[:, None]).sum(0) / total).expand_as(values).to(values.dtype)
+    """Return the weighted mean of ``values`` (..., n, C) over n, expanded to their shape; 0 if all weights are 0."""
+    total = weights.sum(-1, keepdim=True).clamp(min=1e-6)[..., None]
+    # Means over thousands of tokens need single precision.
+    mean = (values.float() * weights[..., None]).sum(-2, keepdim=True) / total
+    return mean.expand_as(values).to(values.dtype)
 
 
 GATES = {"mlp": Selector, "dynamicvit": DynamicViTSelector}

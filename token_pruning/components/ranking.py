@@ -92,7 +92,7 @@ def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: 
     if seed is None or not rows:
         return -torch.empty(sum(rows), width, device=device).exponential_().log()
     one = _seeded_noise(max(rows), width, seed, device)
-    return torch.cat([one[:n] for n in rows])
+    return one.repeat(len(rows), 1) if len(set(rows)) == 1 else torch.cat([one[:n] for n in rows])
 
 
 def gumbel_gate(logp: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:

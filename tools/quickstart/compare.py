@@ -1,8 +1,8 @@
-"""Evaluate detectors and time them, interleaved, on the same images: one result row each.
+"""Evaluate models and time them, interleaved, on the same images: one result row each.
 
     python tools/quickstart/compare.py dense=CONFIG=CHECKPOINT pruned=CONFIG=CHECKPOINT --out rows.json
 
-CHECKPOINT may be ``random``: operations and times are valid then, scores are not.
+The models are detectors, segmentors or classifiers of one data set. CHECKPOINT may be ``random``: operations and times are valid then, scores are not.
 """
 
 import argparse
@@ -23,6 +23,15 @@ from mmcv_custom.results import row, write_json
 from token_pruning.reducer import find_method
 
 WARM_UP = 3
+# Score of an evaluator -> field of the row, and how the terminal calls it.
+SCORES = {
+    "coco/bbox_mAP": ("box_AP", "box AP"),
+    "coco/bbox_mAP_50": ("box_AP50", "box AP50"),
+    "coco/segm_mAP": ("mask_AP", "mask AP"),
+    "coco/segm_mAP_50": ("mask_AP50", "mask AP50"),
+    "mIoU": ("mIoU", "mIoU"),
+    "accuracy/top1": ("top1", "top-1"),
+}
 # Fields of a benchmark's row that a compared model's row takes over.
 TIMED = (
     "keep_ratio",
@@ -46,7 +55,7 @@ TIMED = (
 
 
 class Model(NamedTuple):
-    """A detector to compare: its name in the rows, its config and its weights (``random`` for none)."""
+    """A model to compare: its name in the rows, its config and its weights (``random`` for none)."""
 
     name: str
     config: str
@@ -70,9 +79,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_timed(number: int) -> None:
-    """Raise ConfigError if ``number`` images are too few to time on."""
-    if number < 2:
-        raise ConfigError(f"--timed {number}: give at least 2 images, quartiles need them")
+    """Raise ConfigError if ``number`` is no number of images to time on."""
+    if number < 1:
+        raise ConfigError(f"--timed {number}: give at least 1 image")
 
 
 def evaluate(
@@ -126,10 +135,7 @@ def result_rows(
             row(
                 model=model.name,
                 method=(read_config(model.config).model.backbone.get("reducer") or dict(type="dense"))["type"],
-                box_AP=found["coco/bbox_mAP"],
-                box_AP50=found["coco/bbox_mAP_50"],
-                mask_AP=found["coco/segm_mAP"],
-                mask_AP50=found["coco/segm_mAP_50"],
+                **{field: found[score] for score, (field, _) in SCORES.items() if score in found},
                 ms=timed["ms_median"],
                 **{field: timed[field] for field in TIMED if field in timed},
                 **circumstances,
@@ -141,7 +147,9 @@ def result_rows(
 def image_folder(cfg: Config) -> Path:
     """Return the folder of the test images of a config."""
     dataset = cfg.test_dataloader.dataset
-    return Path(dataset.get("data_root") or "") / dataset.data_prefix.img
+    prefix = dataset.get("data_prefix") or {}
+    inner = prefix if isinstance(prefix, str) else prefix.get("img", prefix.get("img_path", ""))
+    return Path(dataset.get("data_root") or "") / inner
 
 
 def print_rows(rows: Sequence[dict]) -> None:
@@ -151,10 +159,11 @@ def print_rows(rows: Sequence[dict]) -> None:
         if r["pruned_blocks"] and "speedup_vs_dense" in r:
             low, high = r["speedup_vs_dense_quartiles"]
             faster = f", {r['speedup_vs_dense']:.2f} [{low:.2f}, {high:.2f}] times as fast as the dense one"
+        scores = ", ".join(f"{name} {r[field]:.3f}" for field, name in SCORES.values() if field in r)
+        backbone = f", backbone {r['ms_backbone']:.0f} ms" if "ms_backbone" in r else ""
         print(
-            f"{r['model']:>7}: box AP {r['box_AP']:.3f} (AP50 {r['box_AP50']:.3f}), mask AP {r['mask_AP']:.3f}, "
-            f"{r['keep_ratio']:.0%} of the tokens kept in the pruned blocks, {r['gmacs']:.2f} "
-            f"GMACs, {r['ms']:.0f} ms, backbone {r['ms_backbone']:.0f} ms{faster}"
+            f"{r['model']:>7}: {scores}, {r['keep_ratio']:.0%} of the tokens kept in the pruned blocks, "
+            f"{r['gmacs']:.2f} GMACs, {r['ms']:.0f} ms{backbone}{faster}"
         )
 
 
