@@ -14,6 +14,8 @@ from mmcv_custom.benchmark.styles import STYLES
 from mmcv_custom.files import replacing
 
 KEPT = 0.98  # of the dense network's score, at least
+ACROSS = 3  # panels of the plot side by side
+SPAN = 0.1  # of the dense network's score that an axis shows at least, so that noise does not look like a difference
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,14 @@ def draw(results: Sequence[dict], path: Path) -> None:
     panels = [(result, rows) for result in results if (rows := _comparable(result))]
     if not panels:
         return
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    for axes, (result, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    down, across = -(-len(panels) // ACROSS), min(len(panels), ACROSS)
+    figure = Figure(figsize=(5 * across, 4 * down), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in places[len(panels) :]:
+        axes.remove()
+    for axes, (result, rows) in zip(places, panels, strict=False):
         summary = result["summary"]
-        dense = [row for row in rows if row is rows[0] or _method(row) == "dense"]
+        dense = [row for row in rows if row is rows[0] or row.get("method") == "dense"]
         pruned = [row for row in rows if row not in dense]
         methods = dict.fromkeys(map(_method, pruned))
         for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
@@ -97,6 +103,9 @@ def draw(results: Sequence[dict], path: Path) -> None:
         for row, colour in zip(dense, ("black", "grey") * len(dense), strict=False):
             axes.plot(_ms(row), row[summary["score"]], "*", color=colour, markersize=14, label=row["model"])
         axes.set(xlabel="ms per image", ylabel=summary["heading"], title=f"{summary['task']}\n{summary['host']}")
+        low, high = axes.get_ylim()
+        missing = max(SPAN * rows[0][summary["score"]] - (high - low), 0)
+        axes.set_ylim(low - missing / 2, high + missing / 2)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     with replacing(path) as part:
@@ -111,12 +120,13 @@ def _comparable(result: dict) -> list[dict]:
 
 
 def _method(row: dict) -> str:
-    return row.get("method") or row["model"]
+    """Return what a row is one setting of: its method where the cost is varied, else its model."""
+    return row["method"] if row.get("cost_param") else _label(row)
 
 
 def _label(row: dict) -> str:
     """Return the name of a row's model, which says method and setting; where it is just "pruned", the method."""
-    return _method(row) if row["model"] == "pruned" else row["model"]
+    return row.get("method", "pruned") if row["model"] == "pruned" else row["model"]
 
 
 def _speed(row: dict, part: str = "") -> object:

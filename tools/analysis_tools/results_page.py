@@ -168,10 +168,10 @@ WEIGHTS = {"random": "Weights: random, so this is speed only.", "trained": "Weig
 # Text below the head of a page.
 NOTES = {
     "benchmarks": """
-Measured on CUDA, on one H100: deformable attention, and ViT-Adapter-S dense and with SViT, backbone and whole Mask
-R-CNN. Not measured on CUDA yet: size T of SViT, the classifiers, SegViT with DToP, and Cropr. `make gpu-check
-STAGES="svit-t classifiers segmentors"` on a machine with a GPU writes those rows to `work_dirs/gpu-check/`. Everything
-else was measured on CPU.
+Measured on CUDA, on one H100: deformable attention; ViT-Adapter-S dense and with SViT, backbone and whole Mask R-CNN;
+DeiT-S with every method; segmentors of size S on CamVid with five methods. Not measured on CUDA yet: size T of SViT,
+SegViT with DToP, and Cropr at size L. `make gpu-check STAGES="svit-t segmentors"` on a machine with a GPU writes those
+rows to `work_dirs/gpu-check/`. Everything else was measured on CPU.
 """
 }
 

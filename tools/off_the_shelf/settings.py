@@ -11,8 +11,8 @@ KEEP_RATIOS = (0.9, 0.7, 0.5, 0.3)
 TOKENS = (4, 8, 12, 16)
 # For the methods that need others.
 VALUES = {"PPT": (20, 35, 50, 65)}  # it removes tokens in three blocks only
-# Further options of a method, compared beside its defaults. Without weighting merged tokens by their sizes, attention can
-# run as flash attention on a GPU.
+# Further options of a method, compared beside its defaults. Without the sizes of merged tokens, attention can run as
+# flash attention on a GPU.
 VARIANTS = {"ToMe": {"prop_attn": False}}
 
 

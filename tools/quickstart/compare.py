@@ -2,7 +2,8 @@
 
     python tools/quickstart/compare.py dense=CONFIG=CHECKPOINT pruned=CONFIG=CHECKPOINT --out rows.json
 
-The models are detectors, segmentors or classifiers of one data set. CHECKPOINT may be ``random``: operations and times are valid then, scores are not.
+The models are detectors, segmentors or classifiers of one data set. CHECKPOINT may be ``random``: operations and times
+are valid then, scores are not.
 """
 
 import argparse

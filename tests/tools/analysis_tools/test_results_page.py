@@ -43,7 +43,7 @@ def result(pruned="a", **changes):
     common |= dict(machine=dict(cpu="C", cores=2, threads=1, gpu=[]), versions=dict(torch="2"), weights="trained")
     speeds = {"dense": (1.0, 1.0), pruned: (1.2, 1.1), "b": (1.5, 1.4)}
     rows = [
-        dict(common, model=name, method="M", top1=score, ms=20 / speed, speedup_vs_dense=speed)
+        dict(common, model=name, method="M", cost_param="r", top1=score, ms=20 / speed, speedup_vs_dense=speed)
         | dict(speedup_vs_dense_quartiles=[low, 2.0])
         | changes
         for (name, (speed, low)), score in zip(speeds.items(), (50.0, 49.5, 40.0), strict=True)
@@ -57,6 +57,11 @@ def test_the_fastest_setting_that_keeps_the_score_is_a_gain():
     assert gain.row["model"] == "a"  # b is faster and loses a fifth of the score
     assert gain.cells[:7] == ["T", "H", "a", "top-1", 50.0, 49.5, 1.2] and gain.cells[-1] == "C, 1 threads"
     assert gains.gains(result("pruned"))[0].cells[2] == "M"
+    fast = result(top1=50.0)
+    assert [gain.row["model"] for gain in gains.gains(fast)] == ["b"]  # of several settings, the fastest
+    for one in fast["rows"]:
+        del one["cost_param"]
+    assert [gain.row["model"] for gain in gains.gains(fast)] == ["b", "a"]  # models of their own
     assert gains.gains(result(weights="random")) == []
     assert gains.gains(result(speedup_vs_dense_quartiles=[0.9, 2.0])) == []  # no faster than the noise
     untimed = result()
