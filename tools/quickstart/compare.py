@@ -110,7 +110,12 @@ def _exact_ratios(cfg: Config) -> list[str]:
 
 
 def result_rows(
-    models: Sequence[Model], scores: Sequence[dict], number: int, keep: str = "checkpoint", **circumstances: object
+    models: Sequence[Model],
+    scores: Sequence[dict],
+    number: int,
+    keep: str = "checkpoint",
+    images: Path | None = None,
+    **circumstances: object,
 ) -> list[dict]:
     """Time and count the models on the same test images, interleaved, and return one row per model.
 
@@ -120,12 +125,13 @@ def result_rows(
     Args:
         scores: the scores of every model, see ``evaluate``.
         number: images to time on.
+        images: folder of these images (default: the first config's test images).
         circumstances: further fields.
     """
     cfg = read_config(models[0].config)
     settings = BenchmarkSettings(
         device="cuda" if torch.cuda.is_available() else "cpu",
-        images=str(image_folder(cfg)),
+        images=str(images or image_folder(cfg)),
         repeats=number,
         warmup=min(WARM_UP, number),
     )
