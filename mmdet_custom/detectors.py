@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmdet.models.detectors import CascadeRCNN, FasterRCNN, MaskRCNN
+from mmdet.models.detectors import CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import nn
@@ -42,3 +42,8 @@ class PrunedFasterRCNN(PrunedDetector, FasterRCNN):
 @MODELS.register_module()
 class PrunedCascadeRCNN(PrunedDetector, CascadeRCNN):
     """Cascade (Mask) R-CNN whose backbone may have a reducer."""
+
+
+@MODELS.register_module()
+class PrunedRetinaNet(PrunedDetector, RetinaNet):
+    """RetinaNet whose backbone may have a reducer."""

@@ -34,6 +34,7 @@ SIDE = {"detect": 640, "segment": 512, "classify": 224}  # of the images, in pix
 EPOCHS = {"detect": (12, 4), "segment": (30, 10), "classify": (10, 4)}  # of the dense and of the pruned training
 BATCH = {"detect": 2, "segment": 4, "classify": 32}
 RATE = {"detect": 2e-4, "segment": 2e-4, "classify": 1e-4}
+PATCH = 14  # of the classifier's ViT, which timm builds with DINOv2's patches
 SIZES = {"detect": ("t", "s"), "segment": ("s",), "classify": ("s",)}
 
 
@@ -74,6 +75,8 @@ class Choices:
         side, batch = self.side or SIDE[task], self.batch or BATCH[task]
         if side < 64 or batch < 1 or any(n is not None and n < 1 for n in self.epochs):
             raise ConfigError("the image size must be at least 64, the batch and the epochs at least 1")
+        if task == "classify" and side % PATCH:
+            raise ConfigError(f"the image size {side} must be a multiple of {PATCH}, the size of a patch")
         epochs = tuple(own or default for own, default in zip(self.epochs, EPOCHS[task], strict=True))
         return Choices(known[method.lower()], size, self.weights, side, epochs, batch, self.workers)
 
