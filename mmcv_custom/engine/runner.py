@@ -17,6 +17,7 @@ from ..errors import CheckpointError, ConfigError, DataError, building_from_conf
 from ..files import replacing
 from .distributed import init_gloo, read_slurm
 from .hooks.guards import weights_are_finite
+from .terminal import quieten
 from .utils import unwrap_model
 
 _OF_MMENGINE = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
@@ -54,9 +55,18 @@ class PruningRunner(Runner):
     - Loops, data sets, optimizer and schedules that cannot be built from the config raise ConfigError, and a data
       loader without a single batch raises DataError.
     - A training ends with a sentence if its loss stays NaN or a score that hooks wait for does not exist.
+    - Config, environment and hooks go to the log file only.
     """
 
     _strict_loading = False
+
+    def build_logger(self, *args, **kwargs):
+        """Return MMEngine's logger; the terminal shows what people read, and where the rest is."""
+        logger = super().build_logger(*args, **kwargs)
+        file = quieten(logger)
+        if file:
+            logger.info(f"config, environment and all messages: {os.path.relpath(file)}")
+        return logger
 
     def load_checkpoint(self, filename, map_location="cpu", strict=False, revise_keys=None):
         """Load weights into the model and return the content of the file.

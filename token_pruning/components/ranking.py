@@ -92,7 +92,9 @@ def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: 
     if seed is None or not rows:
         return -torch.empty(sum(rows), width, device=device).exponential_().log()
     one = _seeded_noise(max(rows), width, seed, device)
-    return one.repeat(len(rows), 1) if len(set(rows)) == 1 else torch.cat([one[:n] for n in rows])
+    if len(set(rows)) == 1:  # the slice, although it changes nothing, is what torch.compile needs
+        return one[: rows[0]].repeat(len(rows), 1)
+    return torch.cat([one[:n] for n in rows])
 
 
 def gumbel_gate(logp: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
