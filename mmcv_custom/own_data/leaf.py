@@ -315,6 +315,10 @@ def _write_maps(data: LabelMaps, name: str, pairs: Sequence[tuple[Path, Path]], 
     images, maps, suffix = labels / f"images_{name}", labels / f"maps_{name}", _suffix(data)
     for folder in (images, maps):
         folder.mkdir(exist_ok=True)
+    stems = [image.stem for image, _ in pairs]
+    twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None)
+    if twice is not None:
+        raise DataError(f"two images to {'train' if name == 'train' else 'validate'} are called {twice}: rename one")
     for image, label in pairs:
         result, size = numbered(label, data.table), loaded_size(image)
         if result.shape[::-1] != size:

@@ -39,23 +39,36 @@ def read(root: Path) -> Objects:
     classes, notes, found = [str(name) for name in names], [], {}
     for key, split_name in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
         if content.get(key) and split_name not in found:
-            folder = _folder(root, content, str(content[key]), file)
-            if folder is None:
+            texts = content[key] if isinstance(content[key], list) else [content[key]]
+            images = [_images(root, content, str(text)) for text in texts]
+            if None in images:
                 if split_name != "test":
-                    raise DataError(f"{file} says {key}: {content[key]}, and there is no such folder")
+                    raise DataError(f"{file} says {key}: {content[key]}, and there is no such folder or list of images")
                 continue
-            found[split_name] = [_picture(folder / name, classes) for name in list_folder(folder, deep=True)[0]]
+            found[split_name] = [_picture(image, classes) for part in images for image in part]
     if set(found) == {"train"} or (found.get("train") and content.get("train") == content.get("val")):
         return Objects("YOLO", classes, split(found["train"], notes), notes)
     return Objects("YOLO", classes, named_splits(found, root), notes)
 
 
-def _folder(root: Path, content: dict, text: str, file: Path) -> Path | None:
+def _images(root: Path, content: dict, text: str) -> list[Path] | None:
+    """Return the images of a folder, or of a text file that lists them; None if it is not there."""
     # Exports write paths that start elsewhere (../train/images): what counts is the last part that exists here.
     base = root / str(content.get("path") or "")
     tail = Path(text.lstrip("./"))
-    places = [base / text, root / text, root / tail, root / "images" / tail]
-    return next((place.resolve() for place in places if place.is_dir()), None)
+    place = next(
+        (p.resolve() for p in (base / text, root / text, root / tail, root / "images" / tail) if p.exists()), None
+    )
+    if place is None:
+        return None
+    if place.is_dir():
+        return [place / name for name in list_folder(place, deep=True)[0]]
+    lines = [line.strip() for line in place.read_text().splitlines() if line.strip()]
+    images = [place.parent / line for line in lines]
+    missing = next((image for image in images if not image.is_file()), None)
+    if missing:
+        raise DataError(f"{place} lists {missing}, and there is no such image")
+    return images
 
 
 def _picture(image: Path, classes: list[str]) -> Picture:

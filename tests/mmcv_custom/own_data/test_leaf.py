@@ -100,6 +100,13 @@ def test_label_maps_of_another_size_are_refused(tmp_path):
         write_configs(data, tmp_path / "work", Choices(weights="vit.safetensors"))
 
 
+def test_two_images_of_one_name_are_refused(tmp_path):
+    data = maps(tmp_path)
+    data.splits["train"] *= 2
+    with pytest.raises(DataError, match="two images to train are called a"):
+        write_configs(data, tmp_path / "work", Choices(weights="vit.safetensors"))
+
+
 def test_values_that_are_in_no_table_are_ignored(tmp_path):
     array = np.array([[[9, 9, 9], [0, 200, 0]]], np.uint8)
     Image.fromarray(array).save(tmp_path / "a.png")

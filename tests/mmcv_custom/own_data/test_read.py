@@ -108,6 +108,18 @@ def test_every_form_gives_the_same_objects(form, tmp_path):
         assert found["category"] == "cat" and found["bbox"] == pytest.approx(BOX) and picture.file.is_file()
 
 
+def test_yolo_takes_lists_of_folders_and_of_images(tmp_path):
+    yolo(tmp_path)
+    (tmp_path / "val.txt").write_text("./valid/images/1.jpg\n\n")
+    text = "path: .\ntrain: [train/images, valid/images]\nval: val.txt\nnames: {0: cat}\n"
+    (tmp_path / "data.yaml").write_text(text)
+    data = read_folder(tmp_path)
+    assert [len(data.splits[name]) for name in ("train", "val")] == [4, 1]
+    (tmp_path / "val.txt").write_text("none.jpg")
+    with pytest.raises(DataError, match="val.txt lists .*none.jpg, and there is no such image"):
+        read_folder(tmp_path)
+
+
 def test_voc_lists_and_difficult_objects(tmp_path):
     voc(tmp_path)
     lists = tmp_path / "ImageSets/Main"
