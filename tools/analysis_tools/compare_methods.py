@@ -209,6 +209,7 @@ def summary(rows):
             model=name,
             config=own[-1]["config"],
             metric=own[0]["metric"],
+            weights="trained",
             seeds=len(tuned),
             gmacs=gmacs,
             gmacs_ratio=gmacs / dense,

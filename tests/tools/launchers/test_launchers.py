@@ -91,7 +91,9 @@ def recorder(tmp_path):
     return script
 
 
-@pytest.mark.parametrize("name", ["dist_run", "dist_train", "dist_test", "slurm_run", "slurm_train", "slurm_test"])
+@pytest.mark.parametrize(
+    "name", ["dist_run", "dist_train", "dist_train_load", "dist_test", "slurm_run", "slurm_train", "slurm_test"]
+)
 def test_scripts_are_posix(name):
     assert subprocess.run([SH, "-n", ROOT / "tools/launchers" / f"{name}.sh"]).returncode == 0
 
@@ -149,6 +151,14 @@ def test_commands(project, recorder, folder):
     )
     assert "OMP=4" in out
     assert "test.py toy_config.py w.pth --eval bbox segm --launcher pytorch" in out
+
+
+def test_training_from_weights(project, recorder):
+    command = (SH, ROOT / "dist_train_load.sh", "toy_config.py", "out", "w.pth", "--amp")
+    _, out = run(*command, cwd=project, PYTHON=recorder, PORT=None, GPUS=None)
+    assert "--nproc-per-node 4" in out and "toy_config.py --work-dir out --load-from w.pth --amp --launcher" in out
+    code, out = run(*command[:4], cwd=project, PYTHON=recorder)
+    assert code == 2 and out.startswith("Usage: sh dist_train_load.sh CONFIG WORK_DIR CHECKPOINT")
 
 
 def test_relative_link_from_elsewhere(project, recorder):

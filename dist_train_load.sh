@@ -1,0 +1,1 @@
+tools/dist_train_load.sh

@@ -1,0 +1,1 @@
+launchers/dist_train_load.sh
