@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import ConfigError
+from ..shipped import find_config, find_file
 from .inherited_names import pass_on_names
 
 
@@ -17,17 +18,21 @@ def read_file(path: str | os.PathLike) -> Config:
 
     A ``data_root`` or ``metainfo`` that it sets counts for everything that its bases built with theirs.
 
+    Args:
+        path: of the file, or the name of one of the project's configs (``shipped.find_config``).
+
     Raises:
-        ConfigError: a file cannot be read, or running it fails, or it sets a name that nothing reads.
+        ConfigError: there is no such config, a file cannot be read, or running it fails, or it sets a name that nothing
+            reads.
     """
-    path = str(path)
-    if not os.path.isfile(path):
-        raise ConfigError(f"config {path} does not exist: check the path")
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:  # a config is a program of the user: it may fail in any way
         raise ConfigError(_sentence(path, error)) from error
     pass_on_names(cfg)
+    if isinstance(cfg.get("load_from"), str):
+        cfg.load_from = find_file(cfg.load_from)
     wanted = cfg.get("custom_imports")
     if wanted:
         try:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..results import write_json
+from ..shipped import ROOT
 from .config_file import read_file
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def shown(command: Sequence[object]) -> str:

@@ -17,10 +17,10 @@ from ..data.image_files import loaded_size
 from ..errors import ConfigError, DataError
 from ..files import write_file
 from ..results import write_json
+from ..shipped import CONFIGS
 from .dataset import ClassFolders, LabelMaps, Objects
 from .label_maps import numbered
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = CONFIGS / "quickstart/weights/digits_vit-adapter-t.safetensors"
 # Settings of the methods that are recommended for a first try; other methods start at their own defaults.
 REDUCERS = {

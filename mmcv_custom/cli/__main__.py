@@ -1,0 +1,52 @@
+"""The command `token-pruning`: the project's tools by short names, from any folder.
+
+token-pruning configs [PATTERN]          the names of the configs, which every tool takes instead of a path
+token-pruning train CONFIG ...           tools/train.py
+token-pruning test CONFIG CHECKPOINT ... tools/test.py
+token-pruning predict IMAGE CONFIG CHECKPOINT ...
+token-pruning tokens IMAGE CONFIG CHECKPOINT ...   what each block computed
+token-pruning video FILM CONFIG CHECKPOINT ...
+token-pruning speed ...                  times of models in turns
+token-pruning finetune FOLDER ...        your own images
+token-pruning web ...                    a page with a slider
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from ..shipped import ROOT, config_names
+
+TOOLS = {
+    "train": "tools/train.py",
+    "test": "tools/test.py",
+    "predict": "image_demo.py",
+    "tokens": "selector_demo.py",
+    "video": "video_demo.py",
+    "speed": "speed_test.py",
+    "finetune": "tools/quickstart/finetune.py",
+    "web": "tools/web_demo",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool that the first argument names and return its exit code."""
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if name in TOOLS:
+        return subprocess.run([sys.executable, str(ROOT / TOOLS[name]), *rest]).returncode
+    if name == "configs":
+        pattern = f"*{rest[0]}*" if rest else "*"
+        print("\n".join(fnmatch.filter(config_names(), pattern)))
+        return 0
+    if name not in ("-h", "--help"):
+        print(f"token-pruning: there is no {name}; choose from {', '.join([*TOOLS, 'configs'])}", file=sys.stderr)
+        return 2
+    print(__doc__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
