@@ -28,6 +28,10 @@ class Build(build_py):
         if not self.editable_mode:
             self.ship()
 
+    def find_package_modules(self, package, package_dir):
+        """Leave out the script that builds the operators' own wheel."""
+        return [found for found in super().find_package_modules(package, package_dir) if found[1] != "setup"]
+
     def ship(self):
         """Copy configs and tools, which are outside of the packages."""
         folder = Path(self.build_lib) / "mmcv_custom/_shipped"

@@ -7,5 +7,6 @@ if __name__ != "token_pruning_ops":
 from .functional import deformable_attention, ms_deform_attn
 from .library import plain
 from .module import MSDeformAttn
+from .replace import replace_deformable_attention
 
-__all__ = ["MSDeformAttn", "deformable_attention", "ms_deform_attn", "plain"]
+__all__ = ["MSDeformAttn", "deformable_attention", "ms_deform_attn", "plain", "replace_deformable_attention"]

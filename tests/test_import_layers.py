@@ -24,11 +24,11 @@ ALLOWED = {
     "mmpretrain_custom": ADAPTER | {"mmpretrain"},
 }
 # Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops is compared
-# with MMCV; data checks read image headers, and results are written in COCO's encoding.
+# with MMCV; data checks read image headers, results are written in COCO's encoding, and own data may come with YAML.
 ALLOWED_IN_FUNCTIONS = {
     "token_pruning/analysis": {"PIL", "matplotlib"},
     "ops": {"mmcv"},
-    "mmcv_custom": {"PIL", "pycocotools"},
+    "mmcv_custom": {"PIL", "pycocotools", "yaml"},
 }
 # What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
 # custom_imports of a config load.
@@ -40,12 +40,14 @@ ROOMS = {
     "errors": set(),
     "files": set(),
     "results": {"files"},
+    "shipped": {"errors"},
     "checkpoint": BASE,
     "data": BASE,
     "tasks": BASE | {"data"},
     "models": BASE | {"checkpoint"},
     "engine": TRAINING,
-    "cli": TRAINING,
+    "cli": TRAINING | {"shipped"},
+    "own_data": BASE | {"data", "shipped"},
     "benchmark": TRAINING | {"cli"},
     "calibration": TRAINING | {"cli", "benchmark"},
     "inference": TRAINING | {"cli", "calibration"},

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..data.image_files import list_folder, natural
 from ..errors import DataError
@@ -83,6 +82,8 @@ def read(root: Path, classes: Sequence[str] | None = None, colours: Path | None 
 
 def _table(maps: Sequence[Path], file: Path | None, notes: list[str]) -> tuple[str, list[str] | None, dict]:
     """Return the kind of the label maps, the names of a colour table, and value or colour -> class number."""
+    from PIL import Image
+
     coloured = {path: _is_coloured(path) for path in maps}
     if len({*coloured.values()}) > 1:
         odd = next(path for path in maps if coloured[path] != coloured[maps[0]])
@@ -125,6 +126,8 @@ def _table(maps: Sequence[Path], file: Path | None, notes: list[str]) -> tuple[s
 
 
 def _is_coloured(path: Path) -> bool:
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             return image.mode not in ("L", "P", "1", "I", "I;16")
@@ -133,6 +136,8 @@ def _is_coloured(path: Path) -> bool:
 
 
 def _colours(path: Path) -> np.ndarray:
+    from PIL import Image
+
     return np.unique(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0)
 
 
@@ -168,6 +173,8 @@ def numbered(path: Path, table: Mapping) -> np.ndarray:
     Raises:
         DataError: it has a value or colour between classes that ``table`` has not.
     """
+    from PIL import Image
+
     image = Image.open(path)
     if isinstance(next(iter(table)), tuple):
         values = np.asarray(image.convert("RGB")).astype(np.int64) @ (65536, 256, 1)

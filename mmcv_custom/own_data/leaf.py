@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from token_pruning.reducer import find_method
 
@@ -312,6 +311,8 @@ def _suffix(data: LabelMaps) -> str:
 
 
 def _write_maps(data: LabelMaps, name: str, pairs: Sequence[tuple[Path, Path]], labels: Path) -> None:
+    from PIL import Image
+
     images, maps, suffix = labels / f"images_{name}", labels / f"maps_{name}", _suffix(data)
     for folder in (images, maps):
         folder.mkdir(exist_ok=True)

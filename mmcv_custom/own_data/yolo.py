@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from ..data.image_files import list_folder, loaded_size
 from ..errors import DataError
 from .dataset import Objects, Picture, split
@@ -26,6 +24,8 @@ def read(root: Path) -> Objects:
     Raises:
         DataError: data.yaml or a label file is not sound; the sentence names the file and the line.
     """
+    import yaml
+
     file = yaml_of(root)
     try:
         content = yaml.safe_load(file.read_text())
