@@ -23,6 +23,7 @@ MMCV_KEY := $(call key,echo '$(TORCH) $(MMCV_PIN)')
 # A compiled one stays.
 HAVE_MMCV := $(VENV)/.setup-mmcv$(if $(MMCV)$(wildcard $(VENV)/.setup-mmcv-compiled-$(MMCV_KEY)),-compiled)-$(MMCV_KEY)
 HAVE_DEPS := $(VENV)/.setup-deps-$(call key,cat requirements.txt)
+HAVE_DOCS := $(VENV)/.setup-docs-$(call key,cat setup.py)
 HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml setup.py; ls -d */__init__.py; } 2>/dev/null)
 
 VENV_PY := $(VENV)/bin/python
@@ -37,15 +38,16 @@ TIMED := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PY)
 RUN := OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" $(TIMED)
 say = printf '%s\n' "$(1)"
 die = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
-# A Python that PY names may lack what the dev extra installs.
+# A Python that PY names may lack what an extra ($(2), else dev) installs.
 need = missing=$$("$(PY)" -c 'import importlib.util, sys; print(*(m for m in sys.argv[1:] if not importlib.util.find_spec(m)))' $(1)) \
 	|| $(call die,$(PY) does not run.); \
 	[ -z "$$missing" ] \
-		|| { printf 'make: %s lacks %s: run make without PY or install the dev extra (pip install -e ".[dev]").\n' "$(PY)" "$$missing" >&2; exit 1; }
+		|| { printf 'make: %s lacks %s: run make without PY or install the %s extra (pip install -e ".[%s]").\n' \
+			"$(PY)" "$$missing" $(or $(2),dev) $(or $(2),dev) >&2; exit 1; }
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help setup operators lint test demo gpu-check clean
+.PHONY: help setup operators lint test demo docs gpu-check clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -77,13 +79,18 @@ test: lint ## check the style, then run all tests
 demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (10 minutes)
 	@$(TIMED) tools/quickstart/demo.py $(ARGS)
 
+# Docstrings are read, not imported. REPO_URL names the repository that links to its files lead to (mkdocs.yml).
+docs: $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_DOCS)) ## build the documentation into site/ and check its links
+	@$(call need,mkdocs material mkdocstrings,docs)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q && $(PY) tools/docs/check_site.py site
+
 gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measure operators and models, by STAGES
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
 	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh $(STAGES)
 
 clean: ## delete caches and build leftovers; results, data and weights stay
-	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache .mypy_cache
+	@rm -rf build dist site *.egg-info ops/build .pytest_cache .ruff_cache .mypy_cache
 	@find token_pruning ops *_custom tools tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(HAVE_VENV):
@@ -142,3 +149,8 @@ $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 	@$(call say,Installing this checkout into $(VENV) ...)
 	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
 	@$(call stamp,checkout)
+
+$(HAVE_DOCS): | $(HAVE_CHECKOUT)
+	@$(call say,The tools that build the documentation ...)
+	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[docs]" || $(call die,mkdocs could not be installed; pip says why above.)
+	@$(call stamp,docs)

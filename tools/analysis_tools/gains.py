@@ -69,14 +69,14 @@ HEADINGS = [
 
 def gains(result: dict) -> list[Gain]:
     """Return, for every method in a result, the fastest setting that is faster than dense and keeps the score."""
-    rows = _comparable(result)
+    rows = comparable(result)
     if not rows:
         return []
     score, best = result["summary"]["score"], {}
     for row in sorted(rows[1:], key=_speed):
         certain = _speed(row, "_quartiles")[0] > 1  # faster by more than the noise of the measurement
         if certain and row[score] >= KEPT * rows[0][score]:
-            best[_method(row)] = row
+            best[method_of(row)] = row
     return sorted((Gain(result, rows[0], row) for row in best.values()), key=lambda gain: -_speed(gain.row))
 
 
@@ -84,7 +84,7 @@ def draw(results: Sequence[dict], path: Path) -> None:
     """Plot score against time, a panel for each result with a summary and times; no file if there is none."""
     from matplotlib.figure import Figure
 
-    panels = [(result, rows) for result in results if (rows := _comparable(result))]
+    panels = [(result, rows) for result in results if (rows := comparable(result))]
     if not panels:
         return
     down, across = -(-len(panels) // ACROSS), min(len(panels), ACROSS)
@@ -96,9 +96,9 @@ def draw(results: Sequence[dict], path: Path) -> None:
         summary = result["summary"]
         dense = [row for row in rows if row is rows[0] or row.get("method") == "dense"]
         pruned = [row for row in rows if row not in dense]
-        methods = dict.fromkeys(map(_method, pruned))
+        methods = dict.fromkeys(map(method_of, pruned))
         for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
-            points = sorted((_ms(row), row[summary["score"]]) for row in pruned if _method(row) == method)
+            points = sorted((_ms(row), row[summary["score"]]) for row in pruned if method_of(row) == method)
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=method)
         for row, colour in zip(dense, ("black", "grey") * len(dense), strict=False):
             axes.plot(_ms(row), row[summary["score"]], "*", color=colour, markersize=14, label=row["model"])
@@ -112,14 +112,14 @@ def draw(results: Sequence[dict], path: Path) -> None:
         figure.savefig(part, dpi=130)
 
 
-def _comparable(result: dict) -> list[dict]:
+def comparable(result: dict) -> list[dict]:
     """Return the rows of a result that is summarized if they were timed with the weights that were scored."""
     rows = result["rows"] if "summary" in result else []
     whole = all(_speed(row) is not None and row.get(result["summary"]["score"]) is not None for row in rows)
     return rows if whole and not any(row.get("weights") == "random" for row in rows) else []
 
 
-def _method(row: dict) -> str:
+def method_of(row: dict) -> str:
     """Return what a row is one setting of: its method where the cost is varied, else its model."""
     return row["method"] if row.get("cost_param") else _label(row)
 

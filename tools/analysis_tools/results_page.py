@@ -1,4 +1,4 @@
-"""Write docs/results.md, docs/benchmarks.md and the README's tables from rows, so that no number is typed in.
+"""Write docs/results.md, docs/benchmarks.md and other pages' tables from rows, so that no number is typed in.
 
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
     python tools/analysis_tools/results_page.py --page benchmarks --add rows.json --name cpu --title T
@@ -15,6 +15,7 @@ import re
 import shutil
 from pathlib import Path
 
+from choices import CASES, case_rows, gpu_table, score_table
 from gains import HEADINGS, KEPT, draw, gains
 
 from mmcv_custom.files import write_file
@@ -152,6 +153,8 @@ and all versions in full. GMACs count a multiply-add as 1. Machines differ and a
 table, whose models were timed in turns on one machine. Each command is the one that was run at the commit named beside
 it; some files have moved since.
 """
+# Tables of docs/choose_a_method.md, by the name in their marks.
+CHOICES = ("cases", "scores", "gpu")
 GAINS_TEXT = (
     f"For every trained network and method, the fastest setting that keeps at least {KEPT:.0%} of the dense network's "
     "score and is faster than it by more than the quartiles of the measurement; scores and times are of the same "
@@ -203,6 +206,17 @@ def with_made_parts(text):
     results = [result for result in read_results(ROOT / "docs/results") if not result.get("miniature")]
     found = sorted((gain for result in results for gain in gains(result)), key=lambda gain: -gain.cells[6])
     return _between(text, GAINS_MARKS, _gains_lines(found[:GAINS_SHOWN], GAINS_PLOT, "docs/results.md", GAINS_COLUMNS))
+
+
+def with_choices(text):
+    """Return the text of docs/choose_a_method.md with new tables between its marks."""
+    results, benchmarks = (read_results(ROOT / "docs" / name) for name in PAGES)
+    tables = [(CASES, case_rows(results)), score_table(results), gpu_table(benchmarks)]
+    for name, (headings, rows) in zip(CHOICES, tables, strict=True):
+        marks = (f"<!-- {name}: made by tools/analysis_tools/results_page.py -->\n", f"<!-- end of {name} -->")
+        lines = [_line(headings), _line(["---"] * len(headings)), *(_line(map(_cell, row)) for row in rows)]
+        text = _between(text, marks, lines)
+    return text
 
 
 def _between(text, marks, lines):
@@ -322,7 +336,8 @@ def main():
     for name in PAGES:
         write_file(ROOT / f"docs/{name}.md", page(ROOT / "docs" / name))
     draw([r for r in read_results(ROOT / "docs/results") if not r.get("miniature")], ROOT / GAINS_PLOT)
-    write_file(ROOT / "README.md", with_made_parts((ROOT / "README.md").read_text()))
+    for name, remade in (("README.md", with_made_parts), ("docs/choose_a_method.md", with_choices)):
+        write_file(ROOT / name, remade((ROOT / name).read_text()))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def test_the_readme_shows_the_committed_rows():
     assert text == results_page().with_made_parts(text)
 
 
+def test_the_page_of_choices_shows_the_committed_rows():
+    text = (ROOT / "docs/choose_a_method.md").read_text()
+    assert text == results_page().with_choices(text)
+
+
 def test_rows_hold_their_circumstances(tmp_path):
     made = row(model="dense", ms=12.34, command="make demo")
     assert {"model", "ms", "command", "commit", "date", "machine", "versions"} <= made.keys()

@@ -1,0 +1,87 @@
+"""Tables that help to choose a method, from the rows of results and benchmarks (docs/choose_a_method.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gains import comparable, gains, method_of
+
+# Methods as they are; a table of one host also holds variants of them.
+PLAIN = ["ToMe", "PPT", "EViT", "EvoViT", "ATS", "SViT", "DynamicViT", "Cropr", "DToP", "Random"]
+CASES = ["your case", "host", "machine", "fastest", "times faster", "score", "next", "loses or gains nothing"]
+
+
+def case_rows(results: Iterable[dict]) -> list[list[object]]:
+    """Return a row for each network with scores and times: what is fastest, what comes next, what does not pay."""
+    rows = []
+    for result in results:
+        timed = comparable(result)
+        if not timed:
+            continue
+        found = gains(result)
+        useful = [method_of(gain.row) for gain in found]
+        others = dict.fromkeys(method_of(row) for row in timed[1:] if not _dense(row))
+        best = found[0].cells if found else None
+        rows.append(
+            [
+                result["summary"]["task"],
+                result["summary"]["host"],
+                _machine(timed[-1]),
+                best[2] if best else "the dense model",
+                best[6] if best else None,
+                f"{best[3]} {best[4]:.3g} to {best[5]:.3g}" if best else None,
+                ", ".join(f"{gain.cells[2]} ({gain.cells[6]:.2f})" for gain in found[1:]),
+                ", ".join(name for name in others if name not in useful),
+            ]
+        )
+    return rows
+
+
+def score_table(results: Iterable[dict]) -> tuple[list[str], list[list[object]]]:
+    """Return headings and rows: what each method changes a score by on each network, at what share of the cost.
+
+    The dense model was trained as much further, so the difference is the method's.
+    """
+    columns, methods = [], {}
+    for result in results:
+        rows = result["rows"]
+        if "fine_tuned" not in rows[0]:
+            continue
+        dense = rows[0]
+        scale = 1 if dense["fine_tuned"] > 1 else 100  # COCO's scores are shares
+        column = f"{result['title']} ({dense['metric'].split('/')[-1]}, {dense['seeds']} seed(s))"
+        columns.append(column)
+        for row in rows[1:]:
+            if row["model"] in PLAIN:
+                shelf, tuned = (
+                    "-" if row.get(key) is None else f"{scale * (row[key] - dense[key]):+.1f}"
+                    for key in ("off_the_shelf", "fine_tuned")
+                )
+                share = row["gmacs_ratio"] / dense["gmacs_ratio"]
+                methods.setdefault(row["model"], {})[column] = f"{shelf}, {tuned} at {share:.2f}"
+    names = [name for name in PLAIN if name in methods]
+    return ["method", *columns], [[name, *(methods[name].get(column) for column in columns)] for name in names]
+
+
+def gpu_table(benchmarks: Sequence[dict]) -> tuple[list[str], list[list[object]]]:
+    """Return headings and rows: how many times as fast as dense on a GPU, by batch, with and without a CUDA graph."""
+    found = {}
+    for result in benchmarks:
+        for row in result["rows"]:
+            if row.get("device") == "cuda" and row.get("speedup_vs_dense") not in (None, 1.0):
+                setting = f"batch {row['batch']}" + (", CUDA graph" if row.get("cuda_graph") else "")
+                key = (result["title"], row["model"], row["part"])
+                found.setdefault(key, {})[setting] = row["speedup_vs_dense"]
+    settings = {setting for cells in found.values() for setting in cells}
+    ordered = sorted(settings, key=lambda name: ("graph" in name, int(name.split()[1].rstrip(","))))
+    headings = ["measurement", "model", "part", *ordered]
+    return headings, [[*key, *(cells.get(name) for name in ordered)] for key, cells in found.items()]
+
+
+def _dense(row: dict) -> bool:
+    return row.get("method") == "dense" or row["model"].startswith("dense")
+
+
+def _machine(row: dict) -> str:
+    machine = row.get("timing", row)["machine"]
+    return machine["gpu"][0] if machine["gpu"] else f"CPU, {machine['threads']} threads"
