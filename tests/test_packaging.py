@@ -22,7 +22,7 @@ def test_the_dockerfile_calls_targets_of_make():
     assert found[0] == ("FROM", "python:3.11-slim")
     assert {name for name, _ in found} <= {"FROM", "RUN", "WORKDIR", "ENV", "COPY", "CMD"}
     called = [
-        match for name, text in found if name in ("RUN", "CMD") for match in re.findall(r"make[\s",]+([a-z-]+)", text)
+        match for name, text in found if name in ("RUN", "CMD") for match in re.findall(r'make[\s",]+([a-z-]+)', text)
     ]
     assert {"setup", "demo"} <= set(called) and not [name for name in called if name not in TARGETS]
 
