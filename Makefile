@@ -152,5 +152,5 @@ $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 
 $(HAVE_DOCS): | $(HAVE_CHECKOUT)
 	@$(call say,The tools that build the documentation ...)
-	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[docs]" || $(call die,mkdocs could not be installed; pip says why above.)
+	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[docs]" || $(call die,mkdocs could not be installed (it needs Python 3.11 or newer); pip says why above.)
 	@$(call stamp,docs)
