@@ -79,10 +79,11 @@ test: lint ## check the style, then run all tests
 demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (10 minutes)
 	@$(TIMED) tools/quickstart/demo.py $(ARGS)
 
-# Docstrings are read, not imported. REPO_URL names the repository that links to its files lead to (mkdocs.yml).
+# Docstrings are read, not imported. REPO_URL names the repository that links to its files lead to (mkdocs.yml). Without
+# -q, with which --strict counts no warnings.
 docs: $(if $(filter command,$(firstword $(origin PY))),,$(HAVE_DOCS)) ## build the documentation into site/ and check its links
 	@$(call need,mkdocs material mkdocstrings,docs)
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q && $(PY) tools/docs/check_site.py site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict && $(PY) tools/docs/check_site.py site
 
 gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measure operators and models, by STAGES
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

@@ -47,3 +47,8 @@ def test_what_leads_nowhere_in_a_built_site_is_found(tmp_path):
     assert check.broken(tmp_path) == []
     (tmp_path / "a.html").write_text(good + '<a href="sub/#none">a</a><img src="none.png">')
     assert check.broken(tmp_path) == [("a.html", "sub/#none"), ("a.html", "none.png")]
+
+
+def test_pages_outside_of_docs_are_in_the_navigation():
+    text = (hooks().ROOT / "mkdocs.yml").read_text()
+    assert not [name for name in hooks().OUTSIDE if f": {name}\n" not in text]
