@@ -45,7 +45,7 @@ need = missing=$$("$(PY)" -c 'import importlib.util, sys; print(*(m for m in sys
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help setup operators lint test demo gpu-check clean
+.PHONY: help setup operators lint test demo gpu-check docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -81,6 +81,10 @@ gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measu
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
 	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh $(STAGES)
+
+docs: $(READY) ## build the documentation as a site, in site/
+	@$(if $(READY),$(PY) -c 'import material, mkdocstrings' 2>/dev/null || $(PIP) -e ".[docs]",$(call need,mkdocs material mkdocstrings))
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet && $(call say,The site is in site/index.html)
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist *.egg-info ops/build .pytest_cache .ruff_cache .mypy_cache

@@ -75,6 +75,7 @@ setup(
     extras_require={
         "all": [line for lines in PINS.values() for line in lines],
         "dev": ["mypy==2.4.1", "pytest==9.2.0", "pytest-xdist==3.8.0", "ruff==0.17.5", "selenium==4.51.0"],
+        "docs": ["mkdocs-material==9.8.2", "mkdocstrings[python]==1.0.8", "mkdocstrings-python==2.0.11"],
         # What tools/benchmarks/runtimes.py compares with.
         "runtimes": [
             "onnxruntime==1.32.0; python_version >= '3.11'",

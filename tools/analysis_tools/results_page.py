@@ -140,6 +140,7 @@ PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
 # What stands between these marks in the README is made here.
 GAINS_MARKS = ("<!-- gains: made by tools/analysis_tools/results_page.py -->\n", "<!-- end of the gains -->")
 GAINS_PLOT = "docs/images/gains.png"
+GAINS_PAGE = "docs/choose_a_method.md"  # has all of them between its marks
 GAINS_SHOWN, GAINS_COLUMNS = 3, 8  # rows and columns of its table in the README
 # File and columns of the README's speed table.
 README_TABLE = "30_speed_backbone_s"
@@ -203,6 +204,13 @@ def with_made_parts(text):
     results = [result for result in read_results(ROOT / "docs/results") if not result.get("miniature")]
     found = sorted((gain for result in results for gain in gains(result)), key=lambda gain: -gain.cells[6])
     return _between(text, GAINS_MARKS, _gains_lines(found[:GAINS_SHOWN], GAINS_PLOT, "docs/results.md", GAINS_COLUMNS))
+
+
+def with_all_gains(text):
+    """Return a page's text with the table of all gains between its marks."""
+    results = [result for result in read_results(ROOT / "docs/results") if not result.get("miniature")]
+    found = [gain for result in results for gain in gains(result)]
+    return _between(text, GAINS_MARKS, _gains_lines(found, GAINS_PLOT.removeprefix("docs/"), "results.md"))
 
 
 def _between(text, marks, lines):
@@ -323,6 +331,7 @@ def main():
         write_file(ROOT / f"docs/{name}.md", page(ROOT / "docs" / name))
     draw([r for r in read_results(ROOT / "docs/results") if not r.get("miniature")], ROOT / GAINS_PLOT)
     write_file(ROOT / "README.md", with_made_parts((ROOT / "README.md").read_text()))
+    write_file(ROOT / GAINS_PAGE, with_all_gains((ROOT / GAINS_PAGE).read_text()))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ def test_committed_page_is_generated_from_the_committed_rows(name):
     assert (ROOT / f"docs/{name}.md").read_text() == results_page().page(ROOT / "docs" / name)
 
 
+def test_the_page_of_choices_shows_the_committed_rows():
+    text = (ROOT / "docs/choose_a_method.md").read_text()
+    assert results_page().with_all_gains(text) == text
+
+
 def test_the_readme_shows_the_committed_rows():
     text = (ROOT / "README.md").read_text()
     assert text == results_page().with_made_parts(text)
