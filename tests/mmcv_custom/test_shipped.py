@@ -44,5 +44,6 @@ def test_the_command(capfd):
     assert all((ROOT / path).exists() for path in TOOLS.values())
     assert main(["configs", "pennfudan-800"]) == 0
     assert "mask_rcnn/pennfudan/vit-adapter-s_pennfudan-800" in capfd.readouterr().out.split()
+    assert main(["configs", "qqq"]) == 2 and "no config has qqq in its name" in capfd.readouterr().err
     assert main(["prune"]) == 2 and "there is no prune; choose from train, test" in capfd.readouterr().err
     assert main([]) == 0 and "token-pruning train CONFIG" in capfd.readouterr().out
