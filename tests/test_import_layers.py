@@ -50,9 +50,9 @@ ROOMS = {
     "engine": TRAINING,
     "cli": TRAINING | {"shipped"},
     "own_data": BASE | {"data", "shipped"},
-    "benchmark": TRAINING | {"cli"},
+    "benchmark": TRAINING | {"cli", "shipped"},
     "calibration": TRAINING | {"cli", "benchmark"},
-    "inference": TRAINING | {"cli", "calibration"},
+    "inference": TRAINING | {"cli", "calibration", "shipped"},
 }
 # Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {
