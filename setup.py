@@ -16,6 +16,16 @@ PACKAGES = ["token_pruning", "mmcv_custom", "mmdet_custom", "mmseg_custom", "mmp
 SHIPPED = ["configs", "tools", "image_demo.py", "video_demo.py", "selector_demo.py", "speed_test.py"]
 SHIPPED += ["README.md", "pretrained/README.md", "data/README.md"]
 LIGHT = ("torch", "timm", "numpy")  # what token_pruning alone needs
+COMMON = ("setuptools", *LIGHT, "torchvision", "safetensors", "tqdm", "tensorboard", "pillow", "matplotlib", "scipy")
+COMMON += ("scikit-learn", "opencv-python", "opencv-python-headless", "onedl-mmengine", "onedl-mmcv")
+DETECTION = (*COMMON, "onedl-mmdetection", "pycocotools", "scikit-image")
+# Names of requirements.txt that an extra installs. ViT-Adapter is in mmdet_custom, so segmentation needs detection.
+EXTRAS = {
+    "detection": DETECTION,
+    "segmentation": (*DETECTION, "onedl-mmsegmentation", "ftfy"),
+    "classification": (*COMMON, "onedl-mmpretrain"),
+    "web": ("starlette", "uvicorn"),
+}
 
 
 class Build(build_py):
@@ -63,6 +73,7 @@ def requirements():
 
 
 PINS = requirements()
+EXTRAS["all"] = tuple(PINS)
 # The folder ops keeps its published path (ops/make.sh) but is installed as token_pruning_ops; a checkout has a link.
 setup(
     packages=[
@@ -73,12 +84,13 @@ setup(
     # A library leaves newer versions to its user; the toolboxes need the pins.
     install_requires=[line.replace("==", ">=") for name in LIGHT for line in PINS[name]],
     extras_require={
-        "all": [line for lines in PINS.values() for line in lines],
+        **{extra: [line for name in names for line in PINS[name]] for extra, names in EXTRAS.items()},
         "dev": ["mypy==2.4.1", "pytest==9.2.0", "pytest-xdist==3.8.0", "ruff==0.17.5", "selenium==4.51.0"],
         # What `make docs` builds the site with.
         "docs": ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"],
-        # What tools/benchmarks/runtimes.py compares with.
-        "runtimes": [
+        # What tools/benchmarks/runtimes.py exports to, and what reads ONNX files of other projects.
+        "export": [
+            "onnx==1.23.2",
             "onnxruntime==1.32.0; python_version >= '3.11'",
             "onnxruntime==1.23.2; python_version < '3.11'",
             "openvino==2026.4.1",

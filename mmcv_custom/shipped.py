@@ -45,6 +45,12 @@ def find_config(name: str | os.PathLike) -> str:
     raise ConfigError(f"config {name} does not exist: {hint}")
 
 
+def config_stem(config: str | os.PathLike) -> str:
+    """Return the last part of a config's path or name, without .py; other dots stay: svit-adapter-t-0.5x-ftune."""
+    name = os.path.basename(config)
+    return os.path.splitext(name)[0] if name.endswith((".py", ".json", ".yaml", ".yml")) else name
+
+
 def find_file(name: str) -> str:
     """Return ``name``, or the project's file of that name where there is none in the current folder."""
     own = ROOT / name

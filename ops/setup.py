@@ -18,6 +18,10 @@ class Build(build_py):
             raise SystemExit("the operators that MSDA_BUILD asks for were not compiled: see the message above")
         super().run()
 
+    def find_package_modules(self, package, package_dir):
+        """Leave out this file, which lies among the modules."""
+        return [found for found in super().find_package_modules(package, package_dir) if found[1] != "setup"]
+
 
 class CompiledDistribution(Distribution):
     """Distribution with wheels for one platform and any Python 3: the libraries do not use Python's API."""

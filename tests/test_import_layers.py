@@ -23,10 +23,12 @@ ALLOWED = {
     "mmseg_custom": ADAPTER | {"mmseg"},
     "mmpretrain_custom": ADAPTER | {"mmpretrain"},
 }
-# Allowed below a folder inside functions only: the core draws but must load without a drawing library; ops is compared
-# with MMCV; data checks read image headers, results are written in COCO's encoding, and own data may come with YAML.
+# Allowed below a folder inside functions only: the core draws but must load without a drawing library, and its command
+# starts the tools; ops is compared with MMCV; data checks read image headers, results are written in COCO's
+# encoding, and own data may come with YAML.
 ALLOWED_IN_FUNCTIONS = {
     "token_pruning/analysis": {"PIL", "matplotlib"},
+    "token_pruning/__main__.py": {"mmcv_custom"},
     "ops": {"mmcv"},
     "mmcv_custom": {"PIL", "pycocotools", "yaml"},
 }
@@ -48,15 +50,16 @@ ROOMS = {
     "engine": TRAINING,
     "cli": TRAINING | {"shipped"},
     "own_data": BASE | {"data", "shipped"},
-    "benchmark": TRAINING | {"cli"},
+    "benchmark": TRAINING | {"cli", "shipped"},
     "calibration": TRAINING | {"cli", "benchmark"},
-    "inference": TRAINING | {"cli", "calibration"},
+    "inference": TRAINING | {"cli", "calibration", "shipped"},
 }
 # Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {
     "mmcv_custom/engine/hooks": {"benchmark", "inference"},
     "mmcv_custom/__init__.py": {"inference"},
     "mmcv_custom/tasks.py": {"inference"},
+    "token_pruning/__main__.py": {"cli"},
 }
 # Folders with another name than their package.
 PACKAGE_OF_FOLDER = {"ops": "token_pruning_ops"}

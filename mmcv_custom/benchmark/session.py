@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
@@ -17,6 +16,7 @@ from token_pruning.host import Host
 
 from ..engine.acceleration import STEPS, accelerate
 from ..results import row
+from ..shipped import config_stem
 from .case import BenchmarkCase, BenchmarkModel, BenchmarkSettings
 from .flops import Count
 from .progress import by_name
@@ -67,7 +67,7 @@ class BenchmarkSession(BenchmarkModel):
         ms = statistics.median(total)
         shape = self.settings.images is None and list(self.shape)
         found = dict(
-            model=Path(self.case.config).stem,
+            model=config_stem(self.case.config),
             config=self.case.config,
             checkpoint=self.case.checkpoint,
             weights="random" if self.case.checkpoint is None else "trained",
@@ -111,7 +111,7 @@ def measure(cases: Sequence[BenchmarkCase], settings: BenchmarkSettings) -> list
     Each model is compared with the first, and a pruned one with the last dense model before it. ``flops_ratio`` is the
     ratio of GMACs to that dense model, or to the first model if there is none.
     """
-    names = [Path(case.config).stem for case in cases]
+    names = [config_stem(case.config) for case in cases]
     sessions = [BenchmarkSession(case, settings) for case in by_name(cases, names, "preparing")]
     times = interleaved(
         [s.step for s in sessions],

@@ -17,6 +17,7 @@ import fnmatch
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from ..shipped import ROOT, config_names
 
@@ -30,16 +31,26 @@ TOOLS = {
     "finetune": "tools/quickstart/finetune.py",
     "web": "tools/web_demo",
 }
+WEB = ("starlette", "uvicorn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool that the first argument names and return its exit code."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in TOOLS:
+        missing = [package for package in WEB if name == "web" and not find_spec(package)]
+        if missing:
+            print(
+                f"token-pruning: web needs {' and '.join(missing)}: pip install 'token-pruning[web]'", file=sys.stderr
+            )
+            return 2
         return subprocess.run([sys.executable, str(ROOT / TOOLS[name]), *rest]).returncode
     if name == "configs":
-        pattern = f"*{rest[0]}*" if rest else "*"
-        print("\n".join(fnmatch.filter(config_names(), pattern)))
+        names = fnmatch.filter(config_names(), f"*{rest[0]}*" if rest else "*")
+        if not names:
+            print(f"token-pruning: no config has {rest[0]} in its name; without it, all are listed", file=sys.stderr)
+            return 2
+        print("\n".join(names))
         return 0
     if name not in ("-h", "--help"):
         print(f"token-pruning: there is no {name}; choose from {', '.join([*TOOLS, 'configs'])}", file=sys.stderr)

@@ -26,6 +26,7 @@ from ..checkpoint.load import load_into
 from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
+from ..shipped import config_stem
 from . import option_values
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
@@ -129,8 +130,7 @@ def load_config(path: str, args: argparse.Namespace) -> Config:
     cfg = read_config(path, args.cfg_options)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg.launcher = args.launcher
-    stem = os.path.splitext(os.path.basename(path))[0]
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("./work_dirs", stem)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("./work_dirs", config_stem(path))
     cfg.setdefault("runner_type", "PruningRunner")
     return cfg
 

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS
 from ..data.image_files import unique_names
 from ..errors import ConfigError, DataError
 from ..results import write_json
+from ..shipped import find_config
 from ..tasks import DETECTION_PALETTES, model_words, task_of
 from .predictor import Predictor, image_files
 from .results import SCORE_THR, Result
@@ -68,7 +69,7 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     Raises:
         ConfigError: an option is out of range, or the method does not have it.
     """
-    if Path(args.config).suffix not in CONFIG_SUFFIXES:
+    if Path(find_config(args.config)).suffix not in CONFIG_SUFFIXES:
         raise ConfigError(f"{args.config} is no config (.py): is the checkpoint missing? (none: random weights)")
     if not 0 <= args.score_thr <= 1:
         raise ConfigError(f"--score-thr {args.score_thr:g} is no score: give a number from 0 to 1")

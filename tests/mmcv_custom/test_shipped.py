@@ -5,7 +5,7 @@ import pytest
 from mmcv_custom.cli.__main__ import TOOLS, main
 from mmcv_custom.cli.config_file import read_file
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.shipped import CONFIGS, ROOT, config_names, find_config, find_file
+from mmcv_custom.shipped import CONFIGS, ROOT, config_names, config_stem, find_config, find_file
 
 NAME = "mask_rcnn/svit-adapter-s-0.33x-ftune"
 
@@ -14,6 +14,7 @@ NAME = "mask_rcnn/svit-adapter-s-0.33x-ftune"
 def test_configs_are_found_by_name_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_config(name) == str(CONFIGS / f"{NAME}.py")
+    assert config_stem(name) == "svit-adapter-s-0.33x-ftune"  # a dot is no suffix
 
 
 def test_a_file_comes_first(tmp_path, monkeypatch):
@@ -44,5 +45,6 @@ def test_the_command(capfd):
     assert all((ROOT / path).exists() for path in TOOLS.values())
     assert main(["configs", "pennfudan-800"]) == 0
     assert "mask_rcnn/pennfudan/vit-adapter-s_pennfudan-800" in capfd.readouterr().out.split()
+    assert main(["configs", "qqq"]) == 2 and "no config has qqq in its name" in capfd.readouterr().err
     assert main(["prune"]) == 2 and "there is no prune; choose from train, test" in capfd.readouterr().err
     assert main([]) == 0 and "token-pruning train CONFIG" in capfd.readouterr().out

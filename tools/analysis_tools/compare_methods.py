@@ -39,6 +39,7 @@ from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
+from mmcv_custom.shipped import config_stem
 from token_pruning.analysis.keep_ratio import mean_keep_ratio
 from token_pruning.reducer import find_method
 
@@ -78,7 +79,7 @@ def labels(configs):
     reducers = {config: dict(read_config(config).model.backbone.get("reducer") or {}) for config in configs}
     found = {config: label(reducer, reducers.values()) for config, reducer in reducers.items()}
     names = list(found.values())
-    return {config: Path(config).stem if names.count(name) > 1 else name for config, name in found.items()}
+    return {config: config_stem(config) if names.count(name) > 1 else name for config, name in found.items()}
 
 
 def label(reducer, reducers):
@@ -132,8 +133,8 @@ def evaluations(args, folder, seed):
     for config in args.methods:
         reducer = read_config(config).model.backbone.get("reducer")
         if reducer is not None and not find_method(reducer.type).needs_training:
-            yield config, "off the shelf", here / f"{Path(config).stem}_shelf.json"
-        yield config, "fine-tuned", here / f"{Path(config).stem}_tuned.json"
+            yield config, "off the shelf", here / f"{config_stem(config)}_shelf.json"
+        yield config, "fine-tuned", here / f"{config_stem(config)}_tuned.json"
 
 
 def one_seed(args, folder, seed, metric, pruned_blocks):
@@ -148,7 +149,7 @@ def one_seed(args, folder, seed, metric, pruned_blocks):
             # Where a method is distilled, its teacher is the dense model of this seed.
             teacher = (read_config(config).model.get("distillation") or {}).get("teacher")
             options = [f"{TEACHER}={dense}"] if teacher else []
-            checkpoint = train(config, path.parent / Path(config).stem, seed, args.epochs[1], dense, options)
+            checkpoint = train(config, path.parent / config_stem(config), seed, args.epochs[1], dense, options)
         name = "dense" if stage == "dense" else names[config]
         rows.append(measured(name, config, stage, seed, checkpoint, path, metric, pruned_blocks[config]))
     return rows
@@ -307,7 +308,7 @@ def draw(table, path):
 def trained_rows(args, folder):
     """Train and evaluate what is not in ``folder`` yet and return all rows; first check everything that can be."""
     metric, pruned_blocks = check_comparison(args.dense, args.methods, args.metric)
-    stems = [Path(config).stem for config in args.methods]
+    stems = [config_stem(config) for config in args.methods]
     if len({*stems}) < len(stems):
         raise ConfigError("two of the configs have the same file name, by which their results are kept: rename one")
     if args.images:

@@ -25,6 +25,7 @@ from mmcv_custom.data.checks.datasets import check_datasets, steps_of
 from mmcv_custom.errors import ConfigError, DataError, building_from_config
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
+from mmcv_custom.shipped import config_stem
 from token_pruning.analysis.keep_ratio import mean_keep_ratio
 
 POINTS, LINE = "#0072b2", "#d55e00"  # Okabe and Ito's palette
@@ -239,7 +240,7 @@ def main():
             )
         ],
     )
-    title = f"Kept tokens by image content: {Path(args.config).stem}, {len(images)} images"
+    title = f"Kept tokens by image content: {config_stem(args.config)}, {len(images)} images"
     draw(images, fits, pruned_blocks, title).savefig(out / "content.png", dpi=150)
     print(f"{in_words(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 

@@ -4,7 +4,7 @@
 
 Every case runs one dense timm model, eager and in each runtime, in turns with this project's dense and pruned forms,
 eager and compiled, all in float32 with the same number of threads. Before anything is timed, the outputs of all dense
-forms must agree. ONNX Runtime and OpenVINO are optional (`pip install -e .[runtimes]`). The weights are random: what is
+forms must agree. ONNX Runtime and OpenVINO are optional (`pip install -e .[export]`). The weights are random: what is
 measured is speed only. Pruned forms are compared with the fastest dense form of all.
 
 Shapes: B images, h x w pixels, N tokens, C channels.
@@ -127,7 +127,7 @@ def forms_of(case: Case, model: nn.Module, images: Tensor) -> tuple[dict[str, Fo
             dense[name] = prepare(model, images)
         except ModuleNotFoundError as error:
             print(
-                f"Note: {name} is left out, because {error.name} is missing: pip install -e .[runtimes]",
+                f"Note: {name} is left out, because {error.name} is missing: pip install -e .[export]",
                 file=sys.stderr,
             )
     for reducer, forms, word in ((None, dense, "dense"), (case.reducer, pruned, case.reducer["type"])):

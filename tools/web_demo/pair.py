@@ -23,6 +23,7 @@ from mmcv_custom.engine.hooks.cost import fresh_samples
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.inference import Predictor, Result
 from mmcv_custom.inference.cli import example_image
+from mmcv_custom.shipped import config_stem
 from mmcv_custom.tasks import TASKS
 from token_pruning import Reducer, count_flops
 
@@ -55,7 +56,7 @@ class Pair:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.predictor = Predictor(config, checkpoint, device=device)
-        self.name, self.score_thr = Path(config).stem, score_thr
+        self.name, self.score_thr = config_stem(config), score_thr
         reducer = self.predictor.reducer_config
         self.configured = reducer and dict(reducer)  # before the slider moves
         self.size, first = self._first_result()
