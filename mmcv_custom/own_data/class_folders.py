@@ -18,35 +18,33 @@ def subfolders(root: Path) -> list[Path]:
     return sorted((p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name)), key=lambda p: natural(p.name))
 
 
-def are_in(root: Path) -> bool:
-    """Return whether the folders in ``root`` may be classes: their names are not those of images and labels."""
-    names = [folder.name.lower() for folder in subfolders(root)]
-    return bool(names) and not any(name in OTHERS for name in names)
+def candidates(root: Path) -> list[Path]:
+    """Return the folders in ``root`` if they may be classes or splits; none if some are called as images and labels."""
+    found = subfolders(root)
+    return [] if any(folder.name.lower() in OTHERS for folder in found) else found
 
 
-def read(root: Path) -> ClassFolders:
-    """Return the images of ``root``: in a folder for each class, or in train/ and val/ with a folder for each class.
+def read(root: Path, found: list[Path]) -> ClassFolders:
+    """Return the images in the folders ``found`` of ``root``: one for each class, or train/ and val/ with such folders.
 
     Raises:
         DataError: a class has no image, or the splits differ in their classes.
     """
     notes: list[str] = []
-    splits = {name: folder for folder in subfolders(root) if (name := split_of(folder.name)) and subfolders(folder)}
-    folders = {name: {p.name: p for p in subfolders(folder)} for name, folder in splits.items()}
-    folders = folders or {"all": {p.name: p for p in subfolders(root)}}
-    classes = list(next(iter(folders.values())))
+    splits = {name: folder for folder in found if (name := split_of(folder.name)) and subfolders(folder)}
+    folders = {name: subfolders(folder) for name, folder in splits.items()} or {"all": found}
+    classes = [folder.name for folder in next(iter(folders.values()))]
     for name, own in folders.items():
-        odd = sorted(set(own) ^ set(classes))
+        odd = sorted({folder.name for folder in own} ^ set(classes))
         if odd:
             raise DataError(f"{root / name}: its classes differ from {next(iter(splits))}'s: {', '.join(odd[:5])}")
-    found: dict[str, list[tuple[Path, int]]] = {"train": [], "val": []} if "all" in folders else {}
+    parts: dict[str, list[tuple[Path, int]]] = {}
     for name, own in folders.items():
-        for label, folder in enumerate(own.values()):
+        for label, folder in enumerate(own):
             items = [(folder / image, label) for image in list_folder(folder)[0]]
             if not items:
                 raise DataError(f"{folder} holds no image: take it out, or put the images of that class there")
-            for part, images in (
-                split(items, notes, "images of each class") if name == "all" else {name: items}
-            ).items():
-                found.setdefault(part, []).extend(images)
-    return ClassFolders("class folders", classes, found if "all" in folders else named_splits(found, root), notes)
+            divided = {name: items} if splits else split(items, notes, "images of each class")
+            for part, images in divided.items():
+                parts.setdefault(part, []).extend(images)
+    return ClassFolders("class folders", classes, named_splits(parts, root) if splits else parts, notes)

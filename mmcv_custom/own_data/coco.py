@@ -20,13 +20,12 @@ def coco_files(root: Path) -> list[Path]:
     return [file for file in found if b'"images"' in (head := file.read_bytes()) and b'"categories"' in head]
 
 
-def read(root: Path) -> Objects:
-    """Return what the COCO files below ``root`` hold.
+def read(root: Path, files: list[Path]) -> Objects:
+    """Return what the COCO ``files`` below ``root`` hold.
 
     Raises:
         DataError: a file is not sound, names an image that is missing, or differs from another in its categories.
     """
-    files = coco_files(root)
     of_split = {}
     for file in files:
         name = split_of(file.parent.name if file.name == ROBOFLOW else file.stem) or "all"

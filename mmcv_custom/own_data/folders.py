@@ -28,10 +28,10 @@ def named_splits(found: dict[str, list], folder: Path) -> dict[str, list]:
         DataError: there is nothing to train on, or the part to validate is empty.
     """
     parts = {"train": found.get("train") or [], "val": found.get("val") or found.get("test") or []}
-    empty = next((name for name in found if not found[name]), None)
-    if not parts["train"] or (empty in ("train", "val") and not parts[empty]):
+    empty = next((name for name in parts if not parts[name]), None)
+    if empty:
         raise DataError(
-            f"{folder}: its {'training' if not parts['train'] else 'validation'} part holds no image: put images "
+            f"{folder}: its {'training' if empty == 'train' else 'validation'} part holds no image: put images "
             "there, or move all of them into one folder, which is then split"
         )
     return parts

@@ -50,10 +50,17 @@ def _is_map(folder: Path, root: Path) -> bool:
     return any(MAPS.search(part) for part in folder.relative_to(root).parts)
 
 
-def read(root: Path, classes: Sequence[str] | None = None, colours: Path | None = None) -> LabelMaps:
+def read(
+    root: Path,
+    found: Mapping[str, list[tuple[Path, Path]]],
+    classes: Sequence[str] | None = None,
+    colours: Path | None = None,
+) -> LabelMaps:
     """Return the images and label maps below ``root``.
 
     Args:
+        root: the folder.
+        found: what ``pairs_of`` found there.
         classes: names of the classes, in the order of their numbers; else those of the colour table, classes.txt, or
             class_0, class_1, ...
         colours: file with a colour table, a line "R G B name" or "name R G B" for each class.
@@ -62,7 +69,6 @@ def read(root: Path, classes: Sequence[str] | None = None, colours: Path | None 
         DataError: a split is empty, there are too many values, or a map has a colour that the table has not.
     """
     notes: list[str] = []
-    found = pairs_of(root)
     parts = split(next(iter(found.values())), notes) if len(found) == 1 else named_splits(found, root)
     maps = [label for pairs in parts.values() for _, label in pairs]
     file = colours or next((root / name for name in TABLES if (root / name).is_file()), None)

@@ -19,14 +19,14 @@ def labelme_files(root: Path) -> list[Path]:
     return [file for file in files if b'"shapes"' in (content := file.read_bytes()) and b'"imagePath"' in content]
 
 
-def read(root: Path) -> Objects:
-    """Return what the LabelMe files below ``root`` hold.
+def read(root: Path, files: list[Path]) -> Objects:
+    """Return what the LabelMe ``files`` below ``root`` hold.
 
     Raises:
         DataError: a file is not sound, or its image is missing; the sentence names the file.
     """
     images, found = Images(root), {}
-    for file in labelme_files(root):
+    for file in files:
         try:
             content = json.loads(file.read_text())
         except ValueError as error:

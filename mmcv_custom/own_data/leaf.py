@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pprint
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from token_pruning.reducer import find_method
+from token_pruning.reducer import METHODS, find_method
 
 from ..data.image_files import loaded_size
 from ..errors import ConfigError, DataError
@@ -65,7 +66,7 @@ class Choices:
             ConfigError: a choice is out of range.
         """
         method = self.method or METHOD[task]
-        known = {name.lower(): name for name in _methods()}
+        known = {name.lower(): name for name in METHODS}
         if method.lower() not in known:
             raise ConfigError(f"--method {method}: choose one of {', '.join(sorted(known))}")
         size = self.size or SIZES[task][0]
@@ -78,12 +79,6 @@ class Choices:
             raise ConfigError(f"the image size {side} must be a multiple of {PATCH}, the size of a patch")
         epochs = tuple(own or default for own, default in zip(self.epochs, EPOCHS[task], strict=True))
         return Choices(known[method.lower()], size, self.weights, side, epochs, batch, self.workers)
-
-
-def _methods() -> Sequence[str]:
-    from token_pruning import METHODS
-
-    return tuple(METHODS)
 
 
 def write_configs(data: Objects | LabelMaps | ClassFolders, folder: str | Path, choices: Choices) -> dict[str, Path]:
@@ -120,10 +115,8 @@ def write_configs(data: Objects | LabelMaps | ClassFolders, folder: str | Path, 
     )
     if find_method(choices.method).needs_training:
         tuned["optim_wrapper"]["paramwise_cfg"] = dict(custom_keys=dict(reducer=dict(lr_mult=5.0)))
-    if data.task != "detect":
-        tuned["model"]["backbone"]["init_cfg"] = None
-    if data.task == "classify":
-        del tuned["model"]["backbone"]["init_cfg"]
+    if "init_cfg" in settings["model"].get("backbone", {}):
+        tuned["model"]["backbone"]["init_cfg"] = None  # all weights come from the dense training
     paths = {name: folder / f"{name}.py" for name in ("dense", "pruned")}
     write_file(paths["dense"], _text(f"Dense model on {data.form}: {len(data.classes)} classes.", settings))
     write_file(
@@ -316,9 +309,8 @@ def _write_maps(data: LabelMaps, name: str, pairs: Sequence[tuple[Path, Path]], 
     images, maps, suffix = labels / f"images_{name}", labels / f"maps_{name}", _suffix(data)
     for folder in (images, maps):
         folder.mkdir(exist_ok=True)
-    stems = [image.stem for image, _ in pairs]
-    twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None)
-    if twice is not None:
+    twice, number = Counter(image.stem for image, _ in pairs).most_common(1)[0]
+    if number > 1:
         raise DataError(f"two images to {'train' if name == 'train' else 'validate'} are called {twice}: rename one")
     for image, label in pairs:
         result, size = numbered(label, data.table), loaded_size(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
@@ -41,19 +42,18 @@ def read_folder(
         readers += [
             (coco.coco_files, coco.read),
             (yolo.yaml_of, yolo.read),
-            (lambda folder: (folder / xml_files.CVAT).is_file(), xml_files.read_cvat),
+            (xml_files.cvat_file, xml_files.read_cvat),
             (xml_files.xml_files, xml_files.read_voc),
             (labelme.labelme_files, labelme.read),
         ]
     if task in (None, "segment"):
-        readers.append(
-            (label_maps.pairs_of, lambda folder: label_maps.read(folder, classes, colours and Path(colours)))
-        )
+        options = dict(classes=classes, colours=colours and Path(colours))
+        readers.append((label_maps.pairs_of, partial(label_maps.read, **options)))
     if task in (None, "classify"):
-        readers.append((class_folders.are_in, class_folders.read))
-    for fits, read in readers:
-        if fits(root):
-            return _sound(read(root), root)
+        readers.append((class_folders.candidates, class_folders.read))
+    for find, read in readers:
+        if found := find(root):
+            return _sound(read(root, found), root)
     raise DataError(f"{root} holds nothing that is known{f' for task {task}' if task else ''}: {KNOWN}")
 
 

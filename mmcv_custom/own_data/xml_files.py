@@ -20,14 +20,19 @@ def xml_files(root: Path) -> list[Path]:
     return sorted((f for d in folders if d.is_dir() for f in d.glob("*.xml") if f.name != CVAT), key=natural)
 
 
-def read_voc(root: Path) -> Objects:
-    """Return what the VOC files of ``root`` hold. Boxes count pixels from 1; objects marked difficult are ignored.
+def cvat_file(root: Path) -> Path | None:
+    """Return CVAT's file in ``root``, or None."""
+    return root / CVAT if (root / CVAT).is_file() else None
+
+
+def read_voc(root: Path, files: list[Path]) -> Objects:
+    """Return what the VOC ``files`` of ``root`` hold. Boxes count pixels from 1; objects marked difficult are ignored.
 
     Raises:
         DataError: a file is not sound or its image is missing; the sentence names the file.
     """
     images, found = Images(root), {}
-    for file in xml_files(root):
+    for file in files:
         picture = _voc_picture(file, _parse(file), images, root)
         found.setdefault(file.parent.name, []).append((file.stem, picture))
     classes = sorted({o["category"] for items in found.values() for _, p in items for o in p.objects})
@@ -48,13 +53,12 @@ def read_voc(root: Path) -> Objects:
     return Objects(form, classes, split(list(all_of.values()), notes), notes)
 
 
-def read_cvat(root: Path) -> Objects:
-    """Return what CVAT's annotations.xml (for images) in ``root`` holds: boxes and polygons.
+def read_cvat(root: Path, file: Path) -> Objects:
+    """Return what CVAT's ``file`` (annotations.xml, for images) in ``root`` holds: boxes and polygons.
 
     Raises:
         DataError: the file is not sound, an image is missing, or an object is neither a box nor a polygon.
     """
-    file = root / CVAT
     images, pictures = Images(root), []
     for image in _parse(file).iter("image"):
         path = images.find(image.get("name", ""), [root, root / "images"], file)

@@ -18,15 +18,14 @@ def yaml_of(root: Path) -> Path | None:
     return next((root / name for name in FILES if (root / name).is_file()), None)
 
 
-def read(root: Path) -> Objects:
-    """Return what data.yaml and the label files of ``root`` hold.
+def read(root: Path, file: Path) -> Objects:
+    """Return what data.yaml, ``file``, and the label files of ``root`` hold.
 
     Raises:
         DataError: data.yaml or a label file is not sound; the sentence names the file and the line.
     """
     import yaml
 
-    file = yaml_of(root)
     try:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
