@@ -1,18 +1,8 @@
 # RetinaNet on a dense ViT-Adapter of size T: boxes without masks, in one stage.
-_base_ = "mmdet::_base_/models/retinanet_r50_fpn.py"
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "./vit_adapter_t.py"]
 
 model = dict(
     type="PrunedRetinaNet",
-    backbone=dict(
-        _delete_=True,
-        type="ViTAdapter",
-        embed_dim=192,
-        depth=12,
-        num_heads=3,
-        drop_path_rate=0.1,
-        interaction_indexes=[[0, 2], [3, 5], [6, 8], [9, 11]],
-        conv_inplane=64,
-        deform_num_heads=6,
-    ),
+    backbone=_base_._vit_adapter_t,
     neck=dict(in_channels=[192, 192, 192, 192]),
 )
