@@ -70,7 +70,10 @@ class StackForward:
     def run(self, first: int, last: int) -> None:
         """Run blocks ``first`` to ``last``, both included."""
         for i in range(first, last + 1):
-            decision = self.reducer.before_block(i, self.tokens, self.state) if self.reducer else None
+            decision = None
+            if self.reducer:
+                self.tokens = self.reducer.enter_block(i, self.tokens, self.state)
+                decision = self.reducer.before_block(i, self.tokens, self.state)
             self.tokens = self._step(i, decision)
             if self.reducer:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.state)

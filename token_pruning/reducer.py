@@ -133,6 +133,10 @@ class Reducer(nn.Module):
         """
         return None
 
+    def enter_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
+        """Return the set that enters ``block`` for good, after dropping or merging tokens by their values."""
+        return tokens
+
     def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
         """Decide which tokens run through ``block``; the others skip it unchanged. None for all tokens."""
         return None
