@@ -3,6 +3,7 @@
 from .linear import LinearHead
 from .mlp import MLPHead
 from .multi_stage import ATMHead, ATMHeadV2, ATMSingleHeadV2
+from .probe import ProbeHead
 from .segvit import SegViTHead
 from .stages import StageOutput, scatter
 from .token_head import TokenHead
@@ -13,6 +14,7 @@ __all__ = [
     "ATMSingleHeadV2",
     "LinearHead",
     "MLPHead",
+    "ProbeHead",
     "SegViTHead",
     "TokenHead",
     "StageOutput",

@@ -25,7 +25,8 @@ def an_adapter(reducer=None, **kwargs):
     torch.manual_seed(0)
     model = ViTAdapter(**{**SMALL, **kwargs}, reducer=reducer).eval()
     for interaction in model.interactions:  # a freshly initialised injector is the identity and would test nothing
-        torch.nn.init.normal_(interaction.injector.gamma)
+        if interaction.injector is not None:
+            torch.nn.init.normal_(interaction.injector.gamma)
     for selector in model.reducer.selectors if reducer and reducer["type"] == "SViT" else ():
         torch.nn.init.normal_(selector.mlp.fc2.weight, std=2.0)
     return model
@@ -179,3 +180,16 @@ def test_baseline_pyramid(out_indices):
     assert [m.shape[-2:] for m in model(image(1, 50, 70))] == [(13, 18), (7, 9), (4, 5), (2, 3)]
     with pytest.raises(ValueError, match="give one or four of the blocks"):
         ViTBaseline(out_indices=[1, 0, 2, 3], img_size=64, embed_dim=96, depth=4, num_heads=3)
+
+
+@torch.no_grad()
+def test_without_injectors_the_vit_runs_undisturbed():
+    adapter = an_adapter(init_values=None)
+    assert not [name for name, _ in adapter.named_parameters() if "injector" in name]
+    image = torch.randn(1, 3, 64, 96)
+    stack = adapter.start(image)
+    stack.run(0, adapter.depth - 1)
+    alone, taken = stack.finish(), []
+    adapter._outputs = lambda c1, c, x, shapes, run=adapter._outputs: taken.append(x) or run(c1, c, x, shapes)
+    adapter(image)
+    assert torch.equal(taken[0], alone)
