@@ -115,8 +115,8 @@ class BeitBlock(ViTBlock):
         if layer.relative_position_bias is not None and options:
             patch, pixels = layer.patch_size, options["resolution"]
             window = (pixels[0] // patch, pixels[1] // patch)
-            positions = 1 + window[0] * window[1]
-            own: Tensor = layer.relative_position_bias(window, options.get("interpolate_pos_encoding", False), positions)
+            stretch = options.get("interpolate_pos_encoding", False)
+            own: Tensor = layer.relative_position_bias(window, stretch, 1 + window[0] * window[1])
             mask = own if mask is None else own + mask
         self.bias = None if mask is None else mask[0]
 

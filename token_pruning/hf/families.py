@@ -144,9 +144,8 @@ def why_not(model: nn.Module) -> str:
     windowed = next((kind for package, kind in found.items() if package in WINDOWED), None)
     if windowed:
         return (
-            f"{name} attends in windows or merges its map by itself ({windowed}), so a block needs every token of the "
-            "grid and none can leave; the method for such models is CubistMerge, which keeps the map a grid, on this "
-            "project's own hosts"
+            f"{name} attends in windows of its map ({windowed}), so its blocks need every token of the grid and none "
+            "can leave; the method for windows is CubistMerge, which keeps the map a grid, on this project's own hosts"
         )
     if any(package in QUERIES for package in found):
         return (
