@@ -209,3 +209,23 @@ def test_models_that_the_core_cannot_run_are_one_sentence():
         pruned.forward_intermediates(images())
     with pytest.raises(ValueError, match="takes no attn_mask"):
         pruned.forward_features(images(), attn_mask=torch.ones(37, 37))
+
+
+def test_a_compiled_model_is_one_sentence():
+    sentence = "torch.compile has compiled this model already: call token_pruning.apply on the model that was given"
+    in_place = model()
+    in_place.compile(backend="eager")
+    for compiled in (torch.compile(model(), backend="eager"), in_place):
+        with pytest.raises(TypeError, match=sentence):
+            token_pruning.apply(compiled, dict(type="ToMe", r=2))
+    partly = model()
+    partly.blocks[1] = torch.compile(partly.blocks[1], backend="eager")
+    with pytest.raises(TypeError, match=sentence):
+        token_pruning.apply(partly, dict(type="ToMe", r=2))
+
+
+def test_what_is_no_model_is_one_sentence():
+    with pytest.raises(TypeError, match="dict is not run by timm's VisionTransformer.forward_features"):
+        token_pruning.apply({}, dict(type="ToMe", r=2))
+    with pytest.raises(ValueError, match="this dict has no reducer to remove"):
+        token_pruning.remove({})

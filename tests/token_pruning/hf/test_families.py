@@ -8,7 +8,8 @@ from hugging_face import PATCH, SIDE, TOWERS, images, tower
 from reducers import ALL, keep_all, reduced, scattered
 
 import token_pruning
-from token_pruning import METHODS, Trace, collect_losses, count_flops, find_host
+from token_pruning import METHODS, TokenSet, Trace, collect_losses, count_flops, find_host
+from token_pruning.components.class_attention import class_attention
 from token_pruning.hf import FAMILIES, family_of
 
 GRID = (SIDE // PATCH) ** 2
@@ -82,6 +83,30 @@ def test_selected_tokens_are_computed_as_by_a_plain_model_with_masked_keys(name)
         layer.register_forward_pre_hook(before, with_kwargs=True)
         layer.register_forward_hook(lambda layer, args, out, keep=keep: torch.where(keep[..., None], out, args[0]))
     torch.testing.assert_close(found, run(plain, x), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ViT", "DINOv2 with registers", "CLIP (vision)", "BEiT"])
+@torch.no_grad()
+def test_scores_are_the_class_token_s_attention_as_the_model_computes_it(name):
+    model, x = tower(name), images()
+    model.set_attn_implementation("eager")
+    out = model(x, output_attentions=True, output_hidden_states=True)
+    layer, options = family_of(model).layers_of(model)[2], {}
+    if name == "BEiT":
+        options = dict(resolution=(SIDE, SIDE))
+    block = family_of(model).block(layer, **options)
+    tokens = TokenSet.full(out.hidden_states[2], (6, 6), out.hidden_states[2].shape[1] - GRID)
+    qkv = block.qkv(block.norm1(tokens.x))._replace(bias=block.bias)
+    wanted = out.attentions[2][:, :, 0].transpose(1, 2)
+    torch.testing.assert_close(tokens.by_image(class_attention(tokens, qkv)), wanted, atol=1e-6, rtol=1e-5)
+    # Of a subset, with numbers of tokens that differ: the same logits, normalized over what is there.
+    keep = torch.rand(len(tokens.x)) < 0.6
+    keep.view(3, -1)[:, 0] = True
+    subset = tokens.select(keep)
+    part = type(qkv)(*(t[keep] for t in qkv[:3]), qkv.bias)
+    wanted = wanted * keep.view(3, -1, 1)
+    wanted = (wanted / wanted.sum(1, keepdim=True)).flatten(0, 1)[keep]
+    torch.testing.assert_close(class_attention(subset, part), wanted, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", TOWERS)
