@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from hugging_face import BACKBONES, HEADS, PAIRS, TOWERS, images, tower, transformers
+from hugging_face import BACKBONES, FORMS, PAIRS, TOWERS, images, tower, transformers
 from reducers import ALL, reduced, scattered
 from torch import nn
 
@@ -23,10 +23,10 @@ def apply(model, method="ToMe"):
     return model
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", FORMS)
 @torch.no_grad()
 def test_models_with_a_head(name):
-    dense, output = HEADS[name]()
+    dense, output = FORMS[name]()
     x, model = images(), copy.deepcopy(dense)
     wanted = dense(x)[output]
     torch.testing.assert_close(apply(model, None)(x)[output], wanted, atol=1e-5, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_the_tower_of_a_model_of_images_and_words(name):
 
 @torch.no_grad()
 def test_a_pipeline():
-    model = apply(HEADS["ViTForImageClassification"]()[0])
+    model = apply(FORMS["ViTForImageClassification"]()[0])
     processor = transformers.ViTImageProcessor(size=dict(height=48, width=48))
     pipe = transformers.pipeline("image-classification", model=model, image_processor=processor)
     from PIL import Image
@@ -110,7 +110,7 @@ def test_a_pipeline():
 @pytest.mark.parametrize("method", ALL)
 @torch.no_grad()
 def test_files_of_transformers(method, tmp_path):
-    dense, _ = HEADS["BeitForSemanticSegmentation"]()
+    dense, _ = FORMS["BeitForSemanticSegmentation"]()
     model = apply(copy.deepcopy(dense), method)
     keys = {key for key in model.state_dict() if ".reducer." not in key}
     assert keys == dense.state_dict().keys()
@@ -130,7 +130,7 @@ def test_files_of_transformers(method, tmp_path):
 @pytest.mark.parametrize("method", ALL)
 @torch.no_grad()
 def test_copies_and_pickles(method):
-    model = apply(HEADS["DeiTForImageClassification"]()[0], method)
+    model = apply(FORMS["DeiTForImageClassification"]()[0], method)
     wanted, file = model(images()).logits, io.BytesIO()
     torch.save(model, file)
     file.seek(0)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hugging_face import HEADS, PAIRS, SIZES, images, tower, transformers
+from host_models import NO_TOWERS
+from hugging_face import FORMS, PAIRS, images, tower, transformers
 from reducers import ALL, reduced
 from torch import nn
 
@@ -10,19 +11,6 @@ import token_pruning
 from token_pruning import METHODS, find_host
 
 TOME = dict(type="ToMe", r=2)
-WINDOWED = {
-    "SamVisionModel": ("SamVisionConfig", {}),
-    "Sam3ViTModel": ("Sam3ViTConfig", {}),
-    "Sam2HieraDetModel": ("Sam2HieraDetConfig", {}),
-    "VitDetModel": ("VitDetConfig", dict(window_size=2, window_block_indices=[0])),
-    "SwinModel": ("SwinConfig", dict(embed_dim=24, depths=[1], num_heads=[3], window_size=3)),
-    "Swinv2Model": ("Swinv2Config", dict(embed_dim=24, depths=[1], num_heads=[3], window_size=3)),
-    "HieraModel": ("HieraConfig", {}),
-}
-
-
-def build(kind, config, **options):
-    return getattr(transformers, kind)(getattr(transformers, config)(**options))
 
 
 def refused(model, sentence, reducer=TOME, error=TypeError, **options):
@@ -33,21 +21,19 @@ def refused(model, sentence, reducer=TOME, error=TypeError, **options):
     assert {id(module): set(vars(module)) for module in model.modules()} == before  # nothing is left half done
 
 
-@pytest.mark.parametrize("kind", WINDOWED)
-def test_windows(kind):
-    config, options = WINDOWED[kind]
-    with torch.device("meta"):
-        model = build(kind, config, **options)
-    refused(model, rf"{kind} attends in windows .* CubistMerge.* this project's own hosts")
+@pytest.mark.parametrize("name", [name for name in NO_TOWERS if name != "EoMT"])
+def test_windows(name):
+    model = NO_TOWERS[name]()
+    refused(model, rf"{type(model).__name__} attends in windows .* CubistMerge.* this project's own hosts")
 
 
 def test_models_that_are_no_vision_transformer():
     tiny = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=24, vocab_size=9)
-    refused(build("BertModel", "BertConfig", **tiny), "BertModel holds no vision transformer .* ViT, DeiT, .* YOLOS")
+    words = transformers.BertModel(transformers.BertConfig(**tiny))
+    refused(words, "BertModel holds no vision transformer .* ViT, DeiT, .* YOLOS")
     with torch.device("meta"):
-        refused(build("ResNetModel", "ResNetConfig"), "ResNetModel holds no vision transformer")
-        queries = build("EomtForUniversalSegmentation", "EomtConfig", num_blocks=1, **SIZES)
-    refused(queries, "queries of EomtForUniversalSegmentation enter before its last layers")
+        refused(transformers.ResNetModel(transformers.ResNetConfig()), "ResNetModel holds no vision transformer")
+    refused(NO_TOWERS["EoMT"](), "queries of EomtForUniversalSegmentation enter before its last layers")
     text = PAIRS["CLIPModel"]().text_model
     refused(text, "CLIPTextModel holds no vision transformer")
     both = nn.ModuleList([tower("ViT"), tower("DINOv2")])
@@ -57,7 +43,7 @@ def test_models_that_are_no_vision_transformer():
 
 @pytest.mark.parametrize("method", [name for name in ALL if METHODS[name].needs_class_token])
 def test_a_class_token_where_there_is_none(method):
-    model = HEADS["SiglipForImageClassification"]()[0]
+    model = FORMS["SiglipForImageClassification"]()[0]
     refused(
         model, f"{method} ranks tokens by the class token.*SiglipVisionModel has none", dict(type=method), ValueError
     )
@@ -103,7 +89,7 @@ def test_settings():
 
 @torch.no_grad()
 def test_a_second_reducer_replaces_the_first():
-    model, _ = HEADS["ViTForImageClassification"]()
+    model, _ = FORMS["ViTForImageClassification"]()
     wanted = model(images()).logits
     token_pruning.apply(model, reduced(dict(type="SViT"), grid=36))
     token_pruning.apply(model.vit, TOME)  # the same tower, given by itself
@@ -113,7 +99,7 @@ def test_a_second_reducer_replaces_the_first():
 
 
 def test_compiled_models():
-    model, _ = HEADS["ViTForImageClassification"]()
+    model, _ = FORMS["ViTForImageClassification"]()
     refused(torch.compile(model, backend="eager"), "torch.compile has compiled this model already")
     model.vit = torch.compile(model.vit, backend="eager")
     refused(
@@ -126,7 +112,7 @@ def test_compiled_models():
 
 @torch.no_grad()
 def test_calls_that_do_not_fit_a_subset():
-    model, x = token_pruning.apply(HEADS["ViTForImageClassification"]()[0], TOME), images()
+    model, x = token_pruning.apply(FORMS["ViTForImageClassification"]()[0], TOME), images()
     with pytest.raises(ValueError, match="output_attentions asks for N x N weights"):
         model(x, output_attentions=True)
     model.set_attn_implementation("eager")
