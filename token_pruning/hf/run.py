@@ -2,8 +2,8 @@
 
 The tower's own ``forward`` runs as ever: it embeds the images, calls its layers one after the other, normalizes. Only
 what a layer computes is replaced, by one step of ``StackForward``. A layer returns the map of all positions where
-somebody looks (hooks on it, by which transformers records ``hidden_states``; or the tower itself), and after the last
-layer; between layers that nobody looks at nothing is restored.
+somebody looks (hooks, by which transformers records ``hidden_states``, and FSDP2 its gradients; or the tower itself),
+and after the last layer; between layers that nobody looks at nothing is restored.
 
 Shapes: B images, N positions, C channels.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..adapters import BlockAdapter
 from ..attention import rope_with_prefix
+from ..calling import is_called, unwrapped
 from ..errors import SettingError
 from ..forward import StackForward
 from .families import Family
@@ -38,7 +39,7 @@ class Run:
         self.layers = family.layers_of(tower)
         self.blocks: list[BlockAdapter] = []
         self.stack: StackForward | None = None
-        self.handed: Tensor | None = None  # what the last layer returned
+        self.handed: Tensor | None = None  # what the last layer returned and the set holds already
 
     def step(self, i: int, x: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
         """Run layer ``i`` and return the map (B, N, C), or ``x`` itself where nobody looks at it.
@@ -48,22 +49,25 @@ class Run:
             mask: as of ``HuggingFaceBlock``.
             options: keyword arguments of the layer.
         """
-        layer: Any = self.layers[i]
+        layer: Any = unwrapped(self.layers[i])
         if self.stack is None:
             self.stack = self._start(x, layer, options.get("position_embeddings"))
         elif x is not self.handed:
             self.stack.tokens = self.stack.tokens.with_dense(self._prefix_first(x))
         self.blocks.append(self.family.block(layer, mask, **options))
         self.stack.run(i, i)
-        last = i == len(self.layers) - 1
-        if last:
-            out = self._in_order(self.stack.finish(with_prefix=True))
-        elif layer._forward_hooks or self.family.moves(self.tower.config):
-            out = self._in_order(self.stack.map(with_prefix=True))
-        else:
-            out = x
-        self.handed = out
+        if i == len(self.layers) - 1:
+            return self._in_order(self.stack.finish(with_prefix=True))
+        if not self._is_watched(i):
+            self.handed = x
+            return x
+        out = self._in_order(self.stack.map(with_prefix=True))
+        # Where gradients are recorded, the next layer continues from this very tensor, so that hooks see its gradient.
+        self.handed = None if torch.is_grad_enabled() else out
         return out
+
+    def _is_watched(self, i: int) -> bool:
+        return is_called(self.layers[i]) or is_called(self.layers[i + 1]) or self.family.moves(self.tower.config)
 
     def _start(self, x: Tensor, layer: Any, rotary: tuple[Tensor, Tensor] | None) -> StackForward:
         prefix = self.front + self.back

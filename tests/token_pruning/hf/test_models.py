@@ -3,12 +3,16 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 from hugging_face import BACKBONES, FORMS, PAIRS, TOWERS, images, tower, transformers
 from reducers import ALL, reduced, scattered
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 import token_pruning
 from token_pruning import METHODS, Trace, find_host
@@ -179,6 +183,85 @@ def test_hooks_on_layers_attention_and_mlp_are_called():
     assert seen == [("attention.q_proj", "Tensor"), ("attention", "tuple"), ("mlp", "Tensor"), ("", "Tensor")]
     model.layers[1].register_forward_hook(lambda m, x, out: -out)
     assert not torch.allclose(model(images()).last_hidden_state, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [None, *ALL])
+def test_hooks_change_nothing_and_see_gradients(method):
+    plain, hooked, x, seen = apply(tower("DeiT"), method), apply(tower("DeiT"), method), images(), []
+    hooked.layers[1].register_forward_hook(lambda m, i, out: out.register_hook(lambda g: seen.append(g.shape)) and None)
+    hooked.layers[3].register_forward_pre_hook(lambda m, i: seen.append(i[0].shape))
+    hooked.layers[2].register_full_backward_hook(lambda m, i, o: seen.append(o[0].shape))
+    hooked.layers[2].attention.register_full_backward_hook(lambda m, i, o: None)
+    outputs = [model(x).last_hidden_state for model in (plain, hooked)]
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
+    for out in outputs:
+        out.square().mean().backward()
+    assert seen == [(3, 38, 24)] * 3
+    for one, other in zip(plain.parameters(), hooked.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+    token_pruning.remove(hooked)
+    assert not any("forward" in vars(module) for module in hooked.modules())
+
+
+@pytest.mark.parametrize("method", [None, *ALL])
+@torch.no_grad()
+def test_a_replica_uses_its_own_parameters(method):
+    model = apply(FORMS["Dinov2ForImageClassification"]()[0], method)
+    # As DataParallel does it: every module is copied, then children and parameters are exchanged.
+    replicas = {m: m._replicate_for_data_parallel() for m in model.modules()}
+    for original, replica in replicas.items():
+        replica._modules = {key: replicas.get(child) for key, child in original._modules.items()}
+        replica._parameters = {k: None if p is None else p * 1.5 for k, p in original._parameters.items()}
+    scaled = copy.deepcopy(model)
+    for parameter in scaled.parameters():
+        parameter.mul_(1.5)
+    assert torch.equal(replicas[model](images()).logits, scaled(images()).logits)
+    assert not torch.allclose(replicas[model](images()).logits, model(images()).logits)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield dist.device_mesh.init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("method", [None, "Random", "ToMe", "EViT"])
+@pytest.mark.parametrize("before", [True, False], ids=["sharded first", "applied first"])
+def test_fully_sharded_layers_equal_whole_ones(one_process, method, before):
+    """FSDP2 gathers a layer's parameters in its hooks, on the way forward and back."""
+    plain, sharded = apply(tower("DINOv2"), method), tower("DINOv2")
+    sharded = sharded if before else apply(sharded, method)
+    for layer in sharded.encoder.layer:
+        fully_shard(layer, mesh=one_process)
+    fully_shard(sharded, mesh=one_process)
+    if before:
+        apply(sharded, method)
+    outputs = [model(images()).last_hidden_state for model in (plain, sharded)]
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
+    for out in outputs:
+        out.square().mean().backward()
+    for (key, whole), part in zip(plain.named_parameters(), sharded.parameters(), strict=True):
+        if whole.grad is not None:
+            torch.testing.assert_close(part.grad.full_tensor(), whole.grad, atol=1e-5, rtol=1e-3, msg=key)
+
+
+@torch.no_grad()
+def test_stochastic_depth_drops_a_branch_of_a_whole_image():
+    for name in ("DINOv2", "BEiT"):
+        model = apply(tower(name, drop_path_rate=0.4), "Random").train()
+        x, ups = images(32), []
+        layer = family_of(model).layers_of(model)[3]
+        layer.register_forward_pre_hook(lambda m, i, ups=ups: ups.append(i[0]))
+        layer.register_forward_hook(lambda m, i, o, ups=ups: ups.append(o))
+        model(x)
+        idle = (ups[0] == ups[1]).flatten(1).all(1).float().mean()
+        assert 0.02 < idle < 0.4  # both branches: 0.16
+
+
+def test_transformers_is_not_imported_before_it_is_needed():
+    code = "import sys, token_pruning; assert 'timm' in sys.modules and 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class LoRA(nn.Module):
