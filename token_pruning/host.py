@@ -61,3 +61,11 @@ def require_host(model: object, what: str) -> Host:
             f"{kind + ' is none' if backbone is None else f'{kind} has {type(backbone).__name__}'}"
         )
     return host
+
+
+def attends_in_windows(name: str, part: str) -> str:
+    """Return the sentence that refuses a model ``name`` whose ``part`` attends in windows."""
+    return (
+        f"{name} attends in windows of its map ({part}), so its blocks need every token of the grid and none can "
+        "leave; the method for windows is CubistMerge, which keeps the map a grid, on this project's own hosts"
+    )

@@ -184,8 +184,13 @@ def test_published_models(name):
 
 
 def test_models_that_the_core_cannot_run_are_one_sentence():
-    with pytest.raises(TypeError, match="SwinTransformer is not run by timm's VisionTransformer.forward_features"):
-        token_pruning.apply(timm.create_model("swin_tiny_patch4_window7_224"), dict(type="ToMe"))
+    for name in ("swin_tiny_patch4_window7_224", "samvit_base_patch16", "hiera_tiny_224"):
+        with torch.device("meta"):
+            windowed = timm.create_model(name)
+        with pytest.raises(TypeError, match=r"attends in windows of its map \(timm.models.\w+\).* CubistMerge"):
+            token_pruning.apply(windowed, dict(type="ToMe"))
+    with torch.device("meta"), pytest.raises(TypeError, match="Beit is not run by timm's VisionTransformer.forward"):
+        token_pruning.apply(timm.create_model("beit_base_patch16_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="block 0 of VisionTransformer is a ParallelThingsBlock"):
         token_pruning.apply(timm.create_model("vit_small_patch16_18x2_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="patch_drop_rate=0"):

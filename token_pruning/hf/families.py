@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ..host import attends_in_windows
 from . import blocks
 from .blocks import HuggingFaceBlock
 
@@ -143,10 +144,7 @@ def why_not(model: nn.Module) -> str:
     name = type(model).__name__
     windowed = next((kind for package, kind in found.items() if package in WINDOWED), None)
     if windowed:
-        return (
-            f"{name} attends in windows of its map ({windowed}), so its blocks need every token of the grid and none "
-            "can leave; the method for windows is CubistMerge, which keeps the map a grid, on this project's own hosts"
-        )
+        return attends_in_windows(name, windowed)
     if any(package in QUERIES for package in found):
         return (
             f"the queries of {name} enter before its last layers, which token_pruning.apply does not follow; apply it "

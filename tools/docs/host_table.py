@@ -43,7 +43,7 @@ def outcome(model, method):
 def general(sentence, method, kind):
     """Return a refusal without the names of the method and of the class, so that equal reasons are equal."""
     sentence = re.sub(rf"\b{kind}\b", "the model", re.sub(rf"\b{method}\b", "the method", sentence))
-    sentence = re.sub(r" \((the model|\w+|docs/[^)]*)\)", "", sentence)
+    sentence = re.sub(r" \((the model|[\w.]+|docs/[^)]*)\)", "", sentence)
     return sentence[0].upper() + sentence[1:]
 
 
