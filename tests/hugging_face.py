@@ -42,6 +42,19 @@ TOWERS = {
         "YolosModel", "YolosConfig", **{**YOLOS, "use_mid_position_embeddings": False}, **o
     ),
 }
+
+
+def _depth():
+    """Return a depth estimator, whose backbone is a tower of another family."""
+    torch.manual_seed(0)
+    stages = dict(out_features=[f"stage{i}" for i in range(1, DEPTH + 1)], reshape_hidden_states=False)
+    sizes = dict(hidden_size=DIM, num_hidden_layers=DEPTH, num_attention_heads=HEADS, image_size=SIDE, patch_size=PATCH)
+    narrow = dict(reassemble_hidden_size=DIM, neck_hidden_sizes=[8] * 4, fusion_hidden_size=8, head_hidden_size=8)
+    backbone = transformers.Dinov2Config(**sizes, **DINO, **stages)
+    config = transformers.DepthAnythingConfig(backbone_config=backbone, patch_size=PATCH, **narrow)
+    return transformers.DepthAnythingForDepthEstimation(config).eval()
+
+
 # Models with a head, and what they return.
 FORMS = {
     "ViTForImageClassification": lambda: (build("ViTForImageClassification", "ViTConfig", num_labels=5), "logits"),
@@ -76,6 +89,7 @@ FORMS = {
         build("BeitForSemanticSegmentation", "BeitConfig", **BEIT, out_indices=[1, 2, 3, 4], pool_scales=[1, 2]),
         "logits",
     ),
+    "DepthAnythingForDepthEstimation": lambda: (_depth(), "predicted_depth"),
     "YolosForObjectDetection": lambda: (
         build("YolosForObjectDetection", "YolosConfig", **YOLOS),
         "pred_boxes",
