@@ -1,4 +1,4 @@
-"""Add a reducer to any timm ``VisionTransformer`` or ``Eva``, and remove it again.
+"""Add a reducer to any timm ``VisionTransformer`` or ``Eva`` (or, see ``hf``, of transformers), and remove it again.
 
     model = timm.create_model("deit_small_patch16_224", pretrained=True)
     token_pruning.apply(model, dict(type="ToMe", r=13))
@@ -25,12 +25,13 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from . import hf
 from .attention import rope_with_prefix
 from .calling import release
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .patching import patch_method
-from .recording import NO_SCRIPT, refuse_recording
+from .recording import NO_SCRIPT, refuse_compiled, refuse_recording
 from .reducer import Reducer, build_reducer
 from .timm_models import check_plain
 from .tokens import feature_map
@@ -38,14 +39,13 @@ from .tokens import feature_map
 OUTPUTS = ("map", "kept")
 
 
-def apply(
-    model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map"
-) -> VisionTransformer | Eva:
+def apply(model: Any, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map") -> Any:
     """Run the blocks of ``model`` under ``reducer`` from now on; a reducer that it already has is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks.
+            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks, or a
+            model with a vision transformer of Hugging Face's ``transformers`` inside (``hf.FAMILIES``).
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; stored as ``model.execution`` and may be changed at any
@@ -57,9 +57,12 @@ def apply(
         The same model.
 
     Raises:
-        TypeError: the core cannot run the model or one of its blocks.
+        TypeError: the core cannot run the model or one of its blocks, or the model is compiled.
         SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
+    refuse_compiled(model)
+    if hf.is_hugging_face(model):
+        return hf.apply(model, reducer, execution, output)
     check_plain(model)
     check_execution(execution)
     if output not in OUTPUTS:
@@ -76,12 +79,14 @@ def apply(
     return model
 
 
-def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
-    """Undo ``apply``: restore timm's forward and keep the current weights.
+def remove(model: Any) -> Any:
+    """Undo ``apply``: restore the library's forward and keep the current weights.
 
     Raises:
         ValueError: ``apply`` was not called on the model.
     """
+    if hf.is_applied(model):
+        return hf.remove(model)
     if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
     for name in ("reducer", "execution", "output"):

@@ -7,7 +7,7 @@ channels of a head, C = H * D.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +19,20 @@ from .calling import by_image, call, is_called, packed, unwrapped
 from .errors import SettingError
 from .tokens import TokenSet
 
+if TYPE_CHECKING:
+    from .adapters import BlockAdapter
+
 
 class QKV(NamedTuple):
-    """Queries, keys and values of one block, each (T, H, D), which a reducer may read between attention and MLP."""
+    """Queries, keys and values of one block, each (T, H, D), which a reducer may read between attention and MLP.
+
+    ``bias`` (H, N, N), if any, is what the block adds to the logits of two positions of the map.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
+    bias: Tensor | None = None
 
 
 class WindowAttention(Attention):
@@ -37,25 +44,6 @@ class WindowAttention(Attention):
     """
 
     window_size: int = 14  # set by the host: timm's Block passes no further arguments on
-
-
-# What timm's modules are is not declared in a way that type checkers understand.
-AttentionModule: TypeAlias = Any
-
-
-def project_qkv(attn: AttentionModule, x: Tensor) -> QKV:
-    """Project tokens ``x`` (T, C) to q, k, v with a timm attention module, query and key norms included."""
-    if attn.qkv is None:  # EVA-02 of size B and L
-        q, k, v = (project(x).unflatten(1, (attn.num_heads, -1)) for project in (attn.q_proj, attn.k_proj, attn.v_proj))
-    else:
-        # EVA has no bias for keys, so its biases are separate from the fused projection.
-        separate = getattr(attn, "q_bias", None) is not None
-        if separate:
-            qkv = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]))
-        else:
-            qkv = attn.qkv(x)
-        q, k, v = qkv.view(len(x), 3, attn.num_heads, -1).unbind(1)
-    return QKV(attn.q_norm(q), attn.k_norm(k), v)
 
 
 def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
@@ -70,7 +58,7 @@ def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
     else:
         rope = rope[tokens.index % tokens.positions][:, None]
         q, k = (apply_rot_embed_cat(t, rope, half) for t in qkv[:2])
-    return QKV(q, k, qkv.v)
+    return qkv._replace(q=q, k=k)
 
 
 def rope_with_prefix(rope: Tensor, prefix: int) -> Tensor:
@@ -80,17 +68,17 @@ def rope_with_prefix(rope: Tensor, prefix: int) -> Tensor:
 
 
 def self_attention(
-    attn: AttentionModule,
+    block: BlockAdapter,
     x: Tensor,
     tokens: TokenSet,
     keys: Tensor | None = None,
     prop_attn: bool = False,
     rope: Tensor | None = None,
 ) -> tuple[Tensor, QKV]:
-    """Run a timm attention module on packed tokens.
+    """Run the attention of a block on packed tokens.
 
     Args:
-        attn: timm ``Attention``, ``EvaAttention`` or ``AttentionRope``, or our ``WindowAttention``.
+        block: says where the block keeps its projections.
         x: (T, C) normalized tokens.
         tokens: the set that they belong to, which knows the image of each token.
         keys: (T,) bool, which tokens can be attended to (all tokens are queries), or their soft mask, see
@@ -104,25 +92,26 @@ def self_attention(
     Raises:
         ValueError: a windowed block is asked to run on a subset of the grid.
     """
-    if not is_called(attn):
-        return _self_attention(attn, x, tokens, keys, prop_attn, rope)
+    if not is_called(block.attn):
+        return _self_attention(block, x, tokens, keys, prop_attn, rope)
     used: list[QKV] = []
 
-    def forward(x: Tensor) -> Tensor:
-        out, qkv = _self_attention(unwrapped(attn), packed(x), tokens, keys, prop_attn, rope)
+    def forward(x: Tensor) -> Tensor | tuple[Tensor, None]:
+        out, qkv = _self_attention(block, packed(x), tokens, keys, prop_attn, rope)
         used.append(qkv)
-        return by_image(out, tokens)
+        out = by_image(out, tokens)
+        return (out, None) if block.attn_returns_tuple else out
 
-    return call(attn, forward, x, tokens), used[-1]
+    return call(block.attn, forward, x, tokens), used[-1]
 
 
 def _self_attention(
-    attn: AttentionModule, x: Tensor, tokens: TokenSet, keys: Tensor | None, prop_attn: bool, rope: Tensor | None
+    block: BlockAdapter, x: Tensor, tokens: TokenSet, keys: Tensor | None, prop_attn: bool, rope: Tensor | None
 ) -> tuple[Tensor, QKV]:
-    qkv = project_qkv(attn, x)
+    qkv, attn = block.qkv(x)._replace(bias=block.bias), unwrapped(block.attn)
     if rope is not None:
-        qkv = rotate(qkv, tokens, rope, getattr(attn, "rotate_half", False))
-    dropout = attn.attn_drop.p if attn.training else 0.0
+        qkv = rotate(qkv, tokens, rope, block.rotate_half)
+    dropout = block.attn_dropout
     if isinstance(attn, WindowAttention):
         if not tokens.is_full or tokens.prefix or keys is not None:
             raise SettingError(
@@ -135,10 +124,7 @@ def _self_attention(
     else:
         bias = log_size(tokens) if prop_attn else None
         out = packed_attention(qkv, tokens, keys, dropout, bias)
-    out = attn.norm(out.flatten(1))
-    if attn.gate is not None:
-        out = out * attn.gate(x).sigmoid()
-    return attn.proj_drop(attn.proj(out)), qkv
+    return block.project(out.flatten(1), x), qkv
 
 
 def log_size(tokens: TokenSet) -> Tensor | None:
@@ -163,9 +149,10 @@ def packed_attention(
     counts, mask = tokens.counts, keys
     if bias is not None:
         mask = bias if keys is None else bias.masked_fill(~keys, -torch.inf)
+    place = None if qkv.bias is None or tokens.index is None else tokens.index % tokens.positions
     if counts is not None and len(set(counts)) == 1:
-        return _attend(qkv, len(counts), mask, dropout)
-    if _has_flash(qkv) and mask is None and not dropout:
+        return _attend(qkv, len(counts), mask, dropout, place)
+    if _has_flash(qkv) and mask is None and not dropout and qkv.bias is None:
         return _flash(qkv, tokens)
     if counts is None:
         return _masked(qkv, tokens)
@@ -173,7 +160,9 @@ def packed_attention(
     for n in counts:
         if n:
             here = slice(start, start + n)
-            parts.append(_attend(QKV(*(t[here] for t in qkv)), 1, None if mask is None else mask[here], dropout))
+            one = qkv._replace(q=qkv.q[here], k=qkv.k[here], v=qkv.v[here])
+            of_one = [None if t is None else t[here] for t in (mask, place)]
+            parts.append(_attend(one, 1, of_one[0], dropout, of_one[1]))
         start += n
     return torch.cat(parts) if parts else qkv.v
 
@@ -184,8 +173,9 @@ def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, dropout: float = 0.
     Gradients of the mask ``keys`` (T,) then show what a dropped key would have contributed. A token always attends to
     itself. The weights are materialized: meant for training, on a full set.
     """
-    q, k, v = (tokens.by_image(t).transpose(1, 2) for t in qkv)
+    q, k, v = (tokens.by_image(t).transpose(1, 2) for t in qkv[:3])
     logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    logits = logits if qkv.bias is None else logits + qkv.bias  # the set is full
     mask = tokens.by_image(keys).to(logits.dtype)[:, None, None]
     itself = torch.eye(mask.shape[-1], dtype=mask.dtype, device=mask.device)
     weights = (logits - logits.amax(3, keepdim=True).detach()).exp() * (mask + (1 - mask) * itself)
@@ -207,7 +197,7 @@ def _flash(qkv: QKV, tokens: TokenSet) -> Tensor:
     else:
         ends = [0, *accumulate(tokens.counts)]
         offsets, longest = torch.tensor(ends, dtype=torch.int32, device=qkv.v.device), max(tokens.counts)
-    q, k, v = (t.to(qkv.v.dtype) for t in qkv)  # norms of q and k may return single precision
+    q, k, v = (t.to(qkv.v.dtype) for t in qkv[:3])  # norms of q and k may return single precision
     return cast(Tensor, varlen_attn(q, k, v, offsets, offsets, longest, longest))
 
 
@@ -217,27 +207,44 @@ def _masked(qkv: QKV, tokens: TokenSet) -> Tensor:
     index = tokens.index
     if tokens.batch == 1:
         used = torch.arange(len(qkv.v), device=qkv.v.device) < tokens.offsets[1]
-        return _attend(qkv, 1, used, 0.0)
+        return _attend(qkv, 1, used, 0.0, index.clamp(max=tokens.positions - 1))
     rows = tokens.batch * tokens.positions
 
     def on_map(t: Tensor) -> Tensor:
         return t.new_zeros(rows + 1, *t.shape[1:]).index_copy(0, index, t)[:-1]
 
-    out = _attend(QKV(*map(on_map, qkv)), tokens.batch, tokens.members(), 0.0)
+    on_maps = qkv._replace(q=on_map(qkv.q), k=on_map(qkv.k), v=on_map(qkv.v))
+    out = _attend(on_maps, tokens.batch, tokens.members(), 0.0)
     return out[index.clamp(max=rows - 1)]
 
 
-def _attend(qkv: QKV, batch: int, mask: Tensor | None, dropout: float) -> Tensor:
-    """Compute attention of images with equal token counts; ``mask`` (T,) of keys is bool, or added to logits."""
+def _attend(qkv: QKV, batch: int, mask: Tensor | None, dropout: float, place: Tensor | None = None) -> Tensor:
+    """Compute attention of images with equal token counts.
+
+    Args:
+        mask: (T,) of keys, bool or added to the logits.
+        place: (T,) the position of each token in its image, with a ``qkv.bias``; None where all positions are there.
+    """
     tokens, heads, dim = qkv.v.shape
     if not tokens:
         return qkv.v
-    q, k, v = (t.view(batch, -1, heads, dim).transpose(1, 2) for t in qkv)
+    q, k, v = (t.view(batch, -1, heads, dim).transpose(1, 2) for t in qkv[:3])
     if mask is not None:
         mask = mask.view(batch, 1, 1, -1)
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
+    if qkv.bias is not None:
+        pairs = qkv.bias[None] if place is None else _pairs(qkv.bias, place.view(batch, -1))
+        pairs = pairs.to(q.dtype)
+        if mask is not None:
+            pairs = pairs.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else pairs + mask
+        mask = pairs
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     return out.transpose(1, 2).reshape(tokens, heads, dim)
+
+
+def _pairs(bias: Tensor, place: Tensor) -> Tensor:
+    """Return the entries (B, H, n, n) of ``bias`` (H, N, N) for the tokens at the positions ``place`` (B, n)."""
+    return bias[:, place[:, :, None], place[:, None, :]].transpose(0, 1)
 
 
 def _window_attention(qkv: QKV, tokens: TokenSet, size: int, dropout: float) -> Tensor:
@@ -251,7 +258,7 @@ def _window_attention(qkv: QKV, tokens: TokenSet, size: int, dropout: float) -> 
         t = t.view(batch, tall, size, wide, size, heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
         return t.reshape(-1, heads, size * size, dim)
 
-    q, k, v = map(fold, qkv)
+    q, k, v = map(fold, qkv[:3])
     out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out = out.view(batch, tall, wide, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
     out = out.reshape(batch, tall * size, wide * size, heads, dim)

@@ -58,7 +58,8 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
         _counted_hooks(backbone.reducer, counter) as by_call,
     ):
         forward()
-    root = type(model).__name__ + (".backbone" if backbone is not model else "")
+    inside = next(name for name, module in model.named_modules() if module is backbone)
+    root = f"{type(model).__name__}.{inside}".rstrip(".")
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     total, in_backbone, in_reducer = by_module["Global"], by_module[root], sum(by_call)
     below = _outermost(by_module, root)
