@@ -16,6 +16,7 @@ Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -118,10 +119,20 @@ def _forward_features(
         checkpointing=model.grad_checkpointing and model.training,
         execution=model.execution,
         rope=rope,
+        rope_of=None if rope is None else partial(_rope_of, model.rope),
     )
     stack.run(0, len(model.blocks) - 1)
     dense_map = stack.finish(with_prefix=True)
     return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
+
+
+def _rope_of(rope: Any, grid: tuple[int, int]) -> Tensor:
+    """Return the table (h * w, 2D) of another grid than the one of which timm's ``rope`` may keep the table."""
+    if getattr(rope, "feat_shape", None) is not None:
+        rope = copy.deepcopy(rope)
+        rope.update_feat_shape(list(grid))
+        return rope.get_embed()
+    return rope.get_embed(grid)
 
 
 def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:

@@ -140,14 +140,8 @@ class PlainViT(nn.Module):
             if size:
                 cast(Any, block).attn.window_size = size
         self.reducer = build_reducer(reducer, embed_dim, depth)
-        clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
-        if clash:
-            raise SettingError(
-                f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
-                "list only global-attention blocks in the reducer's `blocks`"
-            )
         if self.reducer:
-            self.reducer.check_host(class_token)
+            self.reducer.check_host(class_token, windows)
         # Initialized like timm, for training from scratch.
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
@@ -185,6 +179,7 @@ class PlainViT(nn.Module):
             execution=self.execution,
             score_fn=score_fn,
             rope=self.rotary_positions(grid),
+            rope_of=None if self.rope is None else self.rope.get_embed,
         )
 
     def __prepare_scriptable__(self) -> None:

@@ -294,6 +294,14 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
         (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
         (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
+        (dict(type="CubistMerge", r=-1), "r = -1: give a whole number of rows and columns, a fraction of each side"),
+        (dict(type="CubistMerge", r=(1, 2.5)), "or a pair of them .rows, columns."),
+        (dict(type="CubistMerge", r=(1, 1, 1)), "or a pair of them"),
+        (dict(type="CubistMerge", r=float("nan")), "r = nan: give a whole number"),
+        (dict(type="CubistMerge", block=4), "block is 4; give the number of a block, 0 to 3"),
+        (dict(type="CubistMerge", rule="mean"), "rule is 'mean'; choose one of released, group"),
+        (dict(type="CubistMerge", r=2, window_size=3), "window can lose at most half of its rows and columns, 1"),
+        (dict(type="CubistMerge", r=0, window_size=0), "r = 0 with a window_size of 0"),
         (dict(type="EvoViT", blocks=[0, 1]), "from 1 .the selection needs the class attention of block 0."),
         (dict(type="EvoViT", decide=[3]), "the first of them included"),
         (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
@@ -419,7 +427,7 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, Cropr, DToP, DynamicViT, EViT"):
+    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, Cropr, CubistMerge, DToP, Dyn"):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)

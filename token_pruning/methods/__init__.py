@@ -2,6 +2,7 @@
 
 from .ats import ATS
 from .cropr import Cropr
+from .cubist_merge import CubistMerge
 from .dtop import DToP
 from .dynamic_vit import DynamicViT
 from .evit import EViT
@@ -11,4 +12,4 @@ from .random import Random
 from .svit import SViT
 from .tome import ToMe
 
-__all__ = ["ATS", "Cropr", "DToP", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]
+__all__ = ["ATS", "Cropr", "CubistMerge", "DToP", "DynamicViT", "EViT", "EvoViT", "PPT", "Random", "SViT", "ToMe"]
