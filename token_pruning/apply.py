@@ -21,13 +21,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from timm.layers import Attention, AttentionRope
+from timm.layers import Attention, AttentionRope, PatchEmbed, resample_abs_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from .attention import rope_with_prefix
 from .calling import release
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .patching import patch_method
@@ -104,7 +105,8 @@ def _forward_features(
             "a model with a reducer takes no attn_mask and no is_causal: they do not fit a subset of the tokens"
         )
     grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-    x, rope = model._pos_embed(model.patch_embed(x)), None
+    image, patches = x, model.patch_embed(x)
+    x, rope = model._pos_embed(patches), None
     if isinstance(model, Eva):
         x, rope = x
         rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
@@ -120,10 +122,23 @@ def _forward_features(
         execution=model.execution,
         rope=rope,
         rope_of=None if rope is None else partial(_rope_of, model.rope),
+        embedding=_embedding(model, image, grid, patches),
     )
     stack.run(0, len(model.blocks) - 1)
     dense_map = stack.finish(with_prefix=True)
     return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
+
+
+def _embedding(model: Any, image: Tensor, grid: tuple[int, int], patches: Tensor) -> PatchEmbedding | None:
+    if not (model.reducer and model.reducer.reads_image and isinstance(model.patch_embed, PatchEmbed)):
+        return None
+    table = model.pos_embed
+    if table is not None:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        table = resample_abs_pos_embed(table, list(grid), list(model.patch_embed.grid_size), prefix)[:, prefix:]
+    return PatchEmbedding.of(
+        image, grid, patches, table, model.patch_embed, lambda x: model.norm_pre(model.pos_drop(x))
+    )
 
 
 def _rope_of(rope: Any, grid: tuple[int, int]) -> Tensor:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .analysis.trace import active_traces
 from .attention import QKV, rope_with_prefix
 from .blocks import run_block
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .losses import report_losses
 from .recording import refuse_export, refuse_recording
@@ -45,6 +46,7 @@ class StackForward:
         score_fn: class scores supplied by the host, passed to ``Reducer.start``.
         rope: (N, 2D) rotary position embeddings of all positions, see ``attention.rotate``, or None.
         rope_of: returns those of the tokens of another grid (h, w), (h * w, 2D), for reducers that make a smaller one.
+        embedding: what the host made ``x`` from, for reducers that read the image; None if it cannot tell.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class StackForward:
         score_fn: Callable | None = None,
         rope: Tensor | None = None,
         rope_of: Callable[[tuple[int, int]], Tensor] | None = None,
+        embedding: PatchEmbedding | None = None,
     ) -> None:
         refuse_recording(x, reducer)
         if reducer and not len(x):  # no image, so nothing to select
@@ -68,6 +71,13 @@ class StackForward:
         self._subgrid_rope: tuple[tuple, Tensor] | None = None  # key and table of the last smaller grid
         self.tokens = TokenSet.full(x, grid, prefix)
         self.state = reducer.start(self.tokens, score_fn) if reducer else None
+        if reducer and reducer.reads_image:
+            if embedding is None:
+                raise SettingError(
+                    f"{type(reducer).__name__} makes tokens from the image, and this host does not hand it over; pass "
+                    "an embedding to StackForward, or use a PlainViT or a timm model with timm's PatchEmbed"
+                )
+            self.tokens = reducer.embed(self.tokens, embedding, self.state)
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .attention import QKV
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .recording import NO_SCRIPT
 from .tokens import TokenSet
@@ -63,6 +64,8 @@ class Reducer(nn.Module):
         needs_class_token: tokens are ranked by the class token's attention.
         needs_class_scores: tokens exit early on class scores supplied by the host; later heads see only the remaining
             tokens.
+        needs_grid: all tokens of the grid must be there when the method acts.
+        reads_image: the method makes tokens from the image, see ``embed``.
         needs_training: the selection is learned, so the method prunes well only after training.
         has_aux_heads: has auxiliary heads that learn from labels, by a criterion that the host passes to
             ``collect_losses``.
@@ -76,6 +79,8 @@ class Reducer(nn.Module):
     prop_attn: bool = False
     needs_class_token: bool = False
     needs_class_scores: bool = False
+    needs_grid: bool = False
+    reads_image: bool = False
     needs_training: bool = False
     has_aux_heads: bool = False
     fixed_shapes: bool = True
@@ -144,6 +149,10 @@ class Reducer(nn.Module):
             score_fn: class scores supplied by the host, for methods with ``needs_class_scores``; others ignore it.
         """
         return None
+
+    def embed(self, tokens: TokenSet, embedding: PatchEmbedding, state: Any) -> TokenSet:
+        """Return the set that begins instead of ``tokens``; called after ``start`` for methods with ``reads_image``."""
+        return tokens
 
     def enter_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Return the set that enters ``block`` for good, after dropping or merging tokens by their values."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .attention import WindowAttention, rope_with_prefix
 from .cache import WeightCache
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .recording import NO_SCRIPT, refuse_recording
@@ -166,9 +167,13 @@ class PlainViT(nn.Module):
                 f"an image of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
                 "leave empty images out"
             )
-        x = self.patch_embed(image) + self.positions(grid)
+        patches, table = self.patch_embed(image), self.positions(grid)
+        x = patches + table
         if self.cls_token is not None:
             x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+        embedding = None
+        if self.reducer and self.reducer.reads_image:
+            embedding = PatchEmbedding.of(image, grid, patches, table, self.patch_embed, self.pos_drop)
         return StackForward(
             self.blocks,
             self.reducer,
@@ -180,6 +185,7 @@ class PlainViT(nn.Module):
             score_fn=score_fn,
             rope=self.rotary_positions(grid),
             rope_of=None if self.rope is None else self.rope.get_embed,
+            embedding=embedding,
         )
 
     def __prepare_scriptable__(self) -> None:

@@ -42,6 +42,7 @@ class CubistMerge(Reducer):
         SettingError: an argument is out of range.
     """
 
+    needs_grid = True
     cost_param = ("r", 0.0, 0.5)
     keep_all = {"r": 0}
 
