@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import QKV
-from ..cache import WeightCache
 from ..components.patch_entropy import MAX_ENTROPY, patch_scales, to_grey
 from ..components.per_image import change, decide
 from ..embedding import PatchEmbedding
 from ..errors import SettingError
+from ..positions import resize_positions
 from ..reducer import METHODS, Decision, Reducer, build_reducer, register
 from ..tokens import TokenSet
 
@@ -81,12 +81,6 @@ class APT(Reducer):
         if self.then is not None:
             _check_follower(self.then)
             self.prop_attn, self.needs_class_token = self.then.prop_attn, self.then.needs_class_token
-        self._tables = WeightCache()
-
-    def train(self, mode: bool = True) -> APT:
-        """Set the mode of all modules and clear the cached position tables."""
-        self._tables.clear()
-        return super().train(mode)
 
     @property
     def pruned_blocks(self) -> list[int]:
@@ -143,22 +137,12 @@ class APT(Reducer):
             parts = parts.unflatten(1, (rows, side)).unflatten(3, (columns, side)).permute(0, 1, 3, 5, 2, 4)[taken]
         tokens = embedding.embed(patches)
         if embedding.positions is not None and image.numel():
-            tokens = tokens + self._positions(embedding, rows, columns, side).expand(len(taken), -1, -1, -1)[taken]
+            table = embedding.positions.unflatten(1, embedding.grid)[:, : rows * side, : columns * side].flatten(1, 2)
+            table = resize_positions(table, (rows * side, columns * side), (rows, columns), antialias=True)
+            tokens = tokens + table.unflatten(1, (rows, columns)).expand(len(taken), -1, -1, -1)[taken]
         for _ in range(scale):
             parts = self.patch_attn(parts)
         return embedding.finish(tokens + self.zero_conv(parts.flatten(1)))
-
-    def _positions(self, embedding: PatchEmbedding, rows: int, columns: int, side: int) -> Tensor:
-        """Return the positions (1, R, S, C) of larger patches: the host's table, bicubic and antialiased."""
-        table = embedding.positions
-        assert table is not None  # the caller checks it
-
-        def make() -> Tensor:
-            maps = table.float().unflatten(1, embedding.grid)[:, : rows * side, : columns * side].permute(0, 3, 1, 2)
-            maps = F.interpolate(maps, (rows, columns), mode="bicubic", align_corners=False, antialias=True)
-            return maps.permute(0, 2, 3, 1).to(table.dtype)
-
-        return self._tables.get((embedding.grid, side), [table], make)
 
     def enter_block(self, block: int, tokens: TokenSet, state: None) -> TokenSet:
         then = self.then

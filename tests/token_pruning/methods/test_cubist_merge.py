@@ -95,7 +95,10 @@ def test_a_host_may_change_the_map_of_windowed_blocks_between_blocks():
 
 @torch.no_grad()
 def test_rotary_positions_are_those_of_the_smaller_grid():
-    vit, x = a_vit(dict(type="CubistMerge", r=(1, 2), block=2), family="eva02", class_token=True), images(2, 96, 96)
+    vit, x = (
+        a_vit(dict(type="CubistMerge", r=(1, 2), block=2), model_name="eva02_tiny_patch14_224", patch_size=16),
+        images(2, 96, 96),
+    )
     stack = vit.start(x)
     stack.run(0, 1)
     merged = merge_grid(stack.map(), (6, 6), (1, 2))
@@ -141,7 +144,7 @@ def test_a_merge_that_does_not_fit_the_grid_is_one_sentence():
 
 
 def test_a_host_with_one_rotary_table_is_one_sentence():
-    vit = a_vit(dict(type="CubistMerge"), family="eva02")
+    vit = a_vit(dict(type="CubistMerge"), model_name="eva02_tiny_patch14_224", patch_size=16, class_token=False)
     stack = StackForward(vit.blocks, vit.reducer, torch.zeros(1, 16, DIM), (4, 4), rope=vit.rotary_positions((4, 4)))
     with pytest.raises(ValueError, match="pass rope_of to StackForward"):
         stack.run(0, 1)
