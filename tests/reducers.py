@@ -57,7 +57,7 @@ OPTIONS = dict(
         dict(rule="group"),
         dict(r=(1, 0)),
         dict(r=(0, 2)),
-        dict(r=1),
+        dict(r=0.4),
         dict(block=0),
         dict(block=3),
         dict(r=1, window_size=3),
@@ -76,7 +76,6 @@ OPTIONS = dict(
 AMOUNTS = dict(
     # Between the entropies of the parts of the images here, so that each has patches of two or three sizes.
     APT=dict(thresholds=(7.956, 8.18)),
-    CubistMerge=dict(r=0.4),
     DToP=dict(threshold=0.6, keep_per_class=1),
     # Between the variances of the scores of the images here, so that PPT prunes some and pools others.
     PPT=dict(threshold=3.5e-3),

@@ -43,7 +43,7 @@ class CubistMerge(Reducer):
     """
 
     needs_grid = True
-    cost_param = ("r", 0.0, 0.5)
+    cost_param = ("r", 0, 1000)
     keep_all = {"r": 0}
 
     def __init__(
@@ -90,21 +90,12 @@ class CubistMerge(Reducer):
                 )
 
     def lines_removed(self, tokens: TokenSet) -> tuple[int, int]:
-        """Return how many rows and columns the grid, or each window, loses (at its edge a window may lose fewer).
+        """Return how many rows and columns go of the grid, or of each window (of one that the edge cuts off fewer)."""
+        rows, columns = (min(_lines(r, n), n // 2) for r, n in zip(self.r, self._sides(tokens), strict=True))
+        return rows, columns
 
-        Raises:
-            SettingError: more than the grid has.
-        """
-        removed = []
-        for n, side, name in zip(self.r, tokens.grid, ("rows", "columns"), strict=True):
-            here = _lines(n, self.window_size or side)
-            if not self.window_size and here > max(side, 1):
-                raise SettingError(
-                    f"r is {n}, but a grid of {tokens.grid[0]} x {tokens.grid[1]} has {side} {name}; choose a smaller "
-                    "r, or a fraction of the side (below 1)"
-                )
-            removed.append(here)
-        return removed[0], removed[1]
+    def _sides(self, tokens: TokenSet) -> tuple[int, int]:
+        return tokens.grid if self.window_size is None else (self.window_size, self.window_size)
 
     def enter_block(self, block: int, tokens: TokenSet, state: None) -> TokenSet:
         if block != self.block or not any(self.r):
@@ -149,4 +140,4 @@ def _pair(r: float | Sequence[float]) -> tuple[float, float]:
 
 
 def _lines(r: float, side: int) -> int:
-    return min(round(r * side), side // 2) if r < 1 else int(r)
+    return round(r * side) if r < 1 else int(r)

@@ -131,13 +131,13 @@ def test_windowed_blocks_before_the_merge_may_have_any_window():
     a_vit(reduced_in(1, block=1), **dict(WINDOWS, window_size=[5, None, 4, None]))
 
 
-def test_a_merge_that_does_not_fit_the_grid_is_one_sentence():
+def test_a_merge_of_too_many_or_after_another_reduction():
     x = torch.zeros(2, 24, DIM)
-    merge = build_reducer(dict(type="CubistMerge", r=(5, 0)), DIM, DEPTH)
-    with pytest.raises(ValueError, match="r is 5, but a grid of 4 x 6 has 4 rows; choose a smaller r"):
-        merge.enter_block(1, TokenSet.full(x, (4, 6)), None)
-    merge = build_reducer(dict(type="CubistMerge", r=3), DIM, DEPTH)
-    assert merge.enter_block(1, TokenSet.full(x, (4, 6)), None).subgrid.grid == (2, 3)  # at most half
+    for r in (3, 4, 100, 0.9):  # at most half goes
+        merge = build_reducer(dict(type="CubistMerge", r=r), DIM, DEPTH)
+        assert merge.enter_block(1, TokenSet.full(x, (4, 6)), None).subgrid.grid == (2, 3)
+    one = TokenSet.full(x[:, :1], (1, 1))
+    assert merge.enter_block(1, one, None) is one
     broken = TokenSet.full(x, (4, 6)).select(torch.arange(48) % 2 == 0)
     with pytest.raises(ValueError, match="needs all tokens of the grid, and some were dropped or merged before"):
         merge.enter_block(1, broken, None)
