@@ -16,12 +16,12 @@ Shapes: B images, h x w pixels, H x W grid, P prefix tokens (class, distillation
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from timm.layers import PatchEmbed, resample_abs_pos_embed
+import torch
+from timm.layers import PatchEmbed, RotaryEmbeddingCat, build_rotary_pos_embed, resample_abs_pos_embed
 from timm.models._features import feature_take_indices
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -39,6 +39,16 @@ from .timm_models import check_plain
 from .tokens import feature_map
 
 OUTPUTS = ("map", "kept")
+ROPE_SETTINGS = (
+    "bands",
+    "in_pixels",
+    "ref_feat_shape",
+    "grid_offset",
+    "grid_indexing",
+    "rotate_half",
+    "grid_type",
+    "normalize_coords",
+)
 
 
 def apply(
@@ -145,12 +155,11 @@ def _embedding(model: Any, image: Tensor, grid: tuple[int, int], patches: Tensor
 
 
 def _rope_of(rope: Any, grid: tuple[int, int]) -> Tensor:
-    """Return the table (h * w, 2D) of another grid than the one of which timm's ``rope`` may keep the table."""
-    if getattr(rope, "feat_shape", None) is not None:
-        rope = copy.deepcopy(rope)
-        rope.update_feat_shape(list(grid))
-        return rope.get_embed()
-    return rope.get_embed(grid)
+    """Return the table (h * w, 2D) of a grid, also of a timm ``rope`` that returns that of its own grid only."""
+    if not isinstance(rope, RotaryEmbeddingCat) or rope.feat_shape is None:
+        return rope.get_embed(grid)
+    settings = {name: getattr(rope, name) for name in ROPE_SETTINGS}
+    return torch.cat(build_rotary_pos_embed(list(grid), **settings), dim=-1)
 
 
 def _forward_features(

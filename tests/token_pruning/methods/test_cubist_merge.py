@@ -1,10 +1,13 @@
 """CubistMerge in windows and with rotary positions: the reduced grid is computed as a plain, smaller one."""
 
 import pytest
+import timm
 import torch
 from reducers import images, scattered
 
+import token_pruning
 from token_pruning import PlainViT, StackForward, TokenSet, build_reducer, count_flops
+from token_pruning.apply import _rope_of
 from token_pruning.components.grid_merging import lines_left, merge_grid
 
 DIM, DEPTH = 24, 4
@@ -107,6 +110,22 @@ def test_rotary_positions_are_those_of_the_smaller_grid():
     plain.run(2, DEPTH - 1)
     stack.run(2, DEPTH - 1)
     torch.testing.assert_close(stack.tokens.by_image(stack.tokens.x), plain.map(with_prefix=True))
+
+
+@pytest.mark.parametrize("name, patch", [("eva02_tiny_patch14_224", 14), ("vit_small_patch16_dinov3", 16)])
+@torch.no_grad()
+def test_rotary_models_of_timm_compile_and_export(name, patch):
+    torch._dynamo.reset()
+    options = dict(depth=2, embed_dim=48, num_heads=3, num_classes=3)
+    model = timm.create_model(name, img_size=5 * patch, **options).eval()
+    small = timm.create_model(name, img_size=(3 * patch, 4 * patch), dynamic_img_size=False, **options)
+    assert torch.equal(_rope_of(model.rope, (3, 4)), small.rope.get_embed())
+    token_pruning.apply(model, dict(type="CubistMerge", r=(1, 2)))
+    x = images(2, 5 * patch, 5 * patch)
+    wanted = model(x)
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(x), wanted)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), wanted)
 
 
 @pytest.mark.parametrize(
