@@ -315,7 +315,7 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="CubistMerge", block=4), "block is 4; give the number of a block, 0 to 3"),
         (dict(type="CubistMerge", rule="mean"), "rule is 'mean'; choose one of released, group"),
         (dict(type="CubistMerge", r=2, window_size=3), "window can lose at most half of its rows and columns, 1"),
-        (dict(type="CubistMerge", r=0, window_size=0), "r = 0 with a window_size of 0"),
+        (dict(type="CubistMerge", window_size=0), "window_size is 0; give the side of the windows in tokens"),
         (dict(type="EvoViT", blocks=[0, 1]), "from 1 .the selection needs the class attention of block 0."),
         (dict(type="EvoViT", decide=[3]), "the first of them included"),
         (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),

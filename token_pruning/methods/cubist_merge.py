@@ -62,12 +62,12 @@ class CubistMerge(Reducer):
         if rule not in RULES:
             raise SettingError(f"rule is {rule!r}; choose one of {', '.join(RULES)}")
         self.r = _pair(r)
-        if window_size is not None and (
-            window_size < 1 or max(_lines(n, window_size) for n in self.r) > window_size // 2
-        ):
+        if window_size is not None and (not isinstance(window_size, int) or window_size < 1):
+            raise SettingError(f"window_size is {window_size!r}; give the side of the windows in tokens")
+        if window_size is not None and max(_lines(n, 0) for n in self.r) > window_size // 2:
             raise SettingError(
                 f"r = {r} with a window_size of {window_size}: each window can lose at most half of its rows and "
-                f"columns, {max(window_size, 0) // 2}"
+                f"columns, {window_size // 2}"
             )
         self.rule, self.window_size = rule, window_size
 
