@@ -86,6 +86,11 @@ class APT(Reducer):
     def pruned_blocks(self) -> list[int]:
         return list(range(self.depth))
 
+    def check_host(self, class_token: bool, windows: Sequence[int | None] = ()) -> None:
+        if self.then is not None:
+            self.then.check_host(class_token, windows)
+        super().check_host(class_token, windows)
+
     def signature(self) -> tuple:
         return (*super().signature(), *(part.signature() for part in self.children() if isinstance(part, Reducer)))
 

@@ -149,6 +149,11 @@ def test_a_host_that_keeps_the_image_to_itself_is_one_sentence():
         a_vit(in_channels=4).start(torch.zeros(1, 4, 32, 32))
 
 
+def test_what_the_following_method_needs_is_checked():
+    with pytest.raises(ValueError, match="EViT ranks tokens by the class token's attention and this model has none"):
+        a_vit(dict(type="EViT"), class_token=False)
+
+
 def test_windowed_blocks_are_one_sentence():
     with pytest.raises(ValueError, match="block 1 attends in windows, which need every token"):
         a_vit(class_token=False, window_attn=[False, True, False, False])
