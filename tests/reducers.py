@@ -44,7 +44,24 @@ OPTIONS = dict(
     EViT=[dict(fuse=False), dict(blocks=[0, 2])],
     EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
+    APT=[
+        dict(scales=2, thresholds=7.956),
+        dict(thresholds=(8.0, 8.18), mean=(120.0, 120.0, 120.0), std=(60.0, 60.0, 60.0)),
+        dict(then=dict(type="ToMe", r=2)),
+        dict(then=dict(type="EViT", blocks=[1, 2])),
+        dict(then=dict(type="Random", keep_ratio=0.7)),
+        dict(then=dict(type="ATS")),
+    ],
     ATS=[dict(blocks=[0, 1, 2, 3])],
+    CubistMerge=[
+        dict(rule="group"),
+        dict(r=(1, 0)),
+        dict(r=(0, 2)),
+        dict(r=0.4),
+        dict(block=0),
+        dict(block=3),
+        dict(r=1, window_size=3),
+    ],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Cropr=[
         dict(fusion=False),
@@ -57,6 +74,8 @@ OPTIONS = dict(
 )
 # What sets how much a method prunes, for methods where neither `r` nor `keep_ratio` does, or not alone.
 AMOUNTS = dict(
+    # Between the entropies of the parts of the images here, so that each has patches of two or three sizes.
+    APT=dict(thresholds=(7.956, 8.18)),
     DToP=dict(threshold=0.6, keep_per_class=1),
     # Between the variances of the scores of the images here, so that PPT prunes some and pools others.
     PPT=dict(threshold=3.5e-3),

@@ -8,16 +8,18 @@ from .errors import SettingError
 from .forward import StackForward
 from .host import Host, find_host, require_host
 from .losses import collect_losses, ratio_loss
-from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
+from .methods import APT, ATS, PPT, Cropr, CubistMerge, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
 from .reducer import METHODS, Decision, Reducer, build_reducer, register
 from .tokens import TokenSet
 from .vit import PlainViT
 
 __all__ = [
+    "APT",
     "ATS",
     "METHODS",
     "PPT",
     "Cropr",
+    "CubistMerge",
     "DToP",
     "Decision",
     "DynamicViT",

@@ -39,21 +39,28 @@ class WindowAttention(Attention):
     """Attention within non-overlapping windows of the grid (ViT-Adapter's windowed blocks).
 
     The map of q, k, v is padded with zeros at the right and bottom *after* the projection, and padding is not masked,
-    because the published weights were trained this way. Needs every position of the grid, so no reducer can prune such
-    a block.
+    because the published weights were trained this way. Needs every position of the grid, or a smaller grid to which
+    every window was reduced by itself (``TokenSet.subgrid``).
     """
 
     window_size: int = 14  # set by the host: timm's Block passes no further arguments on
+
+
+NO_WINDOWS = (
+    "a window-attention block needs all tokens of the grid and no prefix tokens; list only global-attention blocks in "
+    "the reducer's `blocks`, or use CubistMerge with the window_size of the block"
+)
 
 
 def rotate(qkv: QKV, tokens: TokenSet, rope: Tensor, half: bool) -> QKV:
     """Apply rotary position embeddings: rotate q and k of each token by the angles of its position in the map.
 
     Args:
-        rope: (N, 2D) sines, then cosines; 0 and 1 for prefix tokens, which are not rotated.
+        rope: (N, 2D) sines, then cosines; 0 and 1 for prefix tokens, which are not rotated. For a set that forms a
+            smaller grid, the rows of its tokens.
         half: channels i and i + D/2 form a pair, instead of adjacent channels.
     """
-    if tokens.index is None:
+    if tokens.index is None or tokens.subgrid is not None:
         q, k = (apply_rot_embed_cat(tokens.by_image(t), rope[:, None], half).flatten(0, 1) for t in qkv[:2])
     else:
         rope = rope[tokens.index % tokens.positions][:, None]
@@ -90,7 +97,7 @@ def self_attention(
         The projected output (T, C), and q, k, v as used in the attention.
 
     Raises:
-        ValueError: a windowed block is asked to run on a subset of the grid.
+        ValueError: a windowed block is asked to run on a subset of the grid whose windows are not reduced alike.
     """
     if not is_called(block.attn):
         return _self_attention(block, x, tokens, keys, prop_attn, rope)
@@ -113,18 +120,28 @@ def _self_attention(
         qkv = rotate(qkv, tokens, rope, block.rotate_half)
     dropout = block.attn_dropout
     if isinstance(attn, WindowAttention):
-        if not tokens.is_full or tokens.prefix or keys is not None:
-            raise SettingError(
-                "a window-attention block needs all tokens of the grid and no prefix tokens; "
-                "list only global-attention blocks in the reducer's `blocks`"
-            )
-        out = _window_attention(qkv, tokens, attn.window_size, dropout)
+        if tokens.prefix or keys is not None:
+            raise SettingError(NO_WINDOWS)
+        out = _window_attention(qkv, tokens.batch, *window_layout(tokens, attn.window_size), dropout)
     elif keys is not None and keys.is_floating_point():
         out = soft_attention(qkv, tokens, keys, dropout)
     else:
         bias = log_size(tokens) if prop_attn else None
         out = packed_attention(qkv, tokens, keys, dropout, bias)
     return block.project(out.flatten(1), x), qkv
+
+
+def window_layout(tokens: TokenSet, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the grid that the tokens form, and the rows and columns of its windows, for windows of ``size`` tokens.
+
+    Raises:
+        SettingError: the tokens form no grid, or one whose windows of this size were not reduced one by one.
+    """
+    if tokens.is_full:
+        return tokens.grid, (size, size)
+    if tokens.subgrid is None or tokens.subgrid.window != size:
+        raise SettingError(NO_WINDOWS)
+    return tokens.subgrid.grid, tokens.subgrid.window_shape
 
 
 def log_size(tokens: TokenSet) -> Tensor | None:
@@ -247,19 +264,19 @@ def _pairs(bias: Tensor, place: Tensor) -> Tensor:
     return bias[:, place[:, :, None], place[:, None, :]].transpose(0, 1)
 
 
-def _window_attention(qkv: QKV, tokens: TokenSet, size: int, dropout: float) -> Tensor:
-    (rows, cols), batch = tokens.grid, tokens.batch
+def _window_attention(qkv: QKV, batch: int, grid: tuple[int, int], window: tuple[int, int], dropout: float) -> Tensor:
+    (rows, cols), (high, broad) = grid, window
     heads, dim = qkv.v.shape[1:]
-    down, right = -rows % size, -cols % size
-    tall, wide = (rows + down) // size, (cols + right) // size
+    down, right = -rows % high, -cols % broad
+    tall, wide = (rows + down) // high, (cols + right) // broad
 
     def fold(t: Tensor) -> Tensor:
         t = F.pad(t.view(batch, rows, cols, heads, dim), (0, 0, 0, 0, 0, right, 0, down))
-        t = t.view(batch, tall, size, wide, size, heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
-        return t.reshape(-1, heads, size * size, dim)
+        t = t.view(batch, tall, high, wide, broad, heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
+        return t.reshape(-1, heads, high * broad, dim)
 
     q, k, v = map(fold, qkv[:3])
     out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    out = out.view(batch, tall, wide, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
-    out = out.reshape(batch, tall * size, wide * size, heads, dim)
+    out = out.view(batch, tall, wide, heads, high, broad, dim).permute(0, 1, 4, 2, 5, 3, 6)
+    out = out.reshape(batch, tall * high, wide * broad, heads, dim)
     return out[:, :rows, :cols].reshape(-1, heads, dim)

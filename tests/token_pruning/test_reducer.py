@@ -194,6 +194,9 @@ def test_signature_sees_a_list_that_changes_in_place_and_an_annealed_schedule():
 @pytest.mark.parametrize("reducer", VARIANTS)
 def test_training_reaches_every_parameter(reducer):
     vit = a_vit(reduced(reducer)).train()
+    for parameter in vit.reducer.parameters():
+        if not parameter.any():  # zeros at the start of training pass no gradient on
+            torch.nn.init.normal_(parameter, std=0.02)
     with collect_losses() as reported:
         out = forward(vit, images())
     loss = out.square().mean() + sum(v for k, v in reported.items() if "loss" in k)
@@ -294,6 +297,25 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
         (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
         (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
+        (dict(type="APT", thresholds=9.5), "thresholds = 9.5 .*: give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=(5.75, -1)), "give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=float("nan")), "give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=5.0, scales=1), "and at least two scales"),
+        (dict(type="APT", thresholds=()), "and at least two scales"),
+        (dict(type="APT", thresholds=(5.0, 4.0), scales=4), "or one for each of the sizes above the smallest"),
+        (dict(type="APT", std=(1.0, 0.0, 1.0)), "give three numbers each, in 0..255, std above 0"),
+        (dict(type="APT", mean=(0.5,)), "give three numbers each"),
+        (dict(type="APT", then=dict(type="SViT")), "SViT cannot go on .* `then` takes ATS, EViT, PPT, Random, ToMe"),
+        (dict(type="APT", then=dict(type="CubistMerge")), "or needs the whole grid"),
+        (dict(type="APT", then=dict(type="APT")), "APT cannot go on with the tokens of APT"),
+        (dict(type="CubistMerge", r=-1), "r = -1: give a whole number of rows and columns, a fraction of each side"),
+        (dict(type="CubistMerge", r=(1, 2.5)), "or a pair of them .rows, columns."),
+        (dict(type="CubistMerge", r=(1, 1, 1)), "or a pair of them"),
+        (dict(type="CubistMerge", r=float("nan")), "r = nan: give a whole number"),
+        (dict(type="CubistMerge", block=4), "block is 4; give the number of a block, 0 to 3"),
+        (dict(type="CubistMerge", rule="mean"), "rule is 'mean'; choose one of released, group"),
+        (dict(type="CubistMerge", r=2, window_size=3), "window can lose at most half of its rows and columns, 1"),
+        (dict(type="CubistMerge", window_size=0), "window_size is 0; give the side of the windows in tokens"),
         (dict(type="EvoViT", blocks=[0, 1]), "from 1 .the selection needs the class attention of block 0."),
         (dict(type="EvoViT", decide=[3]), "the first of them included"),
         (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
@@ -419,7 +441,7 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, Cropr, DToP, DynamicViT, EViT"):
+    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are APT, ATS, Cropr, CubistMerge, DToP"):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from gains import comparable, gains, method_of
 
 # Methods as they are; a table of one host also holds variants of them.
-PLAIN = ["ToMe", "PPT", "EViT", "EvoViT", "ATS", "SViT", "DynamicViT", "Cropr", "DToP", "Random"]
+PLAIN = ["ToMe", "PPT", "EViT", "EvoViT", "ATS", "SViT", "DynamicViT", "Cropr", "DToP", "CubistMerge", "APT", "Random"]
 CASES = ["your case", "host", "machine", "fastest", "times faster", "score", "next", "loses or gains nothing"]
 
 

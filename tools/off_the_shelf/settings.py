@@ -10,7 +10,11 @@ from token_pruning.reducer import METHODS
 KEEP_RATIOS = (0.9, 0.7, 0.5, 0.3)
 TOKENS = (4, 8, 12, 16)
 # For the methods that need others.
-VALUES = {"PPT": (20, 35, 50, 65)}  # it removes tokens in three blocks only
+VALUES = {
+    "PPT": (20, 35, 50, 65),  # it removes tokens in three blocks only
+    "CubistMerge": (1, 2, 3, 4),  # rows and columns
+    "APT": (4.0, 5.0, 5.5, 6.0),  # bits
+}
 # Further options of a method, compared beside its defaults. Without the sizes of merged tokens, attention can run as
 # flash attention on a GPU.
 VARIANTS = {"ToMe": {"prop_attn": False}}

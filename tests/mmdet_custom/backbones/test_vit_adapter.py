@@ -113,6 +113,18 @@ def test_mixed_windows_prune_global_blocks_only():
         an_adapter(dict(type="SViT", blocks=[0], keep_ratio=0.5), **windows)
 
 
+@torch.no_grad()
+def test_windowed_blocks_are_reduced_to_smaller_windows():
+    windows = dict(window_attn=[True, False, True, False], window_size=3)
+    model = an_adapter(dict(type="CubistMerge", r=1, block=0, window_size=3), **windows)
+    with Trace() as trace:
+        maps = model(image(2))
+    grids = {found.grid for found in trace.passes[0].subgrid.values()}
+    assert len(grids) == 1 and len(trace.passes[0].subgrid) == 4
+    for together, *singles in zip(maps, *(model(one[None]) for one in image(2)), strict=True):
+        torch.testing.assert_close(together, torch.cat(singles), atol=1e-4, rtol=1e-4)
+
+
 def test_checkpointing_gives_the_same_gradients():
     grads = []
     for with_cp in (False, True):

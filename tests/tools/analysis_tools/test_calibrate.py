@@ -30,7 +30,10 @@ model = dict(backbone=dict(embed_dim=48, depth=4, num_heads=2, reducer={reducer!
 """
 # A reducer of every method, and a target that its cost parameter can reach to within a token.
 CASES = dict(
+    apt=(dict(type="APT", thresholds=3.0, scales=2), "--flops-ratio 0.8"),
     ats=(dict(type="ATS", blocks=[1]), "--flops-ratio 0.8"),
+    cubistmerge=(dict(type="CubistMerge", r=1), "--flops-ratio 0.81"),
+    cubistmerge_share=(dict(type="CubistMerge", r=0.1), "--flops-ratio 0.81"),
     cropr=(dict(type="Cropr"), "--flops-ratio 0.8"),
     cropr_list=(dict(type="Cropr", fusion=False, keep_ratio=[0.8, 0.6, 0.3]), "--flops-ratio 0.7"),
     dynamicvit=(dict(type="DynamicViT", blocks=[1, 2]), "--keep-ratio 0.6"),
