@@ -41,6 +41,19 @@ OPTIONS = dict(
         dict(protect="class"),
     ],
     ToMe=[dict(order="map"), dict(prop_attn=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
+    MPM=[dict(blocks=[0, 1, 3]), dict(merges=3)],
+    PiToMe=[
+        dict(mode="standard"),
+        dict(mode=["standard", "bsm"]),
+        dict(prop_attn=True),
+        dict(margin=0.3, blocks=[1, 3]),
+    ],
+    ALGM=[
+        dict(window=[1, 3]),
+        dict(order="map"),
+        dict(blocks=[1, 2, 3]),
+        dict(threshold=None, blocks=[0, 1]),
+    ],
     EViT=[dict(fuse=False), dict(blocks=[0, 2])],
     EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
@@ -60,6 +73,9 @@ AMOUNTS = dict(
     DToP=dict(threshold=0.6, keep_per_class=1),
     # Between the variances of the scores of the images here, so that PPT prunes some and pools others.
     PPT=dict(threshold=3.5e-3),
+    # The similarities of neighbours in images of noise are low.
+    ALGM=dict(threshold=0.0),
+    PiToMe=dict(keep_ratio=0.8),  # of every block
 )
 
 
