@@ -72,7 +72,10 @@ class ALGM(Reducer):
         super().__init__(embed_dim, depth)
         later = 6 if depth >= 24 else min(4, depth - 1)
         self.blocks = check_blocks(sorted({0, later}) if blocks is None else blocks, depth)
-        self.window = (window, window) if isinstance(window, int) else tuple(window)
+        sides = [window, window] if isinstance(window, int) else list(window)
+        if len(sides) != 2 or any(not isinstance(n, int) or n < 1 for n in sides) or sides == [1, 1]:
+            raise SettingError(f"window is {window}; give a height and a width, together of two positions or more")
+        self.window = (sides[0], sides[1])
         self.threshold, self.order, self.count = threshold, order, count
         self._check()
 
@@ -80,10 +83,6 @@ class ALGM(Reducer):
         if self.threshold is not None and not -1 <= self.threshold <= 1:
             raise SettingError(
                 f"threshold is {self.threshold}; it is a cosine similarity, in [-1, 1], or None to merge no windows"
-            )
-        if len(self.window) != 2 or any(not isinstance(n, int) or n < 1 for n in self.window) or self.window == (1, 1):
-            raise SettingError(
-                f"window is {self.window}; give a height and a width, of at least two positions together"
             )
         for name, value, known in (("order", self.order, ORDERS), ("count", self.count, COUNTS)):
             if value not in known:

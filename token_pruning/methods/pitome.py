@@ -85,7 +85,8 @@ class PiToMe(Reducer):
 
     def mode_of(self, block: int) -> str:
         """Return the mode of a block."""
-        return self.modes[block >= (self.depth + 1) // 2]
+        first, rest = self.modes
+        return first if block < (self.depth + 1) // 2 else rest
 
     def removed_by(self, block: int, tokens: TokenSet) -> int:
         """Return how many tokens ``block`` removes from each image."""
