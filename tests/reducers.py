@@ -11,6 +11,7 @@ import torch
 from token_pruning import METHODS
 
 DIM, DEPTH = 24, 4
+SHIFT = dict(score="representation_shift")
 ALL = sorted(METHODS)
 # Options that change what a forward does; a method is tested with each, and with its defaults.
 OPTIONS = dict(
@@ -39,6 +40,9 @@ OPTIONS = dict(
         dict(r=[0, 6]),
         dict(blocks=[0, 2]),
         dict(protect="class"),
+        dict(SHIFT, threshold=0.0),
+        dict(SHIFT, threshold=1e-4),
+        dict(SHIFT, threshold=1.0),
     ],
     ToMe=[dict(order="map"), dict(prop_attn=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
     MPM=[dict(blocks=[0, 1, 3]), dict(merges=3)],
@@ -54,10 +58,10 @@ OPTIONS = dict(
         dict(blocks=[1, 2, 3]),
         dict(threshold=None, blocks=[0, 1]),
     ],
-    EViT=[dict(fuse=False), dict(blocks=[0, 2])],
-    EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
+    EViT=[dict(fuse=False), dict(blocks=[0, 2]), dict(SHIFT), dict(SHIFT, fuse=False)],
+    EvoViT=[dict(SHIFT), dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
-    ATS=[dict(blocks=[0, 1, 2, 3])],
+    ATS=[dict(blocks=[0, 1, 2, 3]), dict(SHIFT)],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Cropr=[
         dict(fusion=False),
