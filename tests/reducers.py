@@ -47,8 +47,8 @@ OPTIONS = dict(
     ToMe=[dict(order="map"), dict(prop_attn=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
     MPM=[dict(blocks=[0, 1, 3]), dict(merges=3)],
     PiToMe=[
-        dict(mode="standard"),
-        dict(mode=["standard", "bsm"]),
+        dict(matching="standard"),
+        dict(matching=["standard", "bsm"]),
         dict(prop_attn=True),
         dict(margin=0.3, blocks=[1, 3]),
     ],

@@ -1,4 +1,4 @@
 # MPM: fine-tunes the nano segmentor from the dense one.
 _base_ = "./vit-nano_linear_camvid-352_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type="MPM", blocks=[1, 3])))
+model = dict(backbone=dict(reducer=dict(type="MPM", merges=2)))

@@ -55,7 +55,7 @@ def reducer_of(record, **options):
         *host,
         keep_ratio=settings["ratio"],
         margin=settings["margins"][0],
-        mode=(modes[0], modes[-1]),
+        matching=(modes[0], modes[-1]),
         prop_attn=settings["proportional"],
     )
     assert [reducer.mode_of(block) for block in range(config["depth"])] == modes

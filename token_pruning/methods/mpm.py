@@ -36,7 +36,7 @@ class MPM(Reducer):
         depth: number of blocks of the host.
         blocks: blocks before which tokens are merged, ascending; default 2 and 5, as published for every size.
         merges: instead of ``blocks``, how often tokens are merged: before that many blocks, evenly spread over the
-            first half of the host, or before the first ``merges`` blocks if the half has fewer.
+            first half of the host (2 and 5 of 12), or before the first ``merges`` blocks if the half has fewer.
 
     Raises:
         SettingError: both are given, or one is out of range.
@@ -97,9 +97,10 @@ def nearest_tokens(tokens: TokenSet) -> Tensor:
     return torch.cat(found)
 
 
-def _spread(merges: int, depth: int) -> list[int]:
+def _spread(merges: float, depth: int) -> list[int]:
     """Return ``merges`` block numbers, evenly spread over the first half of ``depth`` blocks if they fit there."""
-    if not isinstance(merges, int) or not 0 <= merges <= depth:
-        raise SettingError(f"merges is {merges}; give a number of blocks from 0 to {depth}")
+    if not isinstance(merges, int | float) or not merges >= 0 or merges % 1:
+        raise SettingError(f"merges is {merges}; give a whole number of blocks, 0 or more")
+    merges = int(min(merges, depth))
     span = max(depth // 2, merges)
     return [span * (k + 1) // merges - 1 for k in range(merges)]

@@ -38,10 +38,10 @@ class PiToMe(Reducer):
         blocks: blocks that merge, ascending; default all.
         margin: similarity above which a token counts in full, in block 0; it falls linearly to 0 behind the last block.
             0.75 is the released value for DeiT and MAE, 0.9 the paper's.
-        mode: "standard" merges tokens of high energy and protects the others. "bsm" protects none: all tokens, sorted
-            by energy, are matched as in ToMe. One for all blocks (the paper: "standard"), or two, of the first half of
-            the blocks (rounded up) and of the others; the default is the released schedule for DeiT, that for MAE has
-            the two exchanged.
+        matching: "standard" merges tokens of high energy and protects the others. "bsm" protects none: all tokens,
+            sorted by energy, are matched as in ToMe. One for all blocks (the paper: "standard"), or two, of the first
+            half of the blocks (rounded up) and of the others; the default is the released schedule for DeiT, that for
+            MAE has the two exchanged.
         prop_attn: proportional attention: merged tokens are weighted by their size. On in the paper, off in its
             released code. Averages are weighted by size in any case.
 
@@ -58,7 +58,7 @@ class PiToMe(Reducer):
         keep_ratio: float = 0.9125,
         blocks: Sequence[int] | None = None,
         margin: float = 0.75,
-        mode: str | Sequence[str] = MODES[::-1],
+        matching: str | Sequence[str] = MODES[::-1],
         prop_attn: bool = False,
     ) -> None:
         super().__init__(embed_dim, depth)
@@ -69,9 +69,9 @@ class PiToMe(Reducer):
             )
         if not -1 <= margin <= 1:
             raise SettingError(f"margin is {margin}; it is a cosine similarity, in [-1, 1]")
-        modes = (mode, mode) if isinstance(mode, str) else tuple(mode)
+        modes = (matching, matching) if isinstance(matching, str) else tuple(matching)
         if len(modes) != 2 or not {*modes} <= {*MODES}:
-            raise SettingError(f"mode is {mode!r}; choose {' or '.join(MODES)}, or one of them for each half")
+            raise SettingError(f"matching is {matching!r}; choose {' or '.join(MODES)}, or one of them for each half")
         self.blocks = check_blocks(range(depth) if blocks is None else blocks, depth)
         self.keep_ratio, self.margin, self.modes, self.prop_attn = keep_ratio, margin, modes, prop_attn
 

@@ -1,3 +1,3 @@
 _base_ = "./deit-nano_cifar10_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type="MPM", blocks=[1, 4, 7])))
+model = dict(backbone=dict(reducer=dict(type="MPM", merges=3)))

@@ -1,4 +1,4 @@
 # MPM: mutual nearest neighbours are merged before three blocks; attention is not weighted by sizes.
 _base_ = "./vit-s_linear_ftune.py"
 
-model = dict(backbone=dict(reducer=dict(type="MPM", blocks=[1, 3, 5])))
+model = dict(backbone=dict(reducer=dict(type="MPM", merges=3)))

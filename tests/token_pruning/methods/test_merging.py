@@ -135,8 +135,17 @@ def test_nothing_to_merge(prefix):
 
 
 def test_mpm_spreads_its_merges():
-    blocks = {merges: MPM(8, 12, merges=merges).blocks for merges in (0, 1, 2, 3, 6, 8, 12)}
-    assert blocks == {0: [], 1: [5], 2: [2, 5], 3: [1, 3, 5], 6: [*range(6)], 8: [*range(8)], 12: [*range(12)]}
+    blocks = {merges: MPM(8, 12, merges=merges).blocks for merges in (0, 1, 2, 3, 6, 8, 12, 99)}
+    assert blocks == {
+        0: [],
+        1: [5],
+        2: [2, 5],
+        3: [1, 3, 5],
+        6: [*range(6)],
+        8: [*range(8)],
+        12: [*range(12)],
+        99: [*range(12)],
+    }
     assert MPM(8, 24).blocks == [2, 5] and MPM(8, 4).blocks == [2] and MPM(8, 1).blocks == [0]
 
 
