@@ -17,6 +17,7 @@ from .calling import by_image, call, is_called, packed
 from .tokens import TokenSet
 
 Between = Callable[[TokenSet, QKV], TokenSet]
+AfterMLP = Callable[[TokenSet, Tensor], None]
 
 
 def run_block(
@@ -27,6 +28,7 @@ def run_block(
     prop_attn: bool = False,
     rope: Tensor | None = None,
     no_drop_path: bool = False,
+    after_mlp: AfterMLP | None = None,
 ) -> TokenSet:
     """Run a pre-norm transformer block on a token set.
 
@@ -41,15 +43,17 @@ def run_block(
         prop_attn: weight merged tokens by their size as keys.
         rope: (N, 2D) rotary position embeddings, or None.
         no_drop_path: switch stochastic depth off.
+        after_mlp: called with the set that entered the MLP and its output (T, C), before layer scale.
     """
     parts = adapt(block)
     if parts.hooked is None or not is_called(parts.hooked):
-        return _run(parts, tokens, keys, between, prop_attn, rope, no_drop_path)
+        return _run(parts, tokens, keys, between, prop_attn, rope, no_drop_path, after_mlp)
     done = tokens
 
     def forward(x: Tensor) -> Tensor:
         nonlocal done
-        done = _run(parts, tokens.with_x(packed(x)), keys, between, prop_attn, rope, no_drop_path)
+        given = tokens.with_x(packed(x))
+        done = _run(parts, given, keys, between, prop_attn, rope, no_drop_path, after_mlp)
         return by_image(done.x, done)
 
     out = call(parts.hooked, forward, tokens.x, tokens)
@@ -64,6 +68,7 @@ def _run(
     prop_attn: bool,
     rope: Tensor | None,
     no_drop_path: bool,
+    after_mlp: AfterMLP | None,
 ) -> TokenSet:
     if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
@@ -73,8 +78,10 @@ def _run(
     if between is not None:
         tokens = between(tokens, qkv)
     x = block.norm2(tokens.x)
-    out = block.scale2(packed(block.mlp(by_image(x, tokens))) if is_called(block.mlp) else block.mlp(x))
-    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, no_drop_path))
+    branch = packed(block.mlp(by_image(x, tokens))) if is_called(block.mlp) else block.mlp(x)
+    if after_mlp is not None:
+        after_mlp(tokens, branch)
+    return tokens.with_x(tokens.x + drop_path(block.drop_path2, block.scale2(branch), tokens, no_drop_path))
 
 
 def drop_path(module: Any, branch: Tensor, tokens: TokenSet, no_drop_path: bool = False) -> Tensor:

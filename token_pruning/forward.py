@@ -139,12 +139,17 @@ class StackForward:
                 trace.record_left(i, remaining)
             return remaining
 
+        def after_mlp(tokens: TokenSet, branch: Tensor) -> None:
+            if reducer is not None:
+                reducer.after_mlp(i, tokens, branch, self.state)
+
         rope = self._rope(tokens)
         prop_attn = reducer is not None and reducer.prop_attn
         no_drop_path = reducer is not None and i in reducer.no_drop_path_blocks
 
         def run(x: Tensor) -> TokenSet:
-            return run_block(self.blocks[i], tokens.with_x(x), keys, between, prop_attn, rope, no_drop_path)
+            given = tokens.with_x(x)
+            return run_block(self.blocks[i], given, keys, between, prop_attn, rope, no_drop_path, after_mlp)
 
         # The tensor is an argument so that torch saves the random state of its device: the recomputation draws
         # stochastic depth again.

@@ -114,11 +114,12 @@ class Reducer(nn.Module):
         """
         self.check_windows(windows)
         if self.needs_class_token and not class_token:
+            other_score = "rank by score='representation_shift', " if hasattr(self, "score") else ""
             others = ", ".join(sorted(name for name, method in METHODS.items() if not method.needs_class_token))
             raise SettingError(
                 f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give a "
                 "backbone of a config class_token=True, choose a timm model whose weights have one (those with gap or "
-                f"siglip in their name have none), or use a method that needs none ({others})"
+                f"siglip in their name have none), {other_score}or use a method that needs none ({others})"
             )
 
     def check_windows(self, windows: Sequence[int | None]) -> None:
@@ -165,6 +166,9 @@ class Reducer(nn.Module):
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
         """Return the set that enters the MLP of ``block``, after dropping or merging tokens by their attention."""
         return tokens
+
+    def after_mlp(self, block: int, tokens: TokenSet, branch: Tensor, state: Any) -> None:
+        """Read the output ``branch`` (T, C) of the MLP of ``block`` for the set that entered it, before layer scale."""
 
     def after_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Return the set that enters the next block; tokens outside it keep their value in the dense map."""

@@ -22,7 +22,7 @@ from token_pruning.attention import WindowAttention
 from token_pruning.host import Host, require_host
 
 PARTS = ("blocks", "reducer", "rest of backbone", "neck", "heads")
-HOOKS = ("start", "embed", "enter_block", "before_block", "after_attention", "after_block", "restore")
+HOOKS = ("start", "embed", "enter_block", "before_block", "after_attention", "after_mlp", "after_block", "restore")
 
 
 @dataclass

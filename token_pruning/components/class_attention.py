@@ -55,6 +55,11 @@ def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = Fa
     The first ``unscored`` positions of each image get 0.
     """
     score = class_attention(tokens, qkv, prop_attn).sum(1) * qkv.v.flatten(1).float().norm(dim=1)
+    return normalized(tokens, score, unscored)
+
+
+def normalized(tokens: TokenSet, score: Tensor, unscored: int) -> Tensor:
+    """Return scores (T,) that sum to one over each image; the first ``unscored`` positions of each get 0."""
     score = tokens.to_map(score)
     score = torch.cat([torch.zeros_like(score[:, :unscored]), score[:, unscored:]], dim=1)
     return tokens.from_map(score / score.sum(1, keepdim=True))

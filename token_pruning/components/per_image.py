@@ -28,7 +28,7 @@ def change(hook: Callable[..., TokenSet], tokens: TokenSet, *qkv: QKV) -> TokenS
     if len(set(counts_of(tokens))) <= 1:
         return hook(tokens, *qkv)
     parts, rows = split(tokens), list(_rows(tokens))
-    own = [[QKV(*(t[here] for t in part)) for part in qkv] for here in rows]
+    own = [[part._replace(q=part.q[here], k=part.k[here], v=part.v[here]) for part in qkv] for here in rows]
     changed = [hook(part, *given) for part, given in zip(parts, own, strict=True)]
     return tokens if all(map(is_, changed, parts)) else join(changed)
 
