@@ -390,8 +390,8 @@ def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
         build_reducer(reducer, DIM, DEPTH)
 
 
-def checkpointing_changes_nothing(name, device):
-    vit = a_vit(reduced(dict(type=name)), drop_path_rate=0.5).train().to(device)
+def checkpointing_changes_nothing(name, device, **options):
+    vit = a_vit(reduced(dict(type=name, **options)), drop_path_rate=0.5).train().to(device)
     grads = []
     for with_cp in (False, True):
         vit.with_cp = with_cp
@@ -410,6 +410,11 @@ def checkpointing_changes_nothing(name, device):
 def test_checkpointing_changes_nothing(name):
     """Stochastic depth included: the recomputation must draw the same random numbers."""
     checkpointing_changes_nothing(name, "cpu")
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_checkpointing_changes_nothing_with_representation_shift(name):
+    checkpointing_changes_nothing(name, "cpu", **SHIFT)
 
 
 @pytest.mark.cuda

@@ -115,7 +115,8 @@ class ALGM(Reducer):
         passing = similarity >= self.threshold
         if self.count == "batch":
             passing = _first(similarity, passing.sum(1).min().expand(tokens.batch))
-        counts = tuple((tokens.positions - passing.sum(1) * (members.shape[1] - 1)).tolist())
+        left = tokens.positions - passing.sum(1) * (members.shape[1] - 1)
+        counts = tuple(left.tolist())  # the only wait for the device
         # Of each position: whether its window is merged, and the first position of the window.
         merged = torch.zeros(tokens.batch, tokens.positions, dtype=torch.bool, device=device)
         first = torch.zeros_like(merged, dtype=torch.int64)
@@ -131,9 +132,10 @@ class ALGM(Reducer):
         rank = leaves * 3 + ~merged * 2 + stands * (1 if self.order == "published" else 2)
         rank[:, :prefix] = 0
         order = by_similarity.gather(1, rank.gather(1, by_similarity).argsort(dim=1, stable=True))
-        stay = places < torch.tensor(counts, device=device)[:, None]
         start = torch.arange(tokens.batch, device=device)[:, None] * tokens.positions
-        return (order + start)[stay], counts, (places + start)[leaves], (first + start)[leaves]
+        stay = torch.nonzero_static((places < left[:, None]).flatten(), size=sum(counts)).squeeze(1)
+        sources = torch.nonzero_static(leaves.flatten(), size=leaves.numel() - sum(counts)).squeeze(1)
+        return (order + start).flatten()[stay], counts, sources, (first + start).flatten()[sources]
 
     def pairs(self, tokens: TokenSet, number: int) -> Plan | None:
         """Return which similar tokens of each image to merge; ``number`` of the block, from 1, sets how many."""
