@@ -56,6 +56,7 @@ class ALGM(Reducer):
     """
 
     fixed_shapes = False
+    needs_grid = True
     cost_param = ("threshold", -1.0, 1.0)
     keep_all = {"threshold": None, "blocks": [0]}
 

@@ -8,7 +8,8 @@ grid of the whole patches of a larger scale, K of them that are taken, C channel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ..attention import QKV
 from ..components.patch_entropy import MAX_ENTROPY, patch_scales, to_grey
 from ..components.per_image import change, decide
+from ..components.token_score import SCORES, RankingReducer
 from ..embedding import PatchEmbedding
 from ..errors import SettingError
 from ..positions import resize_positions
@@ -94,7 +96,10 @@ class APT(Reducer):
     def signature(self) -> tuple:
         return (*super().signature(), *(part.signature() for part in self.children() if isinstance(part, Reducer)))
 
-    def embed(self, tokens: TokenSet, embedding: PatchEmbedding, state: None) -> TokenSet:
+    def start(self, tokens: TokenSet, score_fn: Callable | None = None) -> Any:
+        return None if self.then is None else self.then.start(tokens)
+
+    def embed(self, tokens: TokenSet, embedding: PatchEmbedding, state: Any) -> TokenSet:
         grid, image = embedding.grid, embedding.image
         if image.shape[1] != 3:
             raise SettingError(f"APT reads the grey values of RGB images, and these have {image.shape[1]} channels")
@@ -149,23 +154,23 @@ class APT(Reducer):
             parts = self.patch_attn(parts)
         return embedding.finish(tokens + self.zero_conv(parts.flatten(1)))
 
-    def enter_block(self, block: int, tokens: TokenSet, state: None) -> TokenSet:
+    def enter_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         then = self.then
-        return tokens if then is None else change(lambda part: then.enter_block(block, part, None), tokens)
+        return tokens if then is None else change(lambda part: then.enter_block(block, part, state), tokens)
 
-    def before_block(self, block: int, tokens: TokenSet, state: None) -> Decision | None:
+    def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
         then = self.then
-        return None if then is None else decide(lambda part: then.before_block(block, part, None), tokens)
+        return None if then is None else decide(lambda part: then.before_block(block, part, state), tokens)
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
         then = self.then
         if then is None:
             return tokens
-        return change(lambda part, own: then.after_attention(block, part, own, None), tokens, qkv)
+        return change(lambda part, own: then.after_attention(block, part, own, state), tokens, qkv)
 
-    def after_block(self, block: int, tokens: TokenSet, state: None) -> TokenSet:
+    def after_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         then = self.then
-        return tokens if then is None else change(lambda part: then.after_block(block, part, None), tokens)
+        return tokens if then is None else change(lambda part: then.after_block(block, part, state), tokens)
 
 
 def _thresholds(thresholds: Sequence[float] | float, scales: int | None) -> tuple[float, ...]:
@@ -185,7 +190,9 @@ def _thresholds(thresholds: Sequence[float] | float, scales: int | None) -> tupl
 def _can_follow(method: type[Reducer] | Reducer) -> bool:
     kind = method if isinstance(method, type) else type(method)
     learns = method.needs_training or method.needs_class_scores or method.has_aux_heads
-    return not (learns or method.needs_grid or method.reads_image) and kind.start is Reducer.start
+    # The hooks run image by image, and a state that holds values of tokens is one of the whole batch.
+    stateless = kind.start is Reducer.start or issubclass(kind, RankingReducer) and method.score == SCORES[0]
+    return not (learns or method.needs_grid or method.reads_image) and stateless
 
 
 def _check_follower(then: Reducer) -> None:
