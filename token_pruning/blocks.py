@@ -29,6 +29,7 @@ def run_block(
     prop_attn: bool = False,
     rope: Tensor | None = None,
     no_drop_path: bool = False,
+    visible: Tensor | None = None,
 ) -> TokenSet:
     """Run a pre-norm transformer block on a token set.
 
@@ -43,14 +44,15 @@ def run_block(
         prop_attn: weight merged tokens by their size as keys.
         rope: (N, 2D) rotary position embeddings, or None.
         no_drop_path: switch stochastic depth off.
+        visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``, or None.
     """
     if not is_called(block):
-        return _run(block, tokens, keys, between, prop_attn, rope, no_drop_path)
+        return _run(block, tokens, keys, between, prop_attn, rope, no_drop_path, visible)
     done = tokens
 
     def forward(x: Tensor) -> Tensor:
         nonlocal done
-        done = _run(unwrapped(block), tokens.with_x(packed(x)), keys, between, prop_attn, rope, no_drop_path)
+        done = _run(unwrapped(block), tokens.with_x(packed(x)), keys, between, prop_attn, rope, no_drop_path, visible)
         return by_image(done.x, done)
 
     out = call(block, forward, tokens.x, tokens)
@@ -65,12 +67,13 @@ def _run(
     prop_attn: bool,
     rope: Tensor | None,
     no_drop_path: bool,
+    visible: Tensor | None,
 ) -> TokenSet:
     if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
     scale1, scale2 = layer_scales(block)
-    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, prop_attn, rope)
+    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)

@@ -99,6 +99,12 @@ class EvoViT(Reducer):
             state.decision = Decision(keep, counts=(tokens.prefix + number,) * tokens.batch)
         return state.decision
 
+    def after_prepend(self, tokens: TokenSet, number: int, state: State) -> None:
+        if state.attention is not None:
+            state.attention = torch.cat([state.attention.new_zeros(tokens.batch, number), state.attention], dim=1)
+        if state.decision is not None:
+            state.decision = state.decision.prepended(tokens, number)
+
     @torch.no_grad()
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: State) -> TokenSet:
         new = tokens.to_map(class_attention(tokens, qkv).sum(1))

@@ -101,7 +101,7 @@ class PPT(ToMe):
 
         The scores of an image sum to one; protected tokens have infinity. An image with a NaN prunes.
         """
-        unscored = tokens.prefix if self.protect == "prefix" else 1
+        unscored = tokens.prefix if self.protect == "prefix" else tokens.late + 1  # the class token
         score = tokens.by_image(significance(tokens, qkv, unscored, self.prop_attn))
         variance = score[:, unscored:].var(dim=1)
         if self.relative:  # the mean of n scores that sum to one is 1 / n
