@@ -21,6 +21,7 @@ from .engine.hooks.token_visualization import TokenVisualizationHook
 from .engine.optim import LayerDecayOptimWrapperConstructor
 from .engine.runner import PruningRunner, latest_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
+from .models.eomt import EoMTEncoder
 from .models.multi_stage_vit import PlainViTBackbone
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "CostHook",
     "DataError",
     "DrawingNamesHook",
+    "EoMTEncoder",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImageFromFile",

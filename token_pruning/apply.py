@@ -59,7 +59,7 @@ def apply(
         TypeError: the core cannot run the model or one of its blocks.
         SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
-    _check(model)
+    check_timm(model)
     check_execution(execution)
     if output not in OUTPUTS:
         raise SettingError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
@@ -151,7 +151,8 @@ PATCHES: dict[str, Callable[..., Any]] = dict(
 )
 
 
-def _check(model: Any) -> None:
+def check_timm(model: Any) -> None:
+    """Raise TypeError if the core cannot run the blocks of a timm model."""
     kind, name = type(model), type(model).__name__
     host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
     if host is None or kind.forward_features is not host.forward_features:
