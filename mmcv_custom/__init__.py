@@ -10,12 +10,14 @@ from .data.collate import default_collate
 from .data.loading import LoadImageFromFile
 from .data.visible_files import VisibleFiles
 from .engine.acceleration import AccelerationHook
+from .engine.eomt_optim import EoMTLR, EoMTOptimWrapperConstructor
 from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
 from .engine.hooks.drawing_names import DrawingNamesHook
 from .engine.hooks.guards import FiniteLossHook, ScoreNamesHook
 from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
+from .engine.hooks.mask_annealing import MaskAnnealingHook
 from .engine.hooks.seeding import SeedByIterHook
 from .engine.hooks.token_visualization import TokenVisualizationHook
 from .engine.optim import LayerDecayOptimWrapperConstructor
@@ -32,10 +34,13 @@ __all__ = [
     "DataError",
     "DrawingNamesHook",
     "EoMTEncoder",
+    "EoMTLR",
+    "EoMTOptimWrapperConstructor",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImageFromFile",
     "LoadReport",
+    "MaskAnnealingHook",
     "PlainViTBackbone",
     "Predictor",
     "ProgressBarHook",

@@ -110,7 +110,8 @@ class EvoViT(Reducer):
         new = tokens.to_map(class_attention(tokens, qkv).sum(1))
         if state.attention is None:
             state.attention = new
-        else:
+        # Another size where checkpointing runs a block again that came before other prefix tokens entered.
+        elif state.attention.shape == new.shape:
             weight = self.tradeoff[block]
             blended = (1 - weight) * state.attention + weight * new
             state.attention = torch.where(tokens.members(), blended, state.attention)
