@@ -6,9 +6,7 @@ _base_ = [
     "../_base_/runtimes/runtime_by_iteration.py",
 ]
 
-model = dict(
-    data_preprocessor=dict(size=(1024, 1024)), backbone=dict(img_size=1024), decode_head=dict(num_classes=19)
-)
+model = dict(data_preprocessor=dict(size=(1024, 1024)), backbone=dict(img_size=1024), decode_head=dict(num_classes=19))
 param_scheduler = [dict(type="EoMTLR", head_warmup=500, encoder_warmup=1000, end=19902)]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=19902, val_interval=2000)
 custom_hooks = _base_.custom_hooks + [

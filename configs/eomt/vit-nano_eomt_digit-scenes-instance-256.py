@@ -1,4 +1,5 @@
-# Nano EoMT from scratch on data that needs no download, instances of ten digits: it runs in minutes, but learns in more.
+# Nano EoMT from scratch on data that needs no download, instances of ten digits. It runs in minutes; to find digits
+# well it needs more epochs.
 _base_ = [
     "../_base_/models/eomt_panoptic.py",
     "../_base_/datasets/digit_scenes.py",

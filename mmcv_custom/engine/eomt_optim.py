@@ -74,7 +74,8 @@ class EoMTLR(LRSchedulerMixin, _ParamScheduler):
                 f"EoMTLR counts iterations: give by_epoch=False and an end, {end} here, after the warm-ups of "
                 f"{head_warmup} and {encoder_warmup}"
             )
-        if any(ENCODER not in group for group in optimizer.param_groups):
+        # The wrapper adds one group of its base settings, which no constructor makes.
+        if not any(ENCODER in group for group in optimizer.param_groups):
             raise ConfigError("EoMTLR needs optim_wrapper.constructor='EoMTOptimWrapperConstructor'")
         self.head_warmup, self.encoder_warmup, self.total, self.power = head_warmup, encoder_warmup, end, power
         super().__init__(optimizer, end=end, last_step=last_step, by_epoch=False, verbose=verbose)
@@ -91,4 +92,4 @@ class EoMTLR(LRSchedulerMixin, _ParamScheduler):
 
     def _get_value(self) -> list[float]:
         groups = zip(self.optimizer.param_groups, self.base_values, strict=True)
-        return [base * self.factor(self.last_step, group[ENCODER]) for group, base in groups]
+        return [base * self.factor(self.last_step, group.get(ENCODER, False)) for group, base in groups]

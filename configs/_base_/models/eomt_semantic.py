@@ -1,5 +1,5 @@
-# EoMT-L for semantic segmentation: DINOv2 with registers at patches of 16, 100 queries in the last four blocks. It tests
-# in windows of its own size, so test_cfg says nothing.
+# EoMT-L for semantic segmentation: DINOv2 with registers at patches of 16, 100 queries in the last four blocks. Images
+# are tested in windows of img_size, whatever test_cfg says.
 _base_ = "./segmentor.py"
 
 model = dict(
