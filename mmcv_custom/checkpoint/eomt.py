@@ -126,6 +126,11 @@ def vit(state: State, own: Collection[str] = ()) -> OrderedDict[str, Tensor]:
     return out
 
 
+def with_ls(state: State) -> OrderedDict[str, Tensor]:
+    """Call layer scale ``ls1.gamma`` as in timm's ``VisionTransformer``, where its ``Eva`` calls it ``gamma_1``."""
+    return OrderedDict((re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name), value) for name, value in state.items())
+
+
 def _mlp(prefix: str, kind: str, group: dict[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
     """Return the first and last layers of an MLP from its ``up``, ``down`` and, in a SwiGLU, ``gate``."""
     last = {f"{prefix}fc2.{kind}": group["down"]}
