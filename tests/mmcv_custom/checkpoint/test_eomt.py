@@ -1,5 +1,9 @@
 """Files of EoMT in the names of its authors and of transformers, in every model here."""
 
+import re
+import sys
+
+import eomt_dinov3
 import pytest
 import torch
 from fixture_files import of_schema
@@ -119,7 +123,7 @@ def test_transformers_file(recorded):
 
 def test_gated_mlps():
     gate, up, down = torch.randn(6, 4), torch.randn(6, 4), torch.randn(4, 6)
-    state = {f"layers.0.mlp.{name}_proj.weight": value for name, value in zip(("gate", "up", "down"), (gate, up, down))}
+    state = {f"layers.0.mlp.{name}_proj.weight": value for name, value in dict(gate=gate, up=up, down=down).items()}
     packed = eomt.vit(state)
     assert torch.equal(packed["blocks.0.mlp.fc1.weight"], torch.cat([gate, up]))
     apart = eomt.vit(state, ["blocks.0.mlp.fc1_g.weight"])
@@ -131,7 +135,7 @@ def deltas(state, base):
     """Return the released form of weights with DINOv3: the encoder's as differences, in transformers' names."""
     out = {name: value for name, value in released(state).items() if not name.startswith("network.encoder.backbone.")}
     for name, value in base.items():
-        inner = name.replace("embeddings.", "patch_embed.").replace("layer.", "blocks.")
+        inner = re.sub(r"^embeddings\.", "patch_embed.", re.sub(r"^layer\.", "blocks.", name))
         out["network.encoder.backbone." + inner] = torch.full_like(value, 0.5)
     return out
 
@@ -161,10 +165,6 @@ def dinov3(embed=32, blocks=4, mlp=64):
 
 @pytest.mark.parametrize("form", ["transformers", "timm"])
 def test_differences_to_dinov3_are_added(tmp_path, monkeypatch, form):
-    import sys
-
-    import eomt_dinov3
-
     segmentor, detector, _ = models(NAMES[1])
     base, weights = dinov3(), random_weights(segmentor)
     given = deltas(weights, base)
