@@ -9,7 +9,7 @@ Shapes: B images, h x w pixels, H x W grid of patches, P prefix tokens (class to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
@@ -30,21 +30,6 @@ from .vit_backbone import HostViT
 
 Prediction = tuple[Tensor, Tensor]  # class logits (B, Q, K + 1), mask logits (B, Q, h / stride, w / stride)
 Head = Callable[[Tensor, Tensor], Prediction]
-
-
-class EoMTOutput(NamedTuple):
-    """What the encoder returns.
-
-    Attributes:
-        queries: (B, Q, C) after the final norm.
-        map: (B, C, H, W) after the final norm, a value at every position.
-        earlier: predictions before each of the last k blocks: all of them in training, those that masked attention
-            needs in evaluation; only where the encoder was given a head.
-    """
-
-    queries: Tensor
-    map: Tensor
-    earlier: list[Prediction]
 
 
 @MODELS.register_module()
@@ -157,12 +142,16 @@ class EoMTEncoder(BaseModule):
             rope = None if rope is None else rope_with_prefix(rope, self.num_prefix_tokens)
         return self.norm_pre(x), self.patch_embed.dynamic_feat_size(image.shape[-2:]), rope
 
-    def forward(self, image: Tensor, head: Head | None = None) -> EoMTOutput:
+    def forward(self, image: Tensor, head: Head | None = None) -> list[Tensor]:
         """Run the encoder on images (B, 3, h, w) of ``img_size``.
 
         Args:
-            head: predicts from queries and map, for the outputs ``earlier`` and for masked attention; without it, every
-                query attends to all tokens.
+            head: predicts from queries and map before each of the last k blocks: in training before all of them, in
+                evaluation before those with masked attention. Without it, every query attends to all tokens.
+
+        Returns:
+            The queries (B, Q, C) and the map (B, C, H, W), both after the final norm, then the class logits and the
+            mask logits of each of the head's predictions.
 
         Raises:
             SettingError: the images have another size.
@@ -186,15 +175,15 @@ class EoMTEncoder(BaseModule):
         first = self.depth - self.query_blocks
         stack.run(0, first - 1)
         stack.prepend(self.query.weight.expand(len(x), -1, -1))
-        earlier: list[Prediction] = []
+        earlier: list[Tensor] = []
         for block, probability in zip(range(first, self.depth), self._probs, strict=True):
             visible = None
             if head is not None and (self.training or probability):
-                earlier.append(head(*self._split(stack.map(with_prefix=True), grid)))
+                earlier += head(*self._split(stack.map(with_prefix=True), grid))
                 if probability:
-                    visible = visible_positions(earlier[-1][1], grid, stack.tokens.prefix, probability)
+                    visible = visible_positions(earlier[-1], grid, stack.tokens.prefix, probability)
             stack.run(block, block, visible)
-        return EoMTOutput(*self._split(stack.finish(with_prefix=True), grid), earlier)
+        return [*self._split(stack.finish(with_prefix=True), grid), *earlier]
 
     def _split(self, dense: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the normalized queries (B, Q, C) and grid (B, C, H, W) of a map (B, N, C)."""
@@ -221,10 +210,12 @@ def visible_positions(mask_logits: Tensor, grid: tuple[int, int], prefix: int, p
     return F.pad(logits, (0, 0, prefix, 0), value=torch.inf)
 
 
-def predictions(encoder: nn.Module, head: Head, image: Tensor) -> list[Prediction]:
-    """Return what an ``EoMTEncoder`` and a head predict on images (B, 3, h, w), the last block's prediction last."""
-    out = encoder(image, head)
-    return [*out.earlier, head(out.queries, out.map)]
+def predictions(encoder: EoMTEncoder, head: Head, image: Tensor) -> list[Prediction]:
+    """Return what an encoder and a head predict on images (B, 3, h, w), the last block's prediction last."""
+    # Without the head where it is not needed: a compiled or captured encoder takes images only.
+    masked = encoder.training or any(encoder.mask_probs)
+    queries, features, *earlier = encoder(image, head) if masked else encoder(image)
+    return [*zip(earlier[::2], earlier[1::2], strict=True), head(queries, features)]
 
 
 def on_black(image: Tensor, size: tuple[int, int], preprocessor: nn.Module) -> Tensor:

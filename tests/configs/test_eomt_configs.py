@@ -121,6 +121,7 @@ def test_every_recipe_is_dense_and_merged():
     names = {path.stem for path in LEAVES}
     recipes = ["coco-instance-640", "ade20k-512", "ade20k-panoptic-640", "cityscapes-1024", "coco-panoptic-640"]
     wanted = [f"vit-l{{}}_eomt_{recipe}" for recipe in recipes]
+    wanted += [f"dinov3-l{{}}_eomt_{recipe}" for recipe in ("coco-panoptic-640", "ade20k-512")]
     wanted += [f"vit-{size}{{}}_eomt_coco-panoptic-640" for size in "sb"]
     wanted += [f"vit-nano{{}}_eomt_digit-scenes-{kind}" for kind in ("128", "instance-256")]
     assert {name.format(kind) for name in wanted for kind in ("", "-tome")} <= names

@@ -78,9 +78,9 @@ def test_training_reaches_everything(reducer, name):
 def test_tome_before_the_queries_keeps_them_and_the_map(name):
     encoder, head = a_model(dict(type="ToMe", r=8, blocks=[0, 1]), name)
     with torch.no_grad(), Trace() as trace:
-        out = encoder(images())
-        classes, masks = head(out.queries, out.map)
-    assert out.queries.shape == (3, QUERIES, DIM) and out.map.shape == (3, DIM, 6, 6)
+        queries, features = encoder(images())
+        classes, masks = head(queries, features)
+    assert queries.shape == (3, QUERIES, DIM) and features.shape == (3, DIM, 6, 6)
     assert classes.shape == (3, QUERIES, 5) and masks.shape == (3, QUERIES, 24, 24)
     (one,) = trace.passes
     assert one.keep_ratio()[0].tolist() == pytest.approx([1, 28 / 36, 20 / 36, 20 / 36])
@@ -108,10 +108,10 @@ def test_a_mask_keeps_a_query_from_patches_only():
 
 def test_without_a_head_nothing_is_masked():
     encoder, head = a_model()
-    plain = encoder(images()).queries
+    plain = encoder(images())[0]
     encoder.mask_probs = [1.0, 1.0]
-    assert torch.equal(encoder(images()).queries, plain)
-    assert not torch.allclose(encoder(images(), head).queries, plain)
+    assert torch.equal(encoder(images())[0], plain)
+    assert not torch.allclose(encoder(images(), head)[0], plain)
 
 
 def test_it_is_a_host_that_copies_and_saves():
@@ -120,17 +120,16 @@ def test_it_is_a_host_that_copies_and_saves():
     assert is_host(encoder)
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
         assert other.mask_probs == (0.25, 1.0)
-        assert torch.equal(other(images()).map, encoder(images()).map)
+        assert torch.equal(other(images())[1], encoder(images())[1])
         next(other.parameters()).data.zero_()  # its own
-        assert not torch.equal(other(images()).map, encoder(images()).map)
+        assert not torch.equal(other(images())[1], encoder(images())[1])
 
 
 def test_costs_are_told_apart():
     encoder, head = a_model()
     model = torch.nn.ModuleDict(dict(encoder=encoder, head=head))
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-        out = encoder(images(1))
-        head(out.queries, out.map)
+        head(*encoder(images(1)))
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     product = 2 * QUERIES * DIM * 24 * 24
     stages = sum(2 * 4 * DIM * DIM * cells + 2 * 9 * DIM * 4 * cells for cells in (36, 144))
@@ -186,7 +185,7 @@ def test_inputs_that_cannot_be():
     with pytest.raises(TypeError, match="which the core cannot run|cannot be given a reducer|only timm's"):
         EoMTEncoder("swin_tiny_patch4_window7_224", 224, patch_size=4)
     class_scores_off = dict(type="DToP", threshold=None)  # prunes nothing, so it needs none
-    assert a_model(class_scores_off)[0](images()).map.isfinite().all()
+    assert a_model(class_scores_off)[0](images())[1].isfinite().all()
 
 
 def test_masked_attention_needs_known_counts():
@@ -196,4 +195,24 @@ def test_masked_attention_needs_known_counts():
         encoder(images(), head)
     encoder.mask_probs = [0.0, 0.0]
     with torch.no_grad():
-        assert encoder(images(), head).map.isfinite().all()
+        assert encoder(images(), head)[1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "reducer", [None, dict(type="ToMe", r=6), dict(type="EViT"), dict(type="SViT", keep_ratio=0.5)]
+)
+def test_plain_inference_is_one_graph(reducer):
+    encoder, head = a_model(reducer, execution="capacity")
+    with torch.no_grad():
+        wanted = encoder(images(2))
+        found = torch.compile(encoder.forward, fullgraph=True, dynamic=False, backend="eager")(images(2))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_half_precision():
+    encoder, head = a_model(dict(type="ToMe", r=6))
+    encoder.mask_probs = [1.0, 1.0]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for classes, masks in predictions(encoder, head, images(2)):
+            assert classes.isfinite().all() and masks.isfinite().all()

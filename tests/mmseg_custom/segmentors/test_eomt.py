@@ -10,6 +10,7 @@ from mmseg.structures import SegDataSample
 
 import mmseg_custom  # noqa: F401 - registers
 from mmcv_custom import ConfigError
+from mmcv_custom.inference.predictor import token_view
 from token_pruning import Trace
 
 SIDE, QUERIES, CLASSES = 64, 5, 3
@@ -113,6 +114,16 @@ def test_images_of_any_size(size):
     for y, x in corners:
         shown[y : y + SIDE, x : x + SIDE] += 1
     assert (shown > 0).all()
+
+
+def test_tokens_are_shown_where_the_windows_are():
+    model = a_segmentor(dict(type="ToMe", r=2)).eval()
+    data = batch([(64, 150)])
+    with torch.no_grad(), Trace() as trace:
+        model(**model.data_preprocessor(data, False), mode="predict")
+    view = token_view(model, data["inputs"][0], [one.of(0) for one in trace.passes], (64, 150))
+    assert [(w.y, w.x) for w in view.windows] == [(0, 0), (0, 43), (0, 86)]
+    assert view.depth_map().size[0] >= 150
 
 
 def test_a_batch_equals_its_images():
