@@ -26,6 +26,34 @@ def small_coco(folder, classes):
     return str(folder / "a.json")
 
 
+def small_panoptic(folder, metainfo):
+    """Write one image with one object of the first class and stuff of the last around it, in COCO's panoptic format.
+
+    Returns:
+        The arguments that say where it is, of a panoptic data set.
+    """
+    (folder / "segments").mkdir(exist_ok=True)
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(image).save(folder / "a.jpg")
+    ids = np.full((120, 160, 3), (2, 0, 0), np.uint8)  # id = R + 256 G + 65536 B
+    ids[20:90, 30:90] = (1, 0, 0)
+    Image.fromarray(ids).save(folder / "segments" / "a.png")
+    names = metainfo["classes"]
+    segments = [
+        dict(id=1, category_id=1, bbox=[30, 20, 60, 70], area=4200, iscrowd=0),
+        dict(id=2, category_id=len(names), bbox=[0, 0, 160, 120], area=15000, iscrowd=0),
+    ]
+    things = {*metainfo["thing_classes"]}
+    record = dict(
+        images=[dict(id=1, file_name="a.jpg", height=120, width=160)],
+        categories=[dict(id=i + 1, name=name, isthing=int(name in things)) for i, name in enumerate(names)],
+        annotations=[dict(image_id=1, file_name="a.png", segments_info=segments)],
+    )
+    (folder / "a.json").write_text(json.dumps(record))
+    prefix = dict(img=str(folder), seg=str(folder / "segments"))
+    return dict(data_root=None, ann_file=str(folder / "a.json"), data_prefix=prefix, filter_cfg=None)
+
+
 def counts_from_one(spec):
     return spec.type not in ("BaseSegDataset", "CityscapesDataset")
 

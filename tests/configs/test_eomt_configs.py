@@ -1,24 +1,26 @@
 """Every config of EoMT is built in full size, and trains and tests a small step; recipes have their numbers."""
 
 import copy
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from config_data import small_coco, write_images
+from config_data import small_coco, small_panoptic, write_images
 from meta import without_storage
-from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, PARAM_SCHEDULERS, build_from_cfg, init_default_scope
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 
 import mmdet_custom  # noqa: F401 - registers the detectors
 import mmseg_custom  # noqa: F401 - registers the segmentors
+from mmcv_custom import DataError
 from mmcv_custom.cli.config_check import check_config
 from mmcv_custom.data.checks import check_datasets
 from token_pruning import METHODS, Trace
@@ -74,47 +76,43 @@ def semantic_batch(cfg, folder, split):
 
 
 def object_batch(cfg, folder, split):
-    """Return a sample through the config's pipeline; for panoptic data, whose loading needs panopticapi, a made one."""
+    """Return the one sample of a small data set, through the config's own pipeline, at a size that costs little."""
     from mmdet.registry import DATASETS
 
     panoptic = cfg.model.panoptic_head.num_stuff_classes > 0
-    sample, masks = DetDataSample(), np.zeros((1, SIDE, SIDE), np.uint8)
-    masks[:, 10:60, 20:70] = 1
-    image = torch.randint(0, 255, (3, SIDE, SIDE), dtype=torch.uint8)
-    if not panoptic:
+    spec = cfg[f"{split}_dataloader"].dataset.copy()
+    if panoptic:
+        spec.update(small_panoptic(folder, DATASETS.get(spec.type).METAINFO))
+    else:
         names = [str(k) for k in range(cfg.model.panoptic_head.num_things_classes)]
         annotation = small_coco(folder, names)
-        spec = cfg[f"{split}_dataloader"].dataset.copy()
-        spec.update(
-            data_root=None,
-            ann_file=annotation,
-            data_prefix=dict(img=str(folder)),
-            filter_cfg=None,
-            metainfo=dict(classes=names),
-        )
-        packed = DATASETS.build(spec)[0]
-        image, sample = packed["inputs"], packed["data_samples"]
-        largest = cfg.model.backbone.img_size
-        assert max(image.shape[-2:]) == largest
-        new = tuple(round(side * SIDE / largest) for side in image.shape[-2:])
-        image = F.interpolate(image[None].float(), new)[0].to(torch.uint8)
-        masks = (
-            F.interpolate(torch.from_numpy(sample.gt_instances.masks.masks)[None].float(), new)[0]
-            .numpy()
-            .astype(np.uint8)
-        )
-    sample.gt_instances = InstanceData(
-        bboxes=torch.tensor([[20.0, 10.0, 70.0, 60.0]]),
-        labels=torch.tensor([1]),
-        masks=BitmapMasks(masks, *masks.shape[1:]),
-    )
+        spec.update(data_root=None, ann_file=annotation, data_prefix=dict(img=str(folder)), filter_cfg=None)
+        spec.metainfo = dict(classes=names)
+    packed = DATASETS.build(spec)[0]
+    image, sample = packed["inputs"], packed["data_samples"]
+    largest = cfg.model.backbone.img_size
+    assert max(image.shape[-2:]) == largest and len(sample.gt_instances) == 1
+    new = tuple(round(side * SIDE / largest) for side in image.shape[-2:])
+    image = F.interpolate(image[None].float(), new)[0].to(torch.uint8)
+    masks = torch.from_numpy(sample.gt_instances.masks.masks)[None].float()
+    sample.gt_instances.masks = BitmapMasks(F.interpolate(masks, new)[0].numpy().astype(np.uint8), *new)
     if panoptic:
-        stuff = torch.full((1, SIDE, SIDE), cfg.model.panoptic_head.num_things_classes)
-        stuff[:, :5] = 255
-        sample.gt_sem_seg = PixelData(sem_seg=stuff)
-    size = tuple(image.shape[-2:])
-    sample.set_metainfo(dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+        stuff = sample.gt_sem_seg.sem_seg
+        head = cfg.model.panoptic_head
+        assert {*stuff.unique().tolist()} <= {0, head.num_things_classes + head.num_stuff_classes - 1, 255}
+        sample.gt_sem_seg = PixelData(sem_seg=F.interpolate(stuff[None].float(), new)[0].long())
+    sample.set_metainfo(dict(img_shape=new, ori_shape=new, scale_factor=(1.0, 1.0)))
     return dict(inputs=[image], data_samples=[sample])
+
+
+@pytest.fixture(autouse=True)
+def panopticapi(monkeypatch):
+    """Stand in for the package, which is in no index: the one function of it that loading needs."""
+    package, utils = ModuleType("panopticapi"), ModuleType("panopticapi.utils")
+    utils.rgb2id = lambda color: color.astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
+    package.utils = utils
+    monkeypatch.setitem(sys.modules, "panopticapi", package)
+    monkeypatch.setitem(sys.modules, "panopticapi.utils", utils)
 
 
 def test_every_recipe_is_dense_and_merged():
@@ -182,6 +180,20 @@ def test_config(path, tmp_path):
         grid = (cfg.model.backbone.img_size // cfg.model.backbone.get("patch_size", 16)) ** 2
         left = grid - wanted.r * len(wanted.blocks)
         assert f"{left} of {grid} remain" in path.read_text()
+
+
+def test_panoptic_data_that_do_not_fit_are_one_sentence(tmp_path):
+    cfg = Config.fromfile(FOLDER / "vit-s_eomt_coco-panoptic-640.py")
+    init_default_scope(cfg.default_scope)
+    with pytest.raises(DataError, match="panoptic_train2017.json does not exist"):
+        check_datasets(cfg, ("train",))
+    from mmdet.datasets import CocoPanopticDataset
+
+    cfg.train_dataloader.dataset.update(small_panoptic(tmp_path, CocoPanopticDataset.METAINFO))
+    assert check_datasets(cfg, ("train",)) == []
+    cfg.model.panoptic_head.num_stuff_classes = 50
+    with pytest.raises(DataError, match="has 80 classes of things and 50 of stuff and .* has 133 classes"):
+        check_datasets(cfg, ("train",))
 
 
 # model, k, Q, K, side, warm-ups, end of the annealing, images of training, iterations of an epoch x epochs
