@@ -20,9 +20,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from timm.layers import Attention, AttentionRope
-from timm.models.eva import Eva, EvaAttention, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models._features import feature_take_indices
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from .attention import rope_with_prefix
@@ -32,9 +32,10 @@ from .forward import StackForward, check_execution
 from .patching import patch_method
 from .recording import NO_SCRIPT, refuse_recording
 from .reducer import Reducer, build_reducer
+from .timm_models import check_plain
+from .tokens import feature_map
 
 OUTPUTS = ("map", "kept")
-RUNNABLE = (Attention, EvaAttention, AttentionRope)
 
 
 def apply(
@@ -59,7 +60,7 @@ def apply(
         TypeError: the core cannot run the model or one of its blocks.
         SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
-    check_timm(model)
+    check_plain(model)
     check_execution(execution)
     if output not in OUTPUTS:
         raise SettingError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
@@ -93,10 +94,8 @@ def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
     return model
 
 
-def _forward_features(
-    model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-) -> Tensor:
-    """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
+def _start(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None, is_causal: bool) -> StackForward:
+    """Embed images (B, 3, h, w) as timm does and return the forward through the blocks, at its start."""
     refuse_recording(x, model.reducer)
     if attn_mask is not None or is_causal:
         raise ValueError(
@@ -109,7 +108,7 @@ def _forward_features(
         rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
     else:
         x = model.patch_drop(x)
-    stack = StackForward(
+    return StackForward(
         model.blocks,
         model.reducer,
         model.norm_pre(x),
@@ -119,16 +118,68 @@ def _forward_features(
         execution=model.execution,
         rope=rope,
     )
-    stack.run(0, len(model.blocks) - 1)
+
+
+def _finish(model: VisionTransformer | Eva, stack: StackForward) -> Tensor:
+    """Return the normalized map (B, N, C), or its kept tokens."""
     dense_map = stack.finish(with_prefix=True)
     return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
 
 
-def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
-    raise NotImplementedError(
-        "forward_intermediates would run the blocks without the reducer; use "
-        "token_pruning.StackForward and its map(), or call token_pruning.remove(model) first"
-    )
+def _forward_features(
+    model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
+    """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
+    stack = _start(model, x, attn_mask, is_causal)
+    stack.run(0, len(model.blocks) - 1)
+    return _finish(model, stack)
+
+
+def _forward_intermediates(
+    model: VisionTransformer | Eva,
+    x: Tensor,
+    indices: int | list[int] | None = None,
+    return_prefix_tokens: bool = False,
+    norm: bool = False,
+    stop_early: bool = False,
+    output_fmt: str = "NCHW",
+    intermediates_only: bool = False,
+    output_dict: bool = False,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Any:
+    """Replace timm's ``forward_intermediates``: the same outputs, each a map with a value at every position.
+
+    Raises:
+        ValueError: an unknown ``output_fmt``.
+    """
+    if output_fmt not in ("NCHW", "NLC"):
+        raise ValueError(f"output_fmt is {output_fmt!r}; choose 'NCHW' or 'NLC'")
+    taps, last = feature_take_indices(len(model.blocks), indices)
+    stack = _start(model, x, attn_mask, is_causal)
+    grid, prefix = stack.tokens.grid, stack.tokens.prefix
+    maps, first = [], 0
+    for tap in sorted(set(taps)):
+        stack.run(first, tap)
+        dense = stack.map(with_prefix=True)
+        maps.append(model.norm(dense) if norm else dense)
+        first = tap + 1
+    if not stop_early:
+        stack.run(last + 1, len(model.blocks) - 1)
+    final = _finish(model, stack)
+    prefix_tokens = [m[:, :prefix] for m in maps] if prefix and return_prefix_tokens else None
+    maps = [m[:, prefix:] for m in maps]
+    if output_fmt == "NCHW":
+        maps = [feature_map(m, grid).contiguous() for m in maps]
+    if output_dict:
+        out: dict[str, Any] = dict(image_intermediates=maps)
+        if prefix_tokens is not None:
+            out["image_intermediates_prefix"] = prefix_tokens
+        if not intermediates_only:
+            out["image_features"] = final
+        return out
+    pairs = maps if prefix_tokens is None else list(zip(maps, prefix_tokens, strict=True))
+    return pairs if intermediates_only else (final, pairs)
 
 
 def _replicate(model: Any) -> Any:
@@ -145,34 +196,7 @@ def _no_script(model: VisionTransformer | Eva) -> None:
 
 PATCHES: dict[str, Callable[..., Any]] = dict(
     forward_features=_forward_features,
-    forward_intermediates=_no_intermediates,
+    forward_intermediates=_forward_intermediates,
     _replicate_for_data_parallel=_replicate,
     __prepare_scriptable__=_no_script,
 )
-
-
-def check_timm(model: Any) -> None:
-    """Raise TypeError if the core cannot run the blocks of a timm model."""
-    kind, name = type(model), type(model).__name__
-    host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
-    if host is None or kind.forward_features is not host.forward_features:
-        raise TypeError(
-            f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "
-            "cannot be given a reducer; hosts of other kinds use token_pruning.StackForward"
-        )
-    for i, block in enumerate(model.blocks):
-        if not isinstance(block, (Block, EvaBlock)) or not isinstance(block.attn, RUNNABLE):
-            found = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
-            raise TypeError(
-                f"block {i} of {name} is a {found}, and only timm's Block and EvaBlock with their own "
-                "attention can be run on a subset of the tokens"
-            )
-        if getattr(block.attn, "num_kv_groups", 1) > 1:
-            raise TypeError(f"block {i} of {name} has fewer key heads than query heads, which the core cannot run")
-    if getattr(model, "rope_mixed", False):
-        raise TypeError(f"{name} has different rotary position embeddings in each block, which the core cannot run")
-    if getattr(model.patch_drop, "prob", 0):
-        raise TypeError(
-            f"{name} drops patches in training (patch_drop_rate), so the map has no position for them; "
-            "create it with patch_drop_rate=0"
-        )

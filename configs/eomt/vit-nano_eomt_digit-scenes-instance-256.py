@@ -16,7 +16,7 @@ model = dict(
         embed_dim=96,
         depth=6,
         num_heads=3,
-        init_values=1.0,
+        model_args=dict(init_values=1.0),
         num_queries=20,
         query_blocks=2,
         init_cfg=None,

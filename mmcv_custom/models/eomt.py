@@ -11,19 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from token_pruning import Reducer, StackForward, build_reducer
-from token_pruning.apply import check_timm
-from token_pruning.attention import rope_with_prefix
 from token_pruning.errors import SettingError
-from token_pruning.forward import check_execution
 from token_pruning.tokens import feature_map
 
 from .vit_backbone import HostViT
@@ -33,92 +26,48 @@ Head = Callable[[Tensor, Tensor], Prediction]
 
 
 @MODELS.register_module()
-class EoMTEncoder(BaseModule):
-    """A timm ViT whose last blocks also run learned queries; registered in MMEngine's root registry.
+class EoMTEncoder(HostViT):
+    """A ViT whose last blocks also run learned queries; registered in MMEngine's root registry.
 
     The parameters have timm's names, beside ``query.weight`` and the buffer ``attn_mask_probs``. A reducer may prune
     any block; queries are prefix tokens, which it neither scores nor merges nor drops. The grid is restored once before
     the head, and before each earlier prediction.
 
     Args:
-        model_name: a ``VisionTransformer`` or ``Eva`` of timm: "vit_large_patch14_reg4_dinov2",
-            "vit_large_patch16_dinov3_qkvb", ...
-        img_size: side or (height, width) of the images, the only size that the encoder takes.
-        patch_size: of the patches; a pretrained kernel of another size is resampled when it is loaded.
         num_queries: Q.
         query_blocks: k; queries enter before block ``depth - k``.
-        reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
-        execution: "exact" or "capacity", see ``StackForward``; may be changed at any time.
-        norm_eps: of all LayerNorms, if not timm's.
-        with_cp: gradient checkpointing of the blocks.
-        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a ViT of timm, DINOv2 or DINOv3.
-        vit: further arguments of the timm model (drop_path_rate, depth, embed_dim, ...).
+        patch_size: a pretrained patch embedding of another size is resampled when it is loaded.
+        host: arguments of ``PlainViT`` and ``init_cfg``: ``model_name`` ("vit_large_patch14_reg4_dinov2",
+            "vit_large_patch16_dinov3_qkvb", ...), ``reducer``, ... ``img_size`` is the only size of images that the
+            encoder takes.
 
     Raises:
-        SettingError: timm has no such model, or sizes, k, Q or the reducer do not fit it.
-        TypeError: it is a model whose blocks the core cannot run.
+        SettingError: sizes, k, Q or the reducer do not fit the model.
     """
 
-    reducer: Reducer | None
-    init_weights = HostViT.init_weights
-
-    def __init__(
-        self,
-        model_name: str,
-        img_size: Sequence[int] | int,
-        patch_size: int = 16,
-        num_queries: int = 200,
-        query_blocks: int = 4,
-        reducer: dict | Reducer | None = None,
-        execution: str = "exact",
-        norm_eps: float | None = None,
-        with_cp: bool = False,
-        init_cfg: dict | None = None,
-        **vit: Any,
-    ) -> None:
-        super().__init__(init_cfg)
-        check_execution(execution)
-        self.execution, self.with_cp = execution, with_cp
-        self.img_size = _checked_size(img_size, patch_size)
-        self._take_over(_timm_model(model_name, self.img_size, patch_size, **vit))
-        depth = len(self.blocks)
-        if num_queries < 1 or not 1 <= query_blocks <= depth:
+    def __init__(self, num_queries: int = 200, query_blocks: int = 4, patch_size: int = 16, **host: Any) -> None:
+        super().__init__(patch_size=patch_size, **host)
+        patch = self.patch_embed.patch_size[0]
+        self.img_size = (self.table_grid[0] * patch, self.table_grid[1] * patch)
+        self.strides = [patch]
+        if host.get("img_size", self.img_size) not in (self.img_size[0], self.img_size, [*self.img_size]):
+            raise SettingError(f"img_size is {host['img_size']}: give multiples of the patch of {patch} pixels")
+        if num_queries < 1 or not 1 <= query_blocks <= self.depth:
             raise SettingError(
-                f"{num_queries} queries in the last {query_blocks} blocks do not fit {model_name} of {depth} blocks: "
-                f"give num_queries of at least 1 and query_blocks from 1 to {depth}"
+                f"{num_queries} queries in the last {query_blocks} blocks do not fit a ViT of {self.depth} blocks: "
+                f"give num_queries of at least 1 and query_blocks from 1 to {self.depth}"
             )
-        for norm in self.modules() if norm_eps is not None else ():
-            if isinstance(norm, nn.LayerNorm):
-                norm.eps = norm_eps
-        self.depth, self.num_queries, self.query_blocks = depth, num_queries, query_blocks
+        if self.reducer is not None and self.reducer.needs_class_scores and self.reducer.pruned_blocks:
+            raise SettingError(
+                f"{type(self.reducer).__name__} drops tokens on class scores of patches, and EoMT predicts classes "
+                "of queries only: use a method without class scores (ToMe, EViT, SViT, ...)"
+            )
+        self.num_queries, self.query_blocks = num_queries, query_blocks
+        self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps)
         self.query = nn.Embedding(num_queries, self.embed_dim)
         self.register_buffer("attn_mask_probs", torch.zeros(query_blocks))
         self._probs = (0.0,) * query_blocks  # the same where reading them costs nothing
         self.register_load_state_dict_post_hook(_read_probs)
-        self.reducer = build_reducer(reducer, self.embed_dim, depth)
-        if self.reducer is not None:
-            self.reducer.check_host(self.cls_token is not None)
-            if self.reducer.needs_class_scores and self.reducer.pruned_blocks:
-                raise SettingError(
-                    f"{type(self.reducer).__name__} drops tokens on class scores of patches, and EoMT predicts classes "
-                    "of queries only: use a method without class scores (ToMe, EViT, SViT, ...)"
-                )
-
-    def _take_over(self, vit: Any) -> None:
-        """Make the parts and settings of a timm model this module's own, under the same names."""
-        self._timm = type(vit)
-        for name, child in vit.named_children():
-            if name not in ("head", "head_drop", "fc_norm"):
-                self.add_module(name, child)
-        for name, parameter in vit.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, value in vars(vit).items():
-            if not name.startswith("_") and name not in ("training", "pretrained_cfg", "default_cfg"):
-                setattr(self, name, value)
-        for name in ("cls_token", "reg_token", "pos_embed"):  # None where a model has none
-            if not hasattr(self, name):
-                setattr(self, name, getattr(vit, name, None))
-        self.patch_embed.strict_img_size = False  # `forward` says it in a sentence
 
     @property
     def mask_probs(self) -> tuple[float, ...]:
@@ -133,14 +82,6 @@ class EoMTEncoder(BaseModule):
             )
         self.attn_mask_probs.copy_(torch.tensor(probs, dtype=self.attn_mask_probs.dtype))
         self._probs = tuple(float(p) for p in probs)
-
-    def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int], Tensor | None]:
-        """Return the tokens (B, P + H * W, C) of images (B, 3, h, w), their grid, and rotary positions or None."""
-        x, rope = self._timm._pos_embed(self, self.patch_embed(image)), None
-        if self._timm is Eva:
-            x, rope = x
-            rope = None if rope is None else rope_with_prefix(rope, self.num_prefix_tokens)
-        return self.norm_pre(x), self.patch_embed.dynamic_feat_size(image.shape[-2:]), rope
 
     def forward(self, image: Tensor, head: Head | None = None) -> list[Tensor]:
         """Run the encoder on images (B, 3, h, w) of ``img_size``.
@@ -161,20 +102,11 @@ class EoMTEncoder(BaseModule):
                 f"an image of {image.shape[-2]} x {image.shape[-1]} pixels does not fit an EoMTEncoder made for "
                 f"{self.img_size[0]} x {self.img_size[1]}: resize, pad or crop to that size, or set img_size"
             )
-        x, grid, rope = self.embed(image)
-        stack = StackForward(
-            self.blocks,
-            self.reducer,
-            x,
-            grid,
-            self.num_prefix_tokens,
-            checkpointing=self.with_cp and self.training,
-            execution=self.execution,
-            rope=rope,
-        )
+        stack = self.start(image)
+        grid = stack.tokens.grid
         first = self.depth - self.query_blocks
         stack.run(0, first - 1)
-        stack.prepend(self.query.weight.expand(len(x), -1, -1))
+        stack.prepend(self.query.weight.expand(len(image), -1, -1))
         earlier: list[Tensor] = []
         for block, probability in zip(range(first, self.depth), self._probs, strict=True):
             visible = None
@@ -235,23 +167,6 @@ def even_windows(length: int, size: int) -> list[int]:
     number = -(-length // size)
     overlap = number * size - length
     return [0] if number <= 1 else [int(i * (size - overlap / (number - 1))) for i in range(number)]
-
-
-def _timm_model(name: str, img_size: tuple[int, int], patch_size: int, **vit: Any) -> nn.Module:
-    if not timm.is_model(name):
-        raise SettingError(f"timm has no model {name!r}: timm.list_models('vit*dino*') lists those of EoMT's recipes")
-    model = timm.create_model(name, img_size=img_size, patch_size=patch_size, num_classes=0, **vit)
-    check_timm(model)
-    return model
-
-
-def _checked_size(img_size: Sequence[int] | int, patch_size: int) -> tuple[int, int]:
-    sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-    if len(sides) != 2 or any(side < patch_size or side % patch_size for side in sides):
-        raise SettingError(
-            f"img_size is {img_size}: give a side or (height, width), multiples of the patch of {patch_size} pixels"
-        )
-    return sides[0], sides[1]
 
 
 def _read_probs(encoder: EoMTEncoder, incompatible: Any) -> None:

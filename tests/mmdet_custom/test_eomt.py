@@ -26,7 +26,7 @@ def a_detector(reducer=None, stuff=STUFF, queries=QUERIES, **model):
         embed_dim=24,
         depth=4,
         num_heads=2,
-        init_values=1.0,
+        model_args=dict(init_values=1.0),
         num_queries=QUERIES,
         query_blocks=2,
         reducer=reducer,

@@ -15,7 +15,14 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = EoMTEncoder(
-            "vit_small_patch14_reg4_dinov2", 32, embed_dim=16, depth=3, num_heads=2, num_queries=2, query_blocks=2
+            model_name="vit_small_patch14_reg4_dinov2",
+            img_size=32,
+            patch_size=16,
+            embed_dim=16,
+            depth=3,
+            num_heads=2,
+            num_queries=2,
+            query_blocks=2,
         )
         self.head = nn.Linear(16, 2)
 

@@ -22,12 +22,12 @@ USABLE = [v for v in VARIANTS if not METHODS[v.values[0]["type"]].needs_class_sc
 def a_model(reducer=None, name=NAMES[0], blocks=2, **kwargs):
     torch.manual_seed(0)
     encoder = EoMTEncoder(
-        name,
-        SIZE,
+        model_name=name,
+        img_size=SIZE,
         embed_dim=DIM,
         depth=DEPTH,
         num_heads=2,
-        init_values=1.0,
+        model_args=dict(init_values=1.0),
         num_queries=QUERIES,
         query_blocks=blocks,
         reducer=reducer,
@@ -163,10 +163,13 @@ def test_padding_is_black():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(blocks=5), "5 queries in the last 5 blocks do not fit .* of 4 blocks: give .* query_blocks from 1 to 4"),
+        (
+            dict(blocks=5),
+            "5 queries in the last 5 blocks do not fit a ViT of 4 blocks: .* from 1 to 4",
+        ),
         (dict(blocks=0), "query_blocks from 1 to 4"),
         (dict(name="vit_small_patch14_reg5_dinov2"), "timm has no model 'vit_small_patch14_reg5_dinov2'"),
-        (dict(patch_size=20), "img_size is 96: give a side or .* multiples of the patch of 20 pixels"),
+        (dict(patch_size=20), "img_size is 96: give multiples of the patch of 20 pixels"),
         (dict(reducer=dict(type="DToP")), "DToP drops tokens on class scores of patches, and EoMT predicts classes"),
         (dict(execution="fast"), "choose 'exact' or 'capacity'"),
     ],
@@ -182,8 +185,8 @@ def test_inputs_that_cannot_be():
         encoder(torch.zeros(1, 3, 96, 80))
     with pytest.raises(SettingError, match=r"mask_probs is \[1.0\]: give a probability for each of 2 blocks"):
         encoder.mask_probs = [1.0]
-    with pytest.raises(TypeError, match="which the core cannot run|cannot be given a reducer|only timm's"):
-        EoMTEncoder("swin_tiny_patch4_window7_224", 224, patch_size=4)
+    with pytest.raises(SettingError, match="'swin_tiny_patch4_window7_224' cannot be a backbone"):
+        EoMTEncoder(model_name="swin_tiny_patch4_window7_224")
     class_scores_off = dict(type="DToP", threshold=None)  # prunes nothing, so it needs none
     assert a_model(class_scores_off)[0](images())[1].isfinite().all()
 

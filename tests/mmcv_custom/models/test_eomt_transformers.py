@@ -20,7 +20,15 @@ class Model(nn.Module):
     def __init__(self, name: str, **encoder) -> None:
         super().__init__()
         self.backbone = EoMTEncoder(
-            name, 96, embed_dim=32, depth=4, num_heads=2, num_queries=6, query_blocks=2, norm_eps=1e-6, **encoder
+            model_name=name,
+            img_size=96,
+            embed_dim=32,
+            depth=4,
+            num_heads=2,
+            num_queries=6,
+            query_blocks=2,
+            norm_eps=1e-6,
+            **encoder,
         )
         self.decode_head = nn.Module()
         self.decode_head.network = EoMTHead(32, 5)

@@ -47,21 +47,23 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
     assert found.tokens.shape == (2, 3) and found.positions == 28
 
 
-@pytest.mark.parametrize("family", ["eva02", "eva02-small"])
-def test_blocks_of_eva02_obey_the_closed_formula(family):
+@pytest.mark.parametrize("name", ["eva02_base_patch14_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3"])
+def test_blocks_of_timms_models_obey_the_closed_formula(name):
     vit = PlainViT(
         img_size=32,
+        patch_size=16,
         embed_dim=24,
         depth=3,
         num_heads=2,
-        family=family,
-        class_token=True,
+        model_name=name,
         reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False),
     ).eval()
     vit.forward = partial(_forward, vit)
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
-    assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[29, 22, 15]] * 2
-    assert found.parts["reducer"] == 2 * 24 * 2 * (29 + 22)
+    prefix = vit.num_prefix_tokens
+    assert found.formula == found.parts["blocks"]
+    assert found.tokens.tolist() == [[28 + prefix, 21 + prefix, 14 + prefix]] * 2
+    assert found.parts["reducer"] == 2 * 24 * 2 * (28 + 21 + 2 * prefix)
 
 
 def test_computation_of_the_reducer_is_a_separate_part():
