@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmcv_custom.errors import DataError
 from mmcv_custom.models.eomt import Prediction, on_black, predictions
-from mmcv_custom.models.eomt_head import check_queries
+from mmcv_custom.models.eomt_head import check_encoder
 from token_pruning.auxiliary import Criterion
 
 from .detectors import PrunedDetector
@@ -33,7 +33,7 @@ class EoMTDetector(PrunedDetector, MaskFormer):
 
     def __init__(self, *args, **detector) -> None:
         super().__init__(*args, **detector)
-        check_queries(self.backbone, self.panoptic_head)
+        check_encoder(self.backbone, self.panoptic_head)
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Prediction]:
         """Return the predictions on images of the encoder's size."""

@@ -15,7 +15,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .eomt import Prediction
+from .eomt import EoMTEncoder, Prediction
 
 
 class UpscaleStage(nn.Module):
@@ -52,6 +52,7 @@ class EoMTHead(BaseModule):
 
     def __init__(self, embed_dim: int, num_classes: int, patch_size: int = 16) -> None:
         super().__init__()
+        self.patch_size = patch_size
         stages = max(1, int(math.log2(patch_size)) - 2)
         self.class_head = nn.Linear(embed_dim, num_classes + 1)
         self.mask_head = nn.Sequential(
@@ -142,12 +143,15 @@ class EoMTCriterion:
         return list(classes), list(masks)
 
 
-def check_queries(encoder: Any, head: Any) -> None:
-    """Raise ConfigError where the head was made for another encoder."""
-    wanted = (encoder.embed_dim, encoder.num_queries)
-    found = (head.network.class_head.in_features, head.num_queries)
+def check_encoder(encoder: Any, head: Any) -> None:
+    """Raise ConfigError where the backbone is no ``EoMTEncoder``, or the head was made for another one."""
+    if not isinstance(encoder, EoMTEncoder):
+        raise ConfigError(f"EoMT needs backbone.type='EoMTEncoder', and the backbone is a {type(encoder).__name__}")
+    wanted = (encoder.num_queries, encoder.embed_dim, encoder.patch_embed.patch_size[0])
+    found = (head.num_queries, head.network.class_head.in_features, head.network.patch_size)
     if wanted != found:
+        has = "{} queries of {} channels and patches of {} pixels"
         raise ConfigError(
-            f"the head is for {found[1]} queries of {found[0]} channels and the encoder has {wanted[1]} of "
-            f"{wanted[0]}: give both the same num_queries, and the head the encoder's width as in_channels"
+            f"the head is for {has.format(*found)}, and the encoder has {has.format(*wanted)}: give the head the "
+            "encoder's num_queries, width (in_channels) and patch_size"
         )

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmcv_custom.models.eomt import Prediction, even_windows, on_black, predictions
-from mmcv_custom.models.eomt_head import check_queries
+from mmcv_custom.models.eomt_head import check_encoder
 
 from .pruned import PrunedEncoderDecoder
 
@@ -29,7 +29,7 @@ class EoMTSegmentor(PrunedEncoderDecoder):
 
     def __init__(self, *args, **segmentor) -> None:
         super().__init__(*args, **segmentor)
-        check_queries(self.backbone, self.decode_head)
+        check_encoder(self.backbone, self.decode_head)
 
     def extract_feat(self, inputs: Tensor) -> list[Prediction]:
         """Return the predictions on images (B, 3, h, w), no larger than the encoder's."""

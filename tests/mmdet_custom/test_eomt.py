@@ -130,7 +130,7 @@ def test_images_have_black_around_them():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ConfigError, match="the head is for 7 queries of 24 channels and the encoder has 6 of 24"):
+    with pytest.raises(ConfigError, match="the head is for 7 queries of 24 channels .* the encoder has 6 queries"):
         a_detector(queries=7)
     model = a_detector().eval()
     with pytest.raises(DataError, match="an image is 64 x 80 pixels after the pipeline and the encoder takes 64 x 64"):

@@ -126,6 +126,14 @@ def test_tokens_are_shown_where_the_windows_are():
     assert view.depth_map().size[0] >= 150
 
 
+def test_another_backbone_is_refused():
+    init_default_scope("mmseg")
+    backbone = dict(type="PlainViTBackbone", img_size=SIDE, embed_dim=24, depth=2, num_heads=2)
+    head = dict(type="EoMTSemanticHead", in_channels=24, num_classes=CLASSES)
+    with pytest.raises(ConfigError, match="EoMT needs backbone.type='EoMTEncoder', and the backbone is a PlainViT"):
+        MODELS.build(dict(type="EoMTSegmentor", backbone=backbone, decode_head=head))
+
+
 def test_a_batch_equals_its_images():
     model = a_segmentor(dict(type="ToMe", r=2)).eval()
     data = batch([(64, 100)] * 3)
@@ -147,7 +155,9 @@ def test_masked_training_and_plain_testing_differ():
     assert not torch.allclose(plain, masked)
 
 
-@pytest.mark.parametrize("head", [dict(num_queries=6), dict(in_channels=32)])
+@pytest.mark.parametrize("head", [dict(num_queries=6), dict(in_channels=32), dict(patch_size=8)])
 def test_a_head_of_another_encoder_is_refused(head):
-    with pytest.raises(ConfigError, match="and the encoder has 5 of 24: give both the same num_queries"):
+    with pytest.raises(
+        ConfigError, match="the encoder has 5 queries of 24 channels and patches of 16 pixels: give"
+    ):
         a_segmentor(head=head)
