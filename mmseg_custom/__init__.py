@@ -8,11 +8,11 @@ from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT
 from .dump import DumpSegResults
-from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, LinearHead, MLPHead, ProbeHead, SegViTHead
+from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, EoMTSemanticHead, LinearHead, MLPHead, ProbeHead, SegViTHead
 from .loading import LoadAnnotations
 from .losses import ATMLoss
 from .preprocessor import SegPreprocessor
-from .segmentors import DToPSegmentor, PrunedEncoderDecoder
+from .segmentors import DToPSegmentor, EoMTSegmentor, PrunedEncoderDecoder
 from .tta import MeanTTAModel
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "ATMSingleHeadV2",
     "DToPSegmentor",
     "DumpSegResults",
+    "EoMTSegmentor",
+    "EoMTSemanticHead",
     "LinearHead",
     "LoadAnnotations",
     "MLPHead",

@@ -52,5 +52,10 @@ def of_method(method: str) -> list:
     return where(lambda content: content.get("method") == method and "kind" not in content)
 
 
+def of_schema(schema: str, having: str = "") -> list:
+    """Return the same for records of a ``schema`` that, if a key is named, are ``having`` it."""
+    return _where(lambda content: content.get("schema") == schema and (not having or having in content))
+
+
 def close(actual: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-4) -> None:
     torch.testing.assert_close(actual, wanted, atol=atol, rtol=rtol)

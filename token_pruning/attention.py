@@ -81,6 +81,7 @@ def self_attention(
     keys: Tensor | None = None,
     prop_attn: bool = False,
     rope: Tensor | None = None,
+    visible: Tensor | None = None,
 ) -> tuple[Tensor, QKV]:
     """Run the attention of a block on packed tokens.
 
@@ -92,6 +93,7 @@ def self_attention(
             ``soft_attention``; None for all.
         prop_attn: weight merged tokens by their size as keys (ToMe, eq. 1).
         rope: (N, 2D) rotary position embeddings, see ``rotate``, or None.
+        visible: (B, N, Q) masked attention of the first Q positions, see ``visible_tokens``; None: they see all keys.
 
     Returns:
         The projected output (T, C), and q, k, v as used in the attention.
@@ -100,11 +102,11 @@ def self_attention(
         ValueError: a windowed block is asked to run on a subset of the grid whose windows are not reduced alike.
     """
     if not is_called(block.attn):
-        return _self_attention(block, x, tokens, keys, prop_attn, rope)
+        return _self_attention(block, x, tokens, keys, prop_attn, rope, visible)
     used: list[QKV] = []
 
     def forward(x: Tensor) -> Tensor | tuple[Tensor, None]:
-        out, qkv = _self_attention(block, packed(x), tokens, keys, prop_attn, rope)
+        out, qkv = _self_attention(block, packed(x), tokens, keys, prop_attn, rope, visible)
         used.append(qkv)
         out = by_image(out, tokens)
         return (out, None) if block.attn_returns_tuple else out
@@ -113,21 +115,28 @@ def self_attention(
 
 
 def _self_attention(
-    block: BlockAdapter, x: Tensor, tokens: TokenSet, keys: Tensor | None, prop_attn: bool, rope: Tensor | None
+    block: BlockAdapter,
+    x: Tensor,
+    tokens: TokenSet,
+    keys: Tensor | None,
+    prop_attn: bool,
+    rope: Tensor | None,
+    visible: Tensor | None,
 ) -> tuple[Tensor, QKV]:
     qkv, attn = block.qkv(x)._replace(bias=block.bias), unwrapped(block.attn)
     if rope is not None:
         qkv = rotate(qkv, tokens, rope, block.rotate_half)
     dropout = block.attn_dropout
+    seen = None if visible is None else visible_tokens(tokens, visible)
     if isinstance(attn, WindowAttention):
-        if tokens.prefix or keys is not None:
+        if tokens.prefix or keys is not None or seen is not None:
             raise SettingError(NO_WINDOWS)
         out = _window_attention(qkv, tokens.batch, *window_layout(tokens, attn.window_size), dropout)
     elif keys is not None and keys.is_floating_point():
-        out = soft_attention(qkv, tokens, keys, dropout)
+        out = soft_attention(qkv, tokens, keys, dropout, seen=seen)
     else:
         bias = log_size(tokens) if prop_attn else None
-        out = packed_attention(qkv, tokens, keys, dropout, bias)
+        out = packed_attention(qkv, tokens, keys, dropout, bias, seen)
     return block.project(out.flatten(1), x), qkv
 
 
@@ -149,8 +158,30 @@ def log_size(tokens: TokenSet) -> Tensor | None:
     return None if tokens.size is None else tokens.size.log()
 
 
+def visible_tokens(tokens: TokenSet, visible: Tensor) -> Tensor:
+    """Return which tokens each of the first Q positions of their image can attend to, (T, Q) bool.
+
+    A token is visible where the mean of ``visible`` (B, N, Q) over the positions that it represents is positive. Before
+    anything is merged this is the rule of masked attention (Mask2Former, EoMT).
+
+    Raises:
+        SettingError: only the device knows the number of tokens of each image.
+    """
+    if tokens.counts is None:
+        raise SettingError(
+            "masked attention needs the number of tokens of each image, and execution='capacity' leaves it to the "
+            "device: use execution='exact'"
+        )
+    return tokens.mean_of_positions(visible) > 0
+
+
 def packed_attention(
-    qkv: QKV, tokens: TokenSet, keys: Tensor | None = None, dropout: float = 0.0, bias: Tensor | None = None
+    qkv: QKV,
+    tokens: TokenSet,
+    keys: Tensor | None = None,
+    dropout: float = 0.0,
+    bias: Tensor | None = None,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Compute attention (T, H, D) within each image, without padding to the longest.
 
@@ -162,10 +193,14 @@ def packed_attention(
         keys: (T,) bool, which tokens can be attended to; None for all.
         dropout: probability for attention weights.
         bias: (T,) added to the logits of each key.
+        seen: (T, Q) bool, which tokens can be attended to by each of the first Q tokens of their image, which all sets
+            contain; the other tokens attend to all. None for no such limit.
     """
     counts, mask = tokens.counts, keys
     if bias is not None:
         mask = bias if keys is None else bias.masked_fill(~keys, -torch.inf)
+    if seen is not None:
+        return _with_masked_queries(qkv, tokens, seen, mask, dropout)
     place = None if qkv.bias is None or tokens.index is None else tokens.index % tokens.positions
     if counts is not None and len(set(counts)) == 1:
         return _attend(qkv, len(counts), mask, dropout, place)
@@ -184,18 +219,55 @@ def packed_attention(
     return torch.cat(parts) if parts else qkv.v
 
 
-def soft_attention(qkv: QKV, tokens: TokenSet, keys: Tensor, dropout: float = 0.0, eps: float = 1e-6) -> Tensor:
+def _with_masked_queries(qkv: QKV, tokens: TokenSet, seen: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Compute attention whose first Q rows of each image see the tokens ``seen`` (T, Q) only.
+
+    Two calls per group of images with equal counts: only the masked rows pay for a mask of their own.
+    """
+    assert tokens.counts is not None  # `visible_tokens` checks it
+    if qkv.bias is not None:
+        raise SettingError("masked attention does not add relative positions: take a host without them")
+    number, counts = seen.shape[1], tokens.counts
+    groups = [counts] if len(set(counts)) == 1 else [(n,) for n in counts]
+    parts, start = [], 0
+    for group in groups:
+        here = slice(start, start + sum(group))
+        start = here.stop
+        q, k, v = (t[here].unflatten(0, (len(group), group[0])).transpose(1, 2) for t in qkv[:3])
+        rows = seen[here].unflatten(0, (len(group), group[0])).transpose(1, 2)[:, None]  # (b, 1, Q, n)
+        columns = None if mask is None else mask[here].view(len(group), 1, 1, -1)
+        if columns is None:
+            limited = rows
+        elif columns.dtype == torch.bool:
+            limited = rows & columns
+        else:
+            columns = columns.to(q.dtype)
+            limited = columns.expand(rows.shape).masked_fill(~rows, -torch.inf)
+        first, others = q[:, :, :number], q[:, :, number:]
+        first = F.scaled_dot_product_attention(first, k, v, attn_mask=limited, dropout_p=dropout)
+        others = F.scaled_dot_product_attention(others, k, v, attn_mask=columns, dropout_p=dropout)
+        parts.append(torch.cat([first, others], dim=2).transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts)
+
+
+def soft_attention(
+    qkv: QKV, tokens: TokenSet, keys: Tensor, dropout: float = 0.0, eps: float = 1e-6, seen: Tensor | None = None
+) -> Tensor:
     """Compute attention (T, H, D) with weights multiplied by a soft mask before normalization (DynamicViT, eq. 12).
 
     Gradients of the mask ``keys`` (T,) then show what a dropped key would have contributed. A token always attends to
-    itself. The weights are materialized: meant for training, on a full set.
+    itself. The weights are materialized: meant for training, on a full set. ``seen``: see ``packed_attention``.
     """
     q, k, v = (tokens.by_image(t).transpose(1, 2) for t in qkv[:3])
     logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
     logits = logits if qkv.bias is None else logits + qkv.bias  # the set is full
     mask = tokens.by_image(keys).to(logits.dtype)[:, None, None]
     itself = torch.eye(mask.shape[-1], dtype=mask.dtype, device=mask.device)
-    weights = (logits - logits.amax(3, keepdim=True).detach()).exp() * (mask + (1 - mask) * itself)
+    mask = mask + (1 - mask) * itself
+    if seen is not None:
+        rows = tokens.by_image(seen).transpose(1, 2)[:, None]  # (B, 1, Q, n)
+        mask = torch.cat([mask[:, :, : rows.shape[2]] * rows, mask[:, :, rows.shape[2] :]], dim=2)
+    weights = (logits - logits.amax(3, keepdim=True).detach()).exp() * mask
     weights = (weights + eps / weights.shape[-1]) / (weights.sum(3, keepdim=True) + eps)
     return (F.dropout(weights, dropout).to(v.dtype) @ v).transpose(1, 2).flatten(0, 1)
 

@@ -29,6 +29,7 @@ def run_block(
     rope: Tensor | None = None,
     no_drop_path: bool = False,
     after_mlp: AfterMLP | None = None,
+    visible: Tensor | None = None,
 ) -> TokenSet:
     """Run a pre-norm transformer block on a token set.
 
@@ -44,16 +45,17 @@ def run_block(
         rope: (N, 2D) rotary position embeddings, or None.
         no_drop_path: switch stochastic depth off.
         after_mlp: called with the set that entered the MLP and its output (T, C), before layer scale.
+        visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``, or None.
     """
     parts = adapt(block)
     if parts.hooked is None or not is_called(parts.hooked):
-        return _run(parts, tokens, keys, between, prop_attn, rope, no_drop_path, after_mlp)
+        return _run(parts, tokens, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
     done = tokens
 
     def forward(x: Tensor) -> Tensor:
         nonlocal done
         given = tokens.with_x(packed(x))
-        done = _run(parts, given, keys, between, prop_attn, rope, no_drop_path, after_mlp)
+        done = _run(parts, given, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
         return by_image(done.x, done)
 
     out = call(parts.hooked, forward, tokens.x, tokens)
@@ -69,11 +71,12 @@ def _run(
     rope: Tensor | None,
     no_drop_path: bool,
     after_mlp: AfterMLP | None,
+    visible: Tensor | None,
 ) -> TokenSet:
     if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
-    out, qkv = self_attention(block, block.norm1(tokens.x), tokens, keys, prop_attn, rope)
+    out, qkv = self_attention(block, block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)

@@ -81,30 +81,46 @@ class StackForward:
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
-    def run(self, first: int, last: int) -> None:
-        """Run blocks ``first`` to ``last``, both included."""
+    def run(self, first: int, last: int, visible: Tensor | None = None) -> None:
+        """Run blocks ``first`` to ``last``, both included.
+
+        Args:
+            visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``; None: every
+                token attends to all.
+        """
         for i in range(first, last + 1):
             decision = None
             if self.reducer:
                 self.tokens = self.reducer.enter_block(i, self.tokens, self.state)
                 decision = self.reducer.before_block(i, self.tokens, self.state)
-            self.tokens = self._step(i, decision)
+            self.tokens = self._step(i, decision, visible)
             if self.reducer:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.state)
 
-    def _step(self, i: int, decision: Decision | None) -> TokenSet:
+    def prepend(self, x: Tensor) -> None:
+        """Let the tokens ``x`` (B, Q, C) enter in front of all others: queries of a late block, say.
+
+        They are prefix tokens from now on: no method scores, merges, drops or restores them, and they are not rotated.
+        """
+        if self.reducer:
+            self.reducer.after_prepend(self.tokens, x.shape[1], self.state)
+        self.tokens = self.tokens.prepend(x)
+        if self.rope is not None:
+            self.rope = rope_with_prefix(self.rope, x.shape[1])
+
+    def _step(self, i: int, decision: Decision | None, visible: Tensor | None) -> TokenSet:
         if decision is None:
             self._record(i, None)
-            return self._block(i, self.tokens)
+            return self._block(i, self.tokens, None, visible)
         if decision.gate is not None and not decision.packed:
             self._record(i, decision.keep)
             keys = decision.gate.squeeze(1) if decision.soft_keys else decision.keep
-            done = self._block(i, self.tokens, keys)
+            done = self._block(i, self.tokens, keys, visible)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
         subset = self._subset(i, decision)
         if self.traces:
             self._record(i, decision.keep if subset.counts is not None else subset.members().flatten())
-        done = self._block(i, subset)
+        done = self._block(i, subset, None, visible)
         if decision.gate is not None:
             gate = decision.gate[decision.keep]
             done = done.with_x(gate * done.x + (1 - gate) * subset.x)
@@ -130,7 +146,7 @@ class StackForward:
         for trace in self.traces:
             trace.record(i, self.tokens, keep)
 
-    def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
+    def _block(self, i: int, tokens: TokenSet, keys: Tensor | None, visible: Tensor | None) -> TokenSet:
         reducer = self.reducer
 
         def between(tokens: TokenSet, qkv: QKV) -> TokenSet:
@@ -143,13 +159,14 @@ class StackForward:
             if reducer is not None:
                 reducer.after_mlp(i, tokens, branch, self.state)
 
+        # Of this block: more rows come with `prepend`, and checkpointing runs the block again later.
         rope = self._rope(tokens)
         prop_attn = reducer is not None and reducer.prop_attn
         no_drop_path = reducer is not None and i in reducer.no_drop_path_blocks
 
         def run(x: Tensor) -> TokenSet:
             given = tokens.with_x(x)
-            return run_block(self.blocks[i], given, keys, between, prop_attn, rope, no_drop_path, after_mlp)
+            return run_block(self.blocks[i], given, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
 
         # The tensor is an argument so that torch saves the random state of its device: the recomputation draws
         # stochastic depth again.

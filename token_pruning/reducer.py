@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from .attention import QKV
@@ -46,6 +47,18 @@ class Decision:
     soft_keys: bool = False
     counts: tuple[int, ...] | None = None
     score: Tensor | None = None
+
+    def prepended(self, tokens: TokenSet, number: int) -> Decision:
+        """Return the same decision on ``tokens`` with ``number`` more prefix tokens, which are kept."""
+
+        def longer(values: Tensor | None, fill: float) -> Tensor | None:
+            if values is None:
+                return None
+            return tokens.prepend_to(values, values.new_full((tokens.batch, number, *values.shape[1:]), fill))
+
+        counts = None if self.counts is None else tuple(n + number for n in self.counts)
+        keep = tokens.prepend_to(self.keep, self.keep.new_ones(tokens.batch, number))
+        return replace(self, keep=keep, gate=longer(self.gate, 1), score=longer(self.score, torch.inf), counts=counts)
 
 
 class Reducer(nn.Module):
@@ -158,6 +171,12 @@ class Reducer(nn.Module):
     def enter_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Return the set that enters ``block`` for good, after dropping or merging tokens by their values."""
         return tokens
+
+    def after_prepend(self, tokens: TokenSet, number: int, state: Any) -> None:
+        """Adapt the state when ``number`` more prefix tokens enter in front of those of the set ``tokens``.
+
+        For methods that remember a value per token or position; the new tokens are never scored, dropped or merged.
+        """
 
     def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
         """Decide which tokens run through ``block``; the others skip it unchanged. None for all tokens."""

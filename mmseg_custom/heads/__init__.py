@@ -1,5 +1,6 @@
 """Heads, registered in mmseg."""
 
+from .eomt import EoMTSemanticHead
 from .linear import LinearHead
 from .mlp import MLPHead
 from .multi_stage import ATMHead, ATMHeadV2, ATMSingleHeadV2
@@ -12,6 +13,7 @@ __all__ = [
     "ATMHead",
     "ATMHeadV2",
     "ATMSingleHeadV2",
+    "EoMTSemanticHead",
     "LinearHead",
     "MLPHead",
     "ProbeHead",

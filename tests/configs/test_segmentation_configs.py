@@ -4,20 +4,18 @@ Steps run at an eighth of the width. The configs of DToP have the published numb
 """
 
 import copy
-import inspect
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from config_data import counts_from_one, write_images
 from meta import without_storage
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, HOOKS, MODELS
-from PIL import Image
 
 import mmdet_custom  # noqa: F401 - registers ViT-Adapter
 import mmseg_custom  # noqa: F401 - registers segmentors and backbones
@@ -82,39 +80,6 @@ def fit_cropr(reducer, crop, side):
         queries = router.cross_attn.queries
         queries.data = queries.data[:, : reducer.num_queries]
     reducer.anneal(reducer.num_queries / (crop // 16) ** 2)
-
-
-def counts_from_one(spec):
-    return spec.type != "BaseSegDataset"
-
-
-def write_images(cfg, folder, labels=None, size=(120, 160)):
-    """Write two images for each split where the config looks for them.
-
-    Their label maps have this ``size`` and hold every label that the config knows, or these ``labels``.
-    """
-    classes = cfg.model.decode_head.num_classes
-    random = np.random.default_rng(0)
-    for split in ("train", "val"):
-        spec = cfg[f"{split}_dataloader"].dataset
-        spec.data_root = str(folder)
-        ignored = 0 if counts_from_one(spec) else 255
-        known = [*range(counts_from_one(spec), classes + counts_from_one(spec)), ignored]
-        suffixes = inspect.signature(DATASETS.get(spec.type)).parameters
-        images, maps = (folder / spec.data_prefix[kind] for kind in ("img_path", "seg_map_path"))
-        images.mkdir(parents=True, exist_ok=True)
-        maps.mkdir(parents=True, exist_ok=True)
-        for i in range(2):
-            image = random.integers(0, 255, (120, 160, 3), dtype=np.uint8)
-            image[:90] = 127  # flat, for methods that look for such parts
-            Image.fromarray(image).save(images / f"{i}{spec.get('img_suffix', suffixes['img_suffix'].default)}")
-            values = random.choice(known if labels is None else labels, size).astype(np.uint8)
-            Image.fromarray(values).save(maps / f"{i}{suffixes['seg_map_suffix'].default}")
-        if "ann_file" in spec:
-            listed = folder / spec.ann_file
-            listed.parent.mkdir(parents=True, exist_ok=True)
-            listed.write_text("0\n1\n")
-    cfg.test_dataloader.dataset = cfg.val_dataloader.dataset
 
 
 def build(model):

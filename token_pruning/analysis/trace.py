@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class PassTrace:
 
     Attributes:
         grid: (H, W).
-        prefix: number of prefix tokens.
+        prefix: number of prefix tokens in the first block.
         used: block number -> (B, N) bool, the tokens that the block computed.
         left: block number -> (B, N) bool, the tokens that its MLP computed; only for blocks that dropped or merged
             tokens after their attention.
@@ -70,9 +71,16 @@ class PassTrace:
         """Numbers of the recorded blocks, ascending."""
         return sorted(self.used)
 
+    def of_grid(self, values: Any) -> Any:
+        """Return the entries of the grid tokens (..., H * W) among those of all positions.
+
+        The grid comes last, whatever number of prefix tokens a block has: more may enter after the first block.
+        """
+        return values[..., values.shape[-1] - self.grid[0] * self.grid[1] :]
+
     def masks(self) -> Tensor:
         """Return which grid tokens each block computed, (B, L, H, W) bool, in the order of ``blocks``."""
-        stacked = torch.stack([self.used[i][:, self.prefix :] for i in self.blocks], dim=1)
+        stacked = torch.stack([self.of_grid(self.used[i]) for i in self.blocks], dim=1)
         return stacked.unflatten(2, self.grid)
 
     def last_use(self) -> Tensor:

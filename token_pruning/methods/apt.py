@@ -191,7 +191,8 @@ def _can_follow(method: type[Reducer] | Reducer) -> bool:
     kind = method if isinstance(method, type) else type(method)
     learns = method.needs_training or method.needs_class_scores or method.has_aux_heads
     # The hooks run image by image, and a state that holds values of tokens is one of the whole batch.
-    stateless = kind.start is Reducer.start or issubclass(kind, RankingReducer) and method.score == SCORES[0]
+    stateless = kind.start is Reducer.start
+    stateless |= issubclass(kind, RankingReducer) and getattr(method, "score", None) == SCORES[0]
     return not (learns or method.needs_grid or method.reads_image) and stateless
 
 

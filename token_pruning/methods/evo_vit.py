@@ -104,6 +104,12 @@ class EvoViT(ScoredReducer):
             state.decision = Decision(keep, counts=(tokens.prefix + number,) * tokens.batch)
         return state.decision
 
+    def after_prepend(self, tokens: TokenSet, number: int, state: State) -> None:
+        if state.score is not None:
+            state.score = torch.cat([state.score.new_zeros(tokens.batch, number), state.score], dim=1)
+        if state.decision is not None:
+            state.decision = state.decision.prepended(tokens, number)
+
     @torch.no_grad()
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: State) -> TokenSet:
         if self.score == "class_attention":
@@ -118,10 +124,13 @@ class EvoViT(ScoredReducer):
 
     def _blend(self, block: int, tokens: TokenSet, score: Tensor, state: State) -> None:
         new = tokens.to_map(score)
-        if state.score is not None:
+        if state.score is None:
+            state.score = new
+        # Another size where checkpointing runs a block again that came before other prefix tokens entered.
+        elif state.score.shape == new.shape:
             weight = self.tradeoff[block]
-            new = torch.where(tokens.members(), (1 - weight) * state.score + weight * new, state.score)
-        state.score = new
+            blended = (1 - weight) * state.score + weight * new
+            state.score = torch.where(tokens.members(), blended, state.score)
 
 
 def _check_blocks(depth: int, blocks: list[int], decide: list[int]) -> None:

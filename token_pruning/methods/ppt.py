@@ -111,7 +111,7 @@ class PPT(RankingReducer, ToMe):
 
     def unscored(self, tokens: TokenSet) -> int:
         """Return how many tokens at the start of each image have no score."""
-        return tokens.prefix if self.protect == "prefix" else 1
+        return tokens.prefix if self.protect == "prefix" else tokens.late + 1  # the class token
 
     def decide(self, tokens: TokenSet, score: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether to pool each image, (B,) bool, and the scores (B, n); protected tokens have infinity.
