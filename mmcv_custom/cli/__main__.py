@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..shipped import ROOT, config_names
+from .closed_pipe import ending_with_the_reader
 
 TOOLS = {
     "train": "tools/train.py",
@@ -50,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not names:
             print(f"token-pruning: no config has {rest[0]} in its name; without it, all are listed", file=sys.stderr)
             return 2
-        print("\n".join(names))
+        with ending_with_the_reader():
+            print("\n".join(names))
         return 0
     if name not in ("-h", "--help"):
         print(f"token-pruning: there is no {name}; choose from {', '.join([*TOOLS, 'configs'])}", file=sys.stderr)
         return 2
-    print(__doc__)
+    with ending_with_the_reader():
+        print(__doc__)
     return 0
 
 

@@ -28,6 +28,7 @@ from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
 from ..shipped import config_stem
 from . import option_values
+from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
 from .inherited_names import PASSED_ON, pass_on_option
@@ -201,7 +202,8 @@ def run(main: Callable[[], object]) -> None:
     if not torch.cuda.is_available():
         keep_memory()
     try:
-        main()
+        with ending_with_the_reader():
+            main()
         if dist.is_initialized():
             dist.barrier()  # the slowest process may still need the others
             if dist.get_backend() == "gloo":
