@@ -35,7 +35,7 @@ ALLOWED_IN_FUNCTIONS = {
 # What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
 # custom_imports of a config load.
 BASE = {"errors", "files", "results"}
-TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "tasks"}
+TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "shipped", "tasks"}
 ROOMS = {
     "": TRAINING,
     "compat": set(),
@@ -43,16 +43,16 @@ ROOMS = {
     "files": set(),
     "results": {"files"},
     "shipped": {"errors"},
-    "checkpoint": BASE,
+    "checkpoint": BASE | {"shipped"},
     "data": BASE,
     "tasks": BASE | {"data"},
     "models": BASE | {"checkpoint"},
     "engine": TRAINING,
-    "cli": TRAINING | {"shipped"},
+    "cli": TRAINING,
     "own_data": BASE | {"data", "shipped"},
-    "benchmark": TRAINING | {"cli", "shipped"},
+    "benchmark": TRAINING | {"cli"},
     "calibration": TRAINING | {"cli", "benchmark"},
-    "inference": TRAINING | {"cli", "calibration", "shipped"},
+    "inference": TRAINING | {"cli", "calibration"},
 }
 # Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {

@@ -116,6 +116,7 @@ def test_configs_and_tools_are_found_by_name(wheel, tmp_path):
     names = run("-m", "token_pruning", "configs", "mask_rcnn/svit").split()
     assert names == ["mask_rcnn/svit-adapter-s-0.33x-ftune", "mask_rcnn/svit-adapter-t-0.5x-ftune"]
     image = ROOT / "docs/images/tome_detection.jpg"
-    run("-m", "token_pruning", "predict", image, "quickstart/digits_svit-adapter-nano", "none", "--out", "found")
-    assert (elsewhere / "found").is_dir()
+    weights = "configs/quickstart/weights/digits_vit-adapter-t.safetensors"
+    said = run("-m", "token_pruning", "predict", image, "quickstart/digits_vit-adapter-t", weights, "--out", "found")
+    assert (elsewhere / "found").is_dir() and "tome_detection: " in said and "random weights" not in said
     assert "Evaluate a checkpoint" in run("-m", "token_pruning", "test", "--help")

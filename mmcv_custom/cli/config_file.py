@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import ConfigError
-from ..shipped import find_config, find_file
+from ..shipped import find_config
 from .inherited_names import pass_on_names
 
 
@@ -31,8 +31,6 @@ def read_file(path: str | os.PathLike) -> Config:
     except Exception as error:  # a config is a program of the user: it may fail in any way
         raise ConfigError(_sentence(path, error)) from error
     pass_on_names(cfg)
-    if isinstance(cfg.get("load_from"), str):
-        cfg.load_from = find_file(cfg.load_from)
     wanted = cfg.get("custom_imports")
     if wanted:
         try:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from mmcv_custom.checkpoint import find_checkpoint, read_checkpoint
 from mmcv_custom.cli.__main__ import TOOLS, main
 from mmcv_custom.cli.config_file import read_file
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.shipped import CONFIGS, ROOT, config_names, config_stem, find_config, find_file
 
 NAME = "mask_rcnn/svit-adapter-s-0.33x-ftune"
@@ -35,10 +36,14 @@ def test_unknown_names(monkeypatch, tmp_path):
 def test_weights_of_the_project_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     weights = "configs/quickstart/weights/digits_vit-adapter-t.safetensors"
-    assert read_file("digits_svit-adapter-t").load_from == str(ROOT / weights)
+    assert read_file("digits_svit-adapter-t").load_from == weights
+    assert find_checkpoint(weights) == str(ROOT / weights) and "norm.weight" in " ".join(read_checkpoint(weights))
     (tmp_path / "configs/quickstart/weights").mkdir(parents=True)
     (tmp_path / weights).touch()
     assert find_file(weights) == weights and find_file("none.pth") == "none.pth"
+    assert find_checkpoint(weights) == weights  # the user's file comes first
+    with pytest.raises(CheckpointError, match="checkpoint none.pth does not exist"):
+        find_checkpoint("none.pth")
 
 
 def test_the_command(capfd):
