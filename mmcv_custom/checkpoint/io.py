@@ -46,11 +46,11 @@ def _safe_globals():
     return allowed + sorted(_DTYPES, key=str)
 
 
-def find_checkpoint(path: str | os.PathLike, hint: str = "check the path") -> str:
+def find_checkpoint(path: str | os.PathLike, hint: str | None = None) -> str:
     """Return the file of a checkpoint: ``path``, or the project's file of that name; a URL stays as it is.
 
     Raises:
-        CheckpointError: there is no such file; ``hint`` ends the sentence.
+        CheckpointError: there is no such file; ``hint`` says what to do.
     """
     path = os.path.expanduser(path)
     if _URL.match(path):
@@ -59,7 +59,9 @@ def find_checkpoint(path: str | os.PathLike, hint: str = "check the path") -> st
     if os.path.isdir(found):
         raise CheckpointError(f"checkpoint {path} is a folder: name a file in it")
     if not os.path.isfile(found):
-        raise CheckpointError(f"checkpoint {path} does not exist: {hint}")
+        if os.path.basename(os.path.dirname(path)) == "pretrained":
+            hint = "pretrained/README.md says where it comes from"
+        raise CheckpointError(f"checkpoint {path} does not exist: {hint or 'check the path'}")
     return found
 
 

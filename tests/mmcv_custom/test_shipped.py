@@ -44,6 +44,8 @@ def test_weights_of_the_project_are_found_from_any_folder(tmp_path, monkeypatch)
     assert find_checkpoint(weights) == weights  # the user's file comes first
     with pytest.raises(CheckpointError, match="checkpoint none.pth does not exist"):
         find_checkpoint("none.pth")
+    with pytest.raises(CheckpointError, match="pretrained/none.pth does not exist: pretrained/README.md says where"):
+        find_checkpoint("pretrained/none.pth")
 
 
 def test_the_command(capfd):

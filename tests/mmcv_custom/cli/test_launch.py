@@ -99,8 +99,12 @@ def test_a_misuse_of_the_core_by_code_is_not_swallowed():
         ({"train_dataloader.dataset.typo": 1}, "the config does not fit: .*unexpected keyword argument 'typo'"),
         ({"optim_wrapper.optimizer.learning": 1}, "the config does not fit: .*unexpected keyword argument 'learning'"),
         ({"param_scheduler.typo": 1}, "the config does not fit: .*unexpected keyword argument 'typo'"),
+        (
+            {"param_scheduler": [dict(type="LinearLR", begin=2, end=1)]},
+            "param_scheduler begins when the training has ended",
+        ),
     ],
-    ids=["model key", "model type", "model value", "data set", "optimizer", "schedule"],
+    ids=["model key", "model type", "model value", "data set", "optimizer", "schedule", "late schedule"],
 )
 def test_a_config_that_cannot_be_built_ends_in_one_sentence(toys, tmp_path, capsys, option, message):
     said = ended(capsys, lambda: build_runner(config(tmp_path, **option), splits=()).train())
