@@ -68,8 +68,8 @@ BUILD_TOOLS = {"setuptools"}
 
 # Does for a fork what the interpreter does when it starts a script.
 SETS_SYS_PATH = "tests/scripts.py"
-# Folders without code of this project: build output, data, results.
-NOT_OURS = {"build", "dist", "data", "pretrained", "work_dirs", "node_modules"}
+# Folders with code of this project, besides the packages; others hold data, results, or what a user keeps there.
+OURS = {"configs", "tools", "tests", "ops"}
 
 
 def python_files(root):
@@ -80,7 +80,7 @@ def python_files(root):
             name
             for name in subfolders
             if not name.startswith(".")
-            and not (Path(folder) == Path(root) and name in NOT_OURS)
+            and (Path(folder) != Path(root) or name in OURS or name in ALLOWED)
             and not Path(folder, name, "pyvenv.cfg").exists()
         )
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
@@ -360,6 +360,7 @@ BAD = {
     "broken file": ("ops/a.py", "def f(:", "is not valid Python"),
 }
 GOOD = {
+    "what a user keeps in the checkout": ("mine/run.py", "import sys\nsys.path.append('there')"),
     "core": ("token_pruning/methods/a.py", "import math, timm, torch\nfrom ..tokens import x\nfrom . import y"),
     "drawing in a function": ("token_pruning/analysis/plot.py", "def f():\n    import matplotlib.pyplot"),
     "build script": ("ops/setup.py", "from setuptools import setup"),
