@@ -60,6 +60,8 @@ def test_the_core_needs_torch_timm_and_numpy_only(wheel):
     assert [line.split(">=")[0] for line in needed if "extra ==" not in line] == ["torch", "timm", "numpy"]
     for extra, toolbox in [("all", "detection"), ("segmentation", "segmentation"), ("classification", "pretrain")]:
         assert any(line.startswith(f"onedl-mm{toolbox}==") and f'extra == "{extra}"' in line for line in needed)
+        # The web page and selector_demo.py without an image show a photograph of scikit-image.
+        assert any(line.startswith("scikit-image") and f'extra == "{extra}"' in line for line in needed)
     assert not any("onedl-mmsegmentation" in line and 'extra == "detection"' in line for line in needed)
     assert {*metadata(wheel, "Provides-Extra")} >= EXTRAS
 

@@ -14,7 +14,7 @@ token-pruning web ...                    a page with a slider
 from __future__ import annotations
 
 import fnmatch
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -36,7 +36,7 @@ WEB = ("starlette", "uvicorn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool that the first argument names and return its exit code."""
+    """Become the tool that the first argument names, or answer and return an exit code."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in TOOLS:
         missing = [package for package in WEB if name == "web" and not find_spec(package)]
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"token-pruning: web needs {' and '.join(missing)}: pip install 'token-pruning[web]'", file=sys.stderr
             )
             return 2
-        return subprocess.run([sys.executable, str(ROOT / TOOLS[name]), *rest]).returncode
+        # In place of this process, so that signals and exit codes are the tool's own.
+        os.execv(sys.executable, [sys.executable, str(ROOT / TOOLS[name]), *rest])
     if name == "configs":
         names = fnmatch.filter(config_names(), f"*{rest[0]}*" if rest else "*")
         if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
@@ -40,19 +41,22 @@ def read_file(path: str | os.PathLike) -> Config:
             import_modules_from_strings(**wanted)
         except (ImportError, TypeError) as error:
             raise ConfigError(
-                _missing_toolbox(path, error)
+                _missing_toolbox(path, error, wanted.get("imports", ()))
                 or f"custom_imports of config {path} cannot be imported ({_words(error)}): install the package, or add "
                 "its folder to PYTHONPATH"
             ) from error
     return cfg
 
 
-def _missing_toolbox(path: str, error: BaseException | None) -> str | None:
+def _missing_toolbox(path: str, error: BaseException | None, imports: Sequence[str] = ()) -> str | None:
+    # Segmentation imports detection, too: one extra for all of them.
+    last = next((name for name in reversed(EXTRAS) if f"{name}_custom" in imports), None)
     while error is not None:
         said = re.match(r"(\w+) is not installed", str(error))
         name = said[1] if said else getattr(error, "name", None)
         if name in EXTRAS:
-            return f"config {path} needs {name}, which is not installed: pip install 'token-pruning[{EXTRAS[name]}]'"
+            extra = EXTRAS[last or name]
+            return f"config {path} needs {name}, which is not installed: pip install 'token-pruning[{extra}]'"
         error = error.__cause__ or error.__context__
     return None
 

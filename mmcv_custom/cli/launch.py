@@ -196,6 +196,7 @@ def is_main_process() -> bool:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's ``main``; a mistake of the user ends it with one sentence and exit code 2, a bug with its traceback.
 
+    Ctrl-C ends it with one word and a shell's exit code of SIGINT.
     Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
     """
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
@@ -212,6 +213,9 @@ def run(main: Callable[[], object]) -> None:
         _end(error)
     except SettingError as error:  # found after building: the reducer does not fit the images, for example
         _end(f"the config does not fit: {error}")
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(128 + signal.SIGINT)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this

@@ -1,5 +1,7 @@
 """mmcv_custom.shipped: configs by path and by name; the command `token-pruning`."""
 
+import sys
+
 import pytest
 
 from mmcv_custom.checkpoint import find_checkpoint, read_checkpoint
@@ -55,3 +57,11 @@ def test_the_command(capfd):
     assert main(["configs", "qqq"]) == 2 and "no config has qqq in its name" in capfd.readouterr().err
     assert main(["prune"]) == 2 and "there is no prune; choose from train, test" in capfd.readouterr().err
     assert main([]) == 0 and "token-pruning train CONFIG" in capfd.readouterr().out
+
+
+def test_the_command_becomes_the_tool(monkeypatch):
+    """A parent that waited would print a traceback of its own at Ctrl-C."""
+    called = []
+    monkeypatch.setattr("os.execv", lambda program, arguments: called.append([program, *arguments]))
+    main(["train", "CONFIG", "--amp"])
+    assert called == [[sys.executable, sys.executable, str(ROOT / "tools/train.py"), "CONFIG", "--amp"]]

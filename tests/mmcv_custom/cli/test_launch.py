@@ -85,6 +85,15 @@ def test_a_bug_is_not_swallowed(error):
         run(main)
 
 
+def test_ctrl_c_is_no_bug(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 130 and capsys.readouterr().err.endswith(": interrupted\n")
+
+
 def test_a_misuse_of_the_core_by_code_is_not_swallowed():
     with pytest.raises(ValueError, match="no reducer to remove"):
         run(lambda: token_pruning.remove(torch.nn.Linear(1, 1)))
