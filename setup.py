@@ -17,8 +17,8 @@ SHIPPED = ["configs", "tools", "image_demo.py", "video_demo.py", "selector_demo.
 SHIPPED += ["README.md", "pretrained/README.md", "data/README.md"]
 LIGHT = ("torch", "timm", "numpy")  # what token_pruning alone needs
 COMMON = ("setuptools", *LIGHT, "torchvision", "safetensors", "tqdm", "tensorboard", "pillow", "matplotlib", "scipy")
-COMMON += ("scikit-learn", "opencv-python", "opencv-python-headless", "onedl-mmengine", "onedl-mmcv")
-DETECTION = (*COMMON, "onedl-mmdetection", "pycocotools", "scikit-image")
+COMMON += ("scikit-learn", "scikit-image", "opencv-python", "opencv-python-headless", "onedl-mmengine", "onedl-mmcv")
+DETECTION = (*COMMON, "onedl-mmdetection", "pycocotools")
 # Names of requirements.txt that an extra installs. ViT-Adapter is in mmdet_custom, so segmentation needs detection.
 EXTRAS = {
     "detection": DETECTION,

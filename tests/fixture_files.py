@@ -54,7 +54,7 @@ def of_method(method: str) -> list:
 
 def of_schema(schema: str, having: str = "") -> list:
     """Return the same for records of a ``schema`` that, if a key is named, are ``having`` it."""
-    return _where(lambda content: content.get("schema") == schema and (not having or having in content))
+    return where(lambda content: content.get("schema") == schema and (not having or having in content))
 
 
 def close(actual: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-4) -> None:
