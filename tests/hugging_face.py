@@ -41,6 +41,9 @@ TOWERS = {
     "YOLOS plain": lambda **o: build(
         "YolosModel", "YolosConfig", **{**YOLOS, "use_mid_position_embeddings": False}, **o
     ),
+    "EoMT masked": lambda **o: host_models.TOWERS["EoMT"](probability=1.0, **o),
+    "EoMT SwiGLU": lambda **o: host_models.TOWERS["EoMT"](use_swiglu_ffn=True, **o),
+    "EoMT DINOv3 masked": lambda **o: host_models.TOWERS["EoMT DINOv3"](probability=1.0, **o),
 }
 
 
@@ -94,6 +97,8 @@ FORMS = {
         build("YolosForObjectDetection", "YolosConfig", **YOLOS),
         "pred_boxes",
     ),
+    "EomtForUniversalSegmentation": lambda: (host_models.TOWERS["EoMT"](), "masks_queries_logits"),
+    "EomtDinov3ForUniversalSegmentation": lambda: (host_models.TOWERS["EoMT DINOv3"](), "masks_queries_logits"),
 }
 STAGES = dict(out_features=["stage1", "stage3", "stage4"])
 BACKBONES = {

@@ -98,6 +98,13 @@ class DINOv3Block(Dinov2Block):
     rotate_half = True
 
 
+class EomtBlock(Dinov2Block):
+    """EoMT on DINOv2; the run limits what its queries attend to."""
+
+    PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+    DROPOUT = "dropout"
+
+
 class CLIPBlock(HuggingFaceBlock):
     """CLIP and SigLIP."""
 

@@ -36,6 +36,7 @@ class Family:
         back: config -> number of tokens after the patches; they are prefix tokens to the core.
         class_token: whether the first token is a class token.
         moves: config -> whether the tower changes the tokens between two layers.
+        queries: config -> number of queries that enter in front of all tokens, and of the last layers that run them.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Family:
     back: Callable[[Any], int] = lambda config: 0
     class_token: bool = True
     moves: Callable[[Any], bool] = lambda config: False
+    queries: Callable[[Any], tuple[int, int]] = lambda config: (0, 0)
 
     def layers_of(self, tower: nn.Module) -> nn.ModuleList:
         """Return the layers of a tower."""
@@ -56,6 +58,10 @@ class Family:
 
 def _with_registers(config: Any) -> int:
     return 1 + config.num_register_tokens
+
+
+def _queries(config: Any) -> tuple[int, int]:
+    return config.num_queries, config.num_blocks
 
 
 FAMILIES = (
@@ -103,6 +109,26 @@ FAMILIES = (
         back=lambda config: config.num_detection_tokens,
         moves=lambda config: config.use_mid_position_embeddings,
     ),
+    Family(
+        "EoMT",
+        "eomt",
+        ("EomtForUniversalSegmentation",),
+        "EomtLayer",
+        "layers",
+        blocks.EomtBlock,
+        front=_with_registers,
+        queries=_queries,
+    ),
+    Family(
+        "EoMT DINOv3",
+        "eomt_dinov3",
+        ("EomtDinov3ForUniversalSegmentation",),
+        "EomtDinov3Layer",
+        "layers",
+        blocks.DINOv3Block,
+        front=_with_registers,
+        queries=_queries,
+    ),
 )
 
 # Folders of ``transformers.models`` whose blocks attend in windows.
@@ -110,7 +136,6 @@ WINDOWED = frozenset(
     "sam sam_hq sam2 sam2_video sam3 sam3_video sam3_tracker edgetam vitdet swin swinv2 swin2sr donut hiera lw_detr "
     "maskformer".split()
 )
-QUERIES = frozenset({"eomt", "eomt_dinov3"})
 
 
 def package_of(kind: type) -> str | None:
@@ -145,11 +170,6 @@ def why_not(model: nn.Module) -> str:
     windowed = next((kind for package, kind in found.items() if package in WINDOWED), None)
     if windowed:
         return attends_in_windows(name, windowed)
-    if any(package in QUERIES for package in found):
-        return (
-            f"the queries of {name} enter before its last layers, which token_pruning.apply does not follow; apply it "
-            "to a ViT of the same encoder"
-        )
     titles = ", ".join(family.title for family in FAMILIES)
     return (
         f"{name} holds no vision transformer that the core can run on a subset of the tokens; of transformers "

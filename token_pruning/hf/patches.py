@@ -26,6 +26,7 @@ from ..forward import check_execution
 from ..patching import patch_method
 from ..recording import NO_SCRIPT, refuse_recording
 from ..reducer import Reducer, build_reducer
+from .embedding import ImageEmbedding, patch_projection, patch_size
 from .families import TESTED, Family, family_of, known_class, package_of, why_not
 from .run import Run, current
 
@@ -62,7 +63,7 @@ def apply(model: nn.Module, reducer: dict | Reducer | None, execution: str, outp
     vars(tower).update(
         blocks=[family.block(layer) for layer in layers],
         embed_dim=config.hidden_size,
-        patch_embed=SimpleNamespace(patch_size=_patch(tower)),
+        patch_embed=SimpleNamespace(patch_size=patch_size(tower)),
         execution=execution,
     )
     _patch_tower(tower)
@@ -86,7 +87,7 @@ def remove(model: nn.Module) -> nn.Module:
         del tower.reducer
         for name in HOST:
             del vars(tower)[name]
-        for name in ("forward", "_replicate_for_data_parallel", "__prepare_scriptable__"):
+        for name in ("forward", "predict", "_replicate_for_data_parallel", "__prepare_scriptable__"):
             patch_method(tower, name, None)
         for layer in family.layers_of(tower):
             patch_method(layer, "forward", None)
@@ -96,6 +97,8 @@ def remove(model: nn.Module) -> nn.Module:
 
 def _patch_tower(tower: Any) -> None:
     patch_method(tower, "forward", partial(_forward, tower))
+    if hasattr(type(tower), "predict"):
+        patch_method(tower, "predict", partial(_predict, tower))
     patch_method(tower, "_replicate_for_data_parallel", partial(_replicate, tower))
 
 
@@ -114,14 +117,34 @@ def _forward(tower: Any, *args: Any, **kwargs: Any) -> Any:
         )
     if kwargs.get("attention_mask") is not None:
         raise SettingError("a model with a reducer takes no attention_mask: it does not fit a subset of the tokens")
-    grid = (pixels.shape[-2] // _patch(tower)[0], pixels.shape[-1] // _patch(tower)[1])
+    patch = patch_size(tower)
+    grid = (pixels.shape[-2] // patch[0], pixels.shape[-1] // patch[1])
     if family.package == "vit_mae" and kwargs.get("noise") is None:  # ranks of a shuffle: leave patches in their order
         kwargs["noise"] = torch.arange(grid[0] * grid[1], device=pixels.device).expand(len(pixels), -1)
-    before = current.set(Run(tower, family, grid))
+    run, hook = Run(tower, family, grid), None
+    if tower.reducer is not None and tower.reducer.reads_image:
+        if kwargs.get("bool_masked_pos") is not None:
+            raise SettingError(
+                f"{type(tower.reducer).__name__} makes tokens from the image, so none can be replaced by mask tokens: "
+                "leave bool_masked_pos out, or use another method"
+            )
+        image = ImageEmbedding(tower, family, grid, pixels)
+        run.image, hook = image, patch_projection(tower).register_forward_hook(image.note)
+    before = current.set(run)
     try:
         return type(tower).forward(tower, *args, **kwargs)
     finally:
         current.set(before)
+        if hook is not None:
+            hook.remove()
+
+
+def _predict(tower: Any, tokens: Tensor) -> Any:
+    """Replace ``predict`` of EoMT, which has it between layers: its mask logits limit what queries attend to."""
+    predicted, run = type(tower).predict(tower, tokens), current.get()
+    if run is not None:
+        run.mask_logits = predicted[0]
+    return predicted
 
 
 def _layer(layer: Any, i: int, x: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Tensor:
@@ -146,12 +169,6 @@ def _no_script() -> None:
 def _is_ours(module: nn.Module) -> bool:
     patch = vars(module).get("forward")
     return isinstance(patch, partial) and patch.func is _forward
-
-
-def _patch(tower: Any) -> tuple[int, int]:
-    """Return the (height, width) of a patch in pixels."""
-    convolution = next(m for m in tower.embeddings.modules() if isinstance(m, nn.Conv2d))
-    return convolution.stride  # type: ignore[return-value]
 
 
 def _only_tower(model: nn.Module) -> tuple[Any, Family]:

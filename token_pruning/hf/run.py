@@ -5,15 +5,17 @@ what a layer computes is replaced, by one step of ``StackForward``. A layer retu
 somebody looks (hooks, by which transformers records ``hidden_states``, and FSDP2 its gradients; or the tower itself),
 and after the last layer; between layers that nobody looks at nothing is restored.
 
-Shapes: B images, N positions, C channels.
+Shapes: B images, N positions, Q queries, C channels.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..adapters import BlockAdapter
@@ -21,6 +23,7 @@ from ..attention import rope_with_prefix
 from ..calling import is_called, unwrapped
 from ..errors import SettingError
 from ..forward import StackForward
+from .embedding import ImageEmbedding
 from .families import Family
 
 
@@ -39,6 +42,12 @@ class Run:
         self.layers = family.layers_of(tower)
         self.blocks: list[BlockAdapter] = []
         self.stack: StackForward | None = None
+        self.image: ImageEmbedding | None = None  # for reducers that read it
+        self.mask_logits: Tensor | None = None  # (B, Q, h, w) that the queries predicted last
+        self.queries, last = family.queries(tower.config)
+        self.entry = len(self.layers) - last if self.queries else None  # the layer before which queries enter
+        # The layers before which the tower predicts masks.
+        self.predicts = set() if self.entry is None else _masked(tower, self.entry)
         self.handed: Tensor | None = None  # what the last layer returned and the set holds already
 
     def step(self, i: int, x: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
@@ -50,12 +59,18 @@ class Run:
             options: keyword arguments of the layer.
         """
         layer: Any = unwrapped(self.layers[i])
+        late = self.queries if i == self.entry else 0
+        given = x[:, late:] if late else x
         if self.stack is None:
-            self.stack = self._start(x, layer, options.get("position_embeddings"))
-        elif x is not self.handed:
-            self.stack.tokens = self.stack.tokens.with_dense(self._prefix_first(x))
+            self.stack = self._start(given, layer, options.get("position_embeddings"))
+        elif self._is_changed(i, given):
+            self.stack.tokens = self.stack.tokens.with_dense(self._prefix_first(given))
+        if late:
+            self.stack.prepend(x[:, :late])
+            self.front += late
+        visible = self._visible(mask) if self.queries and mask is not None else None
         self.blocks.append(self.family.block(layer, mask, **options))
-        self.stack.run(i, i)
+        self.stack.run(i, i, visible)
         if i == len(self.layers) - 1:
             return self._in_order(self.stack.finish(with_prefix=True))
         if not self._is_watched(i):
@@ -63,11 +78,33 @@ class Run:
             return x
         out = self._in_order(self.stack.map(with_prefix=True))
         # Where gradients are recorded, the next layer continues from this very tensor, so that hooks see its gradient.
-        self.handed = None if torch.is_grad_enabled() else out
+        self.handed = None if torch.is_grad_enabled() and self._is_hooked(i) else out
         return out
 
+    def _is_hooked(self, i: int) -> bool:
+        return is_called(self.layers[i]) or is_called(self.layers[i + 1])
+
     def _is_watched(self, i: int) -> bool:
-        return is_called(self.layers[i]) or is_called(self.layers[i + 1]) or self.family.moves(self.tower.config)
+        return self._is_hooked(i) or i + 1 in self.predicts or self.family.moves(self.tower.config)
+
+    def _is_changed(self, i: int, x: Tensor) -> bool:
+        """Return whether layer ``i`` gets other tokens ``x`` (B, N, C) than the set holds."""
+        if i != self.entry or self.handed is None:
+            return x is not self.handed
+        # The tower has copied the tokens behind the queries, so only their values can tell what a hook returned.
+        return self._is_hooked(i - 1) and not torch.equal(x, self.handed)
+
+    def _visible(self, mask: Tensor) -> Tensor:
+        """Return how visible each position is to each query, (B, N, Q), see ``StackForward.run``.
+
+        These are the mask logits at the patches, and infinite where the tower's ``mask`` (B, H, N, N) of 1 and a huge
+        negative number admits more: at all tokens before the patches, and for queries whose mask it has switched off.
+        """
+        assert self.mask_logits is not None  # the tower makes its mask of them
+        logits = F.interpolate(self.mask_logits.detach(), self.grid, mode="bilinear").flatten(2).mT
+        admitted = mask[:, 0, : self.queries, self.front :].mT > 0
+        logits = logits.masked_fill(admitted & (logits <= 0), torch.inf)
+        return F.pad(logits, (0, 0, self.front, 0), value=torch.inf)
 
     def _start(self, x: Tensor, layer: Any, rotary: tuple[Tensor, Tensor] | None) -> StackForward:
         prefix = self.front + self.back
@@ -86,7 +123,15 @@ class Run:
             checkpointing=layer.gradient_checkpointing and layer.training,
             execution=self.tower.execution,
             rope=rope,
+            rope_of=None if rotary is None else partial(self._rope_of, rotary[0]),
+            embedding=None if self.image is None else self.image.of(x),
         )
+
+    def _rope_of(self, like: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the rotary table (h * w, 2D) of another grid (h, w); the tower reads nothing but the images' size."""
+        height, width = (n * p for n, p in zip(grid, self.tower.patch_embed.patch_size, strict=True))
+        cos, sin = self.tower.rope_embeddings(like.new_empty(0, 3, height, width))
+        return torch.cat([sin, cos], dim=-1)
 
     def _prefix_first(self, x: Tensor) -> Tensor:
         end = x.shape[1] - self.back
@@ -95,6 +140,12 @@ class Run:
     def _in_order(self, x: Tensor) -> Tensor:
         front, end = self.front, self.front + self.back
         return torch.cat([x[:, :front], x[:, end:], x[:, front:end]], dim=1) if self.back else x
+
+
+def _masked(tower: Any, entry: int) -> set[int]:
+    """Return the layers from ``entry`` on before which EoMT predicts masks; in training it does before all."""
+    probabilities = tower.attn_mask_probs.tolist()
+    return {entry + i for i, probability in enumerate(probabilities) if tower.training or probability > 0}
 
 
 class Current:

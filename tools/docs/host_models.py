@@ -78,9 +78,19 @@ def _no_tower(kind, config, **settings):
     return build
 
 
+def _eomt(kind, config, **settings):
+    def build(probability=0.0, **options):
+        model = transformers_model(kind, config, **{**settings, **options})
+        model.attn_mask_probs.fill_(probability)  # a released model has 0: attention without masks
+        return model
+
+    return build
+
+
 DINO = dict(mlp_ratio=2, layerscale_value=0.5)
 BEIT = dict(use_relative_position_bias=True, layer_scale_init_value=0.5)
 YOLOS = dict(num_detection_tokens=5, image_size=[SIDE, SIDE], use_mid_position_embeddings=True)
+EOMT = dict(num_queries=5, num_blocks=2, num_upscale_blocks=1, num_register_tokens=2, **DINO)
 # The plain form of every family of token_pruning.hf, under its title there.
 TOWERS = {
     "ViT": _tower("ViTModel", "ViTConfig"),
@@ -93,10 +103,11 @@ TOWERS = {
     "SigLIP (vision)": _tower("SiglipVisionModel", "SiglipVisionConfig"),
     "BEiT": _tower("BeitModel", "BeitConfig", **BEIT),
     "YOLOS": _tower("YolosModel", "YolosConfig", **YOLOS),
+    "EoMT": _eomt("EomtForUniversalSegmentation", "EomtConfig", **EOMT),
+    "EoMT DINOv3": _eomt("EomtDinov3ForUniversalSegmentation", "EomtDinov3Config", **EOMT),
 }
 WINDOW = dict(embed_dim=24, depths=[1], num_heads=[3], window_size=3)
 NO_TOWERS = {
-    "EoMT": _no_tower("EomtForUniversalSegmentation", "EomtConfig", hidden_size=24, num_attention_heads=3),
     "SAM": _no_tower("SamVisionModel", "SamVisionConfig"),
     "SAM 2 (Hiera)": _no_tower("Sam2HieraDetModel", "Sam2HieraDetConfig"),
     "SAM 3": _no_tower("Sam3ViTModel", "Sam3ViTConfig"),

@@ -113,6 +113,8 @@ def test_scores_are_the_class_token_s_attention_as_the_model_computes_it(name):
 @pytest.mark.parametrize("method", [None, "SViT", "ToMe"])
 @torch.no_grad()
 def test_capacity_is_an_execution_like_any_other(name, method):
+    if method == "SViT" and name.endswith("masked"):
+        pytest.skip("masked attention needs the number of tokens of each image")
     model = tower(name)
     token_pruning.apply(model, method and reduced(dict(type=method), grid=GRID))
     host, x = scattered(find_host(model)), images()

@@ -21,7 +21,7 @@ def refused(model, sentence, reducer=TOME, error=TypeError, **options):
     assert {id(module): set(vars(module)) for module in model.modules()} == before  # nothing is left half done
 
 
-@pytest.mark.parametrize("name", [name for name in NO_TOWERS if name != "EoMT"])
+@pytest.mark.parametrize("name", NO_TOWERS)
 def test_windows(name):
     model = NO_TOWERS[name]()
     refused(model, rf"{type(model).__name__} attends in windows .* CubistMerge.* this project's own hosts")
@@ -33,7 +33,6 @@ def test_models_that_are_no_vision_transformer():
     refused(words, "BertModel holds no vision transformer .* ViT, DeiT, .* YOLOS")
     with torch.device("meta"):
         refused(transformers.ResNetModel(transformers.ResNetConfig()), "ResNetModel holds no vision transformer")
-    refused(NO_TOWERS["EoMT"](), "queries of EomtForUniversalSegmentation enter before its last layers")
     text = PAIRS["CLIPModel"]().text_model
     refused(text, "CLIPTextModel holds no vision transformer")
     both = nn.ModuleList([tower("ViT"), tower("DINOv2")])
@@ -128,6 +127,12 @@ def test_calls_that_do_not_fit_a_subset():
         torch.jit.script(model.vit)
     with pytest.raises(ValueError, match="doesn't match model"):  # what transformers says of a size, as ever
         model(images(2, 40, 64))
+    apt = token_pruning.apply(tower("DINOv2"), dict(type="APT"))
+    with pytest.raises(ValueError, match="APT makes tokens from the image, .* leave bool_masked_pos out"):
+        apt(x, bool_masked_pos=torch.ones(3, 36, dtype=torch.bool))
+    eomt = token_pruning.apply(tower("EoMT masked"), dict(type="SViT", mode="threshold"), execution="capacity")
+    with pytest.raises(ValueError, match="masked attention needs .* execution='exact'"):
+        eomt(x)
     mae = token_pruning.apply(tower("ViTMAE"), TOME)
     mae.config.mask_ratio = 0.5
     with pytest.raises(
