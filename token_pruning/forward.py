@@ -75,7 +75,8 @@ class StackForward:
             if embedding is None:
                 raise SettingError(
                     f"{type(reducer).__name__} makes tokens from the image, and this host does not hand it over; pass "
-                    "an embedding to StackForward, or use a PlainViT or a timm model with timm's PatchEmbed"
+                    "an embedding to StackForward, or use a PlainViT, a timm model with timm's PatchEmbed or one of "
+                    "transformers (docs/hugging_face.md)"
                 )
             self.tokens = reducer.embed(self.tokens, embedding, self.state)
         self.checkpointing = checkpointing and torch.is_grad_enabled()

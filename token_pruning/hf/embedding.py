@@ -13,60 +13,50 @@ from ..embedding import PatchEmbedding
 from .families import Family
 
 
-class ImageEmbedding:
-    """The images of one forward and what the tower's patch embedding made of them.
+def embedding_of(tower: Any, family: Family, grid: tuple[int, int], pixels: Tensor, x: Tensor) -> PatchEmbedding:
+    """Return the embedding by which a tower made its first tokens.
+
+    The patches are embedded once more: the tower keeps them to itself, and they are a small part of a forward.
 
     Args:
         tower: the tower.
         family: its family.
         grid: (H, W) of the images.
         pixels: the images, of any size that the tower takes.
+        x: (B, N, C) the tokens.
     """
+    projection = patch_projection(tower)
+    height, width = (n * p for n, p in zip(grid, patch_size(tower), strict=True))
+    image = pixels[..., :height, :width]
 
-    def __init__(self, tower: Any, family: Family, grid: tuple[int, int], pixels: Tensor) -> None:
-        self.tower, self.family, self.grid, self.pixels = tower, family, grid, pixels
-        self._patches: Tensor | None = None
+    def project(patches: Tensor) -> Tensor:
+        return projection(patches.to(x.dtype)).flatten(2).mT
 
-    def note(self, projection: nn.Module, args: tuple, patches: Tensor) -> None:
-        """Take the embedded patches (B, C, H, W): a forward hook of ``patch_projection``."""
-        if self._patches is None:
-            self._patches = patches
+    def finish(tokens: Tensor) -> Tensor:
+        # Dropout is part of the embeddings or, in EoMT DINOv3, of the tower; the norm is CLIP's.
+        for owner, name in ((tower.embeddings, "dropout"), (tower, "dropout"), (tower, "pre_layrnorm")):
+            tokens = getattr(owner, name)(tokens) if hasattr(owner, name) else tokens
+        return tokens
 
-    def of(self, x: Tensor) -> PatchEmbedding:
-        """Return the embedding of which the tower made its first tokens ``x`` (B, N, C)."""
-        assert self._patches is not None  # the tower has embedded the images before it calls a layer
-        tower, projection, patches = self.tower, patch_projection(self.tower), self._patches
-        # The norm before the first layer is CLIP's; dropout is part of the embeddings or, in EoMT DINOv3, of the tower.
-        after = (getattr(tower.embeddings, "dropout", None), getattr(tower, "dropout", None))
-        after = [part for part in (*after, getattr(tower, "pre_layrnorm", None)) if part is not None]
+    positions = _positions(tower, family, grid, pixels, x)
+    return PatchEmbedding(image, grid, project(image), positions, lambda parts: project(parts).squeeze(1), finish)
 
-        def embed(parts: Tensor) -> Tensor:
-            return projection(parts.to(patches.dtype)).flatten(1)
 
-        def finish(tokens: Tensor) -> Tensor:
-            for part in after:
-                tokens = part(tokens)
-            return tokens
-
-        height, width = (n * p for n, p in zip(self.grid, patch_size(tower), strict=True))
-        image = self.pixels[..., :height, :width]
-        return PatchEmbedding(image, self.grid, patches.flatten(2).mT, self._positions(x), embed, finish)
-
-    def _positions(self, x: Tensor) -> Tensor | None:
-        """Return the table (1, H * W, C) that the tower adds to patches, or None."""
-        parts: Any = self.tower.embeddings
-        table = getattr(parts, "position_embeddings", getattr(parts, "position_embedding", None))
-        if table is None:
-            return None
-        if isinstance(table, nn.Embedding):
-            table = table.weight[None]
-        size, own = tuple(self.pixels.shape[-2:]), self.tower.config.image_size
-        if hasattr(parts, "interpolation"):  # YOLOS resamples at every size
-            table = parts.interpolation(table, size)
-        elif size != ((own, own) if isinstance(own, int) else tuple(own)):
-            table = parts.interpolate_pos_encoding(x, *size)
-        number, back = self.grid[0] * self.grid[1], self.family.back(self.tower.config)
-        return table[:, table.shape[1] - back - number :][:, :number]
+def _positions(tower: Any, family: Family, grid: tuple[int, int], pixels: Tensor, x: Tensor) -> Tensor | None:
+    """Return the table (1, H * W, C) that the tower adds to patches, or None."""
+    parts = tower.embeddings
+    table: Any = getattr(parts, "position_embeddings", getattr(parts, "position_embedding", None))
+    if table is None:
+        return None
+    if isinstance(table, nn.Embedding):
+        table = table.weight[None]
+    size, own = tuple(pixels.shape[-2:]), tower.config.image_size
+    if hasattr(parts, "interpolation"):  # YOLOS resamples at every size
+        table = parts.interpolation(table, size)
+    elif size != ((own, own) if isinstance(own, int) else tuple(own)):
+        table = parts.interpolate_pos_encoding(x, *size)
+    number, back = grid[0] * grid[1], family.back(tower.config)
+    return table[:, table.shape[1] - back - number :][:, :number]
 
 
 def patch_projection(tower: Any) -> nn.Module:

@@ -26,7 +26,7 @@ from ..forward import check_execution
 from ..patching import patch_method
 from ..recording import NO_SCRIPT, refuse_recording
 from ..reducer import Reducer, build_reducer
-from .embedding import ImageEmbedding, patch_projection, patch_size
+from .embedding import patch_size
 from .families import TESTED, Family, family_of, known_class, package_of, why_not
 from .run import Run, current
 
@@ -121,22 +121,16 @@ def _forward(tower: Any, *args: Any, **kwargs: Any) -> Any:
     grid = (pixels.shape[-2] // patch[0], pixels.shape[-1] // patch[1])
     if family.package == "vit_mae" and kwargs.get("noise") is None:  # ranks of a shuffle: leave patches in their order
         kwargs["noise"] = torch.arange(grid[0] * grid[1], device=pixels.device).expand(len(pixels), -1)
-    run, hook = Run(tower, family, grid), None
-    if tower.reducer is not None and tower.reducer.reads_image:
-        if kwargs.get("bool_masked_pos") is not None:
-            raise SettingError(
-                f"{type(tower.reducer).__name__} makes tokens from the image, so none can be replaced by mask tokens: "
-                "leave bool_masked_pos out, or use another method"
-            )
-        image = ImageEmbedding(tower, family, grid, pixels)
-        run.image, hook = image, patch_projection(tower).register_forward_hook(image.note)
-    before = current.set(run)
+    if kwargs.get("bool_masked_pos") is not None and tower.reducer is not None and tower.reducer.reads_image:
+        raise SettingError(
+            f"{type(tower.reducer).__name__} makes tokens from the image, so none can be replaced by mask tokens: "
+            "leave bool_masked_pos out, or use another method"
+        )
+    before = current.set(Run(tower, family, grid, pixels))
     try:
         return type(tower).forward(tower, *args, **kwargs)
     finally:
         current.set(before)
-        if hook is not None:
-            hook.remove()
 
 
 def _predict(tower: Any, tokens: Tensor) -> Any:

@@ -23,7 +23,7 @@ from ..attention import rope_with_prefix
 from ..calling import is_called, unwrapped
 from ..errors import SettingError
 from ..forward import StackForward
-from .embedding import ImageEmbedding
+from .embedding import embedding_of
 from .families import Family
 
 
@@ -34,15 +34,15 @@ class Run:
         tower: the tower, after ``apply``.
         family: its family.
         grid: (H, W) of the images.
+        pixels: the images.
     """
 
-    def __init__(self, tower: Any, family: Family, grid: tuple[int, int]) -> None:
-        self.tower, self.family, self.grid = tower, family, grid
+    def __init__(self, tower: Any, family: Family, grid: tuple[int, int], pixels: Tensor) -> None:
+        self.tower, self.family, self.grid, self.pixels = tower, family, grid, pixels
         self.front, self.back = family.front(tower.config), family.back(tower.config)
         self.layers = family.layers_of(tower)
         self.blocks: list[BlockAdapter] = []
         self.stack: StackForward | None = None
-        self.image: ImageEmbedding | None = None  # for reducers that read it
         self.mask_logits: Tensor | None = None  # (B, Q, h, w) that the queries predicted last
         self.queries, last = family.queries(tower.config)
         self.entry = len(self.layers) - last if self.queries else None  # the layer before which queries enter
@@ -113,6 +113,7 @@ class Run:
                 f"{type(self.tower).__name__} gives its layers {x.shape[1]} tokens, and the images have "
                 f"{self.grid[0]} x {self.grid[1]} patches and {prefix} other tokens: it must not leave patches out"
             )
+        reads = self.tower.reducer is not None and self.tower.reducer.reads_image
         rope = None if rotary is None else rope_with_prefix(torch.cat([rotary[1], rotary[0]], dim=-1), prefix)
         return StackForward(
             self.blocks,  # type: ignore[arg-type]  # adapters, added as the tower calls its layers
@@ -124,7 +125,7 @@ class Run:
             execution=self.tower.execution,
             rope=rope,
             rope_of=None if rotary is None else partial(self._rope_of, rotary[0]),
-            embedding=None if self.image is None else self.image.of(x),
+            embedding=embedding_of(self.tower, self.family, self.grid, self.pixels, x) if reads else None,
         )
 
     def _rope_of(self, like: Tensor, grid: tuple[int, int]) -> Tensor:

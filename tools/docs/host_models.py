@@ -82,6 +82,9 @@ def _eomt(kind, config, **settings):
     def build(probability=0.0, **options):
         model = transformers_model(kind, config, **{**settings, **options})
         model.attn_mask_probs.fill_(probability)  # a released model has 0: attention without masks
+        norm = model.upscale_block.block[-1].layernorm2d  # so that mask logits have both signs
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.zeros_(norm.bias)
         return model
 
     return build

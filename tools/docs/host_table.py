@@ -42,7 +42,9 @@ def outcome(model, method):
 
 def general(sentence, method, kind):
     """Return a refusal without the names of the method and of the class, so that equal reasons are equal."""
-    sentence = re.sub(rf"\b{kind}\b", "the model", re.sub(rf"\b{method}\b", "the method", sentence))
+    # A sentence about windows names the method for them, whatever method it refuses.
+    sentence = re.sub(rf"(?<!for windows is )\b{method}\b", "the method", sentence)
+    sentence = re.sub(rf"\b{kind}\b", "the model", sentence)
     sentence = re.sub(r" \((the model|[\w.]+|docs/[^)]*)\)", "", sentence)
     return sentence[0].upper() + sentence[1:]
 

@@ -25,7 +25,12 @@ ROTARY = ["DINOv3 ViT", "EoMT DINOv3"]
 @torch.no_grad()
 def test_the_embedding_makes_the_tokens_of_the_tower(name, height, width, options, monkeypatch):
     model, seen = tower(name), []
-    monkeypatch.setattr(APT, "embed", lambda reducer, tokens, embedding, state: seen.append((tokens, embedding)) or tokens)
+
+    def spied(reducer, tokens, embedding, state):
+        seen.append((tokens, embedding))
+        return tokens
+
+    monkeypatch.setattr(APT, "embed", spied)
     token_pruning.apply(model, dict(type="APT"))
     x = images(2, height, width)
     model(x, **options)
@@ -40,7 +45,6 @@ def test_the_embedding_makes_the_tokens_of_the_tower(name, height, width, option
         made = (made.unflatten(0, (2, -1)) + embedding.positions).flatten(0, 1)
     found = tokens.by_image(tokens.x)[:, tokens.prefix :].flatten(0, 1)
     torch.testing.assert_close(embedding.finish(made), found, atol=1e-5, rtol=1e-5)
-    assert not any(module._forward_hooks for module in model.modules())  # those of this forward are gone
 
 
 @torch.no_grad()

@@ -83,7 +83,8 @@ def test_the_map_is_restored_once_and_before_each_earlier_prediction(name, proba
     with Trace() as trace:
         outputs(model, images())
     assert len(calls) == restores
-    assert [used[:, :-GRID].shape[1] for used in trace.passes[0].used] == [PREFIX, PREFIX, *[PREFIX + QUERIES] * 2]
+    prefixes = [used.shape[1] - GRID for used in trace.passes[0].used.values()]
+    assert prefixes == [PREFIX, PREFIX, PREFIX + QUERIES, PREFIX + QUERIES]
     assert trace.passes[0].keep_ratio()[:, -1].max() < 0.7
 
 
@@ -106,11 +107,12 @@ def test_a_query_sees_a_token_by_the_mean_of_its_mask_logits(name, monkeypatch):
     assert len(seen) == 2 and any((tokens.size > 1).any() for tokens, _ in seen)
     for (tokens, found), (masks, _) in zip(seen, logits, strict=False):
         at_patches = F.interpolate(masks, (6, 6), mode="bilinear").flatten(2)
-        owner = tokens.assignment.view(3, -1)[:, -GRID:]  # of each patch, the row of its token
+        row_of = {place: row for row, place in enumerate(tokens.index.tolist())}
+        owner = tokens.assignment.view(3, -1)[:, -GRID:]  # of each patch, the place of its token
         for image in range(3):
-            for row in owner[image].unique().tolist():
-                members = at_patches[image][:, owner[image] == row]
-                assert torch.equal(found[row], members.mean(1) > 0)
+            for place in owner[image].unique().tolist():
+                members = at_patches[image][:, owner[image] == place]
+                assert torch.equal(found[row_of[place]], members.mean(1) > 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,6 +26,8 @@ def test_every_family_and_method_is_there():
 def test_a_reason_is_without_names():
     sentence = "ToMe cannot run XModel (docs/a.md has a table), as (ToMe, EViT)"
     assert general(sentence, "ToMe", "XModel") == "The method cannot run the model, as (the method, EViT)"
+    sentence = "the method for windows is ToMe, not XModel"
+    assert general(sentence, "ToMe", "XModel") == "The method for windows is ToMe, not the model"
 
 
 def test_the_page_is_written_and_checked(tmp_path, monkeypatch, capsys):
