@@ -129,8 +129,12 @@ class Run:
         )
 
     def _rope_of(self, like: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the rotary table (h * w, 2D) of another grid (h, w); the tower reads nothing but the images' size."""
+        """Return the rotary table (h * w, 2D) of another grid (h, w).
+
+        In training, the tower draws the shift and the scale of its coordinates at each call, so also for this grid.
+        """
         height, width = (n * p for n, p in zip(grid, self.tower.patch_embed.patch_size, strict=True))
+        # Without images: of these, the tower reads the size alone.
         cos, sin = self.tower.rope_embeddings(like.new_empty(0, 3, height, width))
         return torch.cat([sin, cos], dim=-1)
 

@@ -1,6 +1,7 @@
 """EoMT of transformers: queries that enter late, masked attention, hooks around the entry, training."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -155,3 +156,26 @@ def test_a_training_step_reaches_every_parameter(name, method):
     loss = sum(found[name].square().mean() for name in OUTPUTS) + sum(v for k, v in reported.items() if "loss" in k)
     loss.backward()
     assert {key for key, p in model.named_parameters() if p.grad is None} == set()
+
+
+@pytest.mark.parametrize("name", ["EoMT masked", "EoMT DINOv3"])
+@torch.no_grad()
+def test_copies_pickles_and_replicas_predict_by_themselves(name):
+    model = token_pruning.apply(tower(name), dict(type="ToMe", r=4))
+    wanted = outputs(model, images())
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert again.predict.args == (again,)
+        model.class_predictor.weight.data.add_(1)  # no copy predicts by the model's weights
+        assert all(map(torch.equal, outputs(again, images()), wanted))
+        model.class_predictor.weight.data.sub_(1)
+    replica = model._replicate_for_data_parallel()
+    assert replica.predict.args == replica.forward.args == (replica,)
+
+
+@torch.no_grad()
+def test_a_compiled_model_gives_the_same():
+    """Not as one graph: transformers reads ``attn_mask_probs`` between layers."""
+    torch._dynamo.reset()
+    model = token_pruning.apply(tower("EoMT masked"), dict(type="ToMe", r=4))
+    wanted = outputs(model, images())
+    assert_equal(outputs(torch.compile(model, backend="eager"), images()), wanted)

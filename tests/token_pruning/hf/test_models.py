@@ -75,8 +75,8 @@ def test_hidden_states_are_full_maps(name):
         out = model(x, output_hidden_states=True, **options)
     torch.testing.assert_close(out.last_hidden_state, plain, atol=1e-6, rtol=1e-6)
     assert [h.shape for h in out.hidden_states] == [h.shape for h in wanted]
-    # What a block did not compute is in its output as it was in its input (YOLOS adds positions afterwards;
-    # the last one of EoMT is the normalized one).
+    # What a block did not compute is in its output as it was in its input. (YOLOS adds positions afterwards, and the
+    # last state that EoMT returns is normalized.)
     layers, back = trace.passes[0], family_of(model).back(model.config)
     last = {"YOLOS": 0, "EoMT": 3}.get(family_of(model).title.split()[0], 4)
     for i in range(1, last):
