@@ -8,7 +8,7 @@ from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT
 from .dump import DumpSegResults
-from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, EoMTSemanticHead, LinearHead, MLPHead, SegViTHead
+from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, EoMTSemanticHead, LinearHead, MLPHead, ProbeHead, SegViTHead
 from .loading import LoadAnnotations
 from .losses import ATMLoss
 from .preprocessor import SegPreprocessor
@@ -29,6 +29,7 @@ __all__ = [
     "MLPHead",
     "MeanTTAModel",
     "PlainViTBackbone",
+    "ProbeHead",
     "PrunedEncoderDecoder",
     "SegPreprocessor",
     "SegViTHead",

@@ -12,6 +12,7 @@ from PIL import Image
 def small_coco(folder, classes):
     """Write one image with one square of the last class, as COCO json."""
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    image[:90] = 127  # flat, for methods that look for such parts
     cv2.imwrite(str(folder / "a.png"), image)
     box = [30, 20, 60, 70]
     polygon = [30, 20, 90, 20, 90, 90, 30, 90]
@@ -76,6 +77,7 @@ def write_images(cfg, folder, labels=None, size=(120, 160)):
         maps.mkdir(parents=True, exist_ok=True)
         for i in range(2):
             image = random.integers(0, 255, (120, 160, 3), dtype=np.uint8)
+            image[:90] = 127  # flat, for methods that look for such parts
             Image.fromarray(image).save(images / f"{i}{spec.get('img_suffix', suffixes['img_suffix'].default)}")
             values = random.choice(known if labels is None else labels, size).astype(np.uint8)
             Image.fromarray(values).save(maps / f"{i}{suffixes['seg_map_suffix'].default}")

@@ -3,6 +3,8 @@
 import itertools
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 # Pages of results name what was run at their commits.
 PAGES = [page for page in PAGES if page.name not in ("results.md", "benchmarks.md")]
 PAGES += sorted((ROOT / "configs").rglob("README.md"))
+PAGES += [ROOT / folder / "README.md" for folder in ("data", "pretrained", "ops")]
 # Files that the reader makes, and one of another project.
 WRITTEN = {"configs/deit/ppt_deit-s_r50_half.py", "configs/deit/evit_deit-s_0.6.py", "ops/test.py"}
 WRITTEN |= {"tests/parity/test_NAME.py", "token_pruning/methods/NAME.py"}
@@ -65,3 +68,15 @@ def test_options_are_those_of_the_tools(page):
             path.read_text() + SHARED + "".join(p.read_text() for p in path.parent.glob("*.py") if path.parent != ROOT)
         )
         assert not [option for option in options if f'"{option}"' not in text], script
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "ops" not in page.parts], ids=lambda page: page.stem)
+def test_programs_define_all_names_that_they_use(page, tmp_path):
+    """A program, which begins with its imports, runs as it is printed; other blocks are excerpts."""
+    pytest.importorskip("ruff")
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    for i, block in enumerate(block for block in blocks if re.match("import |from ", block)):
+        (tmp_path / f"program_{i}.py").write_text(block)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821,F822,F823", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -35,7 +35,7 @@ ALLOWED_IN_FUNCTIONS = {
 # What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
 # custom_imports of a config load.
 BASE = {"errors", "files", "results"}
-TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "tasks"}
+TRAINING = BASE | {"checkpoint", "compat", "data", "engine", "models", "shipped", "tasks"}
 ROOMS = {
     "": TRAINING,
     "compat": set(),
@@ -43,16 +43,16 @@ ROOMS = {
     "files": set(),
     "results": {"files"},
     "shipped": {"errors"},
-    "checkpoint": BASE,
+    "checkpoint": BASE | {"shipped"},
     "data": BASE,
     "tasks": BASE | {"data"},
     "models": BASE | {"checkpoint"},
     "engine": TRAINING,
-    "cli": TRAINING | {"shipped"},
+    "cli": TRAINING,
     "own_data": BASE | {"data", "shipped"},
-    "benchmark": TRAINING | {"cli", "shipped"},
+    "benchmark": TRAINING | {"cli"},
     "calibration": TRAINING | {"cli", "benchmark"},
-    "inference": TRAINING | {"cli", "calibration", "shipped"},
+    "inference": TRAINING | {"cli", "calibration"},
 }
 # Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {
@@ -68,8 +68,8 @@ BUILD_TOOLS = {"setuptools"}
 
 # Does for a fork what the interpreter does when it starts a script.
 SETS_SYS_PATH = "tests/scripts.py"
-# Folders without code of this project: build output, data, results.
-NOT_OURS = {"build", "dist", "data", "pretrained", "work_dirs", "node_modules"}
+# Folders with code of this project, besides the packages; others hold data, results, or what a user keeps there.
+OURS = {"configs", "tools", "tests", "ops"}
 
 
 def python_files(root):
@@ -80,7 +80,7 @@ def python_files(root):
             name
             for name in subfolders
             if not name.startswith(".")
-            and not (Path(folder) == Path(root) and name in NOT_OURS)
+            and (Path(folder) != Path(root) or name in OURS or name in ALLOWED)
             and not Path(folder, name, "pyvenv.cfg").exists()
         )
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
@@ -360,6 +360,7 @@ BAD = {
     "broken file": ("ops/a.py", "def f(:", "is not valid Python"),
 }
 GOOD = {
+    "what a user keeps in the checkout": ("mine/run.py", "import sys\nsys.path.append('there')"),
     "core": ("token_pruning/methods/a.py", "import math, timm, torch\nfrom ..tokens import x\nfrom . import y"),
     "drawing in a function": ("token_pruning/analysis/plot.py", "def f():\n    import matplotlib.pyplot"),
     "build script": ("ops/setup.py", "from setuptools import setup"),

@@ -27,6 +27,31 @@ def test_the_dockerfile_calls_targets_of_make():
     assert {"setup", "demo"} <= set(called) and not [name for name in called if name not in TARGETS]
 
 
+def test_the_dockerfile_names_folders_variables_and_values_that_exist():
+    text, found = (ROOT / "Dockerfile").read_text(), instructions()
+    (folder,) = (place for name, place in found if name == "WORKDIR")
+    assert f'-v "$PWD/work_dirs:{folder}/work_dirs"' in text  # results reach the host
+    makefile = (ROOT / "Makefile").read_text()
+    given = re.findall(r"make \w+ (\w+)=", " ".join(text for name, text in found if name == "RUN"))
+    assert given and all(re.search(rf"^{variable} \?=", makefile, re.MULTILINE) for variable in given)
+    (variables,) = (dict(re.findall(r"(\w+)=(\S+)", text)) for name, text in found if name == "ENV")
+    assert variables.keys() <= {"PIP_EXTRA_INDEX_URL", "PIP_NO_CACHE_DIR", "MSDA_BUILD"}
+    assert variables["MSDA_BUILD"] in ("auto", "cpu", "cuda", "off")
+
+
+def test_the_image_takes_no_environment_data_or_results_and_all_that_a_wheel_ships():
+    lines = (ROOT / ".dockerignore").read_text().split()
+    # An environment of the host would pass for one that is ready.
+    assert {".venv", "build", "work_dirs", "data/*", "pretrained/*", "**/*.so"} <= {*lines}
+    shipped = re.findall(
+        r'"([\w./]+)"', re.search(r"^SHIPPED = .*\n.*$", (ROOT / "setup.py").read_text(), re.MULTILINE)[0]
+    )
+    assert len(shipped) > 6 and all((ROOT / name).exists() for name in shipped)
+    hidden = [line.removesuffix("/*") for line in lines if not line.startswith(("!", "*"))]
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    assert not [name for name in shipped if name.split("/")[0] in hidden and name not in kept]
+
+
 def steps():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     return {name: [step.get("run") for step in job["steps"]] for name, job in workflow["jobs"].items()}

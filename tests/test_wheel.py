@@ -60,6 +60,8 @@ def test_the_core_needs_torch_timm_and_numpy_only(wheel):
     assert [line.split(">=")[0] for line in needed if "extra ==" not in line] == ["torch", "timm", "numpy"]
     for extra, toolbox in [("all", "detection"), ("segmentation", "segmentation"), ("classification", "pretrain")]:
         assert any(line.startswith(f"onedl-mm{toolbox}==") and f'extra == "{extra}"' in line for line in needed)
+        # The web page and selector_demo.py without an image show a photograph of scikit-image.
+        assert any(line.startswith("scikit-image") and f'extra == "{extra}"' in line for line in needed)
     assert not any("onedl-mmsegmentation" in line and 'extra == "detection"' in line for line in needed)
     assert {*metadata(wheel, "Provides-Extra")} >= EXTRAS
 
@@ -116,6 +118,7 @@ def test_configs_and_tools_are_found_by_name(wheel, tmp_path):
     names = run("-m", "token_pruning", "configs", "mask_rcnn/svit").split()
     assert names == ["mask_rcnn/svit-adapter-s-0.33x-ftune", "mask_rcnn/svit-adapter-t-0.5x-ftune"]
     image = ROOT / "docs/images/tome_detection.jpg"
-    run("-m", "token_pruning", "predict", image, "quickstart/digits_svit-adapter-nano", "none", "--out", "found")
-    assert (elsewhere / "found").is_dir()
+    weights = "configs/quickstart/weights/digits_vit-adapter-t.safetensors"
+    said = run("-m", "token_pruning", "predict", image, "quickstart/digits_vit-adapter-t", weights, "--out", "found")
+    assert (elsewhere / "found").is_dir() and "tome_detection: " in said and "random weights" not in said
     assert "Evaluate a checkpoint" in run("-m", "token_pruning", "test", "--help")

@@ -1,4 +1,4 @@
-"""Add a reducer to any timm ``VisionTransformer`` or ``Eva``, and remove it again.
+"""Add a reducer to any timm ``VisionTransformer`` or ``Eva`` (or, see ``hf``, of transformers), and remove it again.
 
     model = timm.create_model("deit_small_patch16_224", pretrained=True)
     token_pruning.apply(model, dict(type="ToMe", r=13))
@@ -20,32 +20,45 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
+from timm.layers import PatchEmbed, RotaryEmbeddingCat, build_rotary_pos_embed, resample_abs_pos_embed
 from timm.models._features import feature_take_indices
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from . import hf
 from .attention import rope_with_prefix
 from .calling import release
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .patching import patch_method
-from .recording import NO_SCRIPT, refuse_recording
+from .recording import NO_SCRIPT, refuse_compiled, refuse_recording
 from .reducer import Reducer, build_reducer
 from .timm_models import check_plain
 from .tokens import feature_map
 
 OUTPUTS = ("map", "kept")
+ROPE_SETTINGS = (
+    "bands",
+    "in_pixels",
+    "ref_feat_shape",
+    "grid_offset",
+    "grid_indexing",
+    "rotate_half",
+    "grid_type",
+    "normalize_coords",
+)
 
 
-def apply(
-    model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map"
-) -> VisionTransformer | Eva:
+def apply(model: Any, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map") -> Any:
     """Run the blocks of ``model`` under ``reducer`` from now on; a reducer that it already has is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks.
+            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks, or a
+            model with a vision transformer of Hugging Face's ``transformers`` inside (``hf.FAMILIES``).
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; stored as ``model.execution`` and may be changed at any
@@ -57,9 +70,12 @@ def apply(
         The same model.
 
     Raises:
-        TypeError: the core cannot run the model or one of its blocks.
+        TypeError: the core cannot run the model or one of its blocks, or the model is compiled.
         SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
+    refuse_compiled(model)
+    if hf.is_hugging_face(model):
+        return hf.apply(model, reducer, execution, output)
     check_plain(model)
     check_execution(execution)
     if output not in OUTPUTS:
@@ -76,12 +92,14 @@ def apply(
     return model
 
 
-def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
-    """Undo ``apply``: restore timm's forward and keep the current weights.
+def remove(model: Any) -> Any:
+    """Undo ``apply``: restore the library's forward and keep the current weights.
 
     Raises:
         ValueError: ``apply`` was not called on the model.
     """
+    if hf.is_applied(model):
+        return hf.remove(model)
     if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
     for name in ("reducer", "execution", "output"):
@@ -102,7 +120,8 @@ def _start(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None, 
             "a model with a reducer takes no attn_mask and no is_causal: they do not fit a subset of the tokens"
         )
     grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-    x, rope = model._pos_embed(model.patch_embed(x)), None
+    image, patches = x, model.patch_embed(x)
+    x, rope = model._pos_embed(patches), None
     if isinstance(model, Eva):
         x, rope = x
         rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
@@ -117,6 +136,8 @@ def _start(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None, 
         checkpointing=model.grad_checkpointing and model.training,
         execution=model.execution,
         rope=rope,
+        rope_of=None if rope is None else partial(_rope_of, model.rope),
+        embedding=_embedding(model, image, grid, patches),
     )
 
 
@@ -124,6 +145,26 @@ def _finish(model: VisionTransformer | Eva, stack: StackForward) -> Tensor:
     """Return the normalized map (B, N, C), or its kept tokens."""
     dense_map = stack.finish(with_prefix=True)
     return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
+
+
+def _embedding(model: Any, image: Tensor, grid: tuple[int, int], patches: Tensor) -> PatchEmbedding | None:
+    if not (model.reducer and model.reducer.reads_image and isinstance(model.patch_embed, PatchEmbed)):
+        return None
+    table = model.pos_embed
+    if table is not None:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        table = resample_abs_pos_embed(table, list(grid), list(model.patch_embed.grid_size), prefix)[:, prefix:]
+    return PatchEmbedding.of(
+        image, grid, patches, table, model.patch_embed, lambda x: model.norm_pre(model.pos_drop(x))
+    )
+
+
+def _rope_of(rope: Any, grid: tuple[int, int]) -> Tensor:
+    """Return the table (h * w, 2D) of a grid, also of a timm ``rope`` that returns that of its own grid only."""
+    if not isinstance(rope, RotaryEmbeddingCat) or rope.feat_shape is None:
+        return rope.get_embed(grid)
+    settings = {name: getattr(rope, name) for name in ROPE_SETTINGS}
+    return torch.cat(build_rotary_pos_embed(list(grid), **settings), dim=-1)
 
 
 def _forward_features(

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .analysis.trace import active_traces
 from .attention import QKV, rope_with_prefix
 from .blocks import run_block
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .losses import report_losses
 from .recording import refuse_export, refuse_recording
@@ -44,6 +45,8 @@ class StackForward:
             give the same outputs where the capacity suffices.
         score_fn: class scores supplied by the host, passed to ``Reducer.start``.
         rope: (N, 2D) rotary position embeddings of all positions, see ``attention.rotate``, or None.
+        rope_of: returns those of the tokens of another grid (h, w), (h * w, 2D), for reducers that make a smaller one.
+        embedding: what the host made ``x`` from, for reducers that read the image; None if it cannot tell.
     """
 
     def __init__(
@@ -57,13 +60,24 @@ class StackForward:
         execution: str = "exact",
         score_fn: Callable | None = None,
         rope: Tensor | None = None,
+        rope_of: Callable[[tuple[int, int]], Tensor] | None = None,
+        embedding: PatchEmbedding | None = None,
     ) -> None:
         refuse_recording(x, reducer)
         if reducer and not len(x):  # no image, so nothing to select
             x, reducer = _without_images(x, reducer), None
-        self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
+        self.blocks, self.reducer, self.execution = blocks, reducer, execution
+        self.rope, self.rope_of = rope, rope_of
+        self._subgrid_rope: tuple[tuple, Tensor] | None = None  # key and table of the last smaller grid
         self.tokens = TokenSet.full(x, grid, prefix)
         self.state = reducer.start(self.tokens, score_fn) if reducer else None
+        if reducer and reducer.reads_image:
+            if embedding is None:
+                raise SettingError(
+                    f"{type(reducer).__name__} makes tokens from the image, and this host does not hand it over; pass "
+                    "an embedding to StackForward, or use a PlainViT or a timm model with timm's PatchEmbed"
+                )
+            self.tokens = reducer.embed(self.tokens, embedding, self.state)
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
@@ -141,17 +155,35 @@ class StackForward:
                 trace.record_left(i, remaining)
             return remaining
 
+        def after_mlp(tokens: TokenSet, branch: Tensor) -> None:
+            if reducer is not None:
+                reducer.after_mlp(i, tokens, branch, self.state)
+
+        # Of this block: more rows come with `prepend`, and checkpointing runs the block again later.
+        rope = self._rope(tokens)
         prop_attn = reducer is not None and reducer.prop_attn
-        rope = self.rope  # of this block: more rows come with `prepend`, and checkpointing runs the block again later
         no_drop_path = reducer is not None and i in reducer.no_drop_path_blocks
 
         def run(x: Tensor) -> TokenSet:
-            entering = tokens.with_x(x)
-            return run_block(self.blocks[i], entering, keys, between, prop_attn, rope, no_drop_path, visible)
+            given = tokens.with_x(x)
+            return run_block(self.blocks[i], given, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
 
         # The tensor is an argument so that torch saves the random state of its device: the recomputation draws
         # stochastic depth again.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
+
+    def _rope(self, tokens: TokenSet) -> Tensor | None:
+        if self.rope is None or tokens.subgrid is None:
+            return self.rope
+        if self.rope_of is None:
+            raise SettingError(
+                f"{type(self.reducer).__name__} makes a smaller grid, and this host has rotary positions of one grid "
+                "only; pass rope_of to StackForward"
+            )
+        key = (tokens.subgrid.grid, tokens.prefix)
+        if self._subgrid_rope is None or self._subgrid_rope[0] != key:
+            self._subgrid_rope = (key, rope_with_prefix(self.rope_of(tokens.subgrid.grid), tokens.prefix))
+        return self._subgrid_rope[1]
 
     def map(self, with_prefix: bool = False) -> Tensor:
         """Return the current map (B, H * W, C); ``with_prefix``: (B, N, C) with the prefix tokens first."""

@@ -12,8 +12,13 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from .errors import SettingError
+from .host import attends_in_windows
 
 RUNNABLE = (Attention, EvaAttention, AttentionRope)
+# Modules of timm.models whose networks attend in windows.
+WINDOWED = frozenset(
+    "swin_transformer swin_transformer_v2 swin_transformer_v2_cr vision_transformer_sam hiera hieradet_sam2".split()
+)
 
 
 def create_timm(model_name: str, **kwargs: Any) -> nn.Module:
@@ -63,6 +68,8 @@ def check_plain(model: Any) -> None:
     """
     kind, name = type(model), type(model).__name__
     host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
+    if kind.__module__.rpartition(".")[2] in WINDOWED:
+        raise TypeError(attends_in_windows(name, kind.__module__))
     if host is None or kind.forward_features is not host.forward_features:
         raise TypeError(
             f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "

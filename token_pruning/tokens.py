@@ -7,7 +7,7 @@ T packed tokens of the whole batch (image after image), C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,20 @@ def feature_map(sequence: Tensor, grid: tuple[int, int]) -> Tensor:
     the layout: it then copies the map before every convolution.
     """
     return sequence.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+class SubGrid(NamedTuple):
+    """The smaller grid that the tokens of every image form after each row and each column lost equally many.
+
+    Attributes:
+        grid: (h, w); the grid tokens of the set are in row-major order, after the prefix tokens.
+        window: side of the windows of the map's grid that were reduced one by one; None if the grid was reduced as one.
+        window_shape: rows and columns of a whole window of the smaller grid; without windows, ``grid``.
+    """
+
+    grid: tuple[int, int]
+    window: int | None
+    window_shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class TokenSet:
         assignment: (B * N,) int64, the flat position of the token that represents each position; None if every
             position represents itself.
         pending: index (S,) and values (S, C) of dropped tokens that are not written into ``dense`` yet.
+        subgrid: the smaller grid that the tokens form; None in a full set, and where they form none.
     """
 
     x: Tensor
@@ -60,6 +75,7 @@ class TokenSet:
     size: Tensor | None = None
     assignment: Tensor | None = None
     pending: tuple[tuple[Tensor, Tensor], ...] = ()
+    subgrid: SubGrid | None = None
     late: int = 0
 
     @classmethod
@@ -138,7 +154,7 @@ class TokenSet:
             others: all other rows, where they are known. The map is then not copied here; the dropped tokens are
                 pending until ``restore``.
         """
-        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows])
+        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows], subgrid=None)
         if others is None:
             return replace(kept, x=self.x[rows], dense=self.restore(), pending=(), index=self._index()[rows])
         order, number = torch.cat([rows, others]), len(rows)
@@ -155,7 +171,7 @@ class TokenSet:
             counts: number of ``rows`` of each image.
             x: (T', C) the new values.
             size: (T',) of the new tokens, or None.
-            sources: (S,) all rows of this set that are not in the new one.
+            sources: (S,) all rows of this set that are not in the new one, and any that are, as their own target.
             targets: (S,) the row that represents the positions of each source from now on; a source that is its own
                 target keeps the value that ``dense`` has for it.
         """
@@ -169,6 +185,7 @@ class TokenSet:
             counts=counts,
             size=size,
             assignment=assignment if self.assignment is None else assignment[self.assignment],
+            subgrid=None,
         )
 
     def merge(
@@ -197,6 +214,10 @@ class TokenSet:
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
         x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
         return base.assign(rows, counts, x, total, sources, targets)
+
+    def with_subgrid(self, subgrid: SubGrid | None) -> TokenSet:
+        """Return the same tokens, which form the smaller grid ``subgrid``; None if they form none."""
+        return replace(self, subgrid=subgrid)
 
     def with_sizes(self, size: Tensor | None) -> TokenSet:
         """Return the same tokens with sizes ``size`` (T,); None for 1 each."""

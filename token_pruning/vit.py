@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .attention import WindowAttention, rope_with_prefix
 from .cache import WeightCache
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .positions import resize_positions
@@ -115,14 +116,8 @@ class PlainViT(nn.Module):
         windows = _windows(self.depth, window_attn, window_size)
         self._set_windows(windows)
         self.reducer = build_reducer(reducer, self.embed_dim, self.depth)
-        clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
-        if clash:
-            raise SettingError(
-                f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
-                "list only global-attention blocks in the reducer's `blocks`"
-            )
         if self.reducer:
-            self.reducer.check_host(self.cls_token is not None)
+            self.reducer.check_host(self.cls_token is not None, windows)
         if model_name is None:
             self._init_built()
 
@@ -251,23 +246,30 @@ class PlainViT(nn.Module):
                 f"an image of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
                 "leave empty images out"
             )
-        x = self.patch_embed(image)
-        if self.pos_embed is not None:
-            x = x + self.positions(grid)
-        prefix = self.prefix_tokens()
+        patches = self.patch_embed(image)
+        table = None if self.pos_embed is None else self.positions(grid)
+        x = patches if table is None else patches + table
+        prefix, embedding = self.prefix_tokens(), None
         if prefix is not None:
             x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)
+        if self.reducer and self.reducer.reads_image:
+            embedding = PatchEmbedding.of(image, grid, patches, table, self.patch_embed, self._after_positions)
         return StackForward(
             self.blocks,
             self.reducer,
-            self.norm_pre(self.pos_drop(x)),
+            self._after_positions(x),
             grid,
             prefix=self.num_prefix_tokens,
             checkpointing=self.with_cp and self.training,
             execution=self.execution,
             score_fn=score_fn,
             rope=self.rotary_positions(grid),
+            rope_of=None if self.rope is None else self.rope.get_embed,
+            embedding=embedding,
         )
+
+    def _after_positions(self, x: Tensor) -> Tensor:
+        return self.norm_pre(self.pos_drop(x))
 
     def prefix_tokens(self) -> Tensor | None:
         """Return the prefix tokens (1, P, C) as they enter the blocks; None if there are none."""

@@ -6,9 +6,10 @@ import sys
 
 from mmengine.device import get_device
 
+from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import add_common_options, build_runner, is_main_process, load_config, run
 from mmcv_custom.data.checks.datasets import leaf_datasets
-from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import write_json
 from mmcv_custom.tasks import TASKS, task_of
 
@@ -132,9 +133,7 @@ def main():
     cfg = load_config(args.config, args)
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
         raise ConfigError(f"config {args.config} lacks test_dataloader or test_evaluator: there is nothing to evaluate")
-    if "://" not in args.checkpoint and not os.path.isfile(os.path.expanduser(args.checkpoint)):
-        raise CheckpointError(f"checkpoint {args.checkpoint} does not exist: check the path")
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = find_checkpoint(args.checkpoint), False
     if args.eval:
         set_metrics(cfg, args.eval)
     if args.tta:

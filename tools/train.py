@@ -1,12 +1,12 @@
 """Train the model of a config."""
 
 import argparse
-import os
 
+from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.config_check import check_batch_size
 from mmcv_custom.cli.launch import add_common_options, build_runner, load_config, run
 from mmcv_custom.engine.runner import latest_checkpoint
-from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.errors import ConfigError
 
 
 def parse_args():
@@ -45,14 +45,17 @@ def main():
         if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
             raise ConfigError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the recipe's batch")
         cfg.auto_scale_lr.enable = True
-    cfg.load_from = args.load_from or cfg.get("load_from")
+    from_config = cfg.get("load_from")
+    cfg.load_from = args.load_from or from_config
     if args.resume is not None:
         found = latest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
         # Without a checkpoint to resume from, the run starts as it would without --resume.
         cfg.resume = found is not None
         cfg.load_from = found or cfg.load_from
-    if cfg.load_from and "://" not in cfg.load_from and not os.path.isfile(os.path.expanduser(cfg.load_from)):
-        raise CheckpointError(f"checkpoint {cfg.load_from} does not exist: check --load-from, --resume and load_from")
+    if cfg.load_from:
+        hint = "the config starts from it: train that model first, or give another file with --load-from"
+        hint = hint if cfg.load_from == from_config else "check --load-from and --resume"
+        cfg.load_from = find_checkpoint(cfg.load_from, hint)
 
     runner = build_runner(cfg, splits=("train", "val"))
     advice = check_batch_size(cfg, runner.world_size)

@@ -1,6 +1,6 @@
 """Reading checkpoints and loading them into models, whatever published names they carry."""
 
-from .io import read_checkpoint
+from .io import find_checkpoint, read_checkpoint
 from .load import LoadReport, load_into
 
-__all__ = ["LoadReport", "load_into", "read_checkpoint"]
+__all__ = ["LoadReport", "find_checkpoint", "load_into", "read_checkpoint"]

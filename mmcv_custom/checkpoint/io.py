@@ -16,7 +16,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from ..errors import CheckpointError
+from ..shipped import find_file
 
+_URL = re.compile(r"[\w-]+://")
 _REFUSED = re.compile(r"(?:GLOBAL|function|class) <?([\w.]*\.\w+)")
 _DTYPES = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"}  # objects need not be data
 _UNREAD = {  # what PyTorch says -> what it means
@@ -44,6 +46,25 @@ def _safe_globals():
     return allowed + sorted(_DTYPES, key=str)
 
 
+def find_checkpoint(path: str | os.PathLike, hint: str | None = None) -> str:
+    """Return the file of a checkpoint: ``path``, or the project's file of that name; a URL stays as it is.
+
+    Raises:
+        CheckpointError: there is no such file; ``hint`` says what to do.
+    """
+    path = os.path.expanduser(path)
+    if _URL.match(path):
+        return path
+    found = find_file(path)
+    if os.path.isdir(found):
+        raise CheckpointError(f"checkpoint {path} is a folder: name a file in it")
+    if not os.path.isfile(found):
+        if os.path.basename(os.path.dirname(path)) == "pretrained":
+            hint = "pretrained/README.md says where it comes from"
+        raise CheckpointError(f"checkpoint {path} does not exist: {hint or 'check the path'}")
+    return found
+
+
 def read_checkpoint(path: str | os.PathLike, map_location: object = "cpu") -> Any:
     """Read a checkpoint (.pth, .pt, .safetensors; local or http) as data: nothing in the file can run.
 
@@ -52,18 +73,14 @@ def read_checkpoint(path: str | os.PathLike, map_location: object = "cpu") -> An
             their containers.
     """
     path = str(path)
-    if re.match(r"[\w-]+://", path):
+    if _URL.match(path):
         return CheckpointLoader.load_checkpoint(path, map_location=map_location, logger="silent")
     return _read_local(path, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)
 def _read_local(filename, map_location=None):
-    filename = os.path.expanduser(filename)
-    if os.path.isdir(filename):
-        raise CheckpointError(f"checkpoint {filename} is a folder: name a file in it")
-    if not os.path.isfile(filename):
-        raise CheckpointError(f"checkpoint {filename} does not exist: check the path")
+    filename = find_checkpoint(filename)
     if filename.endswith(".npz"):
         raise CheckpointError(
             f"{filename} holds the arrays of another framework: load it with timm (checkpoint_path of "

@@ -14,12 +14,13 @@ token-pruning web ...                    a page with a slider
 from __future__ import annotations
 
 import fnmatch
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..shipped import ROOT, config_names
+from .closed_pipe import ending_with_the_reader
 
 TOOLS = {
     "train": "tools/train.py",
@@ -35,7 +36,7 @@ WEB = ("starlette", "uvicorn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool that the first argument names and return its exit code."""
+    """Become the tool that the first argument names, or answer and return an exit code."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in TOOLS:
         missing = [package for package in WEB if name == "web" and not find_spec(package)]
@@ -44,18 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"token-pruning: web needs {' and '.join(missing)}: pip install 'token-pruning[web]'", file=sys.stderr
             )
             return 2
-        return subprocess.run([sys.executable, str(ROOT / TOOLS[name]), *rest]).returncode
+        # In place of this process, so that signals and exit codes are the tool's own.
+        os.execv(sys.executable, [sys.executable, str(ROOT / TOOLS[name]), *rest])
     if name == "configs":
         names = fnmatch.filter(config_names(), f"*{rest[0]}*" if rest else "*")
         if not names:
             print(f"token-pruning: no config has {rest[0]} in its name; without it, all are listed", file=sys.stderr)
             return 2
-        print("\n".join(names))
+        with ending_with_the_reader():
+            print("\n".join(names))
         return 0
     if name not in ("-h", "--help"):
         print(f"token-pruning: there is no {name}; choose from {', '.join([*TOOLS, 'configs'])}", file=sys.stderr)
         return 2
-    print(__doc__)
+    with ending_with_the_reader():
+        print(__doc__)
     return 0
 
 

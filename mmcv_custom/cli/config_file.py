@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
+from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import ConfigError
-from ..shipped import find_config, find_file
+from ..shipped import find_config
 from .inherited_names import pass_on_names
+
+EXTRAS = {"mmdet": "detection", "mmseg": "segmentation", "mmpretrain": "classification"}
 
 
 def read_file(path: str | os.PathLike) -> Config:
@@ -29,20 +33,32 @@ def read_file(path: str | os.PathLike) -> Config:
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:  # a config is a program of the user: it may fail in any way
-        raise ConfigError(_sentence(path, error)) from error
+        raise ConfigError(_missing_toolbox(path, error) or _sentence(path, error)) from error
     pass_on_names(cfg)
-    if isinstance(cfg.get("load_from"), str):
-        cfg.load_from = find_file(cfg.load_from)
     wanted = cfg.get("custom_imports")
     if wanted:
         try:
             import_modules_from_strings(**wanted)
         except (ImportError, TypeError) as error:
             raise ConfigError(
-                f"custom_imports of config {path} cannot be imported ({_words(error)}): install the package, or add "
+                _missing_toolbox(path, error, wanted.get("imports", ()))
+                or f"custom_imports of config {path} cannot be imported ({_words(error)}): install the package, or add "
                 "its folder to PYTHONPATH"
             ) from error
     return cfg
+
+
+def _missing_toolbox(path: str, error: BaseException | None, imports: Sequence[str] = ()) -> str | None:
+    # Segmentation imports detection, too: one extra for all of them.
+    last = next((name for name in reversed(EXTRAS) if f"{name}_custom" in imports), None)
+    while error is not None:
+        said = re.match(r"(\w+) is not installed", str(error))
+        name = said[1] if said else getattr(error, "name", None)
+        if name in EXTRAS:
+            extra = EXTRAS[last or name]
+            return f"config {path} needs {name}, which is not installed: pip install 'token-pruning[{extra}]'"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _sentence(path: str, error: Exception) -> str:

@@ -28,6 +28,7 @@ from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
 from ..shipped import config_stem
 from . import option_values
+from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
 from .inherited_names import PASSED_ON, pass_on_option
@@ -195,13 +196,15 @@ def is_main_process() -> bool:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's ``main``; a mistake of the user ends it with one sentence and exit code 2, a bug with its traceback.
 
+    Ctrl-C ends it with one word and a shell's exit code of SIGINT.
     Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
     """
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
     if not torch.cuda.is_available():
         keep_memory()
     try:
-        main()
+        with ending_with_the_reader():
+            main()
         if dist.is_initialized():
             dist.barrier()  # the slowest process may still need the others
             if dist.get_backend() == "gloo":
@@ -210,6 +213,9 @@ def run(main: Callable[[], object]) -> None:
         _end(error)
     except SettingError as error:  # found after building: the reducer does not fit the images, for example
         _end(f"the config does not fit: {error}")
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(128 + signal.SIGINT)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this

@@ -181,8 +181,16 @@ class PruningRunner(Runner):
 
     def build_param_scheduler(self, scheduler):
         """Build the schedules of learning rate and momentum, as MMEngine does."""
-        with building_from_config():
-            return super().build_param_scheduler(scheduler)
+        try:
+            with building_from_config():
+                return super().build_param_scheduler(scheduler)
+        except ConfigError as error:
+            if "larger than begin" not in str(error):
+                raise
+            raise ConfigError(
+                "a schedule of param_scheduler begins when the training has ended: train longer, or set its begin and "
+                "end (to leave all schedules out: param_scheduler=None)"
+            ) from error
 
     def build_optim_wrapper(self, optim_wrapper):
         """Build the optimizer as MMEngine does, with mixed precision off where it is not available."""

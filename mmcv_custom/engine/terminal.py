@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from functools import partial
 
 # Beginnings of MMEngine's messages with the machine, the whole config, all hooks, and a line for each parameter.
 LONG = (
@@ -25,10 +27,22 @@ class ForPeople(logging.Filter):
 
 
 def quieten(logger: logging.Logger) -> str | None:
-    """Show on the terminal only what people read, and return the log file that holds everything, if there is one."""
+    """Show on the terminal only what people read, and return the log file that holds everything, if there is one.
+
+    A line that nobody reads (``train.py CONFIG | head``) raises BrokenPipeError; logging prints a traceback for each.
+    """
     files = [h.baseFilename for h in logger.handlers if isinstance(h, logging.FileHandler)]
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.handleError = partial(_raise_if_unread, handler)
     if files:  # without a file, the terminal is the only place
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler and not any(isinstance(f, ForPeople) for f in handler.filters):
                 handler.addFilter(ForPeople())
     return files[0] if files else None
+
+
+def _raise_if_unread(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
+    if isinstance(sys.exc_info()[1], BrokenPipeError):
+        raise
+    logging.StreamHandler.handleError(handler, record)

@@ -31,6 +31,8 @@ class HostViT(PlainViT, BaseModule):
             mmsegmentation, iBOT, ViT-Adapter or SViT file in its published key schema. ``averaged=False`` takes the raw
             weights of a file that holds averaged ones (``state_dict_ema``, a teacher) beside them.
             ``checkpoint='timm'`` takes the weights that timm has for ``model_name``, from its hub or cache.
+        frozen: keep the loaded weights of the ViT: its parts, final norm included, are not trained and stay in
+            evaluation mode. What a subclass adds, and the reducer, learn.
         trunk: arguments of ``PlainViT``.
 
     Attributes:
@@ -42,9 +44,19 @@ class HostViT(PlainViT, BaseModule):
     strides: Sequence[int]
     channels_last: bool | None = None
 
-    def __init__(self, init_cfg: dict | None = None, **trunk) -> None:
+    def __init__(self, init_cfg: dict | None = None, frozen: bool = False, **trunk) -> None:
         super().__init__(**trunk)
-        self.init_cfg = init_cfg
+        self.init_cfg, self.frozen = init_cfg, frozen
+        self._trunk = [name for name, _ in self.named_children() if name != "reducer"]
+        if frozen:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith("reducer."))
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for name in self._trunk if mode and self.frozen else ():
+            getattr(self, name).eval()
+        return self
 
     def pad(self, image: Tensor) -> Tensor:
         """Pad images (B, 3, h, w) with zeros at the bottom and right to multiples of every stride.

@@ -4,6 +4,7 @@ from .eomt import EoMTSemanticHead
 from .linear import LinearHead
 from .mlp import MLPHead
 from .multi_stage import ATMHead, ATMHeadV2, ATMSingleHeadV2
+from .probe import ProbeHead
 from .segvit import SegViTHead
 from .stages import StageOutput, scatter
 from .token_head import TokenHead
@@ -15,6 +16,7 @@ __all__ = [
     "EoMTSemanticHead",
     "LinearHead",
     "MLPHead",
+    "ProbeHead",
     "SegViTHead",
     "TokenHead",
     "StageOutput",

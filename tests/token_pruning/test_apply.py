@@ -184,8 +184,13 @@ def test_published_models(name):
 
 
 def test_models_that_the_core_cannot_run_are_one_sentence():
-    with pytest.raises(TypeError, match="SwinTransformer is not run by timm's VisionTransformer.forward_features"):
-        token_pruning.apply(timm.create_model("swin_tiny_patch4_window7_224"), dict(type="ToMe"))
+    for name in ("swin_tiny_patch4_window7_224", "samvit_base_patch16", "hiera_tiny_224"):
+        with torch.device("meta"):
+            windowed = timm.create_model(name)
+        with pytest.raises(TypeError, match=r"attends in windows of its map \(timm.models.\w+\).* CubistMerge"):
+            token_pruning.apply(windowed, dict(type="ToMe"))
+    with torch.device("meta"), pytest.raises(TypeError, match="Beit is not run by timm's VisionTransformer.forward"):
+        token_pruning.apply(timm.create_model("beit_base_patch16_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="block 0 of VisionTransformer is a ParallelThingsBlock"):
         token_pruning.apply(timm.create_model("vit_small_patch16_18x2_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="patch_drop_rate=0"):
@@ -209,6 +214,26 @@ def test_models_that_the_core_cannot_run_are_one_sentence():
         pruned.forward_intermediates(images(), output_fmt="CHW")
     with pytest.raises(ValueError, match="takes no attn_mask"):
         pruned.forward_features(images(), attn_mask=torch.ones(37, 37))
+
+
+def test_a_compiled_model_is_one_sentence():
+    sentence = "torch.compile has compiled this model already: call token_pruning.apply on the model that was given"
+    in_place = model()
+    in_place.compile(backend="eager")
+    for compiled in (torch.compile(model(), backend="eager"), in_place):
+        with pytest.raises(TypeError, match=sentence):
+            token_pruning.apply(compiled, dict(type="ToMe", r=2))
+    partly = model()
+    partly.blocks[1] = torch.compile(partly.blocks[1], backend="eager")
+    with pytest.raises(TypeError, match=sentence):
+        token_pruning.apply(partly, dict(type="ToMe", r=2))
+
+
+def test_what_is_no_model_is_one_sentence():
+    with pytest.raises(TypeError, match="dict is not run by timm's VisionTransformer.forward_features"):
+        token_pruning.apply({}, dict(type="ToMe", r=2))
+    with pytest.raises(ValueError, match="this dict has no reducer to remove"):
+        token_pruning.remove({})
 
 
 TAPS = [dict(norm=True), dict(return_prefix_tokens=True), dict(output_fmt="NLC"), dict(output_dict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tokens import TokenSet
+from ..tokens import SubGrid, TokenSet
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("traces", default=())
 
@@ -29,6 +29,7 @@ class PassTrace:
             tokens after their attention.
         assignment: block number -> (B, N) int64, the position of the token that represents each position at the start
             of the block; only once tokens are merged.
+        subgrid: block number -> the smaller grid that the tokens form; only where they form one.
     """
 
     grid: tuple[int, int]
@@ -36,6 +37,7 @@ class PassTrace:
     used: dict[int, Tensor] = field(default_factory=dict)
     left: dict[int, Tensor] = field(default_factory=dict)
     assignment: dict[int, Tensor] = field(default_factory=dict)
+    subgrid: dict[int, SubGrid] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         images = len(next(iter(self.used.values()))) if self.used else 0
@@ -44,11 +46,11 @@ class PassTrace:
     def of(self, image: int) -> PassTrace:
         """Return the record of one image, on CPU (B is 1)."""
         one = slice(image, image + 1)
-        kinds = (
+        used, left, assignment = (
             {block: values[one].cpu() for block, values in kind.items()}
             for kind in (self.used, self.left, self.assignment)
         )
-        return PassTrace(self.grid, self.prefix, *kinds)
+        return PassTrace(self.grid, self.prefix, used, left, assignment, self.subgrid)
 
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
         """Record that ``block`` computes the tokens ``keep`` (T,) bool of the set ``tokens``; None for all."""
@@ -57,6 +59,8 @@ class PassTrace:
         self.used[block] = tokens.to_map(keep, fill=False).detach()
         if tokens.assignment is not None:
             self.assignment[block] = tokens.assignment.view(tokens.batch, -1) % tokens.positions
+        if tokens.subgrid is not None:
+            self.subgrid[block] = tokens.subgrid
 
     def record_left(self, block: int, tokens: TokenSet) -> None:
         """Record the set ``tokens`` that enters the MLP of ``block``."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from mmcv_custom.benchmark import PARTS, BenchmarkCase, BenchmarkSettings, measure
+from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import add_common_options, load_config, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import CheckpointError, ConfigError
@@ -90,8 +91,9 @@ def cases_of(args):
         config, _, checkpoint = args.dense.partition("=")
         found.insert(0, BenchmarkCase(config, checkpoint))
     for case in found:
-        if not Path(case.checkpoint).is_file():
-            raise CheckpointError(f"checkpoint {case.checkpoint!r} of {case.config} does not exist: check the path")
+        if not case.checkpoint:
+            raise CheckpointError(f"--dense needs a checkpoint of {case.config}: CONFIG=CHECKPOINT")
+        find_checkpoint(case.checkpoint)
     return found
 
 

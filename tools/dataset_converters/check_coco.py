@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from mmcv_custom import DataError
+from mmcv_custom.cli.closed_pipe import ending_with_the_reader
 from mmcv_custom.data.checks.coco import OTHER_SIZE, OTHER_SIZE_CURE, size_difference
 from mmcv_custom.data.checks.coco_faults import REFUSED, coco_faults, entries
 from mmcv_custom.data.checks.coco_usage import coco_usage
@@ -187,4 +188,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -18,6 +18,7 @@ import numpy as np
 from check_coco import Findings
 from PIL import Image
 
+from mmcv_custom.cli.closed_pipe import ending_with_the_reader
 from mmcv_custom.data.image_files import list_folder, loaded_size
 from mmcv_custom.data.visible_files import is_hidden
 from mmcv_custom.errors import DataError
@@ -173,4 +174,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -14,15 +14,4 @@ config=$1
 checkpoint=$2
 gpus=$3
 shift 3
-for file in "$config" "$checkpoint"; do
-    case $file in
-        *://*) ;;
-        *)
-            if [ ! -f "$file" ]; then
-                echo "$file does not exist: check the path" >&2
-                exit 2
-            fi
-            ;;
-    esac
-done
 exec sh "$run" test.py "$gpus" "$config" "$checkpoint" "$@"

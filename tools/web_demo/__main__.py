@@ -109,7 +109,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 def quickstart() -> list[str]:
     """Return CONFIG=CHECKPOINT of each quickstart model that was trained here; without any, the first config alone."""
-    found = [(ROOT / config, latest_checkpoint(str(ROOT / "work_dirs" / Path(config).stem))) for config in QUICKSTART]
+    folders = [Path("work_dirs"), ROOT / "work_dirs"]
+    runs = [(config, [latest_checkpoint(str(f / Path(config).stem)) for f in folders]) for config in QUICKSTART]
+    found = [(ROOT / config, next(filter(None, files), None)) for config, files in runs]
     return [f"{config}={checkpoint}" for config, checkpoint in found if checkpoint] or [str(ROOT / QUICKSTART[0])]
 
 

@@ -85,6 +85,15 @@ def test_a_bug_is_not_swallowed(error):
         run(main)
 
 
+def test_ctrl_c_is_no_bug(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 130 and capsys.readouterr().err.endswith(": interrupted\n")
+
+
 def test_a_misuse_of_the_core_by_code_is_not_swallowed():
     with pytest.raises(ValueError, match="no reducer to remove"):
         run(lambda: token_pruning.remove(torch.nn.Linear(1, 1)))
@@ -99,8 +108,12 @@ def test_a_misuse_of_the_core_by_code_is_not_swallowed():
         ({"train_dataloader.dataset.typo": 1}, "the config does not fit: .*unexpected keyword argument 'typo'"),
         ({"optim_wrapper.optimizer.learning": 1}, "the config does not fit: .*unexpected keyword argument 'learning'"),
         ({"param_scheduler.typo": 1}, "the config does not fit: .*unexpected keyword argument 'typo'"),
+        (
+            {"param_scheduler": [dict(type="LinearLR", begin=2, end=1)]},
+            "param_scheduler begins when the training has ended",
+        ),
     ],
-    ids=["model key", "model type", "model value", "data set", "optimizer", "schedule"],
+    ids=["model key", "model type", "model value", "data set", "optimizer", "schedule", "late schedule"],
 )
 def test_a_config_that_cannot_be_built_ends_in_one_sentence(toys, tmp_path, capsys, option, message):
     said = ended(capsys, lambda: build_runner(config(tmp_path, **option), splits=()).train())

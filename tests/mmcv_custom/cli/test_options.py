@@ -86,6 +86,16 @@ MISTAKES = {
         b"custom_imports = dict(imports=['no_such_module'])\n",
         "custom_imports of config .*a.py cannot",
     ),
+    "base of a toolbox": (
+        "a.py",
+        b"raise ValueError('mmpretrain is not installed, please install it manually')\n",
+        r"config .*a.py needs mmpretrain, which is not installed: pip install 'token-pruning\[classification\]'",
+    ),
+    "import of a toolbox": (
+        "a.py",
+        b"raise ModuleNotFoundError('No module named mmseg', name='mmseg')\n",
+        r"config .*a.py needs mmseg, which is not installed: pip install 'token-pruning\[segmentation\]'",
+    ),
     "inherited": ("a.py", b"_base_ = 'broken.py'\n", "broken.py cannot be read (line 3): division by zero"),
 }
 

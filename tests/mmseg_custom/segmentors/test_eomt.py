@@ -157,7 +157,5 @@ def test_masked_training_and_plain_testing_differ():
 
 @pytest.mark.parametrize("head", [dict(num_queries=6), dict(in_channels=32), dict(patch_size=8)])
 def test_a_head_of_another_encoder_is_refused(head):
-    with pytest.raises(
-        ConfigError, match="the encoder has 5 queries of 24 channels and patches of 16 pixels: give"
-    ):
+    with pytest.raises(ConfigError, match="the encoder has 5 queries of 24 channels and patches of 16 pixels: give"):
         a_segmentor(head=head)

@@ -83,9 +83,9 @@ def test_other_tasks_have_their_own_scores(folder, names, metric, sizes, tmp_pat
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["nowhere.pth"], "checkpoint 'nowhere.pth'"),
+        (["nowhere.pth"], "checkpoint nowhere.pth"),
         (["pruned.pth", "--values", "0"], "--values of ratio_scale must be given and greater than 0"),
-        (["pruned.pth", "--dense", DENSE], "does not exist"),
+        (["pruned.pth", "--dense", DENSE], "--dense needs a checkpoint"),
     ],
 )
 def test_a_wrong_option_ends_with_one_sentence(project, monkeypatch, capsys, options, sentence):

@@ -63,7 +63,7 @@ def test_only_configs(tool, folder, tmp_path, monkeypatch, capsys):
         (
             ["--size", "s", "--weights", "none.safetensors"],
             CheckpointError,
-            "--weights none.safetensors does not exist",
+            "none.safetensors does not exist: check --weights",
         ),
     ],
 )
