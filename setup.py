@@ -88,6 +88,8 @@ setup(
         "dev": ["mypy==2.4.1", "pytest==9.2.0", "pytest-xdist==3.8.0", "ruff==0.17.5", "selenium==4.51.0"],
         # What `make docs` builds the site with.
         "docs": ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"],
+        # Models that token_pruning.apply takes besides timm's, see docs/hugging_face.md.
+        "hf": ["transformers==5.24.0; python_version >= '3.11'"],
         # What tools/benchmarks/runtimes.py exports to, and what reads ONNX files of other projects.
         "export": [
             "onnx==1.23.2",

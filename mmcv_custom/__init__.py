@@ -10,17 +10,20 @@ from .data.collate import default_collate
 from .data.loading import LoadImageFromFile
 from .data.visible_files import VisibleFiles
 from .engine.acceleration import AccelerationHook
+from .engine.eomt_optim import EoMTLR, EoMTOptimWrapperConstructor
 from .engine.hooks.accumulation import WholeStepsHook
 from .engine.hooks.cost import CostHook
 from .engine.hooks.curriculum import PruningCurriculumHook
 from .engine.hooks.drawing_names import DrawingNamesHook
 from .engine.hooks.guards import FiniteLossHook, ScoreNamesHook
 from .engine.hooks.logging import ProgressBarHook, ReduceLogsHook, reduce_log_vars
+from .engine.hooks.mask_annealing import MaskAnnealingHook
 from .engine.hooks.seeding import SeedByIterHook
 from .engine.hooks.token_visualization import TokenVisualizationHook
 from .engine.optim import LayerDecayOptimWrapperConstructor
 from .engine.runner import PruningRunner, latest_checkpoint
 from .errors import CheckpointError, ConfigError, DataError, UserError
+from .models.eomt import EoMTEncoder
 from .models.multi_stage_vit import PlainViTBackbone
 
 __all__ = [
@@ -30,10 +33,14 @@ __all__ = [
     "CostHook",
     "DataError",
     "DrawingNamesHook",
+    "EoMTEncoder",
+    "EoMTLR",
+    "EoMTOptimWrapperConstructor",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadImageFromFile",
     "LoadReport",
+    "MaskAnnealingHook",
     "PlainViTBackbone",
     "Predictor",
     "ProgressBarHook",

@@ -8,10 +8,14 @@ import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 from . import coco, roi_align  # noqa: F401  one reader for all data sets and metrics; any layout of maps
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN
+from .eomt import EoMTDetector
+from .heads import EoMTPanopticHead
 from .necks import SimpleFeaturePyramid
 from .reproducible import GlobalMeanMaskHead, SeededSampler
 
 __all__ = [
+    "EoMTDetector",
+    "EoMTPanopticHead",
     "GlobalMeanMaskHead",
     "PrunedCascadeRCNN",
     "PrunedDetector",

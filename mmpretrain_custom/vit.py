@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-
-import timm
 from mmpretrain.registry import MODELS
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
 
 import token_pruning
 from token_pruning import Reducer
-from token_pruning.errors import SettingError
+from token_pruning.timm_models import create_timm
 
 
 @MODELS.register_module()
@@ -46,16 +42,3 @@ def TimmViT(
         for block in model.blocks:
             block.norm1.eps = block.norm2.eps = norm_eps
     return model
-
-
-def create_timm(model_name: str, **kwargs) -> nn.Module:
-    """Call ``timm.create_model``, with a clear error for an unknown name.
-
-    Raises:
-        SettingError: there is no such model; the message has the closest names.
-    """
-    if not timm.is_model(model_name):
-        near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
-        raise SettingError(f"timm has no model {model_name!r}: {meant}")
-    return timm.create_model(model_name, **kwargs)

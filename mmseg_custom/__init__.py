@@ -8,11 +8,11 @@ from mmcv_custom.models.multi_stage_vit import PlainViTBackbone
 
 from .backbones import StagedViT
 from .dump import DumpSegResults
-from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, LinearHead, MLPHead, SegViTHead
+from .heads import ATMHead, ATMHeadV2, ATMSingleHeadV2, EoMTSemanticHead, LinearHead, MLPHead, ProbeHead, SegViTHead
 from .loading import LoadAnnotations
 from .losses import ATMLoss
 from .preprocessor import SegPreprocessor
-from .segmentors import DToPSegmentor, PrunedEncoderDecoder
+from .segmentors import DToPSegmentor, EoMTSegmentor, PrunedEncoderDecoder
 from .tta import MeanTTAModel
 
 __all__ = [
@@ -22,11 +22,14 @@ __all__ = [
     "ATMSingleHeadV2",
     "DToPSegmentor",
     "DumpSegResults",
+    "EoMTSegmentor",
+    "EoMTSemanticHead",
     "LinearHead",
     "LoadAnnotations",
     "MLPHead",
     "MeanTTAModel",
     "PlainViTBackbone",
+    "ProbeHead",
     "PrunedEncoderDecoder",
     "SegPreprocessor",
     "SegViTHead",

@@ -29,7 +29,7 @@ def _all(root: Path) -> dict[str, dict]:
     return {str(path.relative_to(root)): torch.load(path, weights_only=True) for path in sorted(root.rglob("*.pt"))}
 
 
-def _where(wanted: Callable[[dict], bool]) -> list:
+def where(wanted: Callable[[dict], bool]) -> list:
     """Return the parameters of the named folder's records that are ``wanted``, else of the shipped ones."""
     for root in (folder(), SHIPPED):
         found = [
@@ -44,12 +44,17 @@ def _where(wanted: Callable[[dict], bool]) -> list:
 
 def of_kind(kind: str) -> list:
     """Return parameters for ``pytest.mark.parametrize``: the records of this kind, named by their paths."""
-    return _where(lambda content: content.get("kind") == kind)
+    return where(lambda content: content.get("kind") == kind)
 
 
 def of_method(method: str) -> list:
     """Return the same for records that name a ``method`` instead of a kind."""
-    return _where(lambda content: content.get("method") == method and "kind" not in content)
+    return where(lambda content: content.get("method") == method and "kind" not in content)
+
+
+def of_schema(schema: str, having: str = "") -> list:
+    """Return the same for records of a ``schema`` that, if a key is named, are ``having`` it."""
+    return where(lambda content: content.get("schema") == schema and (not having or having in content))
 
 
 def close(actual: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-4) -> None:

@@ -11,6 +11,7 @@ import torch
 from token_pruning import METHODS
 
 DIM, DEPTH = 24, 4
+SHIFT = dict(score="representation_shift")
 ALL = sorted(METHODS)
 # Options that change what a forward does; a method is tested with each, and with its defaults.
 OPTIONS = dict(
@@ -39,12 +40,45 @@ OPTIONS = dict(
         dict(r=[0, 6]),
         dict(blocks=[0, 2]),
         dict(protect="class"),
+        dict(SHIFT, threshold=0.0),
+        dict(SHIFT, threshold=1e-4),
+        dict(SHIFT, threshold=1.0),
     ],
     ToMe=[dict(order="map"), dict(prop_attn=False), dict(inflection=-1.0), dict(blocks=[2, 3])],
-    EViT=[dict(fuse=False), dict(blocks=[0, 2])],
-    EvoViT=[dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
+    MPM=[dict(blocks=[0, 1, 3]), dict(merges=3)],
+    PiToMe=[
+        dict(matching="standard"),
+        dict(matching=["standard", "bsm"]),
+        dict(prop_attn=True),
+        dict(margin=0.3, blocks=[1, 3]),
+    ],
+    ALGM=[
+        dict(window=[1, 3]),
+        dict(order="map"),
+        dict(blocks=[1, 2, 3]),
+        dict(threshold=None, blocks=[0, 1]),
+    ],
+    EViT=[dict(fuse=False), dict(blocks=[0, 2]), dict(SHIFT), dict(SHIFT, fuse=False)],
+    EvoViT=[dict(SHIFT), dict(decide=[1]), dict(tradeoff=[1.0, 1.0, 0.5, 0.5]), dict(blocks=[2, 3])],
     DynamicViT=[dict(preserve=False), dict(blocks=[1, 3])],
-    ATS=[dict(blocks=[0, 1, 2, 3])],
+    APT=[
+        dict(scales=2, thresholds=7.956),
+        dict(thresholds=(8.0, 8.18), mean=(120.0, 120.0, 120.0), std=(60.0, 60.0, 60.0)),
+        dict(then=dict(type="ToMe", r=2)),
+        dict(then=dict(type="EViT", blocks=[1, 2])),
+        dict(then=dict(type="Random", keep_ratio=0.7)),
+        dict(then=dict(type="ATS")),
+    ],
+    ATS=[dict(blocks=[0, 1, 2, 3]), dict(SHIFT)],
+    CubistMerge=[
+        dict(rule="group"),
+        dict(r=(1, 0)),
+        dict(r=(0, 2)),
+        dict(r=0.4),
+        dict(block=0),
+        dict(block=3),
+        dict(r=1, window_size=3),
+    ],
     DToP=[dict(stages=[0, 2], threshold=[0.9, 0.6]), dict(keep_per_class=0)],
     Cropr=[
         dict(fusion=False),
@@ -57,9 +91,14 @@ OPTIONS = dict(
 )
 # What sets how much a method prunes, for methods where neither `r` nor `keep_ratio` does, or not alone.
 AMOUNTS = dict(
+    # Between the entropies of the parts of the images here, so that each has patches of two or three sizes.
+    APT=dict(thresholds=(7.956, 8.18)),
     DToP=dict(threshold=0.6, keep_per_class=1),
     # Between the variances of the scores of the images here, so that PPT prunes some and pools others.
     PPT=dict(threshold=3.5e-3),
+    # The similarities of neighbours in images of noise are low.
+    ALGM=dict(threshold=0.0),
+    PiToMe=dict(keep_ratio=0.8),  # of every block
 )
 
 

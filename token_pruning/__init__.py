@@ -8,16 +8,36 @@ from .errors import SettingError
 from .forward import StackForward
 from .host import Host, find_host, require_host
 from .losses import collect_losses, ratio_loss
-from .methods import ATS, PPT, Cropr, DToP, DynamicViT, EViT, EvoViT, Random, SViT, ToMe
+from .methods import (
+    ALGM,
+    APT,
+    ATS,
+    MPM,
+    PPT,
+    Cropr,
+    CubistMerge,
+    DToP,
+    DynamicViT,
+    EViT,
+    EvoViT,
+    PiToMe,
+    Random,
+    SViT,
+    ToMe,
+)
 from .reducer import METHODS, Decision, Reducer, build_reducer, register
 from .tokens import TokenSet
 from .vit import PlainViT
 
 __all__ = [
+    "ALGM",
+    "APT",
     "ATS",
     "METHODS",
+    "MPM",
     "PPT",
     "Cropr",
+    "CubistMerge",
     "DToP",
     "Decision",
     "DynamicViT",
@@ -25,6 +45,7 @@ __all__ = [
     "EvoViT",
     "Host",
     "PassTrace",
+    "PiToMe",
     "PlainViT",
     "Random",
     "Reducer",

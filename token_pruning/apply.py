@@ -1,4 +1,4 @@
-"""Add a reducer to any timm ``VisionTransformer`` or ``Eva``, and remove it again.
+"""Add a reducer to any timm ``VisionTransformer`` or ``Eva`` (or, see ``hf``, of transformers), and remove it again.
 
     model = timm.create_model("deit_small_patch16_224", pretrained=True)
     token_pruning.apply(model, dict(type="ToMe", r=13))
@@ -20,31 +20,45 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from timm.layers import Attention, AttentionRope
-from timm.models.eva import Eva, EvaAttention, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
+import torch
+from timm.layers import PatchEmbed, RotaryEmbeddingCat, build_rotary_pos_embed, resample_abs_pos_embed
+from timm.models._features import feature_take_indices
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from . import hf
 from .attention import rope_with_prefix
 from .calling import release
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
 from .patching import patch_method
-from .recording import NO_SCRIPT, refuse_recording
+from .recording import NO_SCRIPT, refuse_compiled, refuse_recording
 from .reducer import Reducer, build_reducer
+from .timm_models import check_plain
+from .tokens import feature_map
 
 OUTPUTS = ("map", "kept")
-RUNNABLE = (Attention, EvaAttention, AttentionRope)
+ROPE_SETTINGS = (
+    "bands",
+    "in_pixels",
+    "ref_feat_shape",
+    "grid_offset",
+    "grid_indexing",
+    "rotate_half",
+    "grid_type",
+    "normalize_coords",
+)
 
 
-def apply(
-    model: VisionTransformer | Eva, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map"
-) -> VisionTransformer | Eva:
+def apply(model: Any, reducer: dict | Reducer | None, execution: str = "exact", output: str = "map") -> Any:
     """Run the blocks of ``model`` under ``reducer`` from now on; a reducer that it already has is replaced.
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks.
+            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks, or a
+            model with a vision transformer of Hugging Face's ``transformers`` inside (``hf.FAMILIES``).
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; stored as ``model.execution`` and may be changed at any
@@ -56,10 +70,13 @@ def apply(
         The same model.
 
     Raises:
-        TypeError: the core cannot run the model or one of its blocks.
+        TypeError: the core cannot run the model or one of its blocks, or the model is compiled.
         SettingError: the reducer does not fit the model, or ``execution`` or ``output`` is unknown.
     """
-    _check(model)
+    refuse_compiled(model)
+    if hf.is_hugging_face(model):
+        return hf.apply(model, reducer, execution, output)
+    check_plain(model)
     check_execution(execution)
     if output not in OUTPUTS:
         raise SettingError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
@@ -75,12 +92,14 @@ def apply(
     return model
 
 
-def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
-    """Undo ``apply``: restore timm's forward and keep the current weights.
+def remove(model: Any) -> Any:
+    """Undo ``apply``: restore the library's forward and keep the current weights.
 
     Raises:
         ValueError: ``apply`` was not called on the model.
     """
+    if hf.is_applied(model):
+        return hf.remove(model)
     if not hasattr(model, "reducer"):
         raise ValueError(f"this {type(model).__name__} has no reducer to remove")
     for name in ("reducer", "execution", "output"):
@@ -93,23 +112,22 @@ def remove(model: VisionTransformer | Eva) -> VisionTransformer | Eva:
     return model
 
 
-def _forward_features(
-    model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-) -> Tensor:
-    """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
+def _start(model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None, is_causal: bool) -> StackForward:
+    """Embed images (B, 3, h, w) as timm does and return the forward through the blocks, at its start."""
     refuse_recording(x, model.reducer)
     if attn_mask is not None or is_causal:
         raise ValueError(
             "a model with a reducer takes no attn_mask and no is_causal: they do not fit a subset of the tokens"
         )
     grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-    x, rope = model._pos_embed(model.patch_embed(x)), None
+    image, patches = x, model.patch_embed(x)
+    x, rope = model._pos_embed(patches), None
     if isinstance(model, Eva):
         x, rope = x
         rope = None if rope is None else rope_with_prefix(rope, model.num_prefix_tokens)
     else:
         x = model.patch_drop(x)
-    stack = StackForward(
+    return StackForward(
         model.blocks,
         model.reducer,
         model.norm_pre(x),
@@ -118,17 +136,91 @@ def _forward_features(
         checkpointing=model.grad_checkpointing and model.training,
         execution=model.execution,
         rope=rope,
+        rope_of=None if rope is None else partial(_rope_of, model.rope),
+        embedding=_embedding(model, image, grid, patches),
     )
-    stack.run(0, len(model.blocks) - 1)
+
+
+def _finish(model: VisionTransformer | Eva, stack: StackForward) -> Tensor:
+    """Return the normalized map (B, N, C), or its kept tokens."""
     dense_map = stack.finish(with_prefix=True)
     return model.norm(dense_map if model.output == "map" else stack.tokens.by_image(stack.tokens.x))
 
 
-def _no_intermediates(model: VisionTransformer, *args: object, **kwargs: object) -> None:
-    raise NotImplementedError(
-        "forward_intermediates would run the blocks without the reducer; use "
-        "token_pruning.StackForward and its map(), or call token_pruning.remove(model) first"
+def _embedding(model: Any, image: Tensor, grid: tuple[int, int], patches: Tensor) -> PatchEmbedding | None:
+    if not (model.reducer and model.reducer.reads_image and isinstance(model.patch_embed, PatchEmbed)):
+        return None
+    table = model.pos_embed
+    if table is not None:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        table = resample_abs_pos_embed(table, list(grid), list(model.patch_embed.grid_size), prefix)[:, prefix:]
+    return PatchEmbedding.of(
+        image, grid, patches, table, model.patch_embed, lambda x: model.norm_pre(model.pos_drop(x))
     )
+
+
+def _rope_of(rope: Any, grid: tuple[int, int]) -> Tensor:
+    """Return the table (h * w, 2D) of a grid, also of a timm ``rope`` that returns that of its own grid only."""
+    if not isinstance(rope, RotaryEmbeddingCat) or rope.feat_shape is None:
+        return rope.get_embed(grid)
+    settings = {name: getattr(rope, name) for name in ROPE_SETTINGS}
+    return torch.cat(build_rotary_pos_embed(list(grid), **settings), dim=-1)
+
+
+def _forward_features(
+    model: VisionTransformer | Eva, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
+    """Replace timm's ``forward_features``: images (B, 3, h, w) -> the normalized map (B, N, C), or its kept tokens."""
+    stack = _start(model, x, attn_mask, is_causal)
+    stack.run(0, len(model.blocks) - 1)
+    return _finish(model, stack)
+
+
+def _forward_intermediates(
+    model: VisionTransformer | Eva,
+    x: Tensor,
+    indices: int | list[int] | None = None,
+    return_prefix_tokens: bool = False,
+    norm: bool = False,
+    stop_early: bool = False,
+    output_fmt: str = "NCHW",
+    intermediates_only: bool = False,
+    output_dict: bool = False,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Any:
+    """Replace timm's ``forward_intermediates``: the same outputs, each a map with a value at every position.
+
+    Raises:
+        ValueError: an unknown ``output_fmt``.
+    """
+    if output_fmt not in ("NCHW", "NLC"):
+        raise ValueError(f"output_fmt is {output_fmt!r}; choose 'NCHW' or 'NLC'")
+    taps, last = feature_take_indices(len(model.blocks), indices)
+    stack = _start(model, x, attn_mask, is_causal)
+    grid, prefix = stack.tokens.grid, stack.tokens.prefix
+    maps, first = [], 0
+    for tap in sorted(set(taps)):
+        stack.run(first, tap)
+        dense = stack.map(with_prefix=True)
+        maps.append(model.norm(dense) if norm else dense)
+        first = tap + 1
+    if not stop_early:
+        stack.run(last + 1, len(model.blocks) - 1)
+    final = _finish(model, stack)
+    prefix_tokens = [m[:, :prefix] for m in maps] if prefix and return_prefix_tokens else None
+    maps = [m[:, prefix:] for m in maps]
+    if output_fmt == "NCHW":
+        maps = [feature_map(m, grid).contiguous() for m in maps]
+    if output_dict:
+        out: dict[str, Any] = dict(image_intermediates=maps)
+        if prefix_tokens is not None:
+            out["image_intermediates_prefix"] = prefix_tokens
+        if not intermediates_only:
+            out["image_features"] = final
+        return out
+    pairs = maps if prefix_tokens is None else list(zip(maps, prefix_tokens, strict=True))
+    return pairs if intermediates_only else (final, pairs)
 
 
 def _replicate(model: Any) -> Any:
@@ -145,33 +237,7 @@ def _no_script(model: VisionTransformer | Eva) -> None:
 
 PATCHES: dict[str, Callable[..., Any]] = dict(
     forward_features=_forward_features,
-    forward_intermediates=_no_intermediates,
+    forward_intermediates=_forward_intermediates,
     _replicate_for_data_parallel=_replicate,
     __prepare_scriptable__=_no_script,
 )
-
-
-def _check(model: Any) -> None:
-    kind, name = type(model), type(model).__name__
-    host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
-    if host is None or kind.forward_features is not host.forward_features:
-        raise TypeError(
-            f"{name} is not run by timm's VisionTransformer.forward_features or Eva's, so its blocks "
-            "cannot be given a reducer; hosts of other kinds use token_pruning.StackForward"
-        )
-    for i, block in enumerate(model.blocks):
-        if not isinstance(block, (Block, EvaBlock)) or not isinstance(block.attn, RUNNABLE):
-            found = type(block).__name__ + (f" with {type(block.attn).__name__}" if isinstance(block, Block) else "")
-            raise TypeError(
-                f"block {i} of {name} is a {found}, and only timm's Block and EvaBlock with their own "
-                "attention can be run on a subset of the tokens"
-            )
-        if getattr(block.attn, "num_kv_groups", 1) > 1:
-            raise TypeError(f"block {i} of {name} has fewer key heads than query heads, which the core cannot run")
-    if getattr(model, "rope_mixed", False):
-        raise TypeError(f"{name} has different rotary position embeddings in each block, which the core cannot run")
-    if getattr(model.patch_drop, "prob", 0):
-        raise TypeError(
-            f"{name} drops patches in training (patch_drop_rate), so the map has no position for them; "
-            "create it with patch_drop_rate=0"
-        )

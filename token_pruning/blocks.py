@@ -1,4 +1,4 @@
-"""Run one timm-style transformer block on a token set.
+"""Run one pre-norm transformer block on a token set.
 
 Shapes: T packed tokens, B images, C channels.
 """
@@ -6,29 +6,30 @@ Shapes: T packed tokens, B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 
+from .adapters import BlockAdapter, adapt
 from .attention import QKV, self_attention
-from .calling import by_image, call, is_called, packed, unwrapped
+from .calling import by_image, call, is_called, packed
 from .tokens import TokenSet
 
 Between = Callable[[TokenSet, QKV], TokenSet]
-# What timm's modules are is not declared in a way that type checkers understand.
-TransformerBlock: TypeAlias = Any
+AfterMLP = Callable[[TokenSet, Tensor], None]
 
 
 def run_block(
-    block: TransformerBlock,
+    block: nn.Module | BlockAdapter,
     tokens: TokenSet,
     keys: Tensor | None = None,
     between: Between | None = None,
     prop_attn: bool = False,
     rope: Tensor | None = None,
     no_drop_path: bool = False,
+    after_mlp: AfterMLP | None = None,
+    visible: Tensor | None = None,
 ) -> TokenSet:
     """Run a pre-norm transformer block on a token set.
 
@@ -37,61 +38,59 @@ def run_block(
     the modules inside these get (T, C).
 
     Args:
-        block: timm's ``Block`` (norm1, attn, ls1, drop_path1, norm2, mlp, ls2, drop_path2) or its ``EvaBlock``.
+        block: timm's ``Block`` or ``EvaBlock``, or the adapter of a block of another kind.
         keys: (T,) bool or soft mask, which tokens can be attended to; all tokens are queries. None for all.
         between: called with the set and q, k, v after the attention residual; what it returns enters the MLP.
         prop_attn: weight merged tokens by their size as keys.
         rope: (N, 2D) rotary position embeddings, or None.
         no_drop_path: switch stochastic depth off.
+        after_mlp: called with the set that entered the MLP and its output (T, C), before layer scale.
+        visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``, or None.
     """
-    if not is_called(block):
-        return _run(block, tokens, keys, between, prop_attn, rope, no_drop_path)
+    parts = adapt(block)
+    if parts.hooked is None or not is_called(parts.hooked):
+        return _run(parts, tokens, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
     done = tokens
 
     def forward(x: Tensor) -> Tensor:
         nonlocal done
-        done = _run(unwrapped(block), tokens.with_x(packed(x)), keys, between, prop_attn, rope, no_drop_path)
+        given = tokens.with_x(packed(x))
+        done = _run(parts, given, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
         return by_image(done.x, done)
 
-    out = call(block, forward, tokens.x, tokens)
+    out = call(parts.hooked, forward, tokens.x, tokens)
     return done.with_x(out)
 
 
 def _run(
-    block: TransformerBlock,
+    block: BlockAdapter,
     tokens: TokenSet,
     keys: Tensor | None,
     between: Between | None,
     prop_attn: bool,
     rope: Tensor | None,
     no_drop_path: bool,
+    after_mlp: AfterMLP | None,
+    visible: Tensor | None,
 ) -> TokenSet:
     if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
-    scale1, scale2 = layer_scales(block)
-    out, qkv = self_attention(block.attn, block.norm1(tokens.x), tokens, keys, prop_attn, rope)
-    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, scale1(out), tokens, no_drop_path))
+    out, qkv = self_attention(block, block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
+    tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)
     x = block.norm2(tokens.x)
-    out = scale2(packed(block.mlp(by_image(x, tokens))) if is_called(block.mlp) else block.mlp(x))
-    return tokens.with_x(tokens.x + drop_path(block.drop_path2, out, tokens, no_drop_path))
+    branch = packed(block.mlp(by_image(x, tokens))) if is_called(block.mlp) else block.mlp(x)
+    if after_mlp is not None:
+        after_mlp(tokens, branch)
+    return tokens.with_x(tokens.x + drop_path(block.drop_path2, block.scale2(branch), tokens, no_drop_path))
 
 
-def layer_scales(block: TransformerBlock) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Return the functions that scale the two branches (T, C) of a ``Block`` or an ``EvaBlock``."""
-    if not isinstance(block, EvaBlock):
-        return block.ls1, block.ls2
-    # Parameters, or None.
-    first, second = ((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
-    return first, second
-
-
-def drop_path(module: nn.Module, branch: Tensor, tokens: TokenSet, no_drop_path: bool = False) -> Tensor:
+def drop_path(module: Any, branch: Tensor, tokens: TokenSet, no_drop_path: bool = False) -> Tensor:
     """Apply stochastic depth to a branch (T, C) per *image*; timm's module would drop single packed tokens."""
-    rate = getattr(module, "drop_prob", 0.0) if module.training and not no_drop_path else 0.0
-    if not rate:
+    rate = 0.0 if no_drop_path else getattr(module, "drop_prob", 0.0)
+    if not rate or not module.training:
         return branch
     kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)
     if getattr(module, "scale_by_keep", True):

@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 from .patching import patch_method
 from .tokens import TokenSet
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], Any]
 # Wrappers that stand in a module's place, and what they call the module: FSDP1, activation checkpointing.
 WRAPPED = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -49,14 +49,15 @@ def call(module: nn.Module, forward: Forward, x: Tensor, tokens: TokenSet) -> Te
     """Call ``module`` on tokens ``x`` (T, C) with ``forward`` for its own, and return its output (T', C).
 
     ``module``, and so its hooks, gets (B, n, C) where all images have n tokens, as in timm, and (T, C) elsewhere.
-    ``forward`` gets and returns the same form.
+    ``forward`` gets and returns the same form, or a tuple with it in front.
     """
     inner = unwrapped(module)
     patch = vars(inner).get("forward")
     # A replica has the patch of the module that it was made from.
     if not _is_ours(patch) or patch.args[0] is not inner:
         patch_method(inner, "forward", partial(_forward, inner))
-    return packed(module(by_image(x, tokens), core=forward))
+    out = module(by_image(x, tokens), core=forward)
+    return packed(out[0] if isinstance(out, tuple) else out)
 
 
 def release(module: nn.Module) -> None:

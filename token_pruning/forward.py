@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .analysis.trace import active_traces
-from .attention import QKV
+from .attention import QKV, rope_with_prefix
 from .blocks import run_block
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .losses import report_losses
 from .recording import refuse_export, refuse_recording
@@ -44,6 +45,8 @@ class StackForward:
             give the same outputs where the capacity suffices.
         score_fn: class scores supplied by the host, passed to ``Reducer.start``.
         rope: (N, 2D) rotary position embeddings of all positions, see ``attention.rotate``, or None.
+        rope_of: returns those of the tokens of another grid (h, w), (h * w, 2D), for reducers that make a smaller one.
+        embedding: what the host made ``x`` from, for reducers that read the image; None if it cannot tell.
     """
 
     def __init__(
@@ -57,40 +60,67 @@ class StackForward:
         execution: str = "exact",
         score_fn: Callable | None = None,
         rope: Tensor | None = None,
+        rope_of: Callable[[tuple[int, int]], Tensor] | None = None,
+        embedding: PatchEmbedding | None = None,
     ) -> None:
         refuse_recording(x, reducer)
         if reducer and not len(x):  # no image, so nothing to select
             x, reducer = _without_images(x, reducer), None
-        self.blocks, self.reducer, self.execution, self.rope = blocks, reducer, execution, rope
+        self.blocks, self.reducer, self.execution = blocks, reducer, execution
+        self.rope, self.rope_of = rope, rope_of
+        self._subgrid_rope: tuple[tuple, Tensor] | None = None  # key and table of the last smaller grid
         self.tokens = TokenSet.full(x, grid, prefix)
         self.state = reducer.start(self.tokens, score_fn) if reducer else None
+        if reducer and reducer.reads_image:
+            if embedding is None:
+                raise SettingError(
+                    f"{type(reducer).__name__} makes tokens from the image, and this host does not hand it over; pass "
+                    "an embedding to StackForward, or use a PlainViT or a timm model with timm's PatchEmbed"
+                )
+            self.tokens = reducer.embed(self.tokens, embedding, self.state)
         self.checkpointing = checkpointing and torch.is_grad_enabled()
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
-    def run(self, first: int, last: int) -> None:
-        """Run blocks ``first`` to ``last``, both included."""
+    def run(self, first: int, last: int, visible: Tensor | None = None) -> None:
+        """Run blocks ``first`` to ``last``, both included.
+
+        Args:
+            visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``; None: every
+                token attends to all.
+        """
         for i in range(first, last + 1):
             decision = None
             if self.reducer:
                 self.tokens = self.reducer.enter_block(i, self.tokens, self.state)
                 decision = self.reducer.before_block(i, self.tokens, self.state)
-            self.tokens = self._step(i, decision)
+            self.tokens = self._step(i, decision, visible)
             if self.reducer:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.state)
 
-    def _step(self, i: int, decision: Decision | None) -> TokenSet:
+    def prepend(self, x: Tensor) -> None:
+        """Let the tokens ``x`` (B, Q, C) enter in front of all others: queries of a late block, say.
+
+        They are prefix tokens from now on: no method scores, merges, drops or restores them, and they are not rotated.
+        """
+        if self.reducer:
+            self.reducer.after_prepend(self.tokens, x.shape[1], self.state)
+        self.tokens = self.tokens.prepend(x)
+        if self.rope is not None:
+            self.rope = rope_with_prefix(self.rope, x.shape[1])
+
+    def _step(self, i: int, decision: Decision | None, visible: Tensor | None) -> TokenSet:
         if decision is None:
             self._record(i, None)
-            return self._block(i, self.tokens)
+            return self._block(i, self.tokens, None, visible)
         if decision.gate is not None and not decision.packed:
             self._record(i, decision.keep)
             keys = decision.gate.squeeze(1) if decision.soft_keys else decision.keep
-            done = self._block(i, self.tokens, keys)
+            done = self._block(i, self.tokens, keys, visible)
             return done.with_x(decision.gate * done.x + (1 - decision.gate) * self.tokens.x)
         subset = self._subset(i, decision)
         if self.traces:
             self._record(i, decision.keep if subset.counts is not None else subset.members().flatten())
-        done = self._block(i, subset)
+        done = self._block(i, subset, None, visible)
         if decision.gate is not None:
             gate = decision.gate[decision.keep]
             done = done.with_x(gate * done.x + (1 - gate) * subset.x)
@@ -116,7 +146,7 @@ class StackForward:
         for trace in self.traces:
             trace.record(i, self.tokens, keep)
 
-    def _block(self, i: int, tokens: TokenSet, keys: Tensor | None = None) -> TokenSet:
+    def _block(self, i: int, tokens: TokenSet, keys: Tensor | None, visible: Tensor | None) -> TokenSet:
         reducer = self.reducer
 
         def between(tokens: TokenSet, qkv: QKV) -> TokenSet:
@@ -125,15 +155,35 @@ class StackForward:
                 trace.record_left(i, remaining)
             return remaining
 
+        def after_mlp(tokens: TokenSet, branch: Tensor) -> None:
+            if reducer is not None:
+                reducer.after_mlp(i, tokens, branch, self.state)
+
+        # Of this block: more rows come with `prepend`, and checkpointing runs the block again later.
+        rope = self._rope(tokens)
         prop_attn = reducer is not None and reducer.prop_attn
         no_drop_path = reducer is not None and i in reducer.no_drop_path_blocks
 
         def run(x: Tensor) -> TokenSet:
-            return run_block(self.blocks[i], tokens.with_x(x), keys, between, prop_attn, self.rope, no_drop_path)
+            given = tokens.with_x(x)
+            return run_block(self.blocks[i], given, keys, between, prop_attn, rope, no_drop_path, after_mlp, visible)
 
         # The tensor is an argument so that torch saves the random state of its device: the recomputation draws
         # stochastic depth again.
         return checkpoint(run, tokens.x, use_reentrant=False) if self.checkpointing else run(tokens.x)
+
+    def _rope(self, tokens: TokenSet) -> Tensor | None:
+        if self.rope is None or tokens.subgrid is None:
+            return self.rope
+        if self.rope_of is None:
+            raise SettingError(
+                f"{type(self.reducer).__name__} makes a smaller grid, and this host has rotary positions of one grid "
+                "only; pass rope_of to StackForward"
+            )
+        key = (tokens.subgrid.grid, tokens.prefix)
+        if self._subgrid_rope is None or self._subgrid_rope[0] != key:
+            self._subgrid_rope = (key, rope_with_prefix(self.rope_of(tokens.subgrid.grid), tokens.prefix))
+        return self._subgrid_rope[1]
 
     def map(self, with_prefix: bool = False) -> Tensor:
         """Return the current map (B, H * W, C); ``with_prefix``: (B, N, C) with the prefix tokens first."""

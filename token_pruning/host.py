@@ -11,7 +11,9 @@ from .reducer import Reducer
 
 
 class Host(Protocol):
-    """What tools may rely on in a backbone of this project, or in a timm model after ``token_pruning.apply``.
+    """What tools may rely on in a backbone of this project, or in a model after ``token_pruning.apply``.
+
+    In a model of ``transformers`` the host is the vision tower inside, and its ``blocks`` are adapters.
 
     Attributes:
         blocks: the transformer blocks, in order.
@@ -40,8 +42,9 @@ def is_host(module: object) -> TypeGuard[Host]:
 
 
 def find_host(model: object) -> Host | None:
-    """Return the host in ``model``: its ``backbone``, or ``model`` itself; None if neither is one."""
-    return next((part for part in (getattr(model, "backbone", None), model) if is_host(part)), None)
+    """Return the host in ``model``: its ``backbone``, ``model`` itself, or the first inside; None without one."""
+    inside = model.modules() if isinstance(model, nn.Module) else ()
+    return next((part for part in (getattr(model, "backbone", None), model, *inside) if is_host(part)), None)
 
 
 def require_host(model: object, what: str) -> Host:
@@ -58,3 +61,11 @@ def require_host(model: object, what: str) -> Host:
             f"{kind + ' is none' if backbone is None else f'{kind} has {type(backbone).__name__}'}"
         )
     return host
+
+
+def attends_in_windows(name: str, part: str) -> str:
+    """Return the sentence that refuses a model ``name`` whose ``part`` attends in windows."""
+    return (
+        f"{name} attends in windows of its map ({part}), so its blocks need every token of the grid and none can "
+        "leave; the method for windows is CubistMerge, which keeps the map a grid, on this project's own hosts"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.fx import Proxy
 
 from .errors import SettingError
@@ -41,6 +42,16 @@ def refuse_recording(x: Any, reducer: Any) -> None:
         )
     if reducer is not None and not reducer.fixed_shapes and torch.compiler.is_exporting():
         refuse_export(reducer)
+
+
+def refuse_compiled(model: Any) -> None:
+    """Raise TypeError where ``model`` or a part of it is compiled: its graph would keep the old forward, or break."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            raise TypeError(
+                "torch.compile has compiled this model already: call token_pruning.apply on the model that was given "
+                "to torch.compile, and compile it afterwards"
+            )
 
 
 def refuse_export(reducer: Any, cure: str = "use a method that keeps equally many (docs/methods.md)") -> None:

@@ -7,13 +7,15 @@ else of pruning. Shapes: T packed tokens of the set, B images, N positions, C ch
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from .attention import QKV
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .recording import NO_SCRIPT
 from .tokens import TokenSet
@@ -46,6 +48,18 @@ class Decision:
     counts: tuple[int, ...] | None = None
     score: Tensor | None = None
 
+    def prepended(self, tokens: TokenSet, number: int) -> Decision:
+        """Return the same decision on ``tokens`` with ``number`` more prefix tokens, which are kept."""
+
+        def longer(values: Tensor | None, fill: float) -> Tensor | None:
+            if values is None:
+                return None
+            return tokens.prepend_to(values, values.new_full((tokens.batch, number, *values.shape[1:]), fill))
+
+        counts = None if self.counts is None else tuple(n + number for n in self.counts)
+        keep = tokens.prepend_to(self.keep, self.keep.new_ones(tokens.batch, number))
+        return replace(self, keep=keep, gate=longer(self.gate, 1), score=longer(self.score, torch.inf), counts=counts)
+
 
 class Reducer(nn.Module):
     """Base class: keeps every token. A method overrides the hooks that it needs.
@@ -63,6 +77,8 @@ class Reducer(nn.Module):
         needs_class_token: tokens are ranked by the class token's attention.
         needs_class_scores: tokens exit early on class scores supplied by the host; later heads see only the remaining
             tokens.
+        needs_grid: all tokens of the grid must be there when the method acts.
+        reads_image: the method makes tokens from the image, see ``embed``.
         needs_training: the selection is learned, so the method prunes well only after training.
         has_aux_heads: has auxiliary heads that learn from labels, by a criterion that the host passes to
             ``collect_losses``.
@@ -76,6 +92,8 @@ class Reducer(nn.Module):
     prop_attn: bool = False
     needs_class_token: bool = False
     needs_class_scores: bool = False
+    needs_grid: bool = False
+    reads_image: bool = False
     needs_training: bool = False
     has_aux_heads: bool = False
     fixed_shapes: bool = True
@@ -89,28 +107,41 @@ class Reducer(nn.Module):
 
     @property
     def pruned_blocks(self) -> list[int]:
-        """Blocks that may run on a subset of the tokens; windowed attention cannot."""
+        """Blocks that may run on a subset of the tokens."""
         return []
 
     def capacity(self, block: int) -> float:
         """Return the fraction of a batch's tokens that a fixed-capacity execution computes in a pruned ``block``."""
         return 1.0
 
-    def check_host(self, class_token: bool) -> None:
+    def check_host(self, class_token: bool, windows: Sequence[int | None] = ()) -> None:
         """Check that the host has what the method needs.
 
         Args:
             class_token: whether the host's first token is a class token.
+            windows: of each block, the side of the windows that it attends in, None for global attention; empty if all
+                blocks are global.
 
         Raises:
-            SettingError: the method needs a class token and there is none.
+            SettingError: the method needs a class token and there is none, or it prunes a windowed block.
         """
+        self.check_windows(windows)
         if self.needs_class_token and not class_token:
+            other_score = "rank by score='representation_shift', " if hasattr(self, "score") else ""
             others = ", ".join(sorted(name for name, method in METHODS.items() if not method.needs_class_token))
             raise SettingError(
                 f"{type(self).__name__} ranks tokens by the class token's attention and this model has none; give a "
                 "backbone of a config class_token=True, choose a timm model whose weights have one (those with gap or "
-                f"siglip in their name have none), or use a method that needs none ({others})"
+                f"siglip in their name have none), {other_score}or use a method that needs none ({others})"
+            )
+
+    def check_windows(self, windows: Sequence[int | None]) -> None:
+        """Raise SettingError if a pruned block is windowed, see ``check_host``: windows need every token."""
+        clash = [block for block in self.pruned_blocks if windows and windows[block]]
+        if clash:
+            raise SettingError(
+                f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
+                "list only global-attention blocks in the reducer's `blocks`, or use CubistMerge, which reduces windows"
             )
 
     def __prepare_scriptable__(self) -> None:  # noqa: PLW3201 (torch.jit.script calls it before it compiles)
@@ -133,9 +164,19 @@ class Reducer(nn.Module):
         """
         return None
 
+    def embed(self, tokens: TokenSet, embedding: PatchEmbedding, state: Any) -> TokenSet:
+        """Return the set that begins instead of ``tokens``; called after ``start`` for methods with ``reads_image``."""
+        return tokens
+
     def enter_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Return the set that enters ``block`` for good, after dropping or merging tokens by their values."""
         return tokens
+
+    def after_prepend(self, tokens: TokenSet, number: int, state: Any) -> None:
+        """Adapt the state when ``number`` more prefix tokens enter in front of those of the set ``tokens``.
+
+        For methods that remember a value per token or position; the new tokens are never scored, dropped or merged.
+        """
 
     def before_block(self, block: int, tokens: TokenSet, state: Any) -> Decision | None:
         """Decide which tokens run through ``block``; the others skip it unchanged. None for all tokens."""
@@ -144,6 +185,9 @@ class Reducer(nn.Module):
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
         """Return the set that enters the MLP of ``block``, after dropping or merging tokens by their attention."""
         return tokens
+
+    def after_mlp(self, block: int, tokens: TokenSet, branch: Tensor, state: Any) -> None:
+        """Read the output ``branch`` (T, C) of the MLP of ``block`` for the set that entered it, before layer scale."""
 
     def after_block(self, block: int, tokens: TokenSet, state: Any) -> TokenSet:
         """Return the set that enters the next block; tokens outside it keep their value in the dense map."""

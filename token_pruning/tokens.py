@@ -7,7 +7,7 @@ T packed tokens of the whole batch (image after image), C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,20 @@ def feature_map(sequence: Tensor, grid: tuple[int, int]) -> Tensor:
     the layout: it then copies the map before every convolution.
     """
     return sequence.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+class SubGrid(NamedTuple):
+    """The smaller grid that the tokens of every image form after each row and each column lost equally many.
+
+    Attributes:
+        grid: (h, w); the grid tokens of the set are in row-major order, after the prefix tokens.
+        window: side of the windows of the map's grid that were reduced one by one; None if the grid was reduced as one.
+        window_shape: rows and columns of a whole window of the smaller grid; without windows, ``grid``.
+    """
+
+    grid: tuple[int, int]
+    window: int | None
+    window_shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,14 @@ class TokenSet:
             device knows it.
         grid: (H, W).
         prefix: P, the number of prefix tokens; ``N = P + H * W``.
+        late: how many of the prefix tokens entered with ``prepend``: they are the first ones, before the class token.
         offsets: (B + 2,) int32, where each image's tokens start, where the unused rows start, and T; only in a set of
             fixed capacity.
         size: (T,) float, the weight of each token in averages and in proportional attention; None for 1 each.
         assignment: (B * N,) int64, the flat position of the token that represents each position; None if every
             position represents itself.
         pending: index (S,) and values (S, C) of dropped tokens that are not written into ``dense`` yet.
+        subgrid: the smaller grid that the tokens form; None in a full set, and where they form none.
     """
 
     x: Tensor
@@ -59,6 +75,8 @@ class TokenSet:
     size: Tensor | None = None
     assignment: Tensor | None = None
     pending: tuple[tuple[Tensor, Tensor], ...] = ()
+    subgrid: SubGrid | None = None
+    late: int = 0
 
     @classmethod
     def full(cls, x: Tensor, grid: tuple[int, int], prefix: int = 0) -> TokenSet:
@@ -74,6 +92,10 @@ class TokenSet:
                 "pass the grid that the patch embedding gave"
             )
         return cls(x.reshape(-1, channels), x, None, (positions,) * batch, (grid[0], grid[1]), prefix)
+
+    def filled(self) -> TokenSet:
+        """Return the full set of the restored map: every position becomes a token of its own again."""
+        return replace(TokenSet.full(self.restore(), self.grid, self.prefix), late=self.late)
 
     @property
     def batch(self) -> int:
@@ -132,7 +154,7 @@ class TokenSet:
             others: all other rows, where they are known. The map is then not copied here; the dropped tokens are
                 pending until ``restore``.
         """
-        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows])
+        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows], subgrid=None)
         if others is None:
             return replace(kept, x=self.x[rows], dense=self.restore(), pending=(), index=self._index()[rows])
         order, number = torch.cat([rows, others]), len(rows)
@@ -149,7 +171,7 @@ class TokenSet:
             counts: number of ``rows`` of each image.
             x: (T', C) the new values.
             size: (T',) of the new tokens, or None.
-            sources: (S,) all rows of this set that are not in the new one.
+            sources: (S,) all rows of this set that are not in the new one, and any that are, as their own target.
             targets: (S,) the row that represents the positions of each source from now on; a source that is its own
                 target keeps the value that ``dense`` has for it.
         """
@@ -163,6 +185,7 @@ class TokenSet:
             counts=counts,
             size=size,
             assignment=assignment if self.assignment is None else assignment[self.assignment],
+            subgrid=None,
         )
 
     def merge(
@@ -191,6 +214,10 @@ class TokenSet:
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
         x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
         return base.assign(rows, counts, x, total, sources, targets)
+
+    def with_subgrid(self, subgrid: SubGrid | None) -> TokenSet:
+        """Return the same tokens, which form the smaller grid ``subgrid``; None if they form none."""
+        return replace(self, subgrid=subgrid)
 
     def with_sizes(self, size: Tensor | None) -> TokenSet:
         """Return the same tokens with sizes ``size`` (T,); None for 1 each."""
@@ -250,14 +277,83 @@ class TokenSet:
             return replace(self, x=flat, dense=dense)
         if self.assignment is None:
             return replace(self, x=flat[self.index], dense=dense, pending=())
-        itself = torch.arange(len(flat), device=flat.device)
-        assignment = torch.where(self.members().flatten()[self.assignment], self.assignment, itself)
-        # In single precision: a token may represent more positions than half precision can count.
+        assignment = self._live_assignment()
+        return replace(
+            self, x=self._mean(flat, assignment).to(flat.dtype), dense=dense, assignment=assignment, pending=()
+        )
+
+    def mean_of_positions(self, values: Tensor) -> Tensor:
+        """Return the mean (T, ...) of a map ``values`` (B, N, ...) over the positions that each token represents.
+
+        In single precision where tokens are merged, because one may represent more positions than half precision can
+        count.
+        """
+        if self.assignment is None:
+            return self.from_map(values)
+        return self._mean(values.flatten(0, 1), self._live_assignment())
+
+    def _live_assignment(self) -> Tensor:
+        """Return ``assignment`` with the positions whose token was dropped representing themselves."""
+        assert self.assignment is not None and self.index is not None  # only merged tokens have one
+        itself = torch.arange(len(self.assignment), device=self.assignment.device)
+        return torch.where(self.members().flatten()[self.assignment], self.assignment, itself)
+
+    def _mean(self, flat: Tensor, assignment: Tensor) -> Tensor:
         total = torch.zeros_like(flat, dtype=torch.float32).index_add(0, assignment, flat.float())[self.index]
         members = torch.zeros_like(assignment).index_add(0, assignment, torch.ones_like(assignment))[self.index]
+        return total / members.view(-1, *[1] * (flat.ndim - 1))
+
+    def prepend(self, x: Tensor) -> TokenSet:
+        """Return the set with P' more prefix tokens in front of all tokens of every image.
+
+        They represent themselves and have size 1. All positions of an image move by P'; what represents them, what is
+        pending and the sizes of the other tokens stay.
+
+        Args:
+            x: (B, P', C) the new tokens.
+
+        Raises:
+            ValueError: this set has a fixed capacity, or ``x`` is for another number of images.
+        """
+        self._need_counts("prepend")
+        if len(x) != self.batch:
+            raise ValueError(f"{len(x)} images of new tokens do not fit a set of {self.batch} images")
+        number = x.shape[1]
+        x, dense = x.to(self.x.dtype), torch.cat([x.to(self.dense.dtype), self.dense], dim=1)
+        prefix, late = self.prefix + number, self.late + number
+        if self.is_full:
+            return replace(TokenSet.full(torch.cat([x, self.restore()], dim=1), self.grid, prefix), late=late)
+        assert self.counts is not None  # checked above
+        first = torch.arange(self.batch, device=x.device)[:, None] * dense.shape[1]
+        own = first + torch.arange(number, device=x.device)  # (B, P') positions of the new tokens
+
+        def moved(position: Tensor) -> Tensor:
+            return position + number * (position.div(self.positions, rounding_mode="floor") + 1)
+
+        assignment = None
+        if self.assignment is not None:
+            assignment = torch.cat([own, moved(self.assignment).view(self.batch, -1)], dim=1).flatten()
         return replace(
-            self, x=(total / members[:, None]).to(flat.dtype), dense=dense, assignment=assignment, pending=()
+            self,
+            x=self.prepend_to(self.x, x),
+            dense=dense,
+            index=self.prepend_to(moved(self._index()), own),
+            counts=tuple(n + number for n in self.counts),
+            prefix=prefix,
+            size=None if self.size is None else self.prepend_to(self.size, self.size.new_ones(own.shape)),
+            assignment=assignment,
+            pending=tuple((moved(index), values) for index, values in self.pending),
+            late=late,
         )
+
+    def prepend_to(self, values: Tensor, new: Tensor) -> Tensor:
+        """Return per-token ``values`` (T, ...) with the entries ``new`` (B, P', ...) in front of each image's."""
+        assert self.counts is not None
+        new = new.to(values.dtype)
+        if len(set(self.counts)) == 1:
+            return torch.cat([new, values.unflatten(0, (self.batch, self.counts[0]))], dim=1).flatten(0, 1)
+        parts = zip(new, values.split(self.counts), strict=True)
+        return torch.cat([part for pair in parts for part in pair])
 
     def with_x(self, x: Tensor) -> TokenSet:
         """Return the same positions with new values ``x`` (T, C)."""
@@ -290,25 +386,29 @@ class TokenSet:
         flat = ~flat if self.index is None else flat.index_fill(0, self.index, True)
         return flat[:-1].view(self.batch, self.positions)
 
-    def split_prefix(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the entries of per-token ``values`` (T, ...) of prefix tokens and of grid tokens."""
+    def split_prefix(self, values: Tensor, number: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the entries of per-token ``values`` (T, ...) of the first ``number`` positions, and the others.
+
+        ``number`` is by default that of the prefix tokens.
+        """
+        number = self.prefix if number is None else number
         if self.is_full:
             by_image = values.unflatten(0, (self.batch, self.positions))
-            return by_image[:, : self.prefix].flatten(0, 1), by_image[:, self.prefix :].flatten(0, 1)
-        prefix = self.is_prefix()
+            return by_image[:, :number].flatten(0, 1), by_image[:, number:].flatten(0, 1)
+        prefix = self.is_prefix(number)
         return values[prefix], values[~prefix]
 
-    def join_prefix(self, prefix: Tensor, grid: Tensor) -> Tensor:
+    def join_prefix(self, prefix: Tensor, grid: Tensor, number: int | None = None) -> Tensor:
         """Return one value per token, (T,) in the order of the set: the inverse of ``split_prefix``."""
         if self.is_full:
             return torch.cat([part.view(self.batch, -1) for part in (prefix, grid)], dim=1).flatten()
-        where = self.is_prefix()
+        where = self.is_prefix(number)
         return grid.new_empty(len(where)).masked_scatter(where, prefix).masked_scatter(~where, grid)
 
-    def is_prefix(self) -> Tensor:
-        """Return which tokens of the set are prefix tokens, (T,) bool."""
+    def is_prefix(self, number: int | None = None) -> Tensor:
+        """Return which tokens of the set are of the first ``number`` positions (default: the prefix), (T,) bool."""
         self._need_counts("is_prefix")
-        return self._index() % self.positions < self.prefix
+        return self._index() % self.positions < (self.prefix if number is None else number)
 
     def images(self) -> Tensor:
         """Return the index of each token's image, (T,) int64."""

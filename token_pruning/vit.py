@@ -6,153 +6,227 @@ Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
-from timm.layers import Attention, PatchEmbed, RotaryEmbeddingCat
-from timm.models.eva import EvaBlock
+from timm.layers import Attention, Format, PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .attention import WindowAttention, rope_with_prefix
 from .cache import WeightCache
+from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
+from .positions import resize_positions
 from .recording import NO_SCRIPT, refuse_recording
 from .reducer import Reducer, build_reducer
+from .timm_models import create_trunk
 
-# Arguments of timm's EvaBlock for the sizes B and L of EVA-02, and for T and S.
-EVA02 = {"eva02": dict(qkv_fused=False, scale_mlp=True), "eva02-small": dict()}
+PREFIX = ("cls_token", "dist_token", "reg_token")  # in the order of the sequence
+DEFAULTS: dict[str, Any] = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12, class_token=False)
 
 
 class PlainViT(nn.Module):
     """Patch embedding, position table and blocks; base of the backbones (ViT-Adapter, ViT pyramid).
 
-    Row 0 of the position table belongs to the class token, even without one in the sequence, as in every published DeiT
-    and ViT-Adapter file, so that these load and save unchanged.
+    With ``model_name`` it is any plain vision transformer of timm, with timm's weights and numbers. Without, it is the
+    ViT of the published DeiT and ViT-Adapter files: row 0 of the position table belongs to the class token, even
+    without one in the sequence, so that these files load and save unchanged.
 
     Args:
-        img_size: of pretraining, one side or (h, w); only determines the size of the position table.
-        mlp_ratio: hidden channels of the MLPs per channel of a token; default 4, for EVA-02 8/3.
-        family: "vit", or EVA-02's blocks with SwiGLU and rotary positions: "eva02" (B and L), "eva02-small" (T and S).
-        rope_grid: side of the grid of EVA-02's pretraining, in whose units rotary positions are measured.
+        img_size: of pretraining, one side or (h, w); only determines the size of the position table. Default 224, with
+            ``model_name`` timm's.
+        patch_size: default 16, with ``model_name`` timm's.
+        embed_dim, depth, num_heads: sizes; default those of a ViT-B, with ``model_name`` timm's.
+        mlp_ratio: hidden channels of the MLPs per channel of a token; default 4, with ``model_name`` timm's.
+        qkv_bias: default True; not with ``model_name``.
+        drop_path_rate: of the last block; rises linearly from 0 at the first.
+        layer_scale: learned factors per channel on both branches (initially 1); not with ``model_name``, see
+            ``model_args``.
         window_attn: per block, whether attention is windowed; default all global.
         window_size: per block, or one for all windowed blocks.
-        layer_scale: learned factors per channel on both branches (initially 1).
-        class_token: add a class token to the sequence, for reducers that use its attention.
-        norm_eps: of the blocks' LayerNorms: 1e-6, but published SViT files were trained with 1e-5.
-        drop_path_rate: of the last block; rises linearly from 0 at the first.
+        class_token: a class token in the sequence, for reducers that use its attention; default False. With
+            ``model_name`` the sequence has the prefix tokens of the model (class token, registers), and False leaves
+            all of them out, as ViT-Adapter does.
+        norm_eps: of the blocks' LayerNorms; default 1e-6 (published SViT files were trained with 1e-5), with
+            ``model_name`` timm's.
         with_cp: gradient checkpointing of the blocks.
-        execution: "exact" or "capacity", see ``StackForward``; may be changed at any time.
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None for the dense model.
+        execution: "exact" or "capacity", see ``StackForward``; may be changed at any time.
+        model_name: name of a ``VisionTransformer`` or ``Eva`` of timm, such as "vit_small_patch16_dinov3".
+        model_args: further arguments of the timm model (``init_values``, ``ref_feat_shape``, ``reg_tokens``, ...).
 
     Raises:
-        SettingError: an ``img_size`` below a patch, window lists that do not fit ``depth``, windows in an EVA-02, an
-            unknown family or reducer.
+        SettingError: an ``img_size`` below a patch, window lists that do not fit ``depth``, windows in an ``Eva`` or
+            beside prefix tokens, an unknown model or reducer.
     """
 
-    rope: Any  # timm's RotaryEmbeddingCat, or None
+    rope: Any  # timm's rotary embedding, or None
+    pos_embed: nn.Parameter | None
     cls_token: nn.Parameter | None
+    dist_token: nn.Parameter | None
+    reg_token: nn.Parameter | None
     reducer: Reducer | None
 
     def __init__(
         self,
-        img_size: Sequence[int] | int = 224,
-        patch_size: int = 16,
+        img_size: Sequence[int] | int | None = None,
+        patch_size: int | None = None,
         in_channels: int = 3,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
+        embed_dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
         mlp_ratio: float | None = None,
-        qkv_bias: bool = True,
+        qkv_bias: bool | None = None,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        layer_scale: bool = False,
+        layer_scale: bool | None = None,
         window_attn: Sequence[bool] | None = None,
         window_size: Sequence[int | None] | int = 14,
-        class_token: bool = False,
-        norm_eps: float = 1e-6,
+        class_token: bool | None = None,
+        norm_eps: float | None = None,
         with_cp: bool = False,
         reducer: dict | Reducer | None = None,
         execution: str = "exact",
-        family: str = "vit",
-        rope_grid: int = 16,
+        model_name: str | None = None,
+        model_args: dict | None = None,
     ) -> None:
         super().__init__()
         check_execution(execution)
-        self.execution = execution
-        self.embed_dim, self.depth, self.with_cp = embed_dim, depth, with_cp
-        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if len(sides) != 2 or min(sides) < patch_size:
+        self.execution, self.with_cp, self.model_name = execution, with_cp, model_name
+        sizes: dict[str, Any] = dict(
+            patch_size=patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads, class_token=class_token
+        )
+        sizes.update(mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+        self._tables = WeightCache()
+        if model_name is not None:
+            if qkv_bias is not None or layer_scale is not None:
+                raise SettingError(
+                    f"qkv_bias and layer_scale follow from model_name {model_name!r}: leave them out, or set "
+                    "model_args=dict(qkv_bias=..., init_values=...)"
+                )
+            self._take_timm(model_name, _pair(img_size), in_channels, model_args or {}, **sizes)
+        elif model_args:
+            raise SettingError("model_args are arguments of a timm model: set model_name as well")
+        else:
+            sizes |= {name: default for name, default in DEFAULTS.items() if sizes[name] is None}
+            self._build(_pair(img_size) or (224, 224), in_channels, qkv_bias is not False, bool(layer_scale), **sizes)
+        windows = _windows(self.depth, window_attn, window_size)
+        self._set_windows(windows)
+        self.reducer = build_reducer(reducer, self.embed_dim, self.depth)
+        if self.reducer:
+            self.reducer.check_host(self.cls_token is not None, windows)
+        if model_name is None:
+            self._init_built()
+
+    def _build(
+        self,
+        sides: tuple[int, int],
+        in_channels: int,
+        qkv_bias: bool,
+        layer_scale: bool,
+        patch_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        class_token: bool,
+        mlp_ratio: float | None,
+        norm_eps: float | None,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        """Make the parts of the ViT of the published files."""
+        if min(sides) < patch_size:
             raise SettingError(
-                f"img_size is {img_size}; give a side or (height, width), each at least a patch of {patch_size} pixels"
+                f"img_size is {list(sides)}; give a side or (height, width), each at least a patch of {patch_size} "
+                "pixels"
             )
+        self.embed_dim, self.depth = embed_dim, depth
         self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
+        self.table_prefix, self.antialias = 1, False
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
         self.register_state_dict_post_hook(_note_grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
-        self._tables = WeightCache()
-        self.pos_drop = nn.Dropout(drop_rate)
-        windows = _windows(depth, window_attn, window_size)
+        self.dist_token, self.reg_token, self.rope = None, None, None
+        self.pos_drop, self.norm_pre = nn.Dropout(drop_rate), nn.Identity()
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # cpu: the model may be built on meta
-        if family not in ("vit", *EVA02) or (family != "vit" and any(windows)):
-            raise SettingError(
-                f"family is {family!r}: choose 'vit' or, with global attention in all blocks, one of "
-                f"{', '.join(map(repr, EVA02))}"
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio or 4.0,
+                drop_path=rate,
+                qkv_bias=qkv_bias,
+                proj_drop=drop_rate,
+                init_values=1.0 if layer_scale else None,
+                norm_layer=partial(nn.LayerNorm, eps=norm_eps or 1e-6),
             )
-        options = dict(
-            qkv_bias=qkv_bias,
-            proj_drop=drop_rate,
-            init_values=1.0 if layer_scale else None,
-            norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+            for rate in rates
         )
-        if family == "vit":
-            self.rope = None
-            self.blocks = nn.ModuleList(
-                Block(
-                    embed_dim,
-                    num_heads,
-                    mlp_ratio or 4.0,
-                    drop_path=rate,
-                    attn_layer=WindowAttention if size else Attention,
-                    **options,
-                )
-                for rate, size in zip(rates, windows, strict=True)
-            )
-        else:
-            self.rope = RotaryEmbeddingCat(embed_dim // num_heads, in_pixels=False, ref_feat_shape=(rope_grid,) * 2)
-            self.blocks = nn.ModuleList(
-                EvaBlock(
-                    embed_dim,
-                    num_heads,
-                    mlp_ratio=mlp_ratio or 8 / 3,
-                    drop_path=rate,
-                    swiglu_mlp=True,
-                    **options,
-                    **EVA02[family],
-                )
-                for rate in rates
-            )
-        for block, size in zip(self.blocks, windows, strict=True):
-            if size:
-                cast(Any, block).attn.window_size = size
-        self.reducer = build_reducer(reducer, embed_dim, depth)
-        clash = [i for i in (self.reducer.pruned_blocks if self.reducer else ()) if windows[i]]
-        if clash:
-            raise SettingError(
-                f"block {clash[0]} attends in windows, which need every token, and the reducer prunes it; "
-                "list only global-attention blocks in the reducer's `blocks`"
-            )
-        if self.reducer:
-            self.reducer.check_host(class_token)
-        # Initialized like timm, for training from scratch.
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def _init_built(self) -> None:
+        """Initialize the parts of ``_build`` like timm, for training from scratch."""
+        nn.init.trunc_normal_(cast(Tensor, self.pos_embed), std=0.02)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
         self.blocks.apply(init_linear)
+
+    def _take_timm(
+        self,
+        model_name: str,
+        img_size: tuple[int, int] | None,
+        in_channels: int,
+        model_args: dict,
+        class_token: bool | None,
+        norm_eps: float | None,
+        drop_rate: float,
+        **sizes: Any,
+    ) -> None:
+        """Take over the parts of a timm model, under timm's names."""
+        drops = dict(pos_drop_rate=drop_rate, proj_drop_rate=drop_rate)
+        model = create_trunk(model_name, img_size=img_size, in_chans=in_channels, **drops, **sizes, **model_args)
+        if class_token and model.cls_token is None:
+            raise SettingError(f"model_name {model_name!r} has no class token: leave class_token out")
+        self.embed_dim, self.depth = model.embed_dim, len(model.blocks)
+        self.table_grid, self.antialias = model.patch_embed.grid_size, True
+        self.table_prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        self.patch_embed = model.patch_embed
+        self.patch_embed.output_fmt, self.patch_embed.flatten = Format.NCHW, True  # (B, N, C), as without model_name
+        self.pos_embed, self.pos_drop, self.norm_pre = model.pos_embed, model.pos_drop, model.norm_pre
+        self.blocks, self.rope = nn.ModuleList(model.blocks), getattr(model, "rope", None)
+        for name in PREFIX:
+            setattr(self, name, None if class_token is False else getattr(model, name, None))
+        if self.pos_embed is not None:
+            self.register_state_dict_post_hook(_note_grid)
+        for block in self.blocks if norm_eps else ():
+            cast(Any, block).norm1.eps = cast(Any, block).norm2.eps = norm_eps
+
+    def _set_windows(self, windows: list[int | None]) -> None:
+        """Give the windowed blocks their attention."""
+        if not any(windows):
+            return
+        if self.rope is not None or not all(type(cast(Any, block).attn) is Attention for block in self.blocks):
+            raise SettingError(
+                f"model_name {self.model_name!r} has rotary positions or attention of its own, which do not run in "
+                "windows: leave window_attn out, so that all blocks are global"
+            )
+        if self.num_prefix_tokens and self.model_name is not None:
+            raise SettingError("windowed blocks take no prefix tokens: set class_token=False, or leave window_attn out")
+        for block, size in zip(self.blocks, windows, strict=True):
+            if size:
+                attn = cast(Any, block).attn
+                attn.__class__, attn.window_size = WindowAttention, size  # the same layers under another forward
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """P, the number of prefix tokens in the sequence."""
+        return sum(token.shape[1] for token in self._prefix())
+
+    def _prefix(self) -> list[Tensor]:
+        return [token for token in (getattr(self, name) for name in PREFIX) if token is not None]
 
     def start(self, image: Tensor, score_fn: Callable | None = None) -> StackForward:
         """Embed the patches of ``image`` and return the forward through the blocks, at its start.
@@ -172,20 +246,39 @@ class PlainViT(nn.Module):
                 f"an image of {image.shape[-2]} x {image.shape[-1]} pixels has no patch of {patch}: "
                 "leave empty images out"
             )
-        x = self.patch_embed(image) + self.positions(grid)
-        if self.cls_token is not None:
-            x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+        patches = self.patch_embed(image)
+        table = None if self.pos_embed is None else self.positions(grid)
+        x = patches if table is None else patches + table
+        prefix, embedding = self.prefix_tokens(), None
+        if prefix is not None:
+            x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)
+        if self.reducer and self.reducer.reads_image:
+            embedding = PatchEmbedding.of(image, grid, patches, table, self.patch_embed, self._after_positions)
         return StackForward(
             self.blocks,
             self.reducer,
-            self.pos_drop(x),
+            self._after_positions(x),
             grid,
-            prefix=int(self.cls_token is not None),
+            prefix=self.num_prefix_tokens,
             checkpointing=self.with_cp and self.training,
             execution=self.execution,
             score_fn=score_fn,
             rope=self.rotary_positions(grid),
+            rope_of=None if self.rope is None else self.rope.get_embed,
+            embedding=embedding,
         )
+
+    def _after_positions(self, x: Tensor) -> Tensor:
+        return self.norm_pre(self.pos_drop(x))
+
+    def prefix_tokens(self) -> Tensor | None:
+        """Return the prefix tokens (1, P, C) as they enter the blocks; None if there are none."""
+        if not self._prefix():
+            return None
+        prefix = torch.cat(self._prefix(), dim=1)
+        if self.pos_embed is None or not self.table_prefix:
+            return prefix
+        return prefix + self.pos_embed[:, : prefix.shape[1]]
 
     def __prepare_scriptable__(self) -> None:
         raise SettingError(NO_SCRIPT)
@@ -197,72 +290,28 @@ class PlainViT(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Return the position table of a grid, (1, H * W, C); in evaluation it is computed once per size."""
+        table = cast(Tensor, self.pos_embed)
         return self._tables.get(
-            grid, [self.pos_embed], lambda: resize_positions(self.pos_embed[:, 1:], self.table_grid, grid)
+            grid,
+            [table],
+            lambda: resize_positions(table[:, self.table_prefix :], self.table_grid, grid, self.antialias),
         )
 
     def rotary_positions(self, grid: tuple[int, int]) -> Tensor | None:
-        """Return the rotary embeddings of all positions of a grid, (N, 2D), class token included; None for "vit"."""
+        """Return the rotary embeddings of all positions of a grid, (N, 2D), prefix tokens included, or None."""
         if self.rope is None:
             return None
-        prefix = int(self.cls_token is not None)
-        return self._tables.get(
-            ("rope", grid), [self.rope.bands], lambda: rope_with_prefix(self.rope.get_embed(grid), prefix)
-        )
+
+        def make() -> Tensor:
+            return rope_with_prefix(self.rope.get_embed(shape=grid), self.num_prefix_tokens)
+
+        bands = next(self.rope.buffers(), None)  # what the table is made of
+        return make() if bands is None else self._tables.get(("rope", grid), [bands], make)
 
 
 def _note_grid(vit: PlainViT, state: dict, prefix: str, metadata: dict) -> None:
     """Store the grid of the position table in the metadata of a state dict: its number of rows is ambiguous."""
     metadata["table_grid"] = vit.table_grid
-
-
-def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resample a position table (1, h * w, C) of grid ``old`` to grid ``new`` (bicubic, ``align_corners=False``)."""
-    if tuple(old) == tuple(new):
-        return table
-    return resample(table.unflatten(1, old), *new, False).flatten(1, 2)
-
-
-# A custom operator, so that torch.compile does not trace how the matrices are made, the products do not count as GMACs
-# of the model, and autocast does not round them.
-@torch.library.custom_op("token_pruning::resample", mutates_args=())
-def resample(maps: Tensor, rows: int, columns: int, adjoint: bool) -> Tensor:
-    """Resample maps (B, h, w, C) to (B, rows, columns, C) as bicubic ``F.interpolate`` does; or apply its adjoint.
-
-    Two matrix products, because on CUDA ``F.interpolate`` takes a millisecond for the position table of an image of
-    800 x 1344 pixels, and its backward is not deterministic.
-    """
-    matrices = []
-    for old, new in ((maps.shape[1], rows), (maps.shape[2], columns)):
-        matrices.append(_bicubic(new, old, maps.device).T if adjoint else _bicubic(old, new, maps.device))
-    with torch.autocast(maps.device.type, enabled=False):
-        out = torch.einsum("Hh,bhwc->bHwc", matrices[0], maps.float())
-        return torch.einsum("Ww,bhwc->bhWc", matrices[1], out).to(maps.dtype).contiguous()
-
-
-@resample.register_fake
-def _(maps: Tensor, rows: int, columns: int, adjoint: bool) -> Tensor:
-    return maps.new_empty(len(maps), rows, columns, maps.shape[3])
-
-
-def _keep_size(ctx: Any, inputs: tuple[Tensor, int, int, bool], output: Tensor) -> None:
-    ctx.size, ctx.adjoint = inputs[0].shape[1:3], inputs[3]
-
-
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-    return resample(gradient, *ctx.size, not ctx.adjoint), None, None, None
-
-
-resample.register_autograd(_backward, setup_context=_keep_size)
-
-
-@cache  # without eviction: captured CUDA graphs keep reading the matrices
-def _bicubic(old: int, new: int, device: torch.device) -> Tensor:
-    """Return the matrix (new, old) of bicubic interpolation along one axis: the identity, interpolated."""
-    with torch.inference_mode(False), torch.no_grad():
-        identity = torch.eye(old, dtype=torch.float64).view(1, old, old, 1)
-        matrix = F.interpolate(identity, (new, 1), mode="bicubic", align_corners=False).view(old, new).T
-        return matrix.to(device, torch.float32).contiguous()
 
 
 def init_linear(module: nn.Module) -> None:
@@ -274,6 +323,20 @@ def init_linear(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+def _pair(img_size: Sequence[int] | int | None) -> tuple[int, int] | None:
+    """Return (h, w) of an ``img_size``.
+
+    Raises:
+        SettingError: it is neither a side nor a pair.
+    """
+    if img_size is None or isinstance(img_size, int):
+        return None if img_size is None else (img_size, img_size)
+    sides = tuple(img_size)
+    if len(sides) != 2:
+        raise SettingError(f"img_size is {img_size}; give a side or (height, width)")
+    return sides
 
 
 def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | None] | int) -> list[int | None]:

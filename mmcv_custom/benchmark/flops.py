@@ -22,7 +22,7 @@ from token_pruning.attention import WindowAttention
 from token_pruning.host import Host, require_host
 
 PARTS = ("blocks", "reducer", "rest of backbone", "neck", "heads")
-HOOKS = ("start", "before_block", "after_attention", "after_block", "restore")
+HOOKS = ("start", "embed", "enter_block", "before_block", "after_attention", "after_mlp", "after_block", "restore")
 
 
 @dataclass
@@ -58,7 +58,8 @@ def count(forward: Callable[[], object], model: nn.Module) -> Count:
         _counted_hooks(backbone.reducer, counter) as by_call,
     ):
         forward()
-    root = type(model).__name__ + (".backbone" if backbone is not model else "")
+    inside = next(name for name, module in model.named_modules() if module is backbone)
+    root = f"{type(model).__name__}.{inside}".rstrip(".")
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     total, in_backbone, in_reducer = by_module["Global"], by_module[root], sum(by_call)
     below = _outermost(by_module, root)
@@ -132,7 +133,8 @@ def _formula(vit: Host, trace: PassTrace, tokens: torch.Tensor) -> int:
         for n, remaining in zip(in_attention, in_mlp, strict=True):
             total += block_flops(n, vit.embed_dim, ratio, remaining)
             if isinstance(block.attn, WindowAttention):
-                size = block.attn.window_size
-                windows = -(-trace.grid[0] // size) * -(-trace.grid[1] // size)
-                total += 4 * vit.embed_dim * (windows * size**4 - n * n)
+                found = trace.subgrid.get(i)
+                grid, (high, wide) = found[::2] if found else (trace.grid, (block.attn.window_size,) * 2)
+                windows = -(-grid[0] // high) * -(-grid[1] // wide)
+                total += 4 * vit.embed_dim * (windows * (high * wide) ** 2 - n * n)
     return total

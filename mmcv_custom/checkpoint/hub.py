@@ -152,7 +152,7 @@ def _zeros(value: Tensor) -> bool:
 
 # What a leftover weight is; the cure in PlainViT and in timm's models; the values at which it changes nothing.
 _NOWHERE = "no backbone here has them, take weights without"
-_TIMM = "take weights without, or use type='TimmViT' with a model_name that has"
+_TIMM = "take weights without, or set the backbone's model_name to a timm model that has"
 _KINDS: list[tuple[str, str, str, str, Callable[[Tensor], bool] | None]] = [
     (
         _SCALE.pattern,

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..errors import CheckpointError
-from . import hub, key_maps
+from . import eomt, hub, key_maps
 from .io import read_checkpoint
 from .pos_embed import fit_pos_embed, grid_of, noted_grid
 from .wrappers import locate, unwrap
@@ -103,10 +103,12 @@ def load_into(
     own = model.state_dict()
     try:
         given = unwrap(checkpoint, own, averaged)
+        schema = eomt.describe(given) or key_maps.describe(given)
+        given = eomt.from_published(given, own)
     except ValueError as error:
         raise CheckpointError(f"{source} {error}") from None
 
-    report = LoadReport(schema=key_maps.describe(given))
+    report = LoadReport(schema=schema)
     if locate(checkpoint, averaged) != locate(checkpoint, not averaged):
         report.entry = ".".join(locate(checkpoint, averaged))
     tower = given if strict or given.keys() & own.keys() else hub.image_tower(given)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from token_pruning.vit import resize_positions
+from token_pruning.positions import resize_positions
 
 
 def noted_grid(state: Mapping[str, Tensor]) -> tuple[int, int] | None:

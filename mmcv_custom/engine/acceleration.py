@@ -129,7 +129,8 @@ class AccelerationHook(Hook):
 class PerSize:
     """A backbone's forward, prepared once for each input size and each signature of its reducer.
 
-    Training, calls with gradients enabled, and further sizes beyond ``MAX_SIZES`` run the original forward.
+    Training, calls with gradients enabled or with more than images, and further sizes beyond ``MAX_SIZES`` run the
+    original forward.
 
     Args:
         backbone: the module whose forward is replaced.
@@ -140,9 +141,9 @@ class PerSize:
         self.backbone, self.prepare, self.forward = backbone, prepare, backbone.forward
         self.ready: dict[tuple, Forward] = {}
 
-    def __call__(self, image: Tensor) -> list[Tensor] | Tensor:
-        if self.backbone.training or torch.is_grad_enabled():
-            return self.forward(image)
+    def __call__(self, image: Tensor, *others: object) -> list[Tensor] | Tensor:
+        if others or self.backbone.training or torch.is_grad_enabled():
+            return self.forward(image, *others)
         device, reducer = image.device.type, self.backbone.reducer
         key = (
             tuple(image.shape),

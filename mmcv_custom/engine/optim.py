@@ -9,8 +9,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from ..errors import ConfigError
 
-_EMBEDDINGS = ("pos_embed", "cls_token", "dist_token", "patch_embed")
-_NO_DECAY = ("pos_embed", "cls_token", "dist_token", "level_embed")
+_EMBEDDINGS = ("pos_embed", "cls_token", "dist_token", "reg_token", "patch_embed", "norm_pre")
+_NO_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token", "level_embed")
 _BLOCK = re.compile(r"(?<![^.])blocks\.(\d+)\.")
 
 

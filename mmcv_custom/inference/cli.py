@@ -55,7 +55,8 @@ def demo_parser(
         type=float,
         metavar="X",
         help="set the method's cost parameter: keep_ratio; for SViT ratio_scale, for ToMe and PPT r (tokens "
-        "per block, or a fraction below 1), for DToP the threshold",
+        "per block, or a fraction below 1), for CubistMerge r (rows and columns), for MPM merges, for DToP and ALGM "
+        "the threshold, for APT the thresholds",
     )
     parser.add_argument(
         "--mode", choices=["target", "threshold", "ratio", "sample"], help="SViT only: how probabilities select tokens"

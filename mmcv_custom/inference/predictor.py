@@ -280,7 +280,9 @@ def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: 
     rgb = inputs.flip(0).permute(1, 2, 0).cpu().numpy().clip(0, 255).astype(np.uint8)
     corners = [(0, 0)]
     cfg = getattr(model, "test_cfg", None) or {}
-    if len(traces) > 1 and cfg.get("mode") == "slide":
+    if hasattr(model, "window_corners"):  # it has windows of its own
+        corners = model.window_corners(size)
+    elif len(traces) > 1 and cfg.get("mode") == "slide":
         corners = window_corners(size, cfg["crop_size"], cfg["stride"])
     windows = tuple(Window(*corner, trace) for corner, trace in zip(corners, traces, strict=True))
     reducer = model.backbone.reducer

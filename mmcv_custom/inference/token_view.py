@@ -180,7 +180,7 @@ class TokenView:
         if any(trace.left for trace in traces):
             found["left_for_mlp"] = {
                 block: float(
-                    np.mean([t.left[block][0, t.prefix :].float().mean().item() for t in traces if block in t.left])
+                    np.mean([t.of_grid(t.left[block][0]).float().mean().item() for t in traces if block in t.left])
                 )
                 for block in sorted({b for t in traces for b in t.left})
             }

@@ -5,6 +5,7 @@ Shapes: B images, h x w pixels, C channels, p pixels a patch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from mmengine.registry import MODELS
@@ -51,7 +52,10 @@ class PlainViTBackbone(StageEnds):
 
     def __init__(self, out_indices: Sequence[int] | None = None, final_norm: bool = True, **host) -> None:
         super().__init__(out_indices, **host)
-        self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps) if final_norm else nn.Identity()
+        self.norm = nn.Identity()
+        if final_norm:  # of the kind that the blocks have
+            self.norm = copy.deepcopy(self.blocks[0].norm1)
+            self.norm.reset_parameters()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return a map (B, C, ceil(h / p), ceil(w / p)) of images (B, 3, h, w) for each of ``out_indices``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import timm
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
@@ -19,14 +20,19 @@ from token_pruning.errors import SettingError
 
 from ..checkpoint.load import load_into
 
+TIMM = "timm"
+
 
 class HostViT(PlainViT, BaseModule):
     """Base of the backbones, a plain ViT that OpenMMLab builds from a config.
 
     Args:
-        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, DINOv2, mmsegmentation, iBOT,
-            ViT-Adapter or SViT file in its published key schema. ``averaged=False`` takes the raw weights of a file
-            that holds averaged ones (``state_dict_ema``, a teacher) beside them.
+        init_cfg: None, or ``dict(type='Pretrained', checkpoint=FILE)`` with a DeiT, timm, DINOv2, DINOv3,
+            mmsegmentation, iBOT, ViT-Adapter or SViT file in its published key schema. ``averaged=False`` takes the raw
+            weights of a file that holds averaged ones (``state_dict_ema``, a teacher) beside them.
+            ``checkpoint='timm'`` takes the weights that timm has for ``model_name``, from its hub or cache.
+        frozen: keep the loaded weights of the ViT: its parts, final norm included, are not trained and stay in
+            evaluation mode. What a subclass adds, and the reducer, learn.
         trunk: arguments of ``PlainViT``.
 
     Attributes:
@@ -38,9 +44,19 @@ class HostViT(PlainViT, BaseModule):
     strides: Sequence[int]
     channels_last: bool | None = None
 
-    def __init__(self, init_cfg: dict | None = None, **trunk) -> None:
+    def __init__(self, init_cfg: dict | None = None, frozen: bool = False, **trunk) -> None:
         super().__init__(**trunk)
-        self.init_cfg = init_cfg
+        self.init_cfg, self.frozen = init_cfg, frozen
+        self._trunk = [name for name, _ in self.named_children() if name != "reducer"]
+        if frozen:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith("reducer."))
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for name in self._trunk if mode and self.frozen else ():
+            getattr(self, name).eval()
+        return self
 
     def pad(self, image: Tensor) -> Tensor:
         """Pad images (B, 3, h, w) with zeros at the bottom and right to multiples of every stride.
@@ -79,5 +95,25 @@ class HostViT(PlainViT, BaseModule):
                 f"init_cfg {dict(self.init_cfg)} of a ViT backbone must be None or "
                 "dict(type='Pretrained', checkpoint=FILE)"
             )
-        averaged = self.init_cfg.get("averaged", True)
-        load_into(self, self.init_cfg["checkpoint"], logger=MMLogger.get_current_instance(), averaged=averaged)
+        checkpoint, logger = self.init_cfg["checkpoint"], MMLogger.get_current_instance()
+        if checkpoint == TIMM:
+            load_into(self, self._timm_weights(), logger=logger, source=f"timm's {self.model_name}")
+        else:
+            load_into(self, checkpoint, logger=logger, averaged=self.init_cfg.get("averaged", True))
+
+    def _timm_weights(self) -> dict[str, Tensor]:
+        """Return timm's weights of ``model_name``, at the size at which timm has them."""
+        if self.model_name is None:
+            raise SettingError("checkpoint 'timm' needs a model_name: set it in the backbone, or give a file")
+        if not timm.is_model_pretrained(self.model_name):
+            raise SettingError(
+                f"timm has no weights for {self.model_name!r}: add a tag that timm.list_pretrained() shows, or give a "
+                "file"
+            )
+        try:
+            return timm.create_model(self.model_name, pretrained=True, num_classes=0).state_dict()
+        except (OSError, RuntimeError) as error:
+            raise SettingError(
+                f"timm could not fetch the weights of {self.model_name!r} ({str(error).splitlines()[0]}): place the "
+                "file under pretrained/ and set init_cfg.checkpoint to it"
+            ) from error

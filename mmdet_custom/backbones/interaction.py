@@ -95,13 +95,16 @@ class Extractor(nn.Module):
 
 
 class Interaction(nn.Module):
-    """The modules of one interaction; the backbone runs its ViT blocks between injector and extractor."""
+    """The modules of one interaction; the backbone runs its ViT blocks between injector and extractor.
+
+    Without ``init_values`` (None) there is no injector.
+    """
 
     def __init__(
-        self, dim: int, heads: int, points: int, ratio: float, init_values: float, extra: int, **extractor
+        self, dim: int, heads: int, points: int, ratio: float, init_values: float | None, extra: int, **extractor
     ) -> None:
         super().__init__()
-        self.injector = Injector(dim, heads, points, ratio, init_values)
+        self.injector = None if init_values is None else Injector(dim, heads, points, ratio, init_values)
         self.extractor = Extractor(dim, heads, points, ratio, **extractor)
         if extra:
             self.extra_extractors = nn.ModuleList(

@@ -36,7 +36,8 @@ class ViTAdapter(DetectionViT):
         interaction_indexes: [first, last] block of each interaction, in order and covering all blocks.
         conv_inplane: channels of the spatial prior's stem.
         n_points, deform_num_heads, deform_ratio: points, heads and value ratio of the deformable attention.
-        init_values: initial value of the injectors' gamma.
+        init_values: initial value of the injectors' gamma; None for no injectors: the ViT then runs undisturbed, as in
+            DINOv3's detectors, and may be ``frozen``.
         with_cffn, cffn_ratio: whether the extractors have a convolutional FFN, and its hidden width relative to C.
         add_vit_feature: add the ViT's final map to the four outputs.
         use_extra_extractor: append two extractors to the last interaction.
@@ -55,7 +56,7 @@ class ViTAdapter(DetectionViT):
         n_points: int = 4,
         deform_num_heads: int = 6,
         deform_ratio: float = 1.0,
-        init_values: float = 0.0,
+        init_values: float | None = 0.0,
         with_cffn: bool = True,
         cffn_ratio: float = 0.25,
         add_vit_feature: bool = True,
@@ -112,7 +113,8 @@ class ViTAdapter(DetectionViT):
         stack = self.start(image)
         geometry = adapter_geometry(stack.tokens.grid, image.device)
         for interaction, (first, last) in zip(self.interactions, self.interaction_indexes, strict=True):
-            stack.update(self._call(interaction.injector, stack.map(), c, geometry))
+            if interaction.injector is not None:
+                stack.update(self._call(interaction.injector, stack.map(), c, geometry))
             stack.run(first, last)
             c = self._call(interaction.extract, c, stack.map(), geometry)
         maps = self._outputs(c1, c, stack.finish(), geometry.injector_shapes)

@@ -4,20 +4,18 @@ Steps run at an eighth of the width. The configs of DToP have the published numb
 """
 
 import copy
-import inspect
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from config_data import counts_from_one, write_images
 from meta import without_storage
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, HOOKS, MODELS
-from PIL import Image
 
 import mmdet_custom  # noqa: F401 - registers ViT-Adapter
 import mmseg_custom  # noqa: F401 - registers segmentors and backbones
@@ -84,38 +82,6 @@ def fit_cropr(reducer, crop, side):
     reducer.anneal(reducer.num_queries / (crop // 16) ** 2)
 
 
-def counts_from_one(spec):
-    return spec.type != "BaseSegDataset"
-
-
-def write_images(cfg, folder, labels=None, size=(120, 160)):
-    """Write two images for each split where the config looks for them.
-
-    Their label maps have this ``size`` and hold every label that the config knows, or these ``labels``.
-    """
-    classes = cfg.model.decode_head.num_classes
-    random = np.random.default_rng(0)
-    for split in ("train", "val"):
-        spec = cfg[f"{split}_dataloader"].dataset
-        spec.data_root = str(folder)
-        ignored = 0 if counts_from_one(spec) else 255
-        known = [*range(counts_from_one(spec), classes + counts_from_one(spec)), ignored]
-        suffixes = inspect.signature(DATASETS.get(spec.type)).parameters
-        images, maps = (folder / spec.data_prefix[kind] for kind in ("img_path", "seg_map_path"))
-        images.mkdir(parents=True, exist_ok=True)
-        maps.mkdir(parents=True, exist_ok=True)
-        for i in range(2):
-            image = random.integers(0, 255, (120, 160, 3), dtype=np.uint8)
-            Image.fromarray(image).save(images / f"{i}{spec.get('img_suffix', suffixes['img_suffix'].default)}")
-            values = random.choice(known if labels is None else labels, size).astype(np.uint8)
-            Image.fromarray(values).save(maps / f"{i}{suffixes['seg_map_suffix'].default}")
-        if "ann_file" in spec:
-            listed = folder / spec.ann_file
-            listed.parent.mkdir(parents=True, exist_ok=True)
-            listed.write_text("0\n1\n")
-    cfg.test_dataloader.dataset = cfg.val_dataloader.dataset
-
-
 def build(model):
     """Build a config's model for small images: in full size without storage, then at an eighth of its width."""
     if model.backbone.embed_dim >= 192:
@@ -176,7 +142,7 @@ def test_config(path, tmp_path):
     assert total.isfinite() and logged["decode.loss_ce"] > 0
     reducer, wanted = model.backbone.reducer, cfg.model.backbone.get("reducer")
     assert type(reducer) is (type(None) if wanted is None else METHODS[wanted.type])
-    if reducer is not None and list(reducer.parameters()):
+    if reducer is not None and reducer.needs_training:
         learned = [name for name in logged if name.startswith(("loss_ratio", "loss_aux."))]
         assert learned and all(logged[name] > 0 for name in learned)
         assert any(name.startswith("keep_ratio.") for name in logged)

@@ -92,8 +92,8 @@ def segmentor(record, state="state_dict"):
             type="PrunedEncoderDecoder",
             backbone=dict(
                 type="PlainViTBackbone",
-                family="eva02",
-                rope_grid=config["ref_feat_shape"][0],
+                model_name="eva02_base_patch14_224",
+                model_args=dict(ref_feat_shape=tuple(config["ref_feat_shape"])),
                 reducer=reducer_of(record, config["num_classes"]),
                 **{name: config[name] for name in shared},
             ),

@@ -15,7 +15,7 @@ from mmdet_custom.backbones.spatial_prior import SpatialPriorModule
 from token_pruning import SViT, TokenSet, Trace, collect_losses, ratio_loss, run_block
 from token_pruning.attention import WindowAttention
 from token_pruning.components.predictors import Selector
-from token_pruning.vit import resize_positions
+from token_pruning.positions import resize_positions
 from token_pruning_ops import MSDeformAttn, ms_deform_attn
 
 BACKBONE = dict(atol=2e-4, rtol=1e-4)

@@ -184,8 +184,13 @@ def test_published_models(name):
 
 
 def test_models_that_the_core_cannot_run_are_one_sentence():
-    with pytest.raises(TypeError, match="SwinTransformer is not run by timm's VisionTransformer.forward_features"):
-        token_pruning.apply(timm.create_model("swin_tiny_patch4_window7_224"), dict(type="ToMe"))
+    for name in ("swin_tiny_patch4_window7_224", "samvit_base_patch16", "hiera_tiny_224"):
+        with torch.device("meta"):
+            windowed = timm.create_model(name)
+        with pytest.raises(TypeError, match=r"attends in windows of its map \(timm.models.\w+\).* CubistMerge"):
+            token_pruning.apply(windowed, dict(type="ToMe"))
+    with torch.device("meta"), pytest.raises(TypeError, match="Beit is not run by timm's VisionTransformer.forward"):
+        token_pruning.apply(timm.create_model("beit_base_patch16_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="block 0 of VisionTransformer is a ParallelThingsBlock"):
         token_pruning.apply(timm.create_model("vit_small_patch16_18x2_224"), dict(type="ToMe"))
     with pytest.raises(TypeError, match="patch_drop_rate=0"):
@@ -205,7 +210,63 @@ def test_models_that_the_core_cannot_run_are_one_sentence():
     with pytest.raises(ValueError, match="r is 37, but a grid of 6 x 6 has 36 tokens"):
         token_pruning.apply(model(), dict(type="ToMe", r=37))(images())
     pruned = token_pruning.apply(model(), dict(type="ToMe", r=2))
-    with pytest.raises(NotImplementedError, match="would run the blocks without the reducer"):
-        pruned.forward_intermediates(images())
+    with pytest.raises(ValueError, match="output_fmt is 'CHW'; choose 'NCHW' or 'NLC'"):
+        pruned.forward_intermediates(images(), output_fmt="CHW")
     with pytest.raises(ValueError, match="takes no attn_mask"):
         pruned.forward_features(images(), attn_mask=torch.ones(37, 37))
+
+
+def test_a_compiled_model_is_one_sentence():
+    sentence = "torch.compile has compiled this model already: call token_pruning.apply on the model that was given"
+    in_place = model()
+    in_place.compile(backend="eager")
+    for compiled in (torch.compile(model(), backend="eager"), in_place):
+        with pytest.raises(TypeError, match=sentence):
+            token_pruning.apply(compiled, dict(type="ToMe", r=2))
+    partly = model()
+    partly.blocks[1] = torch.compile(partly.blocks[1], backend="eager")
+    with pytest.raises(TypeError, match=sentence):
+        token_pruning.apply(partly, dict(type="ToMe", r=2))
+
+
+def test_what_is_no_model_is_one_sentence():
+    with pytest.raises(TypeError, match="dict is not run by timm's VisionTransformer.forward_features"):
+        token_pruning.apply({}, dict(type="ToMe", r=2))
+    with pytest.raises(ValueError, match="this dict has no reducer to remove"):
+        token_pruning.remove({})
+
+
+TAPS = [dict(norm=True), dict(return_prefix_tokens=True), dict(output_fmt="NLC"), dict(output_dict=True)]
+
+
+@pytest.mark.parametrize("name", ["deit", "dinov2", "dinov3", "gap", "clip"])
+@pytest.mark.parametrize("options", [*TAPS, dict(intermediates_only=True), dict(stop_early=True)])
+@torch.no_grad()
+def test_intermediates_are_timms_where_everything_is_kept(name, options):
+    if name == "dinov3" and "output_dict" in options:
+        pytest.skip("timm's Eva has no output_dict")
+    plain, pruned = model(name), token_pruning.apply(model(name), dict(type="ToMe", **METHODS["ToMe"].keep_all))
+    wanted, found = (m.forward_intermediates(images(), indices=[0, 2], **options) for m in (plain, pruned))
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_intermediates_of_a_pruned_model_have_a_value_everywhere():
+    pruned = token_pruning.apply(model("dinov2"), dict(type="EViT", keep_ratio=0.5, blocks=[0, 1, 2]))
+    final, maps = pruned.forward_intermediates(images())
+    assert torch.equal(final, pruned.forward_features(images()))
+    assert [tuple(m.shape[1:]) for m in maps] == [(24, 6, 6)] * 4 and all(m.isfinite().all() for m in maps)
+    layers = pruned.get_intermediate_layers(images(), n=[1, 3], reshape=True)
+    torch.testing.assert_close(layers[1], maps[3])
+
+
+@torch.no_grad()
+def test_features_only_models_take_a_reducer():
+    torch.manual_seed(0)
+    options = dict(features_only=True, img_size=48, embed_dim=24, num_heads=3, depth=4, out_indices=[1, 3])
+    net = timm.create_model("deit_small_patch16_224", **options).eval()
+    wanted = net(images())
+    token_pruning.apply(net.model, dict(type="ToMe", r=0))
+    torch.testing.assert_close(net(images()), wanted, atol=1e-5, rtol=1e-4)
+    token_pruning.apply(net.model, dict(type="ToMe", r=2))
+    assert [m.shape for m in net(images())] == [m.shape for m in wanted]

@@ -26,6 +26,7 @@ def test_a_host_is_found_as_a_backbone_or_by_itself():
     assert find_host(token_pruning.apply(model, None)) is model
     assert find_host(token_pruning.remove(model)) is None
     assert find_host(None) is None
+    assert find_host(nn.Sequential(nn.Linear(2, 2), Detector(vit))) is vit  # somewhere inside
 
 
 def test_a_model_without_a_host_is_one_sentence():

@@ -6,10 +6,11 @@ import inspect
 
 import pytest
 import torch
-from reducers import ALL, DEPTH, DIM, VARIANTS, images, keep_all, reduced, scattered, variants
+from reducers import ALL, DEPTH, DIM, SHIFT, VARIANTS, images, keep_all, reduced, scattered, variants
 
 from token_pruning import METHODS, PlainViT, Reducer, Trace, build_reducer, collect_losses
 from token_pruning.components.predictors import GATES
+from token_pruning.components.token_score import representation_shift
 
 
 def a_vit(reducer=None, **kwargs):
@@ -194,6 +195,9 @@ def test_signature_sees_a_list_that_changes_in_place_and_an_annealed_schedule():
 @pytest.mark.parametrize("reducer", VARIANTS)
 def test_training_reaches_every_parameter(reducer):
     vit = a_vit(reduced(reducer)).train()
+    for parameter in vit.reducer.parameters():
+        if not parameter.any():  # zeros at the start of training pass no gradient on
+            torch.nn.init.normal_(parameter, std=0.02)
     with collect_losses() as reported:
         out = forward(vit, images())
     loss = out.square().mean() + sum(v for k, v in reported.items() if "loss" in k)
@@ -269,6 +273,43 @@ def test_without_a_class_token(name):
     torch.testing.assert_close(forward(vit, images()), singles, atol=1e-5, rtol=1e-4)
 
 
+RANKING = [name for name in ALL if METHODS[name].needs_class_token]
+
+
+@pytest.mark.parametrize("name", RANKING)
+@torch.no_grad()
+def test_representation_shift_needs_no_class_token(name):
+    vit = scattered(a_vit(reduced(dict(SHIFT, type=name)), class_token=False, layer_scale=True))
+    with Trace() as trace:
+        together = forward(vit, images())
+        singles = torch.cat([forward(vit, one[None]) for one in images()])
+    torch.testing.assert_close(together, singles, atol=1e-5, rtol=1e-4)
+    assert trace.passes[0].masks()[:, -1].float().mean() < 1
+    # With class attention, the sentence says what to set.
+    with pytest.raises(ValueError, match="rank by score='representation_shift', or use a method that needs none"):
+        a_vit(dict(type=name), class_token=False)
+
+
+@torch.no_grad()
+def test_representation_shift_is_of_the_mlp_before_layer_scale():
+    seen = []
+
+    class Watch(Reducer):
+        def after_mlp(self, block, tokens, branch, state):
+            seen.append((tokens.x, branch, representation_shift(tokens, branch)))
+
+    vit = scattered(a_vit(Watch(DIM, DEPTH), layer_scale=True))
+    for block in vit.blocks:
+        block.ls2.gamma.fill_(0.25)
+    stack = vit.start(images())
+    for i, block in enumerate(vit.blocks):
+        stack.run(i, i)
+        x, branch, shift = seen[i]
+        torch.testing.assert_close(branch, block.mlp(block.norm2(x)))
+        torch.testing.assert_close(stack.tokens.x, x + 0.25 * branch)
+        torch.testing.assert_close(shift, (branch - x).norm(dim=1))
+
+
 @pytest.mark.parametrize("name", ["PPT", "ToMe"])
 def test_a_rising_fraction_of_the_grid_stays_at_most_a_half(name):
     reducer = build_reducer(dict(type=name, r=0.4, inflection=1.0), DIM, 12)
@@ -294,9 +335,49 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="PPT", threshold=-1.0), "threshold is -1.0; it must be 0 .always prune. or more"),
         (dict(type="ToMe", inflection=2.0), "inflection is 2.0; it must lie in .-1, 1."),
         (dict(type="ToMe", order="random"), "order is 'random'; choose one of published, map"),
+        (dict(type="APT", thresholds=9.5), "thresholds = 9.5 .*: give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=(5.75, -1)), "give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=float("nan")), "give an entropy from 0 to 9 bits"),
+        (dict(type="APT", thresholds=5.0, scales=1), "and at least two scales"),
+        (dict(type="APT", thresholds=()), "and at least two scales"),
+        (dict(type="APT", thresholds=(5.0, 4.0), scales=4), "or one for each of the sizes above the smallest"),
+        (dict(type="APT", std=(1.0, 0.0, 1.0)), "give three numbers each, in 0..255, std above 0"),
+        (dict(type="APT", mean=(0.5,)), "give three numbers each"),
+        (dict(type="APT", then=dict(type="SViT")), "SViT cannot go on .* `then` takes ATS, EViT, PPT, Random, ToMe"),
+        (dict(type="APT", then=dict(type="CubistMerge")), "or needs the whole grid"),
+        (dict(type="APT", then=dict(type="APT")), "APT cannot go on with the tokens of APT"),
+        (dict(type="CubistMerge", r=-1), "r = -1: give a whole number of rows and columns, a fraction of each side"),
+        (dict(type="CubistMerge", r=(1, 2.5)), "or a pair of them .rows, columns."),
+        (dict(type="CubistMerge", r=(1, 1, 1)), "or a pair of them"),
+        (dict(type="CubistMerge", r=float("nan")), "r = nan: give a whole number"),
+        (dict(type="CubistMerge", block=4), "block is 4; give the number of a block, 0 to 3"),
+        (dict(type="CubistMerge", rule="mean"), "rule is 'mean'; choose one of released, group"),
+        (dict(type="CubistMerge", r=2, window_size=3), "window can lose at most half of its rows and columns, 1"),
+        (dict(type="CubistMerge", window_size=0), "window_size is 0; give the side of the windows in tokens"),
         (dict(type="EvoViT", blocks=[0, 1]), "from 1 .the selection needs the class attention of block 0."),
         (dict(type="EvoViT", decide=[3]), "the first of them included"),
         (dict(type="EvoViT", tradeoff=2), "tradeoff is 2; give one number in .0, 1., or one for each of 4 blocks"),
+        (dict(type="EViT", score="attention"), "score is 'attention'; choose one of class_attention, representation_"),
+        (dict(type="MPM", blocks=[4]), "blocks = .4.: list block numbers from 0 to 3"),
+        (dict(type="MPM", blocks=[1], merges=1), "give blocks or merges, not both"),
+        (dict(type="MPM", merges=-1), "merges is -1; give a whole number of blocks, 0 or more"),
+        (dict(type="MPM", merges=0.5), "merges is 0.5; give a whole number of blocks"),
+        (dict(type="PiToMe", keep_ratio=0.49), "keep_ratio = 0.49: give one share in .0.5, 1."),
+        (dict(type="PiToMe", keep_ratio=[0.9, 0.8]), "give one share in .0.5, 1. for all blocks"),
+        (dict(type="PiToMe", margin=1.5), "margin is 1.5; it is a cosine similarity, in .-1, 1."),
+        (
+            dict(type="PiToMe", matching="tome"),
+            "matching is 'tome'; choose standard or bsm, or one of them",
+        ),
+        (dict(type="PiToMe", matching=["bsm"]), "or one of them for each half"),
+        (dict(type="PiToMe", blocks=[]), "blocks = ..: list block numbers"),
+        (dict(type="ALGM", threshold=1.1), "threshold is 1.1; it is a cosine similarity, in .-1, 1., or None"),
+        (dict(type="ALGM", threshold=float("nan")), "threshold is nan"),
+        (dict(type="ALGM", window=1), "window is 1; give a height and a width, together of two positions or more"),
+        (dict(type="ALGM", window=[2, 0]), "window is .2, 0.; give a height and a width"),
+        (dict(type="ALGM", window=[2, 2, 2]), "window is .2, 2, 2.; give a height and a width"),
+        (dict(type="ALGM", order="random"), "order is 'random'; choose one of published, map"),
+        (dict(type="ALGM", count="minimum"), "count is 'minimum'; choose one of image, batch"),
         (dict(type="ToMe", r=float("nan")), "r = nan: give whole numbers"),
         (dict(type="ToMe", r="5"), "r = 5: give whole numbers"),
         (dict(type="Random", blocks=[3, 1]), "ascending, each once"),
@@ -309,8 +390,8 @@ def test_arguments_out_of_range_are_one_sentence(reducer, sentence):
         build_reducer(reducer, DIM, DEPTH)
 
 
-def checkpointing_changes_nothing(name, device):
-    vit = a_vit(reduced(dict(type=name)), drop_path_rate=0.5).train().to(device)
+def checkpointing_changes_nothing(name, device, **options):
+    vit = a_vit(reduced(dict(type=name, **options)), drop_path_rate=0.5).train().to(device)
     grads = []
     for with_cp in (False, True):
         vit.with_cp = with_cp
@@ -329,6 +410,11 @@ def checkpointing_changes_nothing(name, device):
 def test_checkpointing_changes_nothing(name):
     """Stochastic depth included: the recomputation must draw the same random numbers."""
     checkpointing_changes_nothing(name, "cpu")
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_checkpointing_changes_nothing_with_representation_shift(name):
+    checkpointing_changes_nothing(name, "cpu", **SHIFT)
 
 
 @pytest.mark.cuda
@@ -419,7 +505,9 @@ def test_losses_are_reported_in_training_only():
 
 
 def test_unknown_names_are_one_sentence():
-    with pytest.raises(ValueError, match="unknown reducer type 'SVIT'; known are ATS, Cropr, DToP, DynamicViT, EViT"):
+    with pytest.raises(
+        ValueError, match="unknown reducer type 'SVIT'; known are ALGM, APT, ATS, Cropr, CubistMerge, DToP, DynamicV"
+    ):
         build_reducer(dict(type="SVIT"), DIM, DEPTH)
     with pytest.raises(ValueError, match="reads no key 'keep_rate'"):
         build_reducer(dict(type="SViT", keep_rate=0.7), DIM, DEPTH)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from token_pruning.vit import resize_positions
+from token_pruning.positions import resize_positions
 
 
 def a_table(old, dtype=torch.float32):

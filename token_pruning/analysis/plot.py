@@ -60,7 +60,7 @@ def token_states(trace: PassTrace) -> np.ndarray:
     for row, block in enumerate(trace.blocks):
         if block in trace.assignment:
             assignment, runs = trace.assignment[block][0].numpy(), trace.used[block][0].numpy()
-            represented = runs[assignment][trace.prefix :].reshape(trace.grid)
+            represented = trace.of_grid(runs[assignment]).reshape(trace.grid)
             found[row][represented & ~used[row]] = MERGED
     return found
 
@@ -75,7 +75,7 @@ def token_groups(trace: PassTrace, block: int) -> np.ndarray | None:
         return None
     assignment, runs = trace.assignment[block][0].numpy(), trace.used[block][0].numpy()
     members = np.bincount(assignment, minlength=len(assignment))
-    groups = np.where((members[assignment] > 1) & runs[assignment], assignment, -1)[trace.prefix :].reshape(trace.grid)
+    groups = trace.of_grid(np.where((members[assignment] > 1) & runs[assignment], assignment, -1)).reshape(trace.grid)
     return groups if (groups >= 0).any() else None
 
 

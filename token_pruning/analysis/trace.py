@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..tokens import TokenSet
+from ..tokens import SubGrid, TokenSet
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("traces", default=())
 
@@ -22,12 +23,13 @@ class PassTrace:
 
     Attributes:
         grid: (H, W).
-        prefix: number of prefix tokens.
+        prefix: number of prefix tokens in the first block.
         used: block number -> (B, N) bool, the tokens that the block computed.
         left: block number -> (B, N) bool, the tokens that its MLP computed; only for blocks that dropped or merged
             tokens after their attention.
         assignment: block number -> (B, N) int64, the position of the token that represents each position at the start
             of the block; only once tokens are merged.
+        subgrid: block number -> the smaller grid that the tokens form; only where they form one.
     """
 
     grid: tuple[int, int]
@@ -35,6 +37,7 @@ class PassTrace:
     used: dict[int, Tensor] = field(default_factory=dict)
     left: dict[int, Tensor] = field(default_factory=dict)
     assignment: dict[int, Tensor] = field(default_factory=dict)
+    subgrid: dict[int, SubGrid] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         images = len(next(iter(self.used.values()))) if self.used else 0
@@ -43,11 +46,11 @@ class PassTrace:
     def of(self, image: int) -> PassTrace:
         """Return the record of one image, on CPU (B is 1)."""
         one = slice(image, image + 1)
-        kinds = (
+        used, left, assignment = (
             {block: values[one].cpu() for block, values in kind.items()}
             for kind in (self.used, self.left, self.assignment)
         )
-        return PassTrace(self.grid, self.prefix, *kinds)
+        return PassTrace(self.grid, self.prefix, used, left, assignment, self.subgrid)
 
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
         """Record that ``block`` computes the tokens ``keep`` (T,) bool of the set ``tokens``; None for all."""
@@ -56,6 +59,8 @@ class PassTrace:
         self.used[block] = tokens.to_map(keep, fill=False).detach()
         if tokens.assignment is not None:
             self.assignment[block] = tokens.assignment.view(tokens.batch, -1) % tokens.positions
+        if tokens.subgrid is not None:
+            self.subgrid[block] = tokens.subgrid
 
     def record_left(self, block: int, tokens: TokenSet) -> None:
         """Record the set ``tokens`` that enters the MLP of ``block``."""
@@ -66,9 +71,16 @@ class PassTrace:
         """Numbers of the recorded blocks, ascending."""
         return sorted(self.used)
 
+    def of_grid(self, values: Any) -> Any:
+        """Return the entries of the grid tokens (..., H * W) among those of all positions.
+
+        The grid comes last, whatever number of prefix tokens a block has: more may enter after the first block.
+        """
+        return values[..., values.shape[-1] - self.grid[0] * self.grid[1] :]
+
     def masks(self) -> Tensor:
         """Return which grid tokens each block computed, (B, L, H, W) bool, in the order of ``blocks``."""
-        stacked = torch.stack([self.used[i][:, self.prefix :] for i in self.blocks], dim=1)
+        stacked = torch.stack([self.of_grid(self.used[i]) for i in self.blocks], dim=1)
         return stacked.unflatten(2, self.grid)
 
     def last_use(self) -> Tensor:

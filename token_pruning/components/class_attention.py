@@ -1,7 +1,7 @@
 """Token scores from class attention, keys and values, without computing the whole attention matrix.
 
 Shapes: T packed tokens, B images, N positions, H heads, D channels of a head. The class token is the first prefix
-token, the first of its image in the set.
+token after the late ones (``TokenSet.late``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .ranking import counts_of
 def class_attention(tokens: TokenSet, qkv: QKV, prop_attn: bool = False) -> Tensor:
     """Return the class token's attention to each token of its image, (T, H).
 
-    This is row 0 of the attention matrix, in at least single precision.
+    This is the class token's row of the attention matrix, in at least single precision.
 
     Args:
         tokens: the set that enters the block's attention.
@@ -27,16 +27,26 @@ def class_attention(tokens: TokenSet, qkv: QKV, prop_attn: bool = False) -> Tens
     counts = counts_of(tokens)
     wide = torch.promote_types(qkv.k.dtype, torch.float32)
     bias = log_size(tokens) if prop_attn else None
+    places = None if qkv.bias is None else class_bias(tokens, qkv.bias).to(wide)
     if len(set(counts)) == 1:
-        q, k = tokens.by_image(qkv.q)[:, :1].to(wide), tokens.by_image(qkv.k).to(wide)
+        q = tokens.by_image(qkv.q)[:, tokens.late, None].to(wide)
+        k = tokens.by_image(qkv.k).to(wide)
         logits = (q * k).sum(-1) * k.shape[-1] ** -0.5
         logits = logits if bias is None else logits + tokens.by_image(bias)[..., None]
+        logits = logits if places is None else logits + tokens.by_image(places)
         return logits.softmax(1).flatten(0, 1)
     lengths = torch.tensor(counts, device=qkv.q.device)
-    query = qkv.q[lengths.cumsum(0) - lengths].repeat_interleave(lengths, 0, output_size=len(qkv.k))
+    query = qkv.q[lengths.cumsum(0) - lengths + tokens.late].repeat_interleave(lengths, 0, output_size=len(qkv.k))
     logits = (query.to(wide) * qkv.k.to(wide)).sum(-1) * qkv.k.shape[-1] ** -0.5
     logits = logits if bias is None else logits + bias[:, None]
+    logits = logits if places is None else logits + places
     return tokens.from_map(tokens.to_map(logits, fill=-torch.inf).softmax(1))
+
+
+def class_bias(tokens: TokenSet, bias: Tensor) -> Tensor:
+    """Return what ``bias`` (H, N, N) adds to the class token's logit of each token, (T, H)."""
+    row = bias[:, tokens.late].T
+    return row.repeat(tokens.batch, 1) if tokens.index is None else row[tokens.index % tokens.positions]
 
 
 def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = False) -> Tensor:
@@ -46,6 +56,11 @@ def significance(tokens: TokenSet, qkv: QKV, unscored: int, prop_attn: bool = Fa
     The first ``unscored`` positions of each image get 0.
     """
     score = class_attention(tokens, qkv, prop_attn).sum(1) * qkv.v.flatten(1).float().norm(dim=1)
+    return normalized(tokens, score, unscored)
+
+
+def normalized(tokens: TokenSet, score: Tensor, unscored: int) -> Tensor:
+    """Return scores (T,) that sum to one over each image; the first ``unscored`` positions of each get 0."""
     score = tokens.to_map(score)
     score = torch.cat([torch.zeros_like(score[:, :unscored]), score[:, unscored:]], dim=1)
     return tokens.from_map(score / score.sum(1, keepdim=True))

@@ -185,7 +185,7 @@ class Cropr(Reducer):
                 state.outputs[block] = self._run_aux_head(number, tokens)
             tokens = self._prune(number, tokens, state)
         if self.fusion and block == self.depth - 2:
-            tokens = TokenSet.full(tokens.restore(), tokens.grid, tokens.prefix)
+            tokens = tokens.filled()
         return tokens
 
     def _prune(self, number: int, tokens: TokenSet, state: State) -> TokenSet:

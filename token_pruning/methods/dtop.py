@@ -140,7 +140,8 @@ class DToP(Reducer):
             return tokens
         assert state.score_fn is not None  # `start` checks it
         scores = state.score_fn(block, tokens).detach()
-        candidates = ~tokens.is_prefix() if tokens.prefix and self.class_tokens == "protect" else None
+        protected = tokens.prefix if self.class_tokens == "protect" else tokens.late
+        candidates = ~tokens.is_prefix(protected) if protected else None
         threshold = self.threshold_of[block]
         leave = confident_tokens(scores, counts_of(tokens), threshold, self.keep_per_class, candidates)
         kept = tokens.select(~leave)

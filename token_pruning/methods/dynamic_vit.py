@@ -99,6 +99,10 @@ class DynamicViT(Reducer):
         assert state.policy is not None  # the first pruned block has a stage
         return Decision(state.policy > 0.5, state.policy[:, None], soft_keys=True)
 
+    def after_prepend(self, tokens: TokenSet, number: int, state: State) -> None:
+        if state.policy is not None:
+            state.policy = tokens.prepend_to(state.policy, state.policy.new_ones(tokens.batch, number))
+
     def after_block(self, block: int, tokens: TokenSet, state: State) -> TokenSet:
         stage = self.stage_of.get(block + 1)
         if self.training or stage is None:

@@ -17,6 +17,7 @@ from ..components.class_attention import key_mean, significance
 from ..components.matching import Match, bipartite_matching
 from ..components.ranking import rows_of, sort_rows
 from ..components.schedules import check_blocks
+from ..components.token_score import SCORES, RankingReducer, RankingState
 from ..errors import SettingError
 from ..reducer import register
 from ..tokens import TokenSet
@@ -26,13 +27,13 @@ PROTECT = ("prefix", "class")
 
 
 @register
-class PPT(ToMe):
+class PPT(RankingReducer, ToMe):
     """Adaptive pruning or pooling of ``r`` tokens, between attention and MLP of the listed blocks.
 
     In an image whose scores are peaked (their variance reaches the threshold) the least significant tokens are dropped;
     where scores are flat, similar tokens are pooled as in ToMe.
 
-    All images of a batch keep equally many tokens. Needs a class token.
+    All images of a batch keep equally many tokens. Needs a class token, unless the score is representation shift.
 
     Args:
         embed_dim: C of the host.
@@ -54,6 +55,8 @@ class PPT(ToMe):
             falling score after pruning, shuffled after pooling; "map": that of the dense map.
         protect: "prefix" neither prunes nor scores any prefix token. "class" follows the published code, which scores a
             distillation token as a patch and may prune it; only for comparison with that code.
+        score: "class_attention", times the norm of the value, or "representation_shift" instead, with which tokens are
+            removed behind the block. Its variance is much lower, so the threshold has to be calibrated for it.
 
     Raises:
         SettingError: an argument is out of range.
@@ -73,20 +76,30 @@ class PPT(ToMe):
         prop_attn: bool = True,
         order: str = "published",
         protect: str = "prefix",
+        score: str = SCORES[0],
     ) -> None:
         super().__init__(embed_dim, depth, r, inflection, check_blocks(blocks, depth), prop_attn, order)
         _check_arguments(threshold, protect)
         self.threshold, self.relative, self.protect = threshold, relative, protect
+        self.use_score(score)
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
+    def removes(self, block: int, tokens: TokenSet) -> bool:
+        return self.removed_by(block, tokens) > 0
+
+    def class_score(self, tokens: TokenSet, qkv: QKV) -> Tensor:
+        return significance(tokens, qkv, self.unscored(tokens), self.prop_attn)
+
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: RankingState) -> TokenSet:
+        state.keys = key_mean(qkv).detach() if self.removes(block, tokens) and self.threshold > 0 else None
+        return super().after_attention(block, tokens, qkv, state)
+
+    def reduce(self, block: int, tokens: TokenSet, score: Tensor, state: RankingState) -> TokenSet:
         r = self.removed_by(block, tokens)
-        if not r:
-            return tokens
         with torch.no_grad():
-            pool, score = self.decide(tokens, qkv)
+            pool, score = self.decide(tokens, score)
             match = _prune(score, r)
-            if self.threshold > 0:
-                pooled = bipartite_matching(tokens.by_image(key_mean(qkv)), r, tokens.prefix)
+            if state.keys is not None:
+                pooled = bipartite_matching(tokens.by_image(state.keys), r, tokens.prefix)
                 match = Match(*(torch.where(pool[:, None], a, b) for a, b in zip(pooled, match, strict=True)))
             if self.order == "map":
                 match = match._replace(rows=sort_rows(match.rows, tokens))
@@ -96,13 +109,17 @@ class PPT(ToMe):
             return tokens.take(rows_of(match.rows, tokens), (match.rows.shape[1],) * tokens.batch)
         return merge(tokens, match, pool[:, None].expand_as(match.sources))
 
-    def decide(self, tokens: TokenSet, qkv: QKV) -> tuple[Tensor, Tensor]:
-        """Return whether to pool each image, (B,) bool, and the scores (B, n).
+    def unscored(self, tokens: TokenSet) -> int:
+        """Return how many tokens at the start of each image have no score."""
+        return tokens.prefix if self.protect == "prefix" else tokens.late + 1  # the class token
 
-        The scores of an image sum to one; protected tokens have infinity. An image with a NaN prunes.
+    def decide(self, tokens: TokenSet, score: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether to pool each image, (B,) bool, and the scores (B, n); protected tokens have infinity.
+
+        Args:
+            score: (T,), sums to one in each image. An image with a NaN prunes.
         """
-        unscored = tokens.prefix if self.protect == "prefix" else 1
-        score = tokens.by_image(significance(tokens, qkv, unscored, self.prop_attn))
+        unscored, score = self.unscored(tokens), tokens.by_image(score)
         variance = score[:, unscored:].var(dim=1)
         if self.relative:  # the mean of n scores that sum to one is 1 / n
             variance = variance * (score.shape[1] - unscored) ** 2

@@ -158,14 +158,20 @@ class SViT(Reducer):
             state.selector = selector
         return state.in_force
 
+    def after_prepend(self, tokens: TokenSet, number: int, state: State) -> None:
+        if state.decision is not None:  # `in_force` is set anew in every pruned block
+            state.decision = state.decision.prepended(tokens, number)
+
     def _decide(self, block: int, selector: int, tokens: TokenSet, state: State) -> Decision:
-        prefix = tokens.prefix if self.class_tokens[selector] == "keep" else 0  # tokens of an image that are not scored
+        # Tokens of an image that are not scored.
+        prefix = tokens.prefix if self.class_tokens[selector] == "keep" else tokens.late
 
         def scored(values: Tensor) -> Tensor:
-            return tokens.split_prefix(values)[1] if prefix else values
+            return tokens.split_prefix(values, prefix)[1] if prefix else values
 
         def with_prefix(values: Tensor, fill: float) -> Tensor:
-            return tokens.join_prefix(values.new_full((prefix * tokens.batch,), fill), values) if prefix else values
+            new = values.new_full((prefix * tokens.batch,), fill)
+            return tokens.join_prefix(new, values, prefix) if prefix else values
 
         counts = tuple(n - prefix for n in counts_of(tokens))
         logp = self.selectors[selector](scored(tokens.x), counts)

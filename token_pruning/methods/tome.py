@@ -8,6 +8,7 @@ Shapes: T packed tokens, B images, n tokens of each image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -75,7 +76,7 @@ class ToMe(Reducer):
         most = max_merged(counts_of(tokens)[0], tokens.prefix)
         return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most)
 
-    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
+    def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
         r = self.removed_by(block, tokens)
         if not r:
             return tokens

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from gains import comparable, gains, method_of
 
 # Methods as they are; a table of one host also holds variants of them.
-PLAIN = ["ToMe", "PPT", "EViT", "EvoViT", "ATS", "SViT", "DynamicViT", "Cropr", "DToP", "Random"]
+PLAIN = [
+    *("ToMe", "MPM", "PiToMe", "ALGM", "CubistMerge", "APT", "PPT", "EViT", "EvoViT", "ATS", "SViT"),
+    *("DynamicViT", "Cropr", "DToP", "Random"),
+]
 CASES = ["your case", "host", "machine", "fastest", "times faster", "score", "next", "loses or gains nothing"]
 
 

@@ -43,11 +43,11 @@ class ClipCifar(TrainedNetwork):
         self._head = None
         self.model = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=512).eval()
         self.model.load_state_dict(load_file(checkpoint))
+        self.mean, self.std = self.model.pretrained_cfg["mean"], self.model.pretrained_cfg["std"]
 
     def load(self, files: Sequence[Path]) -> Tensor:
         """Return the images enlarged to the network's size."""
-        cfg = self.model.pretrained_cfg
-        return torch.stack([read_image(file, SIDE, cfg["mean"], cfg["std"]) for file in files])
+        return torch.stack([read_image(file, SIDE, self.mean, self.std) for file in files])
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the top-1 accuracy in percent, and how often the class is the dense network's."""

@@ -18,6 +18,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 import token_pruning
 from mmcv_custom.data.image_files import check_image
+from token_pruning.reducer import find_method
 
 
 class TrainedNetwork(ABC):
@@ -30,6 +31,7 @@ class TrainedNetwork(ABC):
         score_fields: field of a result row -> heading; the first one is plotted.
         model: takes images (B, 3, h, w); the timm model is ``model.backbone`` or ``model`` itself.
         sets: name -> image files that every setting is scored on.
+        mean, std: of the normalization of images in 0..1.
         fit_sets: name -> image files that only the dense network sees, for what is fitted on its outputs.
     """
 
@@ -39,6 +41,8 @@ class TrainedNetwork(ABC):
     score_fields: ClassVar[Mapping[str, str]]
     model: nn.Module
     sets: Mapping[str, Sequence[Path]]
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
     fit_sets: Mapping[str, Sequence[Path]] = {}
 
     @abstractmethod
@@ -66,7 +70,10 @@ class TrainedNetwork(ABC):
         """Return the model under a setting; all of them share their weights."""
         weights = [*self.model.parameters(), *self.model.buffers()]
         model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in weights})
-        token_pruning.apply(getattr(model, "backbone", model), setting.reducer)
+        reducer = setting.reducer
+        if reducer and find_method(setting.method).reads_image:
+            reducer |= {name: [255 * n for n in getattr(self, name)] for name in ("mean", "std")}
+        token_pruning.apply(getattr(model, "backbone", model), reducer)
         return model
 
 

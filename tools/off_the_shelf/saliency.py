@@ -29,7 +29,6 @@ SETS = {
     ],
     "pennfudan": [("pennfudan/annotations/instances_val.json", "pennfudan/images/val")],
 }
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Decoder(nn.Module):
@@ -100,7 +99,7 @@ class Saliency(TrainedNetwork):
 
     def load(self, files: Sequence[Path]) -> Tensor:
         """Return the images stretched to the network's square."""
-        return torch.stack([read_image(file, SIDE, MEAN, STD) for file in files])
+        return torch.stack([read_image(file, SIDE, self.mean, self.std) for file in files])
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the mean over images of the AUC of object pixels, and of the correlation with the dense map."""

@@ -10,10 +10,17 @@ from token_pruning.reducer import METHODS
 KEEP_RATIOS = (0.9, 0.7, 0.5, 0.3)
 TOKENS = (4, 8, 12, 16)
 # For the methods that need others.
-VALUES = {"PPT": (20, 35, 50, 65)}  # it removes tokens in three blocks only
+VALUES = {
+    "PPT": (20, 35, 50, 65),  # it removes tokens in three blocks only
+    "CubistMerge": (1, 2, 3, 4),  # rows and columns
+    "APT": (4.0, 5.0, 5.5, 6.0),  # bits
+    "MPM": (1, 2, 3, 4),  # merges, each of about a quarter of the tokens
+    "PiToMe": (0.975, 0.95, 0.9, 0.85),  # of every block
+    "ALGM": (0.95, 0.9, 0.85, 0.8),  # similarity of windows
+}
 # Further options of a method, compared beside its defaults. Without the sizes of merged tokens, attention can run as
-# flash attention on a GPU.
-VARIANTS = {"ToMe": {"prop_attn": False}}
+# flash attention on a GPU; by representation shift, EViT needs no class token.
+VARIANTS = {"ToMe": {"prop_attn": False}, "EViT": {"score": "representation_shift"}}
 
 
 @dataclass(frozen=True)

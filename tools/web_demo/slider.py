@@ -14,7 +14,8 @@ WORDS = {
     "keep_ratio": "fraction of the tokens that pruning keeps",
     "ratio_scale": "factor on the learned keep ratios",
     "r": "tokens that each block removes",
-    "threshold": "confidence from which tokens exit",
+    "merges": "how often tokens are merged",
+    "threshold": "confidence from which tokens exit, or similarity from which they are merged",
 }
 
 
@@ -71,9 +72,10 @@ def make_slider(reducer: Mapping, tokens: int, blocks: int) -> Slider:
     elif name == "ratio_scale":
         cost_param = replace(cost_param, high=_keeps_all(reducer.get("keep_ratio", 0.7)))
     elif cost_param.whole:
-        high = min(cost_param.high, max(2 * start, tokens // max(blocks, 1)))
+        high = min(cost_param.high, max(2 * (start or 0), tokens // max(blocks, 1)))
         return Slider(cost_param, cost_param.low, high, 1, start)
-    return Slider(cost_param, STEP, math.ceil(round(cost_param.high / STEP, 6)) * STEP, STEP, start)
+    low = max(STEP, cost_param.low)
+    return Slider(cost_param, low, math.ceil(round(cost_param.high / STEP, 6)) * STEP, STEP, start)
 
 
 def _keeps_all(ratios: object) -> float:

@@ -6,13 +6,13 @@ model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], test_cfg=dict(size=(512, 512))),
     backbone=dict(
         type="PlainViTBackbone",
-        family="eva02",
+        model_name="eva02_large_patch14_224",
+        patch_size=16,
         img_size=512,
         embed_dim=1024,
         depth=24,
         num_heads=16,
         drop_path_rate=0.2,
-        class_token=True,
     ),
     decode_head=dict(
         type="LinearHead",

@@ -3,7 +3,7 @@ _base_ = "../../segmentation/vit-nano_linear_camvid-352.py"
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
-    backbone=dict(family="eva02"),
+    backbone=dict(model_name="eva02_base_patch14_224", patch_size=16),
     decode_head=dict(
         _delete_=True,
         type="LinearHead",

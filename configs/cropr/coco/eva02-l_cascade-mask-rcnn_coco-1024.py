@@ -4,7 +4,9 @@ _base_ = "./vit-b_cascade-mask-rcnn_coco-1024.py"
 model = dict(
     data_preprocessor=dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323]),
     backbone=dict(
-        family="eva02",
+        model_name="eva02_large_patch14_224",
+        patch_size=16,
+        class_token=False,
         embed_dim=1024,
         depth=24,
         num_heads=16,

@@ -65,6 +65,9 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ("train", "val")) -> lis
                 images = _local(dataset, (dataset.get("data_prefix") or {}).get("img") or "./")
                 if images:
                     check_coco_images(content, ann_file, images, where)
+            elif ann_file and getattr(cls, "METAINFO", {}).get("stuff_classes"):
+                classes = (dataset.get("metainfo") or {}).get("classes") or cls.METAINFO["classes"]
+                _check_heads(cfg.get("model"), classes, where)
             elif _reads_label_maps(cls) and _local(dataset, "images"):
                 advice += _check_segmentation(cfg, dataset, where, split == "train")
         _check_evaluators(cfg, split)
@@ -165,8 +168,10 @@ def _dataset_class(cfg, kind):
 
 
 def _reads_coco(cls):
-    # Subclasses with a loader of their own (LVIS, panoptic) read the file by other rules.
-    return getattr(getattr(cls, "load_data_list", None), "__qualname__", "") == "CocoDataset.load_data_list"
+    # Subclasses with a loader (LVIS) or an index (panoptic segments) of their own read the file by other rules.
+    index = getattr(getattr(cls, "COCOAPI", None), "__name__", "")
+    loads = getattr(getattr(cls, "load_data_list", None), "__qualname__", "")
+    return loads == "CocoDataset.load_data_list" and index != "COCOPanoptic"
 
 
 def _reads_masks(pipeline, evaluators):
@@ -189,6 +194,12 @@ def _check_heads(model, classes, where, path="model"):
     number = model.get("num_classes")
     if isinstance(number, int) and number != len(classes):
         raise DataError(f"{path}.num_classes is {number} and {where} has {len(classes)} classes: make them equal")
+    things, stuff = model.get("num_things_classes"), model.get("num_stuff_classes")
+    if isinstance(things, int) and isinstance(stuff, int) and things + stuff != len(classes):
+        raise DataError(
+            f"{path} has {things} classes of things and {stuff} of stuff and {where} has {len(classes)} classes: "
+            "make the sum equal"
+        )
     for key, part in model.items():
         if key not in ("backbone", "neck", "rpn_head", "data_preprocessor", "train_cfg", "test_cfg"):
             _check_heads(part, classes, where, f"{path}.{key}")

@@ -1,6 +1,7 @@
 """The plain ViT backbone of segmentors. Shapes: B images, h x w pixels, C channels."""
 
 import pytest
+import timm as timm_package
 import torch
 import torch.nn.functional as F
 from mmseg.models.backbones import VisionTransformer as VisionTransformerOfMMSeg
@@ -140,3 +141,35 @@ def test_it_compiles_into_one_graph(reducer):
         compile_backbone(model, backend="eager")
         for a, b in zip(exact, model.backbone(image), strict=True):
             assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_frozen_trunk_learns_nothing_and_its_reducer_does():
+    vit = a_backbone(frozen=True, drop_path_rate=0.5, reducer=dict(type="SViT", blocks=[2, 3])).train()
+    trained = {name.split(".")[0] for name, parameter in vit.named_parameters() if parameter.requires_grad}
+    assert trained == {"reducer"} and vit.reducer.training and not vit.blocks[0].training
+    assert not a_backbone(frozen=True).eval().blocks.training
+
+
+def test_timms_weights_are_asked_for_by_name(monkeypatch):
+    name = "vit_small_patch14_dinov2"
+    options = dict(img_size=64, patch_size=16, embed_dim=24, depth=4, num_heads=3, model_name=name)
+    vit = PlainViTBackbone(init_cfg=dict(type="Pretrained", checkpoint="timm"), **options)
+    torch.manual_seed(3)
+    source = timm_package.create_model(name, num_classes=0, img_size=56, embed_dim=24, depth=4, num_heads=3)
+    asked = {}
+    monkeypatch.setattr(timm_package, "create_model", lambda name, **kwargs: asked.update(kwargs, name=name) or source)
+    vit.init_weights()
+    assert asked == dict(name=name, pretrained=True, num_classes=0)
+    torch.testing.assert_close(vit.blocks[3].mlp.fc2.weight, source.blocks[3].mlp.fc2.weight)
+    assert vit.patch_embed.proj.weight.shape[-1] == 16  # resampled from 14
+
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(timm_package, "create_model", no_network)
+    with pytest.raises(
+        ValueError, match=r"could not fetch the weights of 'vit_small_patch14_dinov2' \(no route to host\)"
+    ):
+        vit.init_weights()
+    with pytest.raises(ValueError, match="checkpoint 'timm' needs a model_name"):
+        a_backbone(init_cfg=dict(type="Pretrained", checkpoint="timm")).init_weights()

@@ -25,7 +25,8 @@ def an_adapter(reducer=None, **kwargs):
     torch.manual_seed(0)
     model = ViTAdapter(**{**SMALL, **kwargs}, reducer=reducer).eval()
     for interaction in model.interactions:  # a freshly initialised injector is the identity and would test nothing
-        torch.nn.init.normal_(interaction.injector.gamma)
+        if interaction.injector is not None:
+            torch.nn.init.normal_(interaction.injector.gamma)
     for selector in model.reducer.selectors if reducer and reducer["type"] == "SViT" else ():
         torch.nn.init.normal_(selector.mlp.fc2.weight, std=2.0)
     return model
@@ -112,6 +113,18 @@ def test_mixed_windows_prune_global_blocks_only():
         an_adapter(dict(type="SViT", blocks=[0], keep_ratio=0.5), **windows)
 
 
+@torch.no_grad()
+def test_windowed_blocks_are_reduced_to_smaller_windows():
+    windows = dict(window_attn=[True, False, True, False], window_size=3)
+    model = an_adapter(dict(type="CubistMerge", r=1, block=0, window_size=3), **windows)
+    with Trace() as trace:
+        maps = model(image(2))
+    grids = {found.grid for found in trace.passes[0].subgrid.values()}
+    assert len(grids) == 1 and len(trace.passes[0].subgrid) == 4
+    for together, *singles in zip(maps, *(model(one[None]) for one in image(2)), strict=True):
+        torch.testing.assert_close(together, torch.cat(singles), atol=1e-4, rtol=1e-4)
+
+
 def test_checkpointing_gives_the_same_gradients():
     grads = []
     for with_cp in (False, True):
@@ -179,3 +192,16 @@ def test_baseline_pyramid(out_indices):
     assert [m.shape[-2:] for m in model(image(1, 50, 70))] == [(13, 18), (7, 9), (4, 5), (2, 3)]
     with pytest.raises(ValueError, match="give one or four of the blocks"):
         ViTBaseline(out_indices=[1, 0, 2, 3], img_size=64, embed_dim=96, depth=4, num_heads=3)
+
+
+@torch.no_grad()
+def test_without_injectors_the_vit_runs_undisturbed():
+    adapter = an_adapter(init_values=None)
+    assert not [name for name, _ in adapter.named_parameters() if "injector" in name]
+    image = torch.randn(1, 3, 64, 96)
+    stack = adapter.start(image)
+    stack.run(0, adapter.depth - 1)
+    alone, taken = stack.finish(), []
+    adapter._outputs = lambda c1, c, x, shapes, run=adapter._outputs: taken.append(x) or run(c1, c, x, shapes)
+    adapter(image)
+    assert torch.equal(taken[0], alone)

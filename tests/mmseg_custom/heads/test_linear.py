@@ -13,8 +13,7 @@ from token_pruning import StackForward
 
 EVA02 = dict(
     type="PlainViTBackbone",
-    family="eva02",
-    class_token=True,
+    model_name="eva02_base_patch14_224",
     img_size=32,
     patch_size=8,
     embed_dim=24,
@@ -46,13 +45,11 @@ def test_images_are_cut_and_not_stretched():
     assert cut.abs().max() < 0.1  # starts at chance level
 
 
-@pytest.mark.parametrize(
-    "name, family", [("eva02_base_patch14_224", "eva02"), ("eva02_tiny_patch14_224", "eva02-small")]
-)
+@pytest.mark.parametrize("name", ["eva02_base_patch14_224", "eva02_tiny_patch14_224"])
 @torch.no_grad()
-def test_timms_files_of_another_patch_and_grid_load(name, family):
+def test_timms_files_of_another_patch_and_grid_load(name):
     source = timm.create_model(name, img_size=28, patch_size=7, embed_dim=24, depth=4, num_heads=2, num_classes=0)
-    model = a_segmentor(family=family)
+    model = a_segmentor(model_name=name)
     report = load_into(model, source.state_dict())
     assert {n for n, *_ in report.resized} == {"backbone.patch_embed.proj.weight"} and report.unexpected == []
     assert {n.split(".")[0] for n in report.missing} == {"decode_head"}
@@ -64,8 +61,6 @@ def test_timms_files_of_another_patch_and_grid_load(name, family):
     torch.testing.assert_close(stack.map(with_prefix=True), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_families_that_are_none_are_one_sentence():
-    with pytest.raises(ValueError, match="family is 'eva': choose 'vit' or, with global attention in all blocks, one"):
-        a_segmentor(family="eva")
-    with pytest.raises(ValueError, match="family is 'eva02': choose 'vit' or, with global attention"):
+def test_windows_with_rotary_positions_are_one_sentence():
+    with pytest.raises(ValueError, match="has rotary positions or attention of its own, which do not run in windows"):
         a_segmentor(window_attn=[True] * 4)

@@ -30,12 +30,19 @@ model = dict(backbone=dict(embed_dim=48, depth=4, num_heads=2, reducer={reducer!
 """
 # A reducer of every method, and a target that its cost parameter can reach to within a token.
 CASES = dict(
+    apt=(dict(type="APT", thresholds=3.0, scales=2), "--flops-ratio 0.8"),
+    algm=(dict(type="ALGM", threshold=0.5), "--flops-ratio 0.6"),
     ats=(dict(type="ATS", blocks=[1]), "--flops-ratio 0.8"),
+    cubistmerge=(dict(type="CubistMerge", r=1), "--flops-ratio 0.81"),
+    cubistmerge_share=(dict(type="CubistMerge", r=0.1), "--flops-ratio 0.81"),
     cropr=(dict(type="Cropr"), "--flops-ratio 0.8"),
     cropr_list=(dict(type="Cropr", fusion=False, keep_ratio=[0.8, 0.6, 0.3]), "--flops-ratio 0.7"),
     dynamicvit=(dict(type="DynamicViT", blocks=[1, 2]), "--keep-ratio 0.6"),
     evit=(dict(type="EViT", blocks=[1], keep_ratio=0.9), "--flops-ratio 0.75"),
     evovit=(dict(type="EvoViT", blocks=[2, 3]), "--keep-ratio 0.4"),
+    evit_shift=(dict(type="EViT", blocks=[1], score="representation_shift"), "--flops-ratio 0.75"),
+    mpm=(dict(type="MPM"), "--flops-ratio 0.69"),
+    pitome=(dict(type="PiToMe"), "--flops-ratio 0.6"),
     ppt=(dict(type="PPT", blocks=[1], r=3), "--flops-ratio 0.8"),
     random=(dict(type="Random", blocks=[1, 2], keep_ratio=[0.9, 0.45]), "--gmacs 0.006"),
     svit=(dict(type="SViT", blocks=[1, 2]), "--flops-ratio 0.7"),

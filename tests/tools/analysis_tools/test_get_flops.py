@@ -47,37 +47,75 @@ def test_blocks_obey_the_closed_formula_image_by_image(windows):
     assert found.tokens.shape == (2, 3) and found.positions == 28
 
 
-@pytest.mark.parametrize("family", ["eva02", "eva02-small"])
-def test_blocks_of_eva02_obey_the_closed_formula(family):
+@pytest.mark.parametrize("name", ["eva02_base_patch14_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3"])
+def test_blocks_of_timms_models_obey_the_closed_formula(name):
     vit = PlainViT(
         img_size=32,
+        patch_size=16,
         embed_dim=24,
         depth=3,
         num_heads=2,
-        family=family,
-        class_token=True,
+        model_name=name,
         reducer=dict(type="Cropr", keep_ratio=0.5, fusion=False),
     ).eval()
     vit.forward = partial(_forward, vit)
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
-    assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[29, 22, 15]] * 2
-    assert found.parts["reducer"] == 2 * 24 * 2 * (29 + 22)
+    prefix = vit.num_prefix_tokens
+    assert found.formula == found.parts["blocks"]
+    assert found.tokens.tolist() == [[28 + prefix, 21 + prefix, 14 + prefix]] * 2
+    assert found.parts["reducer"] == 2 * 24 * 2 * (28 + 21 + 2 * prefix)
 
 
-def test_computation_of_the_reducer_is_a_separate_part():
-    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=dict(type="ToMe", r=5, blocks=[0])).eval()
+def test_smaller_windows_obey_the_closed_formula():
+    reducer = dict(type="CubistMerge", r=(1, 2), block=1, window_size=5)
+    windows = dict(window_attn=[True, False, True], window_size=5)
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=reducer, **windows).eval()
+    vit.forward = partial(_forward, vit)
+    found = flops.count(partial(vit, torch.randn(2, 3, 112, 128)), vit)
+    assert found.formula == found.parts["blocks"] > 0 and found.tokens.tolist() == [[56, 25, 25]] * 2
+
+
+def test_larger_patches_are_a_part_of_the_reducer():
+    reducer = dict(type="APT", thresholds=5.0, then=dict(type="ToMe", r=3))
+    vit = PlainViT(img_size=64, embed_dim=24, depth=3, num_heads=2, reducer=reducer).eval()
+    vit.forward = partial(_forward, vit)
+    images = torch.randn(2, 3, 64, 64)
+    images[0, :, :32, :32] = 0
+    found = flops.count(partial(vit, images), vit)
+    assert found.formula == found.parts["blocks"] and found.tokens.tolist() == [[13, 10, 7], [16, 13, 10]]
+    assert found.parts["reducer"] > 2 * (16 * 16 * 3 * 24 + 4 * 24 * 24 + 24 * 24)
+    assert sum(found.parts.values()) == found.total
+
+
+@pytest.mark.parametrize(
+    "reducer, macs",
+    [
+        (dict(type="ToMe", r=5, blocks=[0]), 14 * 14 * 12),  # 28 tokens, half against half, in 12 channels of a head
+        (dict(type="PiToMe", keep_ratio=0.82, blocks=[0]), 28 * 28 * 12),
+        (dict(type="MPM", blocks=[1]), 28 * 28 * 24),
+        (dict(type="ALGM", threshold=None, blocks=[0, 1]), 14 * 14 * 24),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_computation_of_the_reducer_is_a_separate_part(reducer, macs):
+    vit = PlainViT(img_size=32, embed_dim=24, depth=3, num_heads=2, reducer=reducer).eval()
     vit.forward = partial(_forward, vit)
     found = flops.count(partial(vit, torch.randn(2, 3, 64, 112)), vit)
-    assert found.parts["reducer"] == 2 * (2 * 14 * 14 * 12)  # 28 tokens, half against half, in 12 channels of a head
+    assert found.parts["reducer"] == 2 * (2 * macs)
     assert found.formula == found.parts["blocks"] and sum(found.parts.values()) == found.total
-    assert found.tokens.tolist() == [[28, 23, 23]] * 2
-    assert "after_attention" not in vars(vit.reducer)  # counting leaves no hook behind
+    tokens = found.tokens.tolist()
+    assert all(first == 28 and last < 28 for first, _, last in tokens)
+    assert reducer["type"] not in ("ToMe", "PiToMe") or tokens == [[28, 23, 23]] * 2
+    assert not {"after_attention", "enter_block"} & {*vars(vit.reducer)}  # counting leaves no hook behind
+
+
+TIMM = ["ppt", "tome", "mpm", "pitome", "algm", "repshift", "evit", "evovit", "random", "svit"]
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        *(f"deit/digits/{name}_deit-nano_digits.py" for name in ("ppt", "tome", "evit", "evovit", "random", "svit")),
+        *(f"deit/digits/{name}_deit-nano_digits.py" for name in TIMM),
         "segmentation/vit-nano-ppt_linear_camvid-352.py",
         "segmentation/vit-nano-tome_linear_camvid-352.py",
     ],

@@ -69,7 +69,7 @@ def test_every_method_that_needs_no_training_has_four_settings(tool):
     wanted = {name for name, m in METHODS.items() if not (m.needs_training or m.needs_class_scores)}
     assert {s.method for s in settings} == wanted
     names = {s.name for s in settings}
-    assert names == {*wanted, "ToMe prop_attn=False"}
+    assert names == {*wanted, "ToMe prop_attn=False", "EViT score=representation_shift"}
     assert all(len({s.cost_value for s in settings if s.name == name}) == 4 for name in names)
     assert len({str(s) for s in settings}) == len(settings)
 

@@ -1,0 +1,4 @@
+# Tokens are merged in the 20 blocks before the queries, 800 of 1600 remain; also for weights of the dense model.
+_base_ = "./vit-l_eomt_coco-instance-640.py"
+
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=40, blocks=list(range(20)))))

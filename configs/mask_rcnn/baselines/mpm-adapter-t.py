@@ -1,0 +1,4 @@
+# MPM: mutual nearest neighbours are merged before two blocks; not in the SViT paper.
+_base_ = "../svit-adapter-t-0.5x-ftune.py"
+
+model = dict(backbone=dict(norm_eps=1e-6, reducer=dict(_delete_=True, type="MPM", merges=2)))

@@ -1,0 +1,4 @@
+# PiToMe: fine-tunes from the dense one.
+_base_ = "./vit-nano_setr_camvid-352_ftune.py"
+
+model = dict(backbone=dict(reducer=dict(type="PiToMe", keep_ratio=0.92)))
