@@ -96,7 +96,7 @@ def draw(rows: list[dict], title: str, score: str, heading: str, path: Path) -> 
     for axes, (field, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         methods = dict.fromkeys(r["method"] for r in rows if r["method"])
         for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
-            own = [dense, *(r for r in rows if r["method"] == method)]
+            own = [dense, *(r for r in rows if r["method"] == method and field in r)]
             x, y = [r[field] for r in own], [r[score] for r in own]
             axes.plot(x, y, color=colour, marker=marker, markevery=slice(1, None), label=method)
         axes.plot(dense[field], dense[score], "k*", markersize=13, label="dense")
@@ -109,12 +109,13 @@ def draw(rows: list[dict], title: str, score: str, heading: str, path: Path) -> 
 
 
 def merged(rows: list[dict], times: dict | None) -> list[dict]:
-    """Return the rows with their share of the dense network's GMACs and, if there are any, their times."""
+    """Return the rows with their share of the dense network's GMACs and, where they were timed, their times."""
     rows = [dict(r, gmacs_ratio=r["gmacs"] / rows[0]["gmacs"]) for r in rows]
     if times is None:
         return rows
     timing = {key: value for key, value in times.items() if key != "settings"}
-    return [r | times["settings"][r["model"]] | {"timing": timing} for r in rows]
+    known = times["settings"]  # of an earlier run, which may have had fewer methods
+    return [r | known[r["model"]] | {"timing": timing} if r["model"] in known else r for r in rows]
 
 
 def main() -> None:

@@ -169,6 +169,15 @@ def test_the_saliency_network_equals_the_published_file(tool):
     torch.testing.assert_close(heat, torch.from_numpy(found).view_as(heat), atol=5e-5, rtol=0)
 
 
+def test_methods_that_came_after_the_timing_have_no_times(main):
+    main("--methods", "Random", "--time", "--rounds", "2")
+    assert {r["method"]: "ms" in r for r in main("--methods", "Random", "MPM")} == {
+        None: True,
+        "Random": True,
+        "MPM": False,
+    }
+
+
 def test_only_the_methods_that_are_named_run(tool, main):
     assert {r["method"] for r in main("--methods", "Random", "MPM")} == {None, "Random", "MPM"}
     values = tool.all_settings(["ToMe"], {"ToMe": (0.1, 0.2)})
