@@ -107,12 +107,18 @@ class PlainViT(nn.Module):
                     f"qkv_bias and layer_scale follow from model_name {model_name!r}: leave them out, or set "
                     "model_args=dict(qkv_bias=..., init_values=...)"
                 )
-            self._take_timm(model_name, _pair(img_size), in_channels, model_args or {}, **sizes)
+            self._take_timm(model_name, _pair(img_size, patch_size), in_channels, model_args or {}, **sizes)
         elif model_args:
             raise SettingError("model_args are arguments of a timm model: set model_name as well")
         else:
             sizes |= {name: default for name, default in DEFAULTS.items() if sizes[name] is None}
-            self._build(_pair(img_size) or (224, 224), in_channels, qkv_bias is not False, bool(layer_scale), **sizes)
+            self._build(
+                _pair(img_size, sizes["patch_size"]) or (224, 224),
+                in_channels,
+                qkv_bias is not False,
+                bool(layer_scale),
+                **sizes,
+            )
         windows = _windows(self.depth, window_attn, window_size)
         self._set_windows(windows)
         self.reducer = build_reducer(reducer, self.embed_dim, self.depth)
@@ -325,7 +331,7 @@ def init_linear(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _pair(img_size: Sequence[int] | int | None) -> tuple[int, int] | None:
+def _pair(img_size: Sequence[int] | int | None, patch: int | None) -> tuple[int, int] | None:
     """Return (h, w) of an ``img_size``.
 
     Raises:
@@ -335,7 +341,9 @@ def _pair(img_size: Sequence[int] | int | None) -> tuple[int, int] | None:
         return None if img_size is None else (img_size, img_size)
     sides = tuple(img_size)
     if len(sides) != 2:
-        raise SettingError(f"img_size is {img_size}; give a side or (height, width)")
+        raise SettingError(
+            f"img_size is {img_size}; give a side or (height, width), each at least a patch of {patch or 16} pixels"
+        )
     return sides
 
 

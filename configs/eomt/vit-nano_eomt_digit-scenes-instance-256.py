@@ -1,5 +1,5 @@
-# Nano EoMT from scratch on data that needs no download, instances of ten digits. It runs in minutes; to find digits
-# well it needs more epochs.
+# Nano EoMT from scratch on data that needs no download, instances of ten digits. In these epochs it learns their masks;
+# which digit it is takes more.
 _base_ = [
     "../_base_/models/eomt_panoptic.py",
     "../_base_/datasets/digit_scenes.py",

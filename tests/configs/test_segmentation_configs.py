@@ -146,7 +146,7 @@ def test_config(path, tmp_path):
         learned = [name for name in logged if name.startswith(("loss_ratio", "loss_aux."))]
         assert learned and all(logged[name] > 0 for name in learned)
         assert any(name.startswith("keep_ratio.") for name in logged)
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert [name for name, p in model.named_parameters() if p.grad is None and p.requires_grad] == []
 
     if reducer is not None and reducer.needs_class_scores:  # fresh heads are sure of nothing
         reducer.threshold_of = dict.fromkeys(reducer.threshold_of, 1e-3)

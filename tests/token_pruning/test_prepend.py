@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reducers import ALL, DEPTH, DIM, VARIANTS, criterion, images, keep_all, reduced
+from reducers import ALL, DEPTH, DIM, VARIANTS, criterion, images, keep_all, reduced, score_fn
 from timm.layers import RotaryEmbeddingCat
 from timm.models.eva import EvaBlock
 from torch import nn
@@ -85,11 +85,7 @@ def run(vit, reducer, x, queries, visible=None, training=False):
     """Run four blocks, with the queries entering before the third; return the restored map and the sets."""
     vit.reducer = reducer
     vit.train(training)
-    from reducers import score_fn
-
-    x = vit.patch_embed(x)
-    x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], dim=1)
-    stack = StackForward(vit.blocks, reducer, x, (8, 12), 1, score_fn=score_fn)
+    stack = vit.start(x, score_fn)
     stack.run(0, 1)
     stack.prepend(queries.expand(len(x), -1, -1))
     stack.run(2, 3, visible)

@@ -343,7 +343,10 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="APT", thresholds=(5.0, 4.0), scales=4), "or one for each of the sizes above the smallest"),
         (dict(type="APT", std=(1.0, 0.0, 1.0)), "give three numbers each, in 0..255, std above 0"),
         (dict(type="APT", mean=(0.5,)), "give three numbers each"),
-        (dict(type="APT", then=dict(type="SViT")), "SViT cannot go on .* `then` takes ATS, EViT, PPT, Random, ToMe"),
+        (
+            dict(type="APT", then=dict(type="SViT")),
+            "SViT cannot go on .* `then` takes ATS, EViT, MPM, PPT, PiToMe, Random, ToMe",
+        ),
         (dict(type="APT", then=dict(type="CubistMerge")), "or needs the whole grid"),
         (dict(type="APT", then=dict(type="APT")), "APT cannot go on with the tokens of APT"),
         (dict(type="CubistMerge", r=-1), "r = -1: give a whole number of rows and columns, a fraction of each side"),

@@ -5,8 +5,9 @@
     python tools/off_the_shelf saliency --time   # then times, on a machine with nothing else to do
 
 `saliency` is DINOv2's ViT-S/14 with a decoder, scored on COCO and Penn-Fudan images; `clip` is CLIP's ViT-B/16 on
-CIFAR-10, with a linear head that is fitted on the dense network's embeddings. A setting that is finished is kept in the
-work dir and not repeated. The work dir then holds rows.json and methods.png.
+CIFAR-10, with a linear head that is fitted on the dense network's embeddings; `camvid` is the segmentor of 2,700 tokens
+that this project trains. A setting that is finished is kept in the work dir and not repeated. The work dir then holds
+rows.json and methods.png.
 
 A further method appears by itself once it is registered; a further network is a subclass of `TrainedNetwork` and one
 entry of NETWORKS.
@@ -17,11 +18,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from camvid_linear import CamVid
 from clip_cifar import ClipCifar
 from matplotlib.figure import Figure
 from measure import Comparison, timed
 from saliency import Saliency
-from settings import all_settings
+from settings import all_settings, candidates
 
 from mmcv_custom.benchmark import PRECISIONS, check_device
 from mmcv_custom.benchmark.styles import STYLES
@@ -31,7 +33,7 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
 
-NETWORKS = {"saliency": Saliency, "clip": ClipCifar}
+NETWORKS = {"saliency": Saliency, "clip": ClipCifar, "camvid": CamVid}
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--data", default="data", metavar="FOLDER", help="folder of all data sets (default: data)")
     parser.add_argument("--checkpoint", metavar="FILE", help="the network's weights (default: in pretrained/)")
+    parser.add_argument("--methods", nargs="+", choices=candidates(), metavar="METHOD", help="default: all that apply")
     parser.add_argument("--device", default="cpu", help="what scores and times the settings (default: cpu)")
     parser.add_argument(
         "--precision",
@@ -93,7 +96,7 @@ def draw(rows: list[dict], title: str, score: str, heading: str, path: Path) -> 
     for axes, (field, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         methods = dict.fromkeys(r["method"] for r in rows if r["method"])
         for method, (colour, marker) in zip(methods, STYLES * len(methods), strict=False):
-            own = [dense, *(r for r in rows if r["method"] == method)]
+            own = [dense, *(r for r in rows if r["method"] == method and field in r)]
             x, y = [r[field] for r in own], [r[score] for r in own]
             axes.plot(x, y, color=colour, marker=marker, markevery=slice(1, None), label=method)
         axes.plot(dense[field], dense[score], "k*", markersize=13, label="dense")
@@ -106,12 +109,13 @@ def draw(rows: list[dict], title: str, score: str, heading: str, path: Path) -> 
 
 
 def merged(rows: list[dict], times: dict | None) -> list[dict]:
-    """Return the rows with their share of the dense network's GMACs and, if there are any, their times."""
+    """Return the rows with their share of the dense network's GMACs and, where they were timed, their times."""
     rows = [dict(r, gmacs_ratio=r["gmacs"] / rows[0]["gmacs"]) for r in rows]
     if times is None:
         return rows
     timing = {key: value for key, value in times.items() if key != "settings"}
-    return [r | times["settings"][r["model"]] | {"timing": timing} for r in rows]
+    known = times["settings"]  # of an earlier run, which may have had fewer methods
+    return [r | known[r["model"]] | {"timing": timing} if r["model"] in known else r for r in rows]
 
 
 def main() -> None:
@@ -126,7 +130,7 @@ def main() -> None:
     sets = {name: [str(file) for file in files] for name, files in {**network.sets, **network.fit_sets}.items()}
     lock_settings(args.work_dir, "a comparison", {}, weights=digest, images=sets, precision=args.precision)
     comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.device, args.work_dir)
-    settings, times_file = all_settings(), args.work_dir / "times.json"
+    settings, times_file = all_settings(args.methods, kind.values), args.work_dir / "times.json"
     rows = [comparison.scored(setting) for setting in settings]
     if args.time:
         print("Timing all settings in turns ...", flush=True)

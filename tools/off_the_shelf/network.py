@@ -29,9 +29,10 @@ class TrainedNetwork(ABC):
         checkpoint: default path of the weights.
         source: the tool that makes them.
         score_fields: field of a result row -> heading; the first one is plotted.
-        model: takes images (B, 3, h, w); the timm model is ``model.backbone`` or ``model`` itself.
+        model: takes images (B, 3, h, w); the timm model is ``model.backbone`` or ``model`` itself, see ``put``.
         sets: name -> image files that every setting is scored on.
         mean, std: of the normalization of images in 0..1.
+        values: method -> values of its cost parameter, where those of ``settings.VALUES`` do not suit the network.
         fit_sets: name -> image files that only the dense network sees, for what is fitted on its outputs.
     """
 
@@ -43,6 +44,7 @@ class TrainedNetwork(ABC):
     sets: Mapping[str, Sequence[Path]]
     mean: Sequence[float] = (0.485, 0.456, 0.406)
     std: Sequence[float] = (0.229, 0.224, 0.225)
+    values: ClassVar[Mapping[str, Sequence[float]]] = {}
     fit_sets: Mapping[str, Sequence[Path]] = {}
 
     @abstractmethod
@@ -73,8 +75,12 @@ class TrainedNetwork(ABC):
         reducer = setting.reducer
         if reducer and find_method(setting.method).reads_image:
             reducer |= {name: [255 * n for n in getattr(self, name)] for name in ("mean", "std")}
-        token_pruning.apply(getattr(model, "backbone", model), reducer)
+        self.put(model, reducer)
         return model
+
+    def put(self, model: nn.Module, reducer: dict | None) -> None:
+        """Run the blocks of a copy of the model under a reducer."""
+        token_pruning.apply(getattr(model, "backbone", model), reducer)
 
 
 def read_image(file: Path, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

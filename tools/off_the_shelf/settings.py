@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from token_pruning.reducer import METHODS
@@ -56,13 +57,24 @@ class Setting:
         return f"{self.name} {self.cost_param}={self.cost_value:g}" if self.method else "dense"
 
 
-def all_settings() -> list[Setting]:
-    """Return the dense network and every registered method that works without training, at four settings each."""
-    found = [Setting()]
-    for name, method in METHODS.items():
-        if not (method.needs_training or method.needs_class_scores):
-            whole = isinstance(method.cost_param[1], int)
-            values = VALUES.get(name, TOKENS if whole else KEEP_RATIOS)
-            variants = (False, True) if name in VARIANTS else (False,)
-            found += [Setting(name, value, variant) for variant in variants for value in values]
+def candidates() -> list[str]:
+    """Return the registered methods that work without training."""
+    return [name for name, method in METHODS.items() if not (method.needs_training or method.needs_class_scores)]
+
+
+def all_settings(
+    methods: Sequence[str] | None = None, values: Mapping[str, Sequence[float]] | None = None
+) -> list[Setting]:
+    """Return the dense network and every method that works without training, at four settings each.
+
+    Args:
+        methods: only these.
+        values: method -> values of its cost parameter, before those of ``VALUES``.
+    """
+    found, known = [Setting()], {**VALUES, **(values or {})}
+    for name in candidates() if methods is None else methods:
+        whole = isinstance(METHODS[name].cost_param[1], int)
+        own = known.get(name, TOKENS if whole else KEEP_RATIOS)
+        variants = (False, True) if name in VARIANTS else (False,)
+        found += [Setting(name, value, variant) for variant in variants for value in own]
     return found

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import camvid_linear
 import clip_cifar
 import measure
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from network import TrainedNetwork, read_image
 from PIL import Image
 from scripts import ROOT, load_script
+from settings import Setting
 
 from mmcv_custom.errors import CheckpointError, ConfigError, DataError
 from mmcv_custom.results import write_json
@@ -165,3 +167,46 @@ def test_the_saliency_network_equals_the_published_file(tool):
     with torch.no_grad():
         heat = model(images)
     torch.testing.assert_close(heat, torch.from_numpy(found).view_as(heat), atol=5e-5, rtol=0)
+
+
+def test_methods_that_came_after_the_timing_have_no_times(main):
+    main("--methods", "Random", "--time", "--rounds", "2")
+    assert {r["method"]: "ms" in r for r in main("--methods", "Random", "MPM")} == {
+        None: True,
+        "Random": True,
+        "MPM": False,
+    }
+
+
+def test_only_the_methods_that_are_named_run(tool, main):
+    assert {r["method"] for r in main("--methods", "Random", "MPM")} == {None, "Random", "MPM"}
+    values = tool.all_settings(["ToMe"], {"ToMe": (0.1, 0.2)})
+    assert [s.cost_value for s in values[1:]] == [0.1, 0.2] * 2
+
+
+@torch.no_grad()
+def test_the_segmentor_scores_labels_of_the_original_images(tmp_path, monkeypatch):
+    cfg = camvid_linear.read_config(camvid_linear.find_config(camvid_linear.CONFIG))
+    cfg.model.backbone.update(embed_dim=24, num_heads=3, depth=2, img_size=64)
+    cfg.model.decode_head.update(in_channels=24, channels=24)
+    cfg.test_pipeline[1].scale = (96, 64)
+    monkeypatch.setattr(camvid_linear, "read_config", lambda path: cfg)
+    folders = [tmp_path / "camvid" / cfg.test_dataloader.dataset.data_prefix[k] for k in ("img_path", "seg_map_path")]
+    with pytest.raises(DataError, match="has no images: data/README.md says"):
+        camvid_linear.CamVid(None, tmp_path)
+    random = np.random.default_rng(0)
+    for folder, shape in zip(folders, ((32, 48, 3), (32, 48)), strict=True):
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(random.integers(0, 11, shape, dtype=np.uint8)).save(folder / f"{i}.png")
+    network = camvid_linear.CamVid(None, tmp_path)
+    images = network.load(network.sets["camvid"])
+    assert images.shape == (2, 3, 64, 96)
+    dense = dict(camvid=network.under(Setting())(images))
+    assert network.scores(dense, dense)["agreement"] == 100
+    perfect = network.scores(dict(camvid=network.labels), dense)
+    assert perfect["miou"] == 100 and perfect["agreement"] < 50
+    for method in ("ToMe", "EViT", "CubistMerge", "APT"):
+        pruned = network.under(Setting(method, network.values.get(method, (0.5,))[-1]))
+        assert pruned(images).shape == (2, 32, 48) and pruned.backbone.reducer is not None
+        assert network.model.backbone.reducer is None

@@ -78,3 +78,8 @@ def test_fine_tuning_the_dense_model_is_for_the_shipped_weights(tool, capsys):
 def test_images_to_time_on_are_at_least_one(tool):
     with pytest.raises(tool.ConfigError, match="at least 1 image"):
         made(tool, "--timed", "0")
+
+
+def test_the_page_of_the_data_names_the_numbers_of_images(tool):
+    page = (tool.ROOT / "data/README.md").read_text()
+    assert all("{} + {} images".format(*recipe.images) in page for recipe in (tool.SHIPPED, tool.FROM_SCRATCH))

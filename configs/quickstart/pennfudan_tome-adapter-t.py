@@ -1,0 +1,4 @@
+# ToMe on the fine-tuned dense size T, without training.
+_base_ = "./pennfudan_vit-adapter-t_ftune.py"
+
+model = dict(backbone=dict(reducer=dict(type="ToMe", r=0.06)))

@@ -1,0 +1,97 @@
+"""The trained CamVid segmentor of size S, a plain ViT with a linear layer at 720 x 960, scored by its mIoU.
+
+Shapes: B images, h x w pixels of the label maps, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmseg.datasets import BaseSegDataset
+from network import TrainedNetwork
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.functional import normalize, to_tensor
+
+from mmcv_custom.cli.launch import build_model, read_config
+from mmcv_custom.data.image_files import check_image
+from mmcv_custom.errors import DataError
+from mmcv_custom.shipped import find_config
+from token_pruning.reducer import build_reducer
+
+CONFIG = "segmentation/camvid-720/vit-s_linear_ftune"
+IGNORED = BaseSegDataset.METAINFO.get("ignore_index", 255)
+
+
+class SegmentorModel(nn.Module):
+    """Backbone and head of a segmentor, up to the label of each pixel of the original image."""
+
+    def __init__(self, segmentor: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone, self.head, self.size = segmentor.backbone, segmentor.decode_head, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the labels (B, h, w)."""
+        logits = self.head(self.backbone(images)).float()
+        for size in (images.shape[-2:], self.size):  # as mmseg: to the input, then to the original image
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits.argmax(1)
+
+
+class CamVid(TrainedNetwork):
+    """The linear segmentor on CamVid's test images."""
+
+    title = "CamVid, ViT-S with a linear layer at 720 x 960"
+    checkpoint = "work_dirs/vit-s_linear_ftune/epoch_20.pth"
+    source = f"tools/train.py configs/{CONFIG}.py"
+    # Fractions of the grid: numbers of tokens for other networks would remove nothing of 2,700.
+    values = {"ToMe": (0.03, 0.05, 0.07, 0.08), "PPT": (0.1, 0.2, 0.27, 0.33), "CubistMerge": (0.1, 0.2, 0.3, 0.4)}
+    score_fields = {"miou": "mIoU", "agreement": "% of pixels labelled as by the dense network"}
+
+    def __init__(self, checkpoint: str, data: Path) -> None:
+        cfg = read_config(find_config(CONFIG))
+        spec = cfg.test_dataloader.dataset
+        folder = data / "camvid"
+        files = sorted((folder / spec.data_prefix.img_path).glob("*" + spec.img_suffix))
+        if not files:
+            raise DataError(
+                f"{folder / spec.data_prefix.img_path} has no images: data/README.md says where they are from"
+            )
+        labels = [folder / spec.data_prefix.seg_map_path / f"{file.stem}.png" for file in files]
+        self.labels = torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in labels])
+        self.classes, self.size = len(spec.metainfo.classes), cfg.test_pipeline[1].scale  # (width, height)
+        self.sets = {"camvid": files}
+        self.model = SegmentorModel(build_model(cfg, checkpoint), tuple(self.labels.shape[1:])).eval()
+
+    def load(self, files: Sequence[Path]) -> Tensor:
+        """Return the images at 720 x 960."""
+        images = []
+        for file in files:
+            check_image(str(file))
+            image = Image.open(file).convert("RGB").resize(self.size, Image.Resampling.BILINEAR)
+            images.append(normalize(to_tensor(image), self.mean, self.std))
+        return torch.stack(images)
+
+    def put(self, model: nn.Module, reducer: dict | None) -> None:
+        """Give the backbone, which runs its blocks itself, the reducer."""
+        backbone = model.backbone
+        backbone.reducer = build_reducer(reducer, backbone.embed_dim, backbone.depth)
+        if backbone.reducer is not None:
+            backbone.reducer.check_host(backbone.cls_token is not None)
+            backbone.reducer.eval()
+
+    def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the mIoU in percent, and the percentage of pixels with the dense network's label."""
+        found, seen = outputs["camvid"].long(), self.labels != IGNORED
+        pairs = self.labels[seen].long() * self.classes + found[seen]
+        matrix = torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes).double()
+        hits = matrix.diagonal()
+        agreement = (outputs["camvid"] == dense["camvid"]).double().mean()
+        return dict(
+            miou=float(100 * (hits / (matrix.sum(0) + matrix.sum(1) - hits)).nanmean()),
+            agreement=float(100 * agreement),
+        )
