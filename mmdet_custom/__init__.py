@@ -5,9 +5,9 @@ Importing the package registers everything.
 
 import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
-from . import coco, roi_align  # noqa: F401  one reader for all data sets and metrics; any layout of maps
+from . import coco, deformable_attention, roi_align  # noqa: F401  they change what mmdet and MMCV do
 from .backbones import ViTAdapter, ViTBaseline
-from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMaskRCNN
+from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMask2Former, PrunedMaskRCNN
 from .eomt import EoMTDetector
 from .heads import EoMTPanopticHead
 from .necks import SimpleFeaturePyramid
@@ -20,6 +20,7 @@ __all__ = [
     "PrunedCascadeRCNN",
     "PrunedDetector",
     "PrunedFasterRCNN",
+    "PrunedMask2Former",
     "PrunedMaskRCNN",
     "SeededSampler",
     "SimpleFeaturePyramid",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmdet.models.detectors import CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
+from mmdet.models.detectors import CascadeRCNN, FasterRCNN, Mask2Former, MaskFormer, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import nn
@@ -24,9 +24,13 @@ class PrunedDetector(ReducerLosses):
 
     def criterion(self, data_samples: Sequence[DetDataSample]) -> Criterion:
         """Return the loss of the reducer's auxiliary heads."""
+        return presence_criterion(data_samples, self._classes(), self.backbone.patch_embed.patch_size[0])
+
+    def _classes(self) -> int:
+        if isinstance(self, MaskFormer):
+            return self.num_classes
         head = self.roi_head.bbox_head if hasattr(self, "roi_head") else self.bbox_head
-        classes = (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes  # a cascade has several
-        return presence_criterion(data_samples, classes, self.backbone.patch_embed.patch_size[0])
+        return (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes  # a cascade has several
 
 
 @MODELS.register_module()
@@ -47,3 +51,8 @@ class PrunedCascadeRCNN(PrunedDetector, CascadeRCNN):
 @MODELS.register_module()
 class PrunedRetinaNet(PrunedDetector, RetinaNet):
     """RetinaNet whose backbone may have a reducer."""
+
+
+@MODELS.register_module()
+class PrunedMask2Former(PrunedDetector, Mask2Former):
+    """Mask2Former, instances or panoptic, whose backbone may have a reducer; auxiliary heads learn objects only."""

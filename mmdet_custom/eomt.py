@@ -15,10 +15,8 @@ from torch import Tensor
 from mmcv_custom.errors import DataError
 from mmcv_custom.models.eomt import Prediction, on_black, predictions
 from mmcv_custom.models.eomt_head import check_encoder
-from token_pruning.auxiliary import Criterion
 
 from .detectors import PrunedDetector
-from .presence import presence_criterion
 
 
 @MODELS.register_module()
@@ -48,10 +46,6 @@ class EoMTDetector(PrunedDetector, MaskFormer):
     ) -> Sequence[DetDataSample]:
         """Return the samples with the results of the fusion head, at the images' original size with ``rescale``."""
         return super().predict(self._on_black(batch_inputs, batch_data_samples), batch_data_samples, rescale)
-
-    def criterion(self, data_samples: Sequence[DetDataSample]) -> Criterion:
-        """Return the loss of the reducer's auxiliary heads, on objects."""
-        return presence_criterion(data_samples, self.num_classes, self.backbone.patch_embed.patch_size[0])
 
     def _on_black(self, images: Tensor, samples: Sequence[DetDataSample]) -> Tensor:
         """Return each image alone on black of the encoder's size, so that no other image of the batch changes it.

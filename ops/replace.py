@@ -10,16 +10,26 @@ from torch import Tensor, nn
 from .functional import ms_deform_attn
 
 
-def replace_deformable_attention() -> list[str]:
+def replace_deformable_attention(*libraries: str) -> list[str]:
     """Let MMCV and transformers call this operator, in models that exist and in those that are built later.
 
     Call it after importing the model classes of transformers: a module that is imported later keeps its own function.
     Inputs, outputs and weights stay as they are.
 
+    Args:
+        libraries: "mmcv", "transformers"; both by default.
+
     Returns:
         What was replaced, such as "mmcv.ops.MultiScaleDeformableAttention"; empty if neither library is there.
+
+    Raises:
+        ValueError: another library.
     """
-    return _replace_in_mmcv() + _replace_in_transformers()
+    known = dict(mmcv=_replace_in_mmcv, transformers=_replace_in_transformers)
+    for name in libraries:
+        if name not in known:
+            raise ValueError(f"deformable attention can be replaced in {', '.join(known)}, not in {name!r}")
+    return [found for name in libraries or known for found in known[name]()]
 
 
 def _replace_in_mmcv() -> list[str]:

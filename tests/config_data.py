@@ -86,3 +86,17 @@ def write_images(cfg, folder, labels=None, size=(120, 160)):
             listed.parent.mkdir(parents=True, exist_ok=True)
             listed.write_text("0\n1\n")
     cfg.test_dataloader.dataset = cfg.val_dataloader.dataset
+
+
+def narrow_mask2former(head, matching, widths):
+    """Give a config's Mask2Former head an eighth of its channels, few points and the backbone's ``widths``."""
+
+    def narrow(part):
+        for key, value in part.items():
+            if isinstance(value, dict):
+                narrow(value)
+            elif key in ("embed_dims", "num_feats") or (isinstance(value, int) and key.endswith("_channels")):
+                part[key] = value // 8
+
+    narrow(head)
+    head.in_channels, matching.num_points = widths, 400

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_data import small_coco
+from config_data import narrow_mask2former, small_coco
 from meta import without_storage
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -22,11 +22,18 @@ from token_pruning import Reducer, Trace
 ROOT = Path(__file__).resolve().parents[2]
 SHRUNK = 96  # pixels, the longer side of what models are stepped on
 SEGMENTATION = {"segmentation", "segvit", "setr", "eomt"}
+MASK2FORMER = [
+    "_mask2former_coco-instance-1024",
+    "-tome_mask2former_coco-instance-1024",
+    "-svit_mask2former_coco-instance-1024_ftune",
+]
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
 DETECTION = [
     p
     for p in LEAVES
-    if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"} or "cropr/coco" in p.as_posix()
+    if p.relative_to(ROOT / "configs").parts[0] not in SEGMENTATION | {"cropr", "deit"}
+    and "mask2former_ade20k" not in p.stem
+    or "cropr/coco" in p.as_posix()
 ]
 
 
@@ -60,13 +67,17 @@ def slim(cfg):
     """Build a network of size T and above where it costs nothing, and give it fewer channels for the test."""
     from mmdet.registry import MODELS
 
-    backbone, neck = cfg.model.backbone, cfg.model.neck
+    backbone = cfg.model.backbone
     if backbone.embed_dim >= 192:
         with without_storage():
             MODELS.build(cfg.model)
         backbone.update(embed_dim=96, num_heads=6)
         if "deform_num_heads" in backbone:
             backbone.deform_num_heads = 6
+        if "panoptic_head" in cfg.model:
+            narrow_mask2former(cfg.model.panoptic_head, cfg.model.train_cfg, [96] * 4)
+            return
+        neck = cfg.model.neck
         neck.in_channels = [96] * 4 if isinstance(neck.in_channels, list) else 96
         neck.setdefault("out_channels", 256)
         narrow([neck, *(cfg.model[name] for name in ("rpn_head", "roi_head", "bbox_head") if name in cfg.model)])
@@ -91,6 +102,7 @@ def test_there_are_configs():
         "svit-adapter-t-0.5x-ftune",
         "svit-adapter-s-0.33x-ftune",
     ]
+    assert {f"mask2former/dinov2-adapter-s{kind}.py" for kind in MASK2FORMER} <= names
     assert {f"mask_rcnn/{name}.py" for name in [*published, "cropr-adapter-t", "cropr-adapter-s"]} <= names
     pyramids = ["vit-b", "vit-b-window", "vit-b-cropr", "eva02-l", "eva02-l-cropr"]
     assert {f"cropr/coco/{name}_cascade-mask-rcnn_coco-1024.py" for name in pyramids} <= names
@@ -144,8 +156,11 @@ def test_config(path, tmp_path):
         cfg.model.backbone.reducer.num_queries = (SHRUNK // 16) ** 2
     model = MODELS.build(cfg.model)
     model.data_preprocessor.batch_augments = None  # which pad to the full size
-    heads = cfg.model.get("roi_head", cfg.model).bbox_head
-    (classes,) = {head.num_classes for head in (heads if isinstance(heads, list) else [heads])}
+    if "panoptic_head" in cfg.model:
+        classes = cfg.model.panoptic_head.num_things_classes
+    else:
+        heads = cfg.model.get("roi_head", cfg.model).bbox_head
+        (classes,) = {head.num_classes for head in (heads if isinstance(heads, list) else [heads])}
     metainfo = cfg.train_dataloader.dataset.get("metainfo")
     if metainfo is None:
         from mmdet.datasets import CocoDataset
@@ -172,7 +187,8 @@ def test_config(path, tmp_path):
     data = model.data_preprocessor(shrink(batch(cfg, cfg.test_dataloader, tmp_path, annotation)), False)
     with torch.no_grad(), Trace() as trace:
         (result,) = model.eval()(**data, mode="predict")
-    masks = {"masks"} if cfg.model.get("roi_head", {}).get("mask_head") else set()
+    with_masks = "panoptic_head" in cfg.model or cfg.model.get("roi_head", {}).get("mask_head")
+    masks = {"masks"} if with_masks else set()
     assert set(result.pred_instances.keys()) == {"bboxes", "scores", "labels"} | masks
     used = trace.passes[0].keep_ratio()
     assert used.shape == (1, cfg.model.backbone.depth)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from config_data import counts_from_one, write_images
+from config_data import counts_from_one, narrow_mask2former, write_images
 from meta import without_storage
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -29,7 +29,7 @@ LEAVES = sorted(
     path
     for folder in ("segmentation", "segmentation/camvid-720", "segvit", "setr", "cropr/ade20k", "cropr/camvid")
     for path in FOLDER.glob(f"{folder}/*.py")
-)
+) + sorted(FOLDER.glob("mask2former/*_ade20k-640*.py"))
 
 
 def side_of(model):
@@ -61,6 +61,14 @@ def test_there_are_dense_and_pruned_configs_of_both_data_sets():
     assert {f"vit-{name.format(kind)}" for name in segvit for kind in ("", "-dtop")} <= names
 
 
+def test_there_are_dense_and_pruned_configs_of_mask2former():
+    names = {p.stem for p in LEAVES}
+    assert {
+        f"dinov{v}-adapter-{s}{m}_mask2former_ade20k-640" for v in (2, 3) for s in "sl" for m in ("", "-tome")
+    } <= names
+    assert "dinov2-adapter-s-svit_mask2former_ade20k-640_ftune" in names
+
+
 def test_there_are_configs_of_cropr():
     names = {p.stem for p in LEAVES}
     assert {f"{m}_linear_ade20k-512" for m in ("eva02-l", "eva02-l-cropr", "eva02-l-cropr_mended")} <= names
@@ -90,12 +98,21 @@ def build(model):
         assert full > (300e6 if model.backbone.depth > 12 else 20e6)
         model = copy.deepcopy(model)
         model.backbone.embed_dim //= 8
+        if model.decode_head.type == "Mask2FormerHead":
+            width = [model.backbone.embed_dim] * 4
+            narrow_mask2former(model.decode_head, model.decode_head.train_cfg, width)
+            return small(model)
         heads = model.get("auxiliary_head", [])
         for head in (model.decode_head, *(heads if isinstance(heads, list) else [heads])):
             widths = head.in_channels
             head.in_channels = [c // 8 for c in widths] if isinstance(widths, list) else widths // 8
             if "channels" in head:
                 head.channels //= 8
+    return small(model)
+
+
+def small(model):
+    """Build a config's model and let it take images of ``side_of``."""
     built = MODELS.build(model)
     built.data_preprocessor.size = (side_of(model),) * 2
     return built
@@ -139,7 +156,8 @@ def test_config(path, tmp_path):
     losses = model.train()(**data, mode="loss")
     total, logged = model.parse_losses(losses)
     total.backward()
-    assert total.isfinite() and logged["decode.loss_ce"] > 0
+    named = "cls" if cfg.model.decode_head.type == "Mask2FormerHead" else "ce"
+    assert total.isfinite() and logged[f"decode.loss_{named}"] > 0
     reducer, wanted = model.backbone.reducer, cfg.model.backbone.get("reducer")
     assert type(reducer) is (type(None) if wanted is None else METHODS[wanted.type])
     if reducer is not None and reducer.needs_training:
@@ -171,6 +189,7 @@ NEW_LABELS = [
         "vit-l_segvit_pascal-context59-480",
         "vit-l_setr_ade20k-512",
         "vit-nano_segvit_digit-scenes-128",
+        "dinov2-adapter-s_mask2former_ade20k-640",
     )
 ]
 

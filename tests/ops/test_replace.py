@@ -33,6 +33,9 @@ def test_mmcv(monkeypatch):
     more |= dict(level_start_index=torch.tensor([0, 48]))
     before = attention(query, value=value, **more)
     assert "mmcv.ops.MultiScaleDeformableAttention" in replace_deformable_attention()
+    assert replace_deformable_attention("mmcv") == ["mmcv.ops.MultiScaleDeformableAttention"]
+    with pytest.raises(ValueError, match="in mmcv, transformers, not in 'timm'"):
+        replace_deformable_attention("timm")
     assert module.multi_scale_deformable_attn_pytorch.__module__ == "token_pruning_ops.replace"
     torch.testing.assert_close(attention(query, value=value, **more), before, atol=1e-5, rtol=1e-5)
     value, shapes, starts, locations, weights = inputs(torch.Generator().manual_seed(0))

@@ -1,4 +1,0 @@
-# The same detector trained on merged tokens: the frozen ViT is cheaper in training and inference.
-_base_ = "./vit-adapter-s.py"
-
-model = dict(backbone=dict(reducer=dict(type="ToMe", r=0.05)))

@@ -1,4 +1,0 @@
-# ToMe in front of the trained probe, without training: evaluate with the dense checkpoint.
-_base_ = "./vit-s_probe_ade20k-512.py"
-
-model = dict(backbone=dict(reducer=dict(type="ToMe", r=0.04)))

@@ -1,4 +1,0 @@
-# The same segmentor trained on merged tokens.
-_base_ = "./vit-adapter-s_upernet_ade20k-512.py"
-
-model = dict(backbone=dict(reducer=dict(type="ToMe", r=48)))
