@@ -170,7 +170,8 @@ def measure(name: str, case: Case, images: Sequence[str], weights: str | None, r
             row(
                 case=name,
                 form=form.name,
-                weights=Path(weights).stem if case.weights and weights else "random",
+                weights="trained" if case.weights and weights else "random",
+                checkpoint=weights if case.weights else None,
                 reducer=form.reducer,
                 batch=1,
                 shape=list(case.size),

@@ -36,7 +36,7 @@ def test_every_form_is_a_row(tool, monkeypatch, tmp_path):
     save_file(timm.create_model("vit_small_patch14_dinov2", **NANO).state_dict(), weights)
     call(tool, monkeypatch, "--rounds", "2", "--weights", str(weights), "--json", str(out))
     rows = {r["form"]: r for r in json.loads(out.read_text())}
-    assert [*rows] == ["library", "dense", "MPM", "ToMe"] and {r["weights"] for r in rows.values()} == {"weights"}
+    assert [*rows] == ["library", "dense", "MPM", "ToMe"] and {r["weights"] for r in rows.values()} == {"trained"}
     assert rows["library"]["gmacs"] == rows["dense"]["gmacs"] and rows["dense"]["speedup_vs_dense"] == 1
     for name in ("MPM", "ToMe"):
         assert rows[name]["reducer"]["type"] == name and rows[name]["fewer_gmacs"] > 1
