@@ -219,7 +219,7 @@ class PlainViT(nn.Module):
                 f"model_name {self.model_name!r} has rotary positions or attention of its own, which do not run in "
                 "windows: leave window_attn out, so that all blocks are global"
             )
-        if self.num_prefix_tokens and self.model_name is not None:
+        if self.num_prefix_tokens:
             raise SettingError("windowed blocks take no prefix tokens: set class_token=False, or leave window_attn out")
         for block, size in zip(self.blocks, windows, strict=True):
             if size:

@@ -92,6 +92,11 @@ def cost_param_of(reducer: Mapping, name: str | None, grid_tokens: int) -> CostP
             f"the config sets how many tokens {reducer['type']} removes by r, so keep_ratio cannot: set "
             "model.backbone.reducer.r=None and a keep_ratio"
         )
+    if name == "merges" and reducer.get("blocks") is not None:
+        raise ConfigError(
+            f"the config sets before which blocks {reducer['type']} merges, so merges cannot: set "
+            "model.backbone.reducer.blocks=None"
+        )
     low, high = ranges[name]
     given = reducer.get(name, known[name].default)
     given = high if given is None else given
@@ -101,7 +106,9 @@ def cost_param_of(reducer: Mapping, name: str | None, grid_tokens: int) -> CostP
     if whole and any(isinstance(n, float) and n < 1 for n in numbers):
         whole, high = False, 0.5  # fractions of the grid; a block can merge at most half of its tokens
     elif whole:
-        high = max(min(high, grid_tokens // 2), low + 1)
+        # A block removes at most half of the tokens, CubistMerge half of a window's lines.
+        lines = reducer.get("window_size")
+        high = max(min(high, grid_tokens // 2 if lines is None else lines // 2), low + 1)
     low = low if whole or low else MIN_POSITION
     if entries is None:
         return CostParam(name, low, high, whole)

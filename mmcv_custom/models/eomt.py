@@ -63,7 +63,7 @@ class EoMTEncoder(HostViT):
                 "of queries only: use a method without class scores (ToMe, EViT, SViT, ...)"
             )
         self.num_queries, self.query_blocks = num_queries, query_blocks
-        self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps)
+        self.norm = nn.LayerNorm(self.embed_dim, eps=self.blocks[0].norm1.eps).requires_grad_(not self.frozen)
         self.query = nn.Embedding(num_queries, self.embed_dim)
         self.register_buffer("attn_mask_probs", torch.zeros(query_blocks))
         self._probs = (0.0,) * query_blocks  # the same where reading them costs nothing

@@ -99,6 +99,8 @@ def test_what_cannot_be_a_trunk_is_one_sentence():
         PlainViT(model_args=dict(init_values=1.0))
     with pytest.raises(ValueError, match="windowed blocks take no prefix tokens: set class_token=False"):
         PlainViT(model_name=name, **SIZES, window_attn=[True, True, False])
+    with pytest.raises(ValueError, match="windowed blocks take no prefix tokens: set class_token=False"):
+        PlainViT(**SIZES, class_token=True, window_attn=[True, True, False])
     with pytest.raises(ValueError, match="has no class token: leave class_token out"):
         PlainViT(model_name="vit_base_patch16_siglip_224", **SIZES, class_token=True)
     with pytest.raises(ValueError, match="cannot be a backbone: .*unexpected keyword argument 'nonsense'"):

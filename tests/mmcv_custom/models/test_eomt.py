@@ -219,3 +219,8 @@ def test_half_precision():
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for classes, masks in predictions(encoder, head, images(2)):
             assert classes.isfinite().all() and masks.isfinite().all()
+
+
+def test_a_frozen_encoder_learns_queries_only():
+    encoder, _ = a_model(frozen=True)
+    assert [name for name, parameter in encoder.named_parameters() if parameter.requires_grad] == ["query.weight"]

@@ -310,6 +310,10 @@ def test_cost_params_are_whole_fractions_or_scaled_lists():
     assert not share.whole and share.high == 0.5 and share.value(0.25) == 0.25
     listed = cost_param_of(dict(type="ToMe", r=[10, 5]), None, 64)
     assert listed.value(2.0) == [20, 10] and listed.value(5.0) == [32, 25] and listed.value(listed.high) == [32, 32]
+    windows = dict(type="CubistMerge", r=3, window_size=14)
+    assert cost_param_of(windows, None, 4096).high == 7 and cost_param_of(dict(windows, r=[2, 3]), None, 64).limit == 7
+    with pytest.raises(ConfigError, match="sets before which blocks MPM merges, so merges cannot: set .*blocks=None"):
+        cost_param_of(dict(type="MPM", blocks=[2, 5]), None, 64)
     ratios = cost_param_of(dict(type="Random", keep_ratio=[0.8, 0.4]), None, 64)
     assert ratios.value(2.0) == [1.0, 0.8] and ratios.value(ratios.high) == [1.0, 1.0]
     assert cost_param_of(dict(type="SViT"), None, 64).name == "ratio_scale"
