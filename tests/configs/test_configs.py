@@ -154,8 +154,11 @@ def test_config(path, tmp_path):
     check_config(cfg)
     init_default_scope(cfg.default_scope)
     slim(cfg)
-    if (cfg.model.backbone.get("reducer") or {}).get("num_queries", 1) > 1:
-        cfg.model.backbone.reducer.num_queries = (SHRUNK // 16) ** 2
+    reducer = cfg.model.backbone.get("reducer") or {}
+    if reducer.get("num_queries", 1) > 1:
+        reducer.num_queries = (SHRUNK // 16) ** 2
+    if isinstance(reducer.get("r"), int):  # of thousands of tokens
+        reducer.r = min(reducer.r, (SHRUNK // 16) ** 2 // 3)
     model = MODELS.build(cfg.model)
     model.data_preprocessor.batch_augments = None  # which pad to the full size
     if "panoptic_head" in cfg.model:
