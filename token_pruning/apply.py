@@ -196,17 +196,16 @@ def _forward_intermediates(
     """
     if output_fmt not in ("NCHW", "NLC"):
         raise ValueError(f"output_fmt is {output_fmt!r}; choose 'NCHW' or 'NLC'")
-    taps, last = feature_take_indices(len(model.blocks), indices)
+    taps, _ = feature_take_indices(len(model.blocks), indices)
     stack = _start(model, x, attn_mask, is_causal)
     grid, prefix = stack.tokens.grid, stack.tokens.prefix
-    maps, first = [], 0
+    maps = []
     for tap in sorted(set(taps)):
-        stack.run(first, tap)
+        stack.run_to(tap)
         dense = stack.map(with_prefix=True)
         maps.append(model.norm(dense) if norm else dense)
-        first = tap + 1
     if not stop_early:
-        stack.run(last + 1, len(model.blocks) - 1)
+        stack.run_to(len(model.blocks) - 1)
     final = _finish(model, stack)
     prefix_tokens = [m[:, :prefix] for m in maps] if prefix and return_prefix_tokens else None
     maps = [m[:, prefix:] for m in maps]

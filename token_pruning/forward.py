@@ -80,6 +80,7 @@ class StackForward:
                 )
             self.tokens = reducer.embed(self.tokens, embedding, self.state)
         self.checkpointing = checkpointing and torch.is_grad_enabled()
+        self.next_block = 0
         self.traces = [trace.begin(self.tokens) for trace in active_traces()]
 
     def run(self, first: int, last: int, visible: Tensor | None = None) -> None:
@@ -89,6 +90,7 @@ class StackForward:
             visible: (B, N, Q) masked attention of the first Q positions, see ``attention.visible_tokens``; None: every
                 token attends to all.
         """
+        self.next_block = last + 1
         for i in range(first, last + 1):
             decision = None
             if self.reducer:
@@ -97,6 +99,10 @@ class StackForward:
             self.tokens = self._step(i, decision, visible)
             if self.reducer:
                 self.tokens = self.reducer.after_block(i, self.tokens, self.state)
+
+    def run_to(self, last: int) -> None:
+        """Run the blocks from where the last run ended to ``last``, included: for a map at each of several blocks."""
+        self.run(self.next_block, last)
 
     def prepend(self, x: Tensor) -> None:
         """Let the tokens ``x`` (B, Q, C) enter in front of all others: queries of a late block, say.

@@ -60,10 +60,9 @@ class PlainViTBackbone(StageEnds):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return a map (B, C, ceil(h / p), ceil(w / p)) of images (B, 3, h, w) for each of ``out_indices``."""
         stack = self.start(self.pad(image))
-        maps, first = [], 0
+        maps = []
         for last in self.out_indices:
-            stack.run(first, last)
+            stack.run_to(last)
             dense_map = stack.map() if last < self.depth - 1 else stack.finish()
             maps.append(feature_map(self.norm(dense_map), stack.tokens.grid))
-            first = last + 1
         return self.crop(maps, tuple(image.shape[-2:]))

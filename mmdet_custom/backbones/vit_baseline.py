@@ -48,11 +48,10 @@ class ViTBaseline(DetectionViT):
         """Return maps (B, C, ceil(h / s), ceil(w / s)), s = 4, 8, 16, 32, of images (B, 3, h, w) of any size."""
         size = tuple(image.shape[-2:])
         stack = self.start(self.pad(image))
-        maps, first = [], 0
+        maps = []
         for last in self.out_indices:
-            stack.run(first, last)
+            stack.run_to(last)
             maps.append(stack.map())
-            first = last + 1
         stack.finish()
         levels = zip(
             maps * (4 // len(maps)),

@@ -32,15 +32,14 @@ class StagedViT(StageEnds):
         by ``score_fn``, a set holds the kept tokens; otherwise it holds all tokens of the restored map.
         """
         stack = self.start(self.pad(image), score_fn)
-        sets, first = [], 0
+        sets = []
         for last in self.out_indices:
-            stack.run(first, last)
+            stack.run_to(last)
             if self.reducer is not None and self.reducer.needs_class_scores:
                 sets.append(stack.tokens)
             else:
                 dense = stack.map(with_prefix=True)
                 sets.append(TokenSet.full(dense, stack.tokens.grid, stack.tokens.prefix))
-            first = last + 1
         if self.reducer is not None and self.reducer.training:  # also in a frozen backbone
             stack.finish()  # passes the reducer's losses on
         return sets

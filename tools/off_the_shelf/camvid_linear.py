@@ -10,21 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from mmseg.datasets import BaseSegDataset
-from network import TrainedNetwork
+from mmseg.evaluation.metrics import IoUMetric
+from network import TrainedNetwork, read_image
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import normalize, to_tensor
 
 from mmcv_custom.cli.launch import build_model, read_config
-from mmcv_custom.data.image_files import check_image
 from mmcv_custom.errors import DataError
 from mmcv_custom.shipped import find_config
+from mmseg_custom.heads.pixels import resize
 from token_pruning.reducer import build_reducer
 
 CONFIG = "segmentation/camvid-720/vit-s_linear_ftune"
-IGNORED = BaseSegDataset.METAINFO.get("ignore_index", 255)
 
 
 class SegmentorModel(nn.Module):
@@ -38,7 +35,7 @@ class SegmentorModel(nn.Module):
         """Return the labels (B, h, w)."""
         logits = self.head(self.backbone(images)).float()
         for size in (images.shape[-2:], self.size):  # as mmseg: to the input, then to the original image
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            logits = resize(logits, size)
         return logits.argmax(1)
 
 
@@ -69,12 +66,9 @@ class CamVid(TrainedNetwork):
 
     def load(self, files: Sequence[Path]) -> Tensor:
         """Return the images at 720 x 960."""
-        images = []
-        for file in files:
-            check_image(str(file))
-            image = Image.open(file).convert("RGB").resize(self.size, Image.Resampling.BILINEAR)
-            images.append(normalize(to_tensor(image), self.mean, self.std))
-        return torch.stack(images)
+        return torch.stack(
+            [read_image(file, self.size, self.mean, self.std, Image.Resampling.BILINEAR) for file in files]
+        )
 
     def put(self, model: nn.Module, reducer: dict | None) -> None:
         """Give the backbone, which runs its blocks itself, the reducer."""
@@ -86,12 +80,8 @@ class CamVid(TrainedNetwork):
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the mIoU in percent, and the percentage of pixels with the dense network's label."""
-        found, seen = outputs["camvid"].long(), self.labels != IGNORED
-        pairs = self.labels[seen].long() * self.classes + found[seen]
-        matrix = torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes).double()
-        hits = matrix.diagonal()
+        found = outputs["camvid"].to(self.labels.dtype)
+        areas = IoUMetric.intersect_and_union(found, self.labels, self.classes, self.model.head.ignore_index)
+        iou = IoUMetric.total_area_to_metrics(*areas)["IoU"]
         agreement = (outputs["camvid"] == dense["camvid"]).double().mean()
-        return dict(
-            miou=float(100 * (hits / (matrix.sum(0) + matrix.sum(1) - hits)).nanmean()),
-            agreement=float(100 * agreement),
-        )
+        return dict(miou=float(100 * np.nanmean(iou)), agreement=float(100 * agreement))

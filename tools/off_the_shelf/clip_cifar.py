@@ -47,7 +47,7 @@ class ClipCifar(TrainedNetwork):
 
     def load(self, files: Sequence[Path]) -> Tensor:
         """Return the images enlarged to the network's size."""
-        return torch.stack([read_image(file, SIDE, self.mean, self.std) for file in files])
+        return torch.stack([read_image(file, (SIDE, SIDE), self.mean, self.std) for file in files])
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the top-1 accuracy in percent, and how often the class is the dense network's."""

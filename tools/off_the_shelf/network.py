@@ -83,12 +83,18 @@ class TrainedNetwork(ABC):
         token_pruning.apply(getattr(model, "backbone", model), reducer)
 
 
-def read_image(file: Path, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return an image stretched to a square, (3, side, side), normalised.
+def read_image(
+    file: Path,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Tensor:
+    """Return an image stretched to ``size`` (w, h), normalised, (3, h, w).
 
     Raises:
         DataError: the file is missing or is no image.
     """
     check_image(str(file))
-    image = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    image = Image.open(file).convert("RGB").resize(size, resample)
     return normalize(to_tensor(image), mean, std)

@@ -99,7 +99,7 @@ class Saliency(TrainedNetwork):
 
     def load(self, files: Sequence[Path]) -> Tensor:
         """Return the images stretched to the network's square."""
-        return torch.stack([read_image(file, SIDE, self.mean, self.std) for file in files])
+        return torch.stack([read_image(file, (SIDE, SIDE), self.mean, self.std) for file in files])
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the mean over images of the AUC of object pixels, and of the correlation with the dense map."""

@@ -45,7 +45,7 @@ def main(tool, tmp_path, monkeypatch):
             ).eval()
 
         def load(self, files):
-            return torch.stack([read_image(file, 72, (0.5,) * 3, (0.5,) * 3) for file in files])
+            return torch.stack([read_image(file, (72, 72), (0.5,) * 3, (0.5,) * 3) for file in files])
 
         def scores(self, outputs, dense):
             assert dense["fit"].shape == (1, 5)
