@@ -9,6 +9,12 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 
+def small_eomt_encoder(**options):
+    """Return the config of an EoMT encoder of four narrow blocks, queries in the last two."""
+    sizes = dict(embed_dim=24, depth=4, num_heads=2, query_blocks=2, model_args=dict(init_values=1.0))
+    return dict(type="EoMTEncoder", model_name="vit_small_patch14_reg4_dinov2", **sizes, **options)
+
+
 def small_coco(folder, classes):
     """Write one image with one square of the last class, as COCO json."""
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)

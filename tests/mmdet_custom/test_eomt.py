@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from config_data import small_eomt_encoder
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -19,18 +20,7 @@ SIDE, QUERIES, THINGS, STUFF = 64, 6, 3, 2
 def a_detector(reducer=None, stuff=STUFF, queries=QUERIES, **model):
     init_default_scope("mmdet")
     torch.manual_seed(0)
-    backbone = dict(
-        type="EoMTEncoder",
-        model_name="vit_small_patch14_reg4_dinov2",
-        img_size=SIDE,
-        embed_dim=24,
-        depth=4,
-        num_heads=2,
-        model_args=dict(init_values=1.0),
-        num_queries=QUERIES,
-        query_blocks=2,
-        reducer=reducer,
-    )
+    backbone = small_eomt_encoder(img_size=SIDE, num_queries=QUERIES, reducer=reducer)
     classes = dict(num_things_classes=THINGS, num_stuff_classes=stuff)
     return MODELS.build(
         ConfigDict(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from config_data import small_eomt_encoder
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -19,19 +20,7 @@ SIDE, QUERIES, CLASSES = 64, 5, 3
 def a_segmentor(reducer=None, head=None, **encoder):
     init_default_scope("mmseg")
     torch.manual_seed(0)
-    backbone = dict(
-        type="EoMTEncoder",
-        model_name="vit_small_patch14_reg4_dinov2",
-        img_size=SIDE,
-        embed_dim=24,
-        depth=4,
-        num_heads=2,
-        model_args=dict(init_values=1.0),
-        num_queries=QUERIES,
-        query_blocks=2,
-        reducer=reducer,
-        **encoder,
-    )
+    backbone = small_eomt_encoder(img_size=SIDE, num_queries=QUERIES, reducer=reducer, **encoder)
     decode_head = dict(
         type="EoMTSemanticHead", in_channels=24, num_classes=CLASSES, num_queries=QUERIES, num_points=300
     )
