@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shutil
 
 import torch
 from mmengine.device import get_device
@@ -213,9 +214,8 @@ class KeepingCheckpointHook(CheckpointHook):
         if not weights_are_finite(runner.model):
             runner.logger.warning(f"No checkpoint is written at {step}: weights of the model are not finite.")
             return
-        with _DeletingLast(self):
-            super()._save_checkpoint_with_step(_PointerMoved(runner), step, meta)
-            _PointerMoved.move(runner)
+        with _DeletingLast(self), _PointerElsewhere(runner) as substitute:
+            super()._save_checkpoint_with_step(substitute, step, meta)
 
     def _save_best_checkpoint(self, runner, metrics):
         # An evaluation without a single detection has no scores; ScoreNamesHook refuses names that never come.
@@ -251,24 +251,26 @@ class _DeletingLast:
                 self.backend.remove(path)
 
 
-class _PointerMoved:
-    """Substitute for the Runner during a save, so that MMEngine writes ``last_checkpoint`` into a hidden folder."""
+class _PointerElsewhere:
+    """Substitute for the Runner during a save: ``last_checkpoint`` is written elsewhere and moved into place."""
 
     def __init__(self, runner):
         self.runner, self.work_dir = runner, os.path.join(runner.work_dir, ".part-last_checkpoint")
-        if is_main_process():
-            os.makedirs(self.work_dir, exist_ok=True)
 
     def __getattr__(self, name):
         return getattr(self.runner, name)
 
-    @staticmethod
-    def move(runner):
-        """Move the file into place."""
-        folder = os.path.join(runner.work_dir, ".part-last_checkpoint")
+    def __enter__(self):
         if is_main_process():
-            os.replace(os.path.join(folder, "last_checkpoint"), os.path.join(runner.work_dir, "last_checkpoint"))
-            os.rmdir(folder)
+            os.makedirs(self.work_dir, exist_ok=True)
+        return self
+
+    def __exit__(self, failed, *_):
+        if is_main_process():
+            if not failed:
+                pointer = "last_checkpoint"
+                os.replace(os.path.join(self.work_dir, pointer), os.path.join(self.runner.work_dir, pointer))
+            shutil.rmtree(self.work_dir, ignore_errors=True)
 
 
 def _with_batches(loop, name):

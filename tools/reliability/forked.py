@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -49,18 +51,23 @@ class Ended:
     changes: int
 
 
-def run(folder: Path, *command: object, kill: Kill | None = None) -> Ended:
+def run(folder: Path, *command: object, kill: Kill | None = None, largest: int | None = None) -> Ended:
     """Run a tool, ``command`` being its path below the repository and its arguments, in ``folder``.
+
+    Args:
+        kill: when to kill it; None for not at all.
+        largest: bytes that a file may have, as if the disk were full then; None for no limit.
 
     Raises:
         TimeoutError: it has not ended after TIMEOUT_S seconds.
     """
     folder = Path(folder)
     counter = multiprocessing.Value("l", 0, lock=False)
-    output = folder / ".output"
+    handle, output = tempfile.mkstemp(prefix="output-")  # not in the folder, whose disk may be full
+    os.close(handle)
     arguments = [str(ROOT / str(command[0])), *map(str, command[1:])]
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_become, args=(arguments, folder, output, kill, counter))
+    process = context.Process(target=_become, args=(arguments, folder, output, kill, largest, counter))
     start = time.monotonic()
     process.start()
     process.join(TIMEOUT_S)
@@ -68,25 +75,27 @@ def run(folder: Path, *command: object, kill: Kill | None = None) -> Ended:
     with contextlib.suppress(ProcessLookupError):  # its data workers, if any are left
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    said = output.read_text(errors="replace")
-    output.unlink()
+    said = Path(output).read_text(errors="replace")
+    os.unlink(output)
     if status is None:
         raise TimeoutError(f"{' '.join(arguments)} has not ended after {TIMEOUT_S} s: {said[-2000:]}")
     return Ended(status, said, seconds, counter.value)
 
 
-def _become(arguments, folder, output, kill, counter):
+def _become(arguments, folder, output, kill, largest, counter):
     """Become the process of one tool."""
     os.setsid()
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True)  # its data workers start as those of any program
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file = os.open(output, os.O_WRONLY | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(file, stream)
     sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
     os.chdir(folder)
     sys.argv[:], sys.path[0] = arguments, str(Path(arguments[0]).parent)
     _count(str(folder), kill, counter)
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if kill and kill.change is None:
         _die_after(kill.seconds)
     sys.exit(_main(arguments[0]))

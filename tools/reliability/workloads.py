@@ -91,11 +91,10 @@ def weights(path: Path) -> Mapping[str, torch.Tensor] | None:
 
 
 def hashes(folder: Path) -> dict[str, str] | None:
-    """Return relative name -> hash of the files below ``folder``; None if it is missing."""
-    if not folder.exists():
-        return None
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Return relative name -> hash of the files below ``folder``, hidden ones left out; None if there are none."""
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    return {str(name): hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names} or None
 
 
 def equal(a: object, b: object) -> bool:
@@ -106,8 +105,11 @@ def equal(a: object, b: object) -> bool:
 
 
 def works(kind: str, base: Path) -> dict[str, Work]:
-    """Return name -> work of one kind: training, evaluation, dataset or conversion."""
-    return dict(training=_trainings, evaluation=_evaluations, dataset=_datasets, conversion=_conversions)[kind](base)
+    """Return name -> work of one kind: training, evaluation, dataset, conversion or picture."""
+    kinds = dict(
+        training=_trainings, evaluation=_evaluations, dataset=_datasets, conversion=_conversions, picture=_pictures
+    )
+    return kinds[kind](base)
 
 
 def _trainings(base):
@@ -156,7 +158,7 @@ def _datasets(base):
                 for path in (base / "data/digit_scenes" / source).iterdir():
                     (maps / name / f"{split}{path.name}").write_bytes(path.read_bytes())
     scenes = [f"{CONVERTERS}/digit_scenes.py", "out", "--train", 6, "--val", 2, "--size", 64, "--overwrite"]
-    own = ["tools/quickstart/finetune.py", maps, "--only-configs", "--work-dir", "out", "--size", "t"]
+    own = ["tools/quickstart/finetune.py", maps, "--only-configs", "--work-dir", "out"]
     made = dict(
         digits=[f"{CONVERTERS}/digits.py", "out", "--overwrite"],
         digit_scenes=scenes,
@@ -174,6 +176,16 @@ def _conversions(base):
         "to_mmseg": ["to_mmseg.py", seg, "out.pth"],
     }
     return {
-        name: Work([f"tools/model_converters/{tool}", *rest], lambda f: hashes(f) or None, tidy=True)
-        for name, (tool, *rest) in made.items()
+        name: Work([f"tools/model_converters/{tool}", *rest], hashes, tidy=True) for name, (tool, *rest) in made.items()
+    }
+
+
+def _pictures(base):
+    config, checkpoint = ROOT / "configs" / TRAININGS["detection"][0], _checkpoint(base, "detection")
+    image = base / "data/digit_scenes/val/000000.jpg"
+    demo = ["image_demo.py", image, config, checkpoint, "--out", "out", "--device", "cpu"]
+    curves = ["tools/analysis_tools/plot_logs.py", base / "trained", "--out", "out"]
+    return {
+        name: Work(command, lambda folder: hashes(folder / "out"))
+        for name, command in dict(demo=demo, logs=curves).items()
     }
