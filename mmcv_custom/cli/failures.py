@@ -35,10 +35,11 @@ def full_disk(error: BaseException) -> str | None:
 
 def dead_worker(error: BaseException) -> str | None:
     """Return a sentence for an error that says that a data-loader worker died, or None for another error."""
-    found = next(filter(None, (_WORKER.search(str(e)) for e in _chain(error) if isinstance(e, RuntimeError))), None)
-    if found is None:
+    found = [_WORKER.search(str(e)) for e in _chain(error) if isinstance(e, RuntimeError)]
+    found = sorted(filter(None, found), key=lambda one: one.group(2) is None)  # one that names the signal first
+    if not found:
         return None
-    pid, how = found.group(1), (found.group(2) or "").strip().rstrip(".")
+    pid, how = found[0].group(1), (found[0].group(2) or "").strip().rstrip(".")
     if how.startswith("Bus"):
         return (
             f"data-loader worker {pid} died (bus error): the shared memory, /dev/shm, is full; lower "
@@ -46,8 +47,8 @@ def dead_worker(error: BaseException) -> str | None:
         )
     why = "the system kills a process when memory runs out" if how in ("Killed", "") else "its own message is above"
     return (
-        f"data-loader worker {pid} died ({how or 'it ended'}): {why}; lower num_workers or batch_size of the data "
-        f"loaders, or free memory, and {AGAIN}"
+        f"data-loader worker {pid} died ({how or 'it was killed or ended by itself'}): {why}; lower num_workers or "
+        f"batch_size of the data loaders, or free memory, and {AGAIN}"
     )
 
 

@@ -226,6 +226,7 @@ def run(main: Callable[[], object]) -> None:
     except Exception as error:
         sentence = full_disk(error) or dead_worker(error)
         if sentence:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a dead worker raises an error a second time by this signal
             _end(sentence, everywhere=False)
         sentence = lost_process(error)
         if sentence is None:
