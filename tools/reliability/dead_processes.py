@@ -91,10 +91,11 @@ def main():
             print(f"{kind}: left out, it needs root and the program ip (Debian: iproute2)")
             continue
         chosen, found, slowest = random.Random(f"{args.seed} {kind}"), [], 0.0
-        for _ in range(args.cases):
+        for number in range(args.cases):
             fault, seconds = case(kind, chosen.uniform(0, 2))
             found += [fault] if fault else []
             slowest = max(slowest, seconds)
+            print(f"{kind} {number + 1}/{args.cases}: ended after {seconds:.1f} s", flush=True)
         more = dict(seed=args.seed, slowest_s=round(slowest, 1), node_timeout_s=SILENT_S)
         rows.append(faults_row(kind, args.cases, found, **more))
         write_rows(args.json, rows[-1:])

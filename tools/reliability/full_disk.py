@@ -74,6 +74,7 @@ def full(kind, base, cases, random, seed, limit):
         size = random.randint(min(LEAST, largest - 1), largest - 1) if limit else random.randint(4096, used)
         faults, was_full = case(base, todo[name], size, wanted, limit)
         ran_full += was_full
+        print(f"{KINDS[kind]} {number + 1}/{cases}: {name}, {size} bytes", flush=True)
         found += [f"{name}, {size} bytes: {fault}" for fault in faults]
     how = "limited size of files" if limit else "tmpfs"
     return faults_row(KINDS[kind], cases, found, ran_full=ran_full, how=how, seed=seed, works=sorted(sizes), threads=1)

@@ -66,6 +66,7 @@ def kills(kind, base, cases, random, seed):
         kill = point(random, ended)
         faults, died = case(base, todo[name], kill, result)
         killed += died
+        print(f"{KINDS[kind]} {number + 1}/{cases}: {name}, {kill}", flush=True)
         found += [f"{name}, {kill}: {fault}" for fault in faults]
     return faults_row(KINDS[kind], cases, found, killed=killed, seed=seed, works=sorted(whole), threads=1)
 

@@ -63,7 +63,7 @@ class Work:
 
 
 def prepare(folder: Path) -> None:
-    """Make the data sets in ``folder/data`` and a checkpoint of each training in ``folder/weights``."""
+    """Make the data sets in ``folder/data``."""
     (folder / "data").mkdir(parents=True)
     base = str(ROOT / "configs/segvit/vit-nano-dtop_segvit_digit-scenes-128.py")
     (folder / "data" / ITERATIONS).write_text(COUNTED_IN_ITERATIONS.format(base=base))
