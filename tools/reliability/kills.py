@@ -63,8 +63,11 @@ def kills(kind, base, cases, random, seed):
         if name not in whole:
             whole[name] = uninterrupted(base, todo[name])
         ended, result = whole[name]
-        kill = point(random, ended)
-        faults, died = case(base, todo[name], kill, result)
+        for _ in range(5):  # a run that ends before its kill is no case
+            kill = point(random, ended)
+            faults, died = case(base, todo[name], kill, result)
+            if died or faults:
+                break
         killed += died
         print(f"{KINDS[kind]} {number + 1}/{cases}: {name}, {kill}", flush=True)
         found += [f"{name}, {kill}: {fault}" for fault in faults]

@@ -135,7 +135,9 @@ def _checkpoint(base, name):
 def _scores(folder):
     """Return the scores of an evaluation without its times."""
     path = folder / "scores.json"
-    return {k: v for k, v in json.loads(path.read_text()).items() if "time" not in k} if path.exists() else None
+    if not path.exists():
+        return None
+    return {k: v for k, v in json.loads(path.read_text()).items() if "time" not in k and "per_second" not in k}
 
 
 def _evaluations(base):
