@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -226,7 +227,8 @@ def run(main: Callable[[], object]) -> None:
     except Exception as error:
         sentence = full_disk(error) or dead_worker(error)
         if sentence:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a dead worker raises an error a second time by this signal
+            with suppress(AttributeError, ValueError):  # Windows has no such signal, and other threads set none
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # by which a dead worker raises a second error
             _end(sentence, everywhere=False)
         sentence = lost_process(error)
         if sentence is None:
