@@ -13,7 +13,6 @@ on stderr.
 
 import argparse
 from dataclasses import fields, replace
-from pathlib import Path
 
 import torch
 
@@ -30,6 +29,7 @@ from mmcv_custom.benchmark import (
 )
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
+from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
 
 PUBLISHED = [
@@ -193,8 +193,8 @@ def plot(path: str, rows: list[dict], grow: str | None) -> None:
         axes.set_yticks(range(len(rows)), [f"{r['model']}\n{f:.2f}x" for r, f in zip(rows, faster, strict=True)])
         axes.invert_yaxis()
         axes.set(xlabel=f"ms ({rows[0]['part']}, batch of {rows[0]['batch']}, {rows[0]['precision']})")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=150)
 
 
 def main() -> None:

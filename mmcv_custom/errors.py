@@ -23,6 +23,10 @@ class DataError(UserError):
     """An annotation file or an image folder that does not fit the config."""
 
 
+class DiskFullError(UserError):
+    """A disk, or the user's part of it, that has no space for a file."""
+
+
 @contextmanager
 def building_from_config() -> Iterator[None]:
     """Raise ConfigError where the body, which builds objects from a config, fails on what the config says.

@@ -40,7 +40,7 @@ ROOMS = {
     "": TRAINING,
     "compat": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "results": {"files"},
     "shipped": {"errors"},
     "checkpoint": BASE | {"shipped"},

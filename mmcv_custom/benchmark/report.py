@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import replacing
+
 
 def table(rows: Sequence[dict]) -> list[str]:
     """Return the lines of a table for the terminal."""
@@ -80,9 +82,7 @@ def notes(rows: Sequence[dict]) -> list[str]:
 
 def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
     """Write one line per row; lists and dicts as JSON."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for r in rows for key in r)))
         writer.writeheader()
         writer.writerows({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in r.items()} for r in rows)

@@ -10,8 +10,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -26,11 +29,13 @@ from ..checkpoint.load import load_into
 from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
+from ..files import out_of_space
 from ..shipped import config_stem
 from . import option_values
 from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
+from .failures import dead_worker, end_with_the_launcher, full_disk, lost_process
 from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
 
@@ -196,9 +201,12 @@ def is_main_process() -> bool:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's ``main``; a mistake of the user ends it with one sentence and exit code 2, a bug with its traceback.
 
-    Ctrl-C ends it with one word and a shell's exit code of SIGINT.
+    Ctrl-C ends it with one word and a shell's exit code of SIGINT. A full disk or a killed data-loader worker ends it
+    like a mistake, and the loss of another process of the run with one sentence and exit code 1.
     Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
     """
+    end_with_the_launcher()
+    threading.excepthook = partial(_in_thread, threading.excepthook)
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
     if not torch.cuda.is_available():
         keep_memory()
@@ -216,31 +224,50 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        sentence = full_disk(error) or dead_worker(error)
+        if sentence:
+            with suppress(AttributeError, ValueError):  # Windows has no such signal, and other threads set none
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # by which a dead worker raises a second error
+            _end(sentence, everywhere=False)
+        sentence = lost_process(error)
+        if sentence is None:
+            raise
+        _say(sentence)
+        _leave(1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # gloo's threads abort a process that ends without this
 
 
-def _leave() -> None:
-    """Exit without the interpreter's shutdown, once the work is done and written.
+def _leave(status: int = 0) -> None:
+    """Exit without the interpreter's shutdown, once the work is done and written or another process is lost.
 
     gloo's threads, which nothing joins, abort about every fifth process during that shutdown ("terminate called
-    without an active exception").
+    without an active exception"). A process group that has lost a process may wait for it when it is destroyed.
     """
-    dist.destroy_process_group()
+    if status == 0:
+        dist.destroy_process_group()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
-def _end(error: object) -> None:
+def _in_thread(usual: Callable, args: threading.ExceptHookArgs) -> None:
+    """Print the traceback of an exception in a thread, unless the main thread raises it again: TensorBoard's writer."""
+    if not out_of_space(args.exc_value):
+        usual(args)
+
+
+def _end(error: object, everywhere: bool = True) -> None:
     """Say what is wrong and exit.
 
     A config is wrong in every process alike and the main one says so; the launcher then ends the others, which wait for
-    that. What only one process meets, such as a broken image that it reads, that process says after the wait.
+    that. What only one process meets, such as a broken image that it reads, that process says after the wait; at once
+    if it cannot be in the others (``everywhere`` is False).
     """
-    if not is_main_process():
+    if everywhere and not is_main_process():
         # A launcher ends the waiting processes: with the same exit status as the main one.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
         time.sleep(10)

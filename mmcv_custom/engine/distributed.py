@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from ..errors import ConfigError
 
+TIMEOUT_S = 600  # as torch waits for NCCL; the main process alone evaluates and checks data sets while others wait
 _FROM_LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -57,7 +58,7 @@ def init_gloo(options: Mapping | None = None) -> None:
 
     Args:
         options: ``env_cfg.dist_cfg`` of the config; its ``timeout`` in seconds is how long a silent process is waited
-            for (torch's default: half an hour).
+            for (default: TIMEOUT_S; torch's own is half an hour).
 
     Raises:
         ConfigError: no launcher has set the variables of torch.distributed, or the timeout is not a number.
@@ -69,12 +70,13 @@ def init_gloo(options: Mapping | None = None) -> None:
             "torchrun, and a single one without --launcher"
         )
     timeout = (options or {}).get("timeout")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+    timeout = TIMEOUT_S if timeout is None else timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0:
         raise ConfigError(f"env_cfg.dist_cfg.timeout is {timeout!r}; it must be a number of seconds, e.g. 300")
     name = None if "GLOO_SOCKET_IFNAME" in os.environ else interface(os.environ["MASTER_ADDR"], several_nodes())
     if name:
         os.environ["GLOO_SOCKET_IFNAME"] = name
-    dist.init_process_group("gloo", timeout=None if timeout is None else timedelta(seconds=timeout))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
 
 
 def several_nodes() -> bool:

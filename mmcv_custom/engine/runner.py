@@ -2,10 +2,11 @@
 
 import glob
 import os
+import shutil
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, is_distributed, master_only
+from mmengine.dist import get_world_size, is_distributed, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import HOOKS, RUNNERS
@@ -14,7 +15,8 @@ from mmengine.runner import Runner
 from ..checkpoint.io import read_checkpoint
 from ..checkpoint.load import load_into
 from ..errors import CheckpointError, ConfigError, DataError, building_from_config
-from ..files import replacing
+from ..files import write_file
+from . import whole_files  # noqa: F401  replaces MMEngine's writers of files
 from .distributed import init_gloo, read_slurm
 from .hooks.guards import weights_are_finite
 from .terminal import quieten
@@ -48,7 +50,7 @@ class PruningRunner(Runner):
 
     - Checkpoints are read as data only and loaded by ``load_into``: published key schemas are converted, the result is
       reported, and a checkpoint of another model is refused. A resumed run must match tensor by tensor.
-    - Checkpoints are written under a temporary name and moved into place; older ones are deleted afterwards.
+    - Files are written under a temporary name and moved into place; older checkpoints are deleted afterwards.
     - Resuming also restores the seed that the training data are shuffled with.
     - On a machine without an accelerator, processes communicate through gloo, SyncBN runs as BN and AMP as float32;
       SyncBN and AMP are logged in one sentence each.
@@ -110,12 +112,10 @@ class PruningRunner(Runner):
         super().load_or_resume()
 
     @master_only
-    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
-        """Save as MMEngine does, without ever leaving a half-written file under the final name."""
-        if "://" in str(out_dir):
-            return super().save_checkpoint(out_dir, filename, *args, **kwargs)
-        with replacing(os.path.join(out_dir, filename)) as part:
-            super().save_checkpoint(str(part.parent), part.name, *args, **kwargs)
+    def dump_config(self):
+        """Write the config to the work dir as MMEngine does, whole or not at all."""
+        name = os.path.basename(self.cfg.filename) if self.cfg.filename else f"{self.timestamp}.py"
+        write_file(os.path.join(self.work_dir, name), self.cfg.pretty_text)
 
     def register_default_hooks(self, hooks=None):
         """Register MMEngine's default hooks, those of this package and the checkpoint hook that deletes old files last.
@@ -214,8 +214,8 @@ class KeepingCheckpointHook(CheckpointHook):
         if not weights_are_finite(runner.model):
             runner.logger.warning(f"No checkpoint is written at {step}: weights of the model are not finite.")
             return
-        with _DeletingLast(self):
-            super()._save_checkpoint_with_step(runner, step, meta)
+        with _DeletingLast(self), _PointerElsewhere(runner) as substitute:
+            super()._save_checkpoint_with_step(substitute, step, meta)
 
     def _save_best_checkpoint(self, runner, metrics):
         # An evaluation without a single detection has no scores; ScoreNamesHook refuses names that never come.
@@ -249,6 +249,28 @@ class _DeletingLast:
         for path in () if failed else self.paths:
             if path not in current:
                 self.backend.remove(path)
+
+
+class _PointerElsewhere:
+    """Substitute for the Runner during a save: ``last_checkpoint`` is written elsewhere and moved into place."""
+
+    def __init__(self, runner):
+        self.runner, self.work_dir = runner, os.path.join(runner.work_dir, ".part-last_checkpoint")
+
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
+    def __enter__(self):
+        if is_main_process():
+            os.makedirs(self.work_dir, exist_ok=True)
+        return self
+
+    def __exit__(self, failed, *_):
+        if is_main_process():
+            if not failed:
+                pointer = "last_checkpoint"
+                os.replace(os.path.join(self.work_dir, pointer), os.path.join(self.runner.work_dir, pointer))
+            shutil.rmtree(self.work_dir, ignore_errors=True)
 
 
 def _with_batches(loop, name):

@@ -6,6 +6,8 @@ import logging
 import sys
 from functools import partial
 
+from ..files import out_of_space
+
 # Beginnings of MMEngine's messages with the machine, the whole config, all hooks, and a line for each parameter.
 LONG = (
     "\n---",
@@ -29,12 +31,13 @@ class ForPeople(logging.Filter):
 def quieten(logger: logging.Logger) -> str | None:
     """Show on the terminal only what people read, and return the log file that holds everything, if there is one.
 
-    A line that nobody reads (``train.py CONFIG | head``) raises BrokenPipeError; logging prints a traceback for each.
+    A line that nobody reads (``train.py CONFIG | head``) or that a full disk has no space for raises OSError; logging
+    would print a traceback for each.
     """
     files = [h.baseFilename for h in logger.handlers if isinstance(h, logging.FileHandler)]
     for handler in logger.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.handleError = partial(_raise_if_unread, handler)
+        if isinstance(handler, logging.StreamHandler):
+            handler.handleError = partial(_raise_if_lost, handler)
     if files:  # without a file, the terminal is the only place
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler and not any(isinstance(f, ForPeople) for f in handler.filters):
@@ -42,7 +45,8 @@ def quieten(logger: logging.Logger) -> str | None:
     return files[0] if files else None
 
 
-def _raise_if_unread(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
-    if isinstance(sys.exc_info()[1], BrokenPipeError):
+def _raise_if_lost(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
+    error = sys.exc_info()[1]
+    if isinstance(error, BrokenPipeError) or out_of_space(error):
         raise
-    logging.StreamHandler.handleError(handler, record)
+    type(handler).handleError(handler, record)

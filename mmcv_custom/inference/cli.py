@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 
 from ..data.image_files import unique_names
 from ..errors import ConfigError, DataError
+from ..files import out_of_space
 from ..results import write_json
 from ..shipped import find_config
 from ..tasks import DETECTION_PALETTES, model_words, task_of
@@ -96,6 +97,8 @@ def make_folder(path: str) -> Path:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if out_of_space(error):
+            raise
         raise ConfigError(f"--out {path} cannot be made ({error.strerror}): give another folder") from None
     if not os.access(path, os.W_OK):
         raise ConfigError(f"--out {path} cannot be written to: give another folder")

@@ -15,7 +15,7 @@ from token_pruning.reducer import METHODS, find_method
 
 from ..data.image_files import loaded_size
 from ..errors import ConfigError, DataError
-from ..files import write_file
+from ..files import replacing, write_file
 from ..results import write_json
 from ..shipped import CONFIGS
 from .dataset import ClassFolders, LabelMaps, Objects
@@ -325,15 +325,17 @@ def _write_maps(data: LabelMaps, name: str, pairs: Sequence[tuple[Path, Path]], 
         if image.suffix == suffix:
             _link(image, target)
         else:
-            Image.open(image).convert("RGB").save(target)
-        Image.fromarray(result).save(maps / f"{image.stem}.png")
+            with replacing(target) as part:
+                Image.open(image).convert("RGB").save(part)
+        with replacing(maps / f"{image.stem}.png") as part:
+            Image.fromarray(result).save(part)
 
 
 def _link(source: Path, target: Path) -> None:
     try:
         target.symlink_to(source)
     except OSError:  # a file system without links
-        target.write_bytes(source.read_bytes())
+        write_file(target, source.read_bytes())
 
 
 def _classification(data: ClassFolders, labels: Path, choices: Choices) -> dict:

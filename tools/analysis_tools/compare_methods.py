@@ -38,6 +38,7 @@ from mmcv_custom.cli.comparison_check import TEACHER, check_comparison, check_da
 from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import ConfigError
+from mmcv_custom.files import replacing
 from mmcv_custom.results import row, write_json
 from mmcv_custom.shipped import config_stem
 from token_pruning.analysis.keep_ratio import mean_keep_ratio
@@ -302,7 +303,8 @@ def draw(table, path):
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=150)
 
 
 def trained_rows(args, folder):

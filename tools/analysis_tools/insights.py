@@ -25,6 +25,7 @@ from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import build_model, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call, lock_settings, train
 from mmcv_custom.errors import building_from_config
+from mmcv_custom.files import replacing
 from mmcv_custom.results import row, write_json
 
 CONFIGS = {
@@ -207,7 +208,8 @@ def draw(rows, path):
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=150)
 
 
 def main():

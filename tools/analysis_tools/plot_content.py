@@ -23,6 +23,7 @@ from tqdm import tqdm
 from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.data.checks.datasets import check_datasets, steps_of
 from mmcv_custom.errors import ConfigError, DataError, building_from_config
+from mmcv_custom.files import replacing
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
 from mmcv_custom.shipped import config_stem
@@ -241,7 +242,8 @@ def main():
         ],
     )
     title = f"Kept tokens by image content: {config_stem(args.config)}, {len(images)} images"
-    draw(images, fits, pruned_blocks, title).savefig(out / "content.png", dpi=150)
+    with replacing(out / "content.png") as part:
+        draw(images, fits, pruned_blocks, title).savefig(part, dpi=150)
     print(f"{in_words(fits, len(images))}\nwrote {out / 'content.json'} and {out / 'content.png'}")
 
 

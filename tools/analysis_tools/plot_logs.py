@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmcv_custom.cli import launch
 from mmcv_custom.errors import ConfigError, DataError
+from mmcv_custom.files import replacing
 from mmcv_custom.tasks import TASKS
 
 # Okabe and Ito's palette with different dashes, so that colour-blind readers can tell them apart.
@@ -246,7 +247,8 @@ def main():
     figures = {"logs.png": draw_curves(runs, keys, args.title), "keep_ratio.png": draw_kept(runs, args.title)}
     for file, figure in figures.items():
         if figure is not None:
-            figure.savefig(out / file, dpi=150)
+            with replacing(out / file) as part:
+                figure.savefig(part, dpi=150)
             print(f"wrote {out / file}")
     for key in keys:
         ends = (

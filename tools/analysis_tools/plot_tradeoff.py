@@ -20,6 +20,7 @@ from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import add_common_options, load_config, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
 from mmcv_custom.tasks import task_of
 from token_pruning.reducer import find_method
@@ -162,7 +163,8 @@ def plot(rows, fields, file):
     panels[0].set(ylabel=", ".join(fields).replace("_", " "))
     panels[1].legend()
     figure.suptitle(f"{pruned[0]['model']}: the labels are values of {pruned[0]['cost_param']}")
-    figure.savefig(file, dpi=150)
+    with replacing(file) as part:
+        figure.savefig(part, dpi=150)
 
 
 def main():

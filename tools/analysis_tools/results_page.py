@@ -12,7 +12,6 @@ times of the same trained weights, dense first, are in the table at the top of t
 import argparse
 import json
 import re
-import shutil
 from pathlib import Path
 
 from choices import CASES, case_rows, gpu_table, score_table
@@ -341,7 +340,7 @@ def main():
         columns = next((found for field, found in KINDS.items() if field in rows[0]), DETECTION)
         target = ROOT / "docs" / args.page / f"{args.name}.json"
         if args.plot:
-            shutil.copyfile(args.plot, target.with_suffix(".png"))
+            write_file(target.with_suffix(".png"), Path(args.plot).read_bytes())
         content = dict(title=args.title, text=args.text, columns=columns, rows=rows)
         if args.summary:
             content["summary"] = dict(zip(("task", "host", "score", "heading"), args.summary, strict=True))

@@ -290,8 +290,8 @@ def label_map(instances, size):
 def write_image(path, scene_image):
     """Write an image; as JPEG without chroma subsampling, which would blur the edges of coloured digits."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    if not cv2.imwrite(str(path), scene_image, options if path.suffix == ".jpg" else []):
-        raise OSError(f"could not write {path}; check the free space of the disk")
+    _, encoded = cv2.imencode(path.suffix, scene_image, options if path.suffix == ".jpg" else [])
+    path.write_bytes(encoded.tobytes())  # unlike cv2.imwrite, this says why it fails
 
 
 def write_scenes(folder, split, count, size, digit_scale, seed, regions, images, labels, samples):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -32,22 +33,73 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder beside ``out``: renamed to ``out`` when the body is done, removed when it fails.
 
-    A folder that is at ``out`` already is replaced.
+    A folder that is at ``out`` already is replaced. What a run that was killed has left beside ``out`` is removed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(out)
     part = out.with_name(f".{out.name}.{uuid4().hex[:8]}.part")
     part.mkdir()
     try:
-        yield part
-        if out.exists():
-            old = part.with_suffix(".old")
-            out.rename(old)
-            part.rename(out)
-            shutil.rmtree(old)
-        else:
-            part.rename(out)
+        with _locked(part):
+            yield part
+            if out.exists():
+                old = part.with_suffix(".old")
+                with _locked(out):
+                    out.rename(old)
+                    part.rename(out)
+                    shutil.rmtree(old)
+            else:
+                part.rename(out)
+    except OSError as error:
+        raise _explained(error, part, out) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _explained(error: OSError, part: Path, out: Path) -> Exception:
+    """Return what to raise for an error while ``part`` was written: a sentence if the disk is full."""
+    from mmcv_custom.files import free_space, in_words, out_of_space  # loads torch, which takes seconds
+
+    if not out_of_space(error):
+        return error
+    size, free = sum(path.lstat().st_size for path in part.rglob("*")), free_space(part)
+    shutil.rmtree(part, ignore_errors=True)
+    return ValueError(
+        f"{out} cannot be written: no space is left on its disk or in its quota (more than {in_words(size)} needed, "
+        f"{in_words(free)} free)" + (", and the folder from before is kept" if out.exists() else "") + ": delete "
+        "something there, or give another output folder"
+    )
+
+
+def _remove_left(out: Path) -> None:
+    """Remove unfinished folders of dead processes; a folder that was about to be replaced gets its name back."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.????????.*"):
+        if left.suffix in (".part", ".old"):
+            with _locked(left) as ours:
+                if ours and left.suffix == ".old" and not out.exists():
+                    left.rename(out)
+                elif ours:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder as long as this process lives; yield whether no other process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is known of the other process
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = True
+    except OSError:  # another process holds it, or the file system has no locks
+        ours = False
+    try:
+        yield ours
+    finally:
+        os.close(handle)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

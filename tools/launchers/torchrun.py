@@ -1,13 +1,16 @@
 """torchrun, except that a process that fails ends it with one sentence and its exit status, without a traceback.
 
 The process has said on its own what went wrong. Exit status: that of the process; 128 and the number of the signal if
-one ended it, as shells count; 2 if the processes cannot meet.
+one ended it, as shells count; 2 if the processes cannot meet; 1 if another node was lost.
 """
 
 import logging
+import os
 import signal
 import sys
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a store that is gone is said below, not as a stack of frames
+from node_watch import NodeWatch
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -17,15 +20,17 @@ USER_MISTAKE = 2
 
 
 def main():
-    # Its report of a failed process is part of the exception below.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    # Their reports are part of the exceptions below.
+    for name in ("multiprocessing.api", "agent.server.api"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     args = parse_args(None)
+    watch = watched(args)
     try:
         run(args)
     except ChildFailedError as error:
         sys.exit(report({rank: failure.exitcode for rank, failure in error.failures.items()}))
     except SignalException as error:  # Ctrl-C, or the end of a job: the processes are stopped
-        sys.exit(128 + error.sigval)
+        sys.exit(1 if watch and watch.lost else 128 + error.sigval)
     except DistError as error:
         reason = str(error).splitlines()[0]
         say(
@@ -33,6 +38,24 @@ def main():
             "and MASTER_ADDR to the address of the first node, on all nodes alike"
         )
         sys.exit(USER_MISTAKE)
+    finally:
+        if watch:
+            watch.end()
+
+
+def watched(args):
+    """Return the watch over the other nodes, or None if there are none."""
+    if args.nnodes in ("1", "1:1") or args.rdzv_backend != "static":
+        return None
+    text = os.environ.get("NODE_TIMEOUT") or "40"
+    try:
+        timeout = float(text)
+        if not timeout > 0:
+            raise ValueError
+    except ValueError:
+        say(f"NODE_TIMEOUT is {text}; it must be a number of seconds, e.g. 40")
+        sys.exit(USER_MISTAKE)
+    return NodeWatch(args.master_addr, args.master_port, args.node_rank, int(args.nnodes), timeout)
 
 
 def report(statuses):

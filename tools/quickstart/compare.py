@@ -20,6 +20,7 @@ from mmcv_custom.benchmark import BenchmarkCase, BenchmarkSettings, measure
 from mmcv_custom.cli.launch import build_model, read_config, run
 from mmcv_custom.cli.subprocess_tools import ROOT, call
 from mmcv_custom.errors import ConfigError
+from mmcv_custom.files import write_file
 from mmcv_custom.results import row, write_json
 from token_pruning.reducer import find_method
 
@@ -180,7 +181,8 @@ def with_files(models: Sequence[Model], folder: Path) -> list[Model]:
     for model in models:
         if model.checkpoint == "random":
             path = folder / f"{model.name}_random.pth"
-            torch.save(dict(state_dict=build_model(read_config(model.config), None).state_dict()), path)
+            state = build_model(read_config(model.config), None).state_dict()
+            write_file(path, lambda file, state=state: torch.save(dict(state_dict=state), file))
             model = model._replace(checkpoint=str(path))
         found.append(model)
     return found

@@ -9,6 +9,7 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop
 
 
 @HOOKS.register_module()
@@ -31,9 +32,12 @@ class SeedByIterHook(Hook):
     priority = "VERY_HIGH"  # before any hook that may draw random numbers
 
     def before_train(self, runner):
-        """Make data workers take their seed from this process."""
+        """Make data workers take their seed from this process, and batches of an iteration-based loop theirs."""
         loader = runner.train_dataloader
         if loader.num_workers == 0:
+            loop = getattr(runner, "train_loop", None)
+            if isinstance(loop, IterBasedTrainLoop):
+                loop.dataloader_iterator = _SeededBatches(loop.dataloader_iterator, partial(self._seed, runner, 0))
             return
         chosen = loader.worker_init_fn
         if chosen is None or isinstance(chosen, partial) and chosen.func is worker_init_fn:
@@ -55,6 +59,24 @@ class SeedByIterHook(Hook):
     def _seed(self, runner, stage):
         words = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank(), stage]).generate_state(1)
         _seed_all(int(words[0]))
+
+
+class _SeededBatches:
+    """Batches of an iteration-based loop, each loaded with random numbers of its own.
+
+    The loop has no hook before it loads a batch, and a resumed one starts its data loader there, which draws a number.
+    """
+
+    def __init__(self, batches, seed):
+        self.batches, self.seed = batches, seed
+
+    def __getattr__(self, name):
+        return getattr(self.batches, name)
+
+    def __next__(self):
+        self.batches._ensure_iterator()
+        self.seed()
+        return next(self.batches)
 
 
 def _seed_worker(worker_id):

@@ -1,6 +1,8 @@
 import os
+import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -30,16 +32,20 @@ class Data(torch.utils.data.Dataset):
         return dict(inputs=torch.full((4,), float(i)))
 
 
+DATA = dict(dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True))
+SCHEDULE = [dict(type="MultiStepLR", by_epoch=True, milestones=[2])]
+
+
 def runner(work_dir, epochs=4, hooks=(), accumulate=1, **options):
     saving = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1), logger=None)
     return PruningRunner(
         model=Toy(),
         work_dir=str(work_dir),
-        train_dataloader=dict(dataset=Data(), batch_size=2, sampler=dict(type="DefaultSampler", shuffle=True)),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_dataloader=options.pop("train_dataloader", DATA),
+        train_cfg=options.pop("train_cfg", dict(by_epoch=True, max_epochs=epochs)),
         optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01), accumulative_counts=accumulate),
         default_hooks=options.pop("default_hooks", saving),
-        param_scheduler=[dict(type="MultiStepLR", by_epoch=True, milestones=[2])],
+        param_scheduler=options.pop("param_scheduler", SCHEDULE),
         custom_hooks=[SeedByIterHook(), *hooks],
         randomness=dict(seed=0),
         experiment_name=str(os.urandom(4).hex()),
@@ -83,6 +89,34 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, accumulate):
     assert again.epoch == 4
     for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+class NoisyData(Data):
+    def __getitem__(self, i):
+        return dict(inputs=torch.rand(4) + np.random.rand() + random.random() + i)
+
+
+@pytest.mark.parametrize("sampler", ["InfiniteSampler", "DefaultSampler"])
+def test_augmentations_of_a_resumed_run_counted_in_iterations_are_those_of_a_whole_one(tmp_path, monkeypatch, sampler):
+    monkeypatch.setattr("time.sleep", lambda _: None)  # MMEngine's pause between passes over the data
+
+    def trained(folder, iterations, resume=False):
+        made = runner(
+            tmp_path / folder,
+            train_dataloader=dict(dataset=NoisyData(), batch_size=2, sampler=dict(type=sampler, shuffle=True)),
+            train_cfg=dict(type="IterBasedTrainLoop", max_iters=iterations),
+            default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2), logger=None),
+            param_scheduler=None,
+            resume=resume,
+        )
+        made.train()
+        return made.model.state_dict()
+
+    whole = trained("whole", 6)
+    trained("cut", 4)
+    torch.rand(7)  # a new process does not go on with the random numbers of the old one
+    for name, value in trained("cut", 6, resume=True).items():
+        assert torch.equal(value, whole[name]), name
 
 
 def test_no_step_takes_batches_of_two_epochs(tmp_path, monkeypatch):

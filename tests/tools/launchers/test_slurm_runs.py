@@ -77,7 +77,7 @@ def test_two_jobs_train_on_one_node_side_by_side(project, tmp_path_factory):
             most = max(most, running(env))
             time.sleep(0.2)
         for name, job in jobs.items():
-            said, _ = job.communicate(timeout=120)
+            said, _ = job.communicate(timeout=400)
             assert job.returncode == 0, said
             assert f"{wanted[name]} process(es) without a GPU" in said
             steps = 10 // (5 * wanted[name])

@@ -1,0 +1,88 @@
+"""What a program says of failures that come from outside it: a full disk, a killed process, a silent network."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+
+import torch.distributed as dist
+
+from ..files import free_space, in_words, out_of_space
+
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)")
+# What gloo, NCCL and torch's store say when another process is gone or silent.
+_LOST = re.compile(
+    r"(?:Connection closed by peer|Connection reset by peer|Timed out waiting \d+ms|Broken pipe|Socket closed"
+    r"|recvBytes failed|failed to recv|wait timeout after \d+ms|Timed out after \d+ seconds|ncclRemoteError"
+    r"|NCCL communicator was aborted|[Cc]ollective operation timeout)[^\n]{0,60}"
+)
+AGAIN = "run the same command again (a training: with --resume)"
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Return a sentence for an error that says that a disk is full, or None for another error."""
+    if not out_of_space(error):
+        return None
+    name = next((str(e.filename) for e in _chain(error) if isinstance(e, OSError) and e.filename), None)
+    free = in_words(free_space(os.path.dirname(name) if name else "."))
+    return (
+        f"{name or 'a file'} cannot be written: no space is left on its disk or in its quota ({free} free, more "
+        f"needed); checkpoints and results from before are whole: delete something and {AGAIN}"
+    )
+
+
+def dead_worker(error: BaseException) -> str | None:
+    """Return a sentence for an error that says that a data-loader worker died, or None for another error."""
+    found = [_WORKER.search(str(e)) for e in _chain(error) if isinstance(e, RuntimeError)]
+    found = sorted(filter(None, found), key=lambda one: one.group(2) is None)  # one that names the signal first
+    if not found:
+        return None
+    pid, how = found[0].group(1), (found[0].group(2) or "").strip().rstrip(".")
+    if how.startswith("Bus"):
+        return (
+            f"data-loader worker {pid} died (bus error): the shared memory, /dev/shm, is full; lower "
+            f"train_dataloader.num_workers or enlarge it (docker: --shm-size), and {AGAIN}"
+        )
+    why = "the system kills a process when memory runs out" if how in ("Killed", "") else "its own message is above"
+    return (
+        f"data-loader worker {pid} died ({how or 'it was killed or ended by itself'}): {why}; lower num_workers or "
+        f"batch_size of the data loaders, or free memory, and {AGAIN}"
+    )
+
+
+def lost_process(error: BaseException) -> str | None:
+    """Return a sentence for an error that says that another process of the run is gone, or None for another error."""
+    if not dist.is_available() or not ("RANK" in os.environ or dist.is_initialized()):
+        return None
+    for e in _chain(error):
+        found = _LOST.search(str(e)) if isinstance(e, (RuntimeError, ConnectionError)) else None
+        if found:
+            return (
+                f"rank {os.environ.get('RANK', '?')} has lost the other processes ({found.group().strip()}): one of "
+                "them died (out of memory?), its node or the network is down, or it was silent for longer than "
+                f"env_cfg.dist_cfg.timeout; see what the others say, and {AGAIN}"
+            )
+    return None
+
+
+def end_with_the_launcher() -> None:
+    """Make the system end this process when torchrun, which started it, is killed; on Linux."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    except (AttributeError, OSError, TypeError):  # another system
+        pass
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Iterate over an exception and those that it was raised from or during."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__

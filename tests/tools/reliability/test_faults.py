@@ -1,0 +1,62 @@
+"""Short runs of the reliability tools: a few kills, full disks and a silent node, on a machine of any kind."""
+
+import json
+import sys
+
+import pytest
+import torch
+from scripts import load_script, run_tool
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, limits and process trees of Linux"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="a process that uses CUDA cannot be forked"),
+]
+
+
+def rows(tool, tmp_path, *arguments, code=0):
+    file = tmp_path / "rows.json"
+    done = run_tool(f"tools/reliability/{tool}.py", *arguments, "--json", file, code=code, cwd=tmp_path)
+    found = json.loads(file.read_text())
+    assert all(row["kind"] == "faults" and row["faults"] == 0 and row["commit"] for row in found), done.stdout
+    return {row["what"]: row for row in found}
+
+
+def test_killed_runs_go_on_to_the_result_of_a_whole_one(tmp_path):
+    found = rows("kills", tmp_path, "--kinds", "training", "conversion", "--cases", 2, "--seed", 1)
+    assert {what: row["cases"] for what, row in found.items()} == {
+        "kill training": 2,
+        "kill checkpoint conversion": 2,
+    }
+    assert all(row["killed"] for row in found.values())
+
+
+def test_limited_files_end_with_one_sentence(tmp_path):
+    found = rows("full_disk", tmp_path, "--kinds", "training", "picture", "--cases", 1, "--limit")
+    assert [row["ran_full"] for row in found.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["dead rank", "silent node"])
+def test_runs_that_lose_a_process_end(tmp_path, kind):
+    assert rows("dead_processes", tmp_path, "--kinds", kind, "--cases", 1)[kind]["slowest_s"] < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "whole"),
+    [
+        ("a.json", '{"a": 1}', True),
+        ("a.json", '{"a": ', False),
+        ("scalars.json", '{"a": 1}\n{"a"', True),
+        ("scalars.json", '{"a"\n{"a": 1}', False),
+        ("last_checkpoint", "nowhere.pth", False),
+        ("a.pth", "PK", False),
+        ("a.safetensors", "8", False),
+        ("a.png", "PNG", False),
+        ("a.pkl", "", False),
+        (".part-a.json", "{", True),
+        ("a.txt", "{", True),
+    ],
+)
+def test_broken_files_are_found(tmp_path, name, text, whole):
+    broken_files = load_script("tools/reliability/whole_files.py").broken_files
+    (tmp_path / name).write_text(text)
+    assert (broken_files(tmp_path) == []) == whole
