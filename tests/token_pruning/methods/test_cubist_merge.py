@@ -167,7 +167,7 @@ def test_a_token_of_nan_changes_no_other_image():
     x = torch.randn(3, 24, DIM, generator=torch.Generator().manual_seed(0))
     broken = x.clone()
     broken[1, 7] = torch.nan
-    for rule in RULES:
+    for rule in RULES:  # place 7 is merged away, and its NaN stays
         merge = build_reducer(dict(type="CubistMerge", r=1, rule=rule), DIM, DEPTH)
         clean, found = (merge.enter_block(1, TokenSet.full(part, (4, 6)), None).restore() for part in (x, broken))
         assert torch.equal(found[[0, 2]], clean[[0, 2]]) and found[1].isnan().any()
