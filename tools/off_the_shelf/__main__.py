@@ -6,8 +6,8 @@
 
 `saliency` is DINOv2's ViT-S/14 with a decoder, scored on COCO and Penn-Fudan images; `clip` is CLIP's ViT-B/16 on
 CIFAR-10, with a linear head that is fitted on the dense network's embeddings; `camvid` is the segmentor of 2,700 tokens
-and `pennfudan` the detector of 3,000 tokens that this project trains. A setting that is finished is kept in the work dir and not repeated. The work dir then holds
-rows.json and methods.png.
+and `pennfudan` the detector of 3,000 tokens that this project trains. A setting that is finished is kept in the work
+dir and not repeated. The work dir then holds rows.json and methods.png.
 
 A further method appears by itself once it is registered; a further network is a subclass of `TrainedNetwork` and one
 entry of NETWORKS.

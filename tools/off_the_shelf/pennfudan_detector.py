@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from mmdet.registry import METRICS
 from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose, pseudo_collate

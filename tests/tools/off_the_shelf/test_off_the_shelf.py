@@ -12,9 +12,9 @@ import pytest
 import saliency
 import timm
 import torch
-from network import TrainedNetwork, read_image
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from network import TrainedNetwork, read_image
 from PIL import Image
 from scripts import ROOT, load_script
 from settings import Setting
@@ -217,7 +217,7 @@ def test_the_segmentor_scores_labels_of_the_original_images(tmp_path, monkeypatc
 
 @pytest.fixture
 def detector(tmp_path, monkeypatch):
-    """The detector of the comparison with few and narrow blocks, on two images of different sizes with an object."""
+    """Return the comparison's detector with few and narrow blocks, for two images of different sizes with an object."""
     cfg = pennfudan_detector.read_config(pennfudan_detector.find_config(pennfudan_detector.CONFIG))
     cfg.model.backbone.update(embed_dim=24, num_heads=3, depth=2, img_size=64, interaction_indexes=[[0, 0], [1, 1]])
     cfg.model.backbone.update(deform_num_heads=3, norm_cfg=dict(type="GN", num_groups=4))
@@ -256,6 +256,13 @@ def test_the_detector_runs_under_every_method_that_it_takes(tool, detector, monk
         assert backbone.patch_embed.proj.weight is detector.model.detector.backbone.patch_embed.proj.weight
     with pytest.raises(ConfigError, match="--methods ATS: needs a class token"):
         tool.chosen(detector, ["ToMe", "ATS"])
+
+
+def test_rows_of_the_detector(detector, tmp_path):
+    comparison = measure.Comparison(detector, "pennfudan", "weights", "fp32", torch.device("cpu"), tmp_path / "work")
+    dense, merged = (comparison.scored(setting) for setting in (Setting(), Setting("ToMe", 4)))
+    assert dense["gmacs"] > merged["gmacs"] and merged["tokens_computed"] < dense["tokens_computed"] == 1
+    assert {*detector.score_fields} <= {*merged} and merged["num_images"] == dict(pennfudan=2)
 
 
 @pytest.mark.parametrize("shift", [0, 8])
