@@ -12,6 +12,22 @@ from token_pruning import METHODS, PlainViT, Reducer, Trace, build_reducer, coll
 from token_pruning.components.predictors import GATES
 from token_pruning.components.token_score import representation_shift
 
+# Methods that need no training, each asked to leave as few tokens as it can be asked for.
+EXTREMES = [
+    dict(type="ALGM", threshold=-1.0),
+    dict(type="APT", thresholds=9.0),
+    dict(type="ATS", keep_ratio=1e-6),
+    dict(type="CubistMerge", r=1000),
+    dict(type="EViT", keep_ratio=1e-6),
+    dict(type="EViT", keep_ratio=1e-6, **SHIFT),
+    dict(type="EvoViT", keep_ratio=1e-6),
+    dict(type="MPM", merges=99),
+    dict(type="PiToMe", keep_ratio=0.5),
+    dict(type="PPT", r=0.99, threshold=0.0),
+    dict(type="Random", keep_ratio=1e-6),
+    dict(type="ToMe", r=0.99),
+]
+
 
 def a_vit(reducer=None, **kwargs):
     torch.manual_seed(0)
@@ -227,6 +243,16 @@ def test_an_image_of_nan_does_not_change_the_others(reducer):
     assert found[1].isnan().any()
 
 
+@pytest.mark.parametrize("reducer", EXTREMES, ids=lambda reducer: " ".join(map(str, reducer.values())))
+@torch.no_grad()
+def test_the_strongest_setting_leaves_a_finite_map(reducer):
+    """On a single token, a row of tokens and a rectangle."""
+    vit = scattered(a_vit(reducer))
+    for size in ((16, 16), (16, 112), (64, 96)):
+        found = forward(vit, images(2, *size))
+        assert found.shape == (2, 1 + size[0] * size[1] // 256, DIM) and found.isfinite().all()
+
+
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_a_host_may_change_the_map_between_blocks(name):
@@ -348,6 +374,7 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
             "SViT cannot go on .* `then` takes ATS, EViT, MPM, PPT, PiToMe, Random, ToMe",
         ),
         (dict(type="APT", then=dict(type="CubistMerge")), "or needs the whole grid"),
+        (dict(type="APT", then=dict(type="ALGM")), "ALGM cannot go on .* or needs the whole grid"),
         (dict(type="APT", then=dict(type="APT")), "APT cannot go on with the tokens of APT"),
         (dict(type="CubistMerge", r=-1), "r = -1: give a whole number of rows and columns, a fraction of each side"),
         (dict(type="CubistMerge", r=(1, 2.5)), "or a pair of them .rows, columns."),
@@ -366,6 +393,10 @@ def test_dropping_more_tokens_than_there_are_is_one_sentence(name):
         (dict(type="MPM", merges=-1), "merges is -1; give a whole number of blocks, 0 or more"),
         (dict(type="MPM", merges=0.5), "merges is 0.5; give a whole number of blocks"),
         (dict(type="PiToMe", keep_ratio=0.49), "keep_ratio = 0.49: give one share in .0.5, 1."),
+        (dict(type="MPM", merges=float("nan")), "merges is nan; give a whole number of blocks"),
+        (dict(type="MPM", merges=float("inf")), "merges is inf; give a whole number of blocks"),
+        (dict(type="PiToMe", keep_ratio=float("nan")), "keep_ratio = nan: give one share in .0.5, 1."),
+        (dict(type="PiToMe", margin=float("nan")), "margin is nan; it is a cosine similarity"),
         (dict(type="PiToMe", keep_ratio=[0.9, 0.8]), "give one share in .0.5, 1. for all blocks"),
         (dict(type="PiToMe", margin=1.5), "margin is 1.5; it is a cosine similarity, in .-1, 1."),
         (

@@ -83,7 +83,8 @@ def merge_lines(x: Tensor, match: LineMatch, rule: str) -> Tensor:
         ranks = [ranks[0].where(wins, -1), ranks[1].where(~wins, -1)]
     out = x
     for joined, source in zip(ranks, (x.roll(1, dims=1), x.roll(-1, dims=1)), strict=True):
-        larger = (joined >= 0)[..., None] & (source.abs() > out.abs())
+        # A NaN is larger than everything: it may not vanish in a neighbour.
+        larger = (joined >= 0)[..., None] & ((source.abs() > out.abs()) | source.isnan())
         out = torch.where(larger, source, out)
     return out
 

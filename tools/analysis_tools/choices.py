@@ -11,6 +11,7 @@ PLAIN = [
     *("ToMe", "MPM", "PiToMe", "ALGM", "CubistMerge", "APT", "PPT", "EViT", "EvoViT", "ATS", "SViT"),
     *("DynamicViT", "Cropr", "DToP", "Random"),
 ]
+SHELF = 2 / 3  # of the dense network's multiply-adds: where methods without training are compared
 CASES = ["your case", "host", "machine", "fastest", "times faster", "score", "next", "loses or gains nothing"]
 
 
@@ -63,6 +64,31 @@ def score_table(results: Iterable[dict]) -> tuple[list[str], list[list[object]]]
                 share = row["gmacs_ratio"] / dense["gmacs_ratio"]
                 methods.setdefault(row["model"], {})[column] = f"{shelf}, {tuned} at {share:.2f}"
     names = [name for name in PLAIN if name in methods]
+    return ["method", *columns], [[name, *(methods[name].get(column) for column in columns)] for name in names]
+
+
+def shelf_table(results: Iterable[dict]) -> tuple[list[str], list[list[object]]]:
+    """Return headings and rows: of each method without training the setting that is nearest to ``SHELF``.
+
+    A cell holds the change of the score in points, the share of the multiply-adds, the speed-up if it was measured, and
+    the setting.
+    """
+    columns, methods = [], {}
+    for result in results:
+        dense, *rows = result["rows"]
+        if "summary" not in result or "tokens_computed" not in dense:
+            continue
+        summary, field = result["summary"], result["summary"]["score"]
+        scale = 1 if dense[field] > 1 else 100  # AUC and COCO's scores are shares
+        column = f"{summary['host']}: {summary['heading']}"
+        columns.append(column)
+        for name in dict.fromkeys(row["method"] for row in rows):
+            row = min((r for r in rows if r["method"] == name), key=lambda r: abs(r["gmacs_ratio"] - SHELF))
+            speed = f", {row['speedup_vs_dense']:.2f} times" if row.get("speedup_vs_dense") else ""
+            cell = f"{scale * (row[field] - dense[field]):+.1f} at {row['gmacs_ratio']:.2f}{speed}"
+            methods.setdefault(name, {})[column] = f"{cell} ({row['cost_param']}={row['cost_value']:g})"
+    order = {name: place for place, name in enumerate(PLAIN)}
+    names = sorted(methods, key=lambda name: (order[name.split()[0]], name))
     return ["method", *columns], [[name, *(methods[name].get(column) for column in columns)] for name in names]
 
 

@@ -113,10 +113,13 @@ def draw(results: Sequence[dict], path: Path) -> None:
 
 
 def comparable(result: dict) -> list[dict]:
-    """Return the rows of a result that is summarized if they were timed with the weights that were scored."""
+    """Return the rows of a summarized result that were scored and timed with the same weights, the dense one first."""
     rows = result["rows"] if "summary" in result else []
-    whole = all(_speed(row) is not None and row.get(result["summary"]["score"]) is not None for row in rows)
-    return rows if whole and not any(row.get("weights") == "random" for row in rows) else []
+    if any(row.get("weights") == "random" for row in rows):
+        return []
+    score = result["summary"]["score"] if rows else None
+    whole = [row for row in rows if _speed(row) is not None and row.get(score) is not None]
+    return whole if len(whole) > 1 and whole[0] is rows[0] else []
 
 
 def method_of(row: dict) -> str:

@@ -14,7 +14,7 @@ import json
 import re
 from pathlib import Path
 
-from choices import CASES, case_rows, gpu_table, score_table
+from choices import CASES, case_rows, gpu_table, score_table, shelf_table
 from gains import HEADINGS, KEPT, draw, gains
 
 from mmcv_custom.files import write_file
@@ -109,6 +109,9 @@ OFF_THE_SHELF = [
     ["correlation", "correlation with the dense map"],
     ["top1", "top-1"],
     ["miou", "mIoU"],
+    ["box_AP", "box AP"],
+    ["box_AP50", "box AP50"],
+    ["mask_AP", "mask AP"],
     ["agreement", "same class as dense"],
     ["precision", "scored in"],
     ["gmacs", "GMACs"],
@@ -167,7 +170,7 @@ table, whose models were timed in turns on one machine. Each command is the one 
 it; some files have moved since.
 """
 # Tables of docs/choose_a_method.md, by the name in their marks.
-CHOICES = ("cases", "scores", "gpu")
+CHOICES = ("cases", "shelf", "scores", "gpu")
 GAINS_TEXT = (
     f"For every trained network and method, the fastest setting that keeps at least {KEPT:.0%} of the dense network's "
     "score and is faster than it by more than the quartiles of the measurement; scores and times are of the same "
@@ -225,7 +228,7 @@ def with_made_parts(text):
 def with_choices(text):
     """Return the text of docs/choose_a_method.md with new tables between its marks."""
     results, benchmarks = (read_results(ROOT / "docs" / name) for name in PAGES)
-    tables = [(CASES, case_rows(results)), score_table(results), gpu_table(benchmarks)]
+    tables = [(CASES, case_rows(results)), shelf_table(results), score_table(results), gpu_table(benchmarks)]
     for name, (headings, rows) in zip(CHOICES, tables, strict=True):
         marks = (f"<!-- {name}: made by tools/analysis_tools/results_page.py -->\n", f"<!-- end of {name} -->")
         lines = [_line(headings), _line(["---"] * len(headings)), *(_line(map(_cell, row)) for row in rows)]

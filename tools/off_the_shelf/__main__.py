@@ -6,8 +6,8 @@
 
 `saliency` is DINOv2's ViT-S/14 with a decoder, scored on COCO and Penn-Fudan images; `clip` is CLIP's ViT-B/16 on
 CIFAR-10, with a linear head that is fitted on the dense network's embeddings; `camvid` is the segmentor of 2,700 tokens
-that this project trains. A setting that is finished is kept in the work dir and not repeated. The work dir then holds
-rows.json and methods.png.
+and `pennfudan` the detector of 3,000 tokens that this project trains. A setting that is finished is kept in the work
+dir and not repeated. The work dir then holds rows.json and methods.png.
 
 A further method appears by itself once it is registered; a further network is a subclass of `TrainedNetwork` and one
 entry of NETWORKS.
@@ -16,14 +16,17 @@ entry of NETWORKS.
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from camvid_linear import CamVid
 from clip_cifar import ClipCifar
 from matplotlib.figure import Figure
 from measure import Comparison, timed
+from network import TrainedNetwork
+from pennfudan_detector import PennFudan
 from saliency import Saliency
-from settings import all_settings, candidates
+from settings import Setting, all_settings, candidates
 
 from mmcv_custom.benchmark import PRECISIONS, check_device
 from mmcv_custom.benchmark.styles import STYLES
@@ -33,7 +36,7 @@ from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
 
-NETWORKS = {"saliency": Saliency, "clip": ClipCifar, "camvid": CamVid}
+NETWORKS = {"saliency": Saliency, "clip": ClipCifar, "camvid": CamVid, "pennfudan": PennFudan}
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +69,19 @@ def parse_args() -> argparse.Namespace:
         raise CheckpointError(f"weights {args.checkpoint} do not exist: {source} makes them and says how")
     args.work_dir = Path(args.work_dir or f"work_dirs/off_the_shelf/{args.network}")
     return args
+
+
+def chosen(network: TrainedNetwork, methods: Sequence[str] | None) -> list[Setting]:
+    """Return the settings of ``methods`` (default: all) that the network takes.
+
+    Raises:
+        ConfigError: it takes none of a method that was asked for.
+    """
+    settings = [setting for setting in all_settings(methods, network.values) if network.takes(setting)]
+    missing = [name for name in methods or () if name not in {setting.method for setting in settings}]
+    if missing:
+        raise ConfigError(f"--methods {' '.join(missing)}: needs a class token, and this network has none")
+    return settings
 
 
 def report(rows: list[dict], scores: dict[str, str]) -> str:
@@ -124,13 +140,15 @@ def main() -> None:
     network = kind(args.checkpoint, Path(args.data))
     network.model.to(args.device)
     few = len(next(iter(network.sets.values())))
+    if args.batch > 1 and kind.batch == 1:
+        raise ConfigError(f"--batch {args.batch}: images of {args.network} differ in size, so they run one by one")
     if args.batch > few:
         raise ConfigError(f"--batch {args.batch} is more than the {few} images that can be timed")
     digest = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
     sets = {name: [str(file) for file in files] for name, files in {**network.sets, **network.fit_sets}.items()}
     lock_settings(args.work_dir, "a comparison", {}, weights=digest, images=sets, precision=args.precision)
     comparison = Comparison(network, args.network, args.checkpoint, args.precision, args.device, args.work_dir)
-    settings, times_file = all_settings(args.methods, kind.values), args.work_dir / "times.json"
+    settings, times_file = chosen(network, args.methods), args.work_dir / "times.json"
     rows = [comparison.scored(setting) for setting in settings]
     if args.time:
         print("Timing all settings in turns ...", flush=True)

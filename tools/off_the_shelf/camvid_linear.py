@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmseg.evaluation.metrics import IoUMetric
-from network import TrainedNetwork, read_image
+from network import TrainedNetwork, put_in_backbone, read_image
 from PIL import Image
 from torch import Tensor, nn
 
@@ -19,7 +19,6 @@ from mmcv_custom.cli.launch import build_model, read_config
 from mmcv_custom.errors import DataError
 from mmcv_custom.shipped import find_config
 from mmseg_custom.heads.pixels import resize
-from token_pruning.reducer import build_reducer
 
 CONFIG = "segmentation/camvid-720/vit-s_linear_ftune"
 
@@ -72,11 +71,7 @@ class CamVid(TrainedNetwork):
 
     def put(self, model: nn.Module, reducer: dict | None) -> None:
         """Give the backbone, which runs its blocks itself, the reducer."""
-        backbone = model.backbone
-        backbone.reducer = build_reducer(reducer, backbone.embed_dim, backbone.depth)
-        if backbone.reducer is not None:
-            backbone.reducer.check_host(backbone.cls_token is not None)
-            backbone.reducer.eval()
+        put_in_backbone(model.backbone, reducer)
 
     def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the mIoU in percent, and the percentage of pixels with the dense network's label."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from network import TrainedNetwork
@@ -25,8 +26,6 @@ from mmcv_custom.benchmark.timing import interleaved, quartiles, speedup
 from mmcv_custom.files import write_file
 from mmcv_custom.results import row, write_json
 from token_pruning.host import require_host
-
-BATCH = 16  # images of a batch when scoring; no method's result depends on it
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,19 @@ class Comparison:
     device: torch.device
     folder: Path
 
-    def run(self, model: nn.Module, files: Sequence[Path], what: str) -> tuple[Tensor, list[Count]]:
+    def run(self, model: nn.Module, files: Sequence[Path], what: str) -> tuple[Any, list[Count]]:
         """Return the outputs of ``model`` for all files, and the operations and tokens of every batch."""
         outputs, counts, dtype = [], [], PRECISIONS[self.precision]
 
-        def forward(images: Tensor) -> None:
-            with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
-                outputs.append(model(images).float().cpu())
+        def forward(images: Any) -> None:
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+                outputs.append(model(images))
 
-        for start in tqdm(range(0, len(files), BATCH), what, leave=False, disable=None):
-            images = self.network.load(files[start : start + BATCH]).to(self.device)
+        batch = self.network.batch
+        for start in tqdm(range(0, len(files), batch), what, leave=False, disable=None):
+            images = self.network.load(files[start : start + batch]).to(device=self.device)
             counts.append(count(partial(forward, images), model))
-        return torch.cat(outputs), counts
+        return self.network.collect(outputs), counts
 
     @torch.no_grad()
     def scored(self, setting: Setting) -> dict:
@@ -78,7 +78,8 @@ class Comparison:
             counts += found
         if setting.method is None:
             fit = {part: self.run(model, files, f"dense, {part}")[0] for part, files in self.network.fit_sets.items()}
-            write_file(kept, save({**outputs, **fit}))
+            tensors = {part: found for part, found in (outputs | fit).items() if isinstance(found, Tensor)}
+            write_file(kept, save(tensors))
         cost = counted(counts, require_host(model, "the comparison"))
         made = row(
             network=self.name,

@@ -9,8 +9,9 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from PIL import Image
 from settings import Setting
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 import token_pruning
 from mmcv_custom.data.image_files import check_image
-from token_pruning.reducer import find_method
+from token_pruning.reducer import build_reducer, find_method
 
 
 class TrainedNetwork(ABC):
@@ -34,6 +35,7 @@ class TrainedNetwork(ABC):
         mean, std: of the normalization of images in 0..1.
         values: method -> values of its cost parameter, where those of ``settings.VALUES`` do not suit the network.
         fit_sets: name -> image files that only the dense network sees, for what is fitted on its outputs.
+        batch: images at once when scoring; no method's result depends on it. 1 if images differ in size.
     """
 
     title: ClassVar[str]
@@ -46,6 +48,7 @@ class TrainedNetwork(ABC):
     std: Sequence[float] = (0.229, 0.224, 0.225)
     values: ClassVar[Mapping[str, Sequence[float]]] = {}
     fit_sets: Mapping[str, Sequence[Path]] = {}
+    batch: ClassVar[int] = 16
 
     @abstractmethod
     def __init__(self, checkpoint: str, data: Path) -> None:
@@ -56,17 +59,25 @@ class TrainedNetwork(ABC):
         """
 
     @abstractmethod
-    def load(self, files: Sequence[Path]) -> Tensor:
-        """Return the files as a batch (B, 3, h, w), as the network was trained on it."""
+    def load(self, files: Sequence[Path]) -> Any:
+        """Return the files as a batch for ``model``, (B, 3, h, w) or another object with ``to(device=, dtype=)``."""
 
     @abstractmethod
-    def scores(self, outputs: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> dict[str, float]:
+    def scores(self, outputs: Mapping[str, Any], dense: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the scores of one setting, by the names of ``score_fields``.
 
         Args:
-            outputs: name of each of ``sets`` -> what ``model`` returned for its images.
-            dense: the same of the dense network, ``fit_sets`` included.
+            outputs: name of each of ``sets`` -> ``collect`` of what ``model`` returned for its images.
+            dense: the same of the dense network, ``fit_sets`` included, as far as these are tensors.
         """
+
+    def collect(self, outputs: Sequence[Any]) -> Any:
+        """Return the outputs of all batches as one."""
+        return torch.cat([output.float().cpu() for output in outputs])
+
+    def takes(self, setting: Setting) -> bool:
+        """Return whether the network has all that the method needs."""
+        return True
 
     def under(self, setting: Setting) -> nn.Module:
         """Return the model under a setting; all of them share their weights."""
@@ -81,6 +92,14 @@ class TrainedNetwork(ABC):
     def put(self, model: nn.Module, reducer: dict | None) -> None:
         """Run the blocks of a copy of the model under a reducer."""
         token_pruning.apply(getattr(model, "backbone", model), reducer)
+
+
+def put_in_backbone(backbone: nn.Module, reducer: dict | None) -> None:
+    """Give a backbone of this project, which runs its blocks itself, a reducer."""
+    backbone.reducer = build_reducer(reducer, backbone.embed_dim, backbone.depth)
+    if backbone.reducer is not None:
+        backbone.reducer.check_host(backbone.cls_token is not None)
+        backbone.reducer.eval()
 
 
 def read_image(

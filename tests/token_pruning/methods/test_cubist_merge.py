@@ -8,7 +8,7 @@ from reducers import images, scattered
 import token_pruning
 from token_pruning import PlainViT, StackForward, TokenSet, build_reducer, count_flops
 from token_pruning.apply import _rope_of
-from token_pruning.components.grid_merging import lines_left, merge_grid
+from token_pruning.components.grid_merging import RULES, lines_left, merge_grid
 
 DIM, DEPTH = 24, 4
 WINDOWS = dict(window_attn=[True, False, True, False], window_size=4)
@@ -160,6 +160,17 @@ def test_a_merge_of_too_many_or_after_another_reduction():
     broken = TokenSet.full(x, (4, 6)).select(torch.arange(48) % 2 == 0)
     with pytest.raises(ValueError, match="needs all tokens of the grid, and some were dropped or merged before"):
         merge.enter_block(1, broken, None)
+
+
+@torch.no_grad()
+def test_a_token_of_nan_changes_no_other_image():
+    x = torch.randn(3, 24, DIM, generator=torch.Generator().manual_seed(0))
+    broken = x.clone()
+    broken[1, 7] = torch.nan
+    for rule in RULES:  # place 7 is merged away, and its NaN stays
+        merge = build_reducer(dict(type="CubistMerge", r=1, rule=rule), DIM, DEPTH)
+        clean, found = (merge.enter_block(1, TokenSet.full(part, (4, 6)), None).restore() for part in (x, broken))
+        assert torch.equal(found[[0, 2]], clean[[0, 2]]) and found[1].isnan().any()
 
 
 def test_a_host_with_one_rotary_table_is_one_sentence():

@@ -34,6 +34,27 @@ def test_changes_of_the_score_are_against_the_dense_model_with_the_same_training
     assert lines == [["ToMe", "-1.0, +1.0 at 0.60"], ["SViT", "-, -2.0 at 0.50"]]
 
 
+def test_methods_without_training_are_compared_at_two_thirds_of_the_cost():
+    scored = rows(
+        dict(model="dense", auc=0.8, gmacs_ratio=1.0),
+        dict(method="PPT", auc=0.79, gmacs_ratio=0.7, cost_param="r", cost_value=8),
+        dict(method="ToMe prop_attn=False", auc=0.7, gmacs_ratio=0.6, cost_param="r", cost_value=4),
+        dict(method="ToMe", auc=0.81, gmacs_ratio=0.9, cost_param="r", cost_value=2),
+        dict(method="ToMe", auc=0.75, gmacs_ratio=0.6, cost_param="r", cost_value=4, speedup_vs_dense=1.3),
+        tokens_computed=1.0,
+    )
+    summary = dict(task="T", host="H", score="auc", heading="AUC")
+    headings, lines = choices.shelf_table(
+        [dict(summary=summary, rows=scored), dict(rows=scored), dict(summary=summary, rows=[dict(model="dense")])]
+    )
+    assert headings == ["method", "H: AUC"]
+    assert lines == [
+        ["ToMe", "-5.0 at 0.60, 1.30 times (r=4)"],
+        ["ToMe prop_attn=False", "-10.0 at 0.60 (r=4)"],
+        ["PPT", "-1.0 at 0.70 (r=8)"],
+    ]
+
+
 def test_speeds_on_a_gpu_stand_by_batch_first_without_a_graph():
     timed = rows(
         dict(model="dense", batch=8, speedup_vs_dense=1.0),

@@ -70,8 +70,11 @@ def test_the_fastest_setting_that_keeps_the_score_is_a_gain():
     assert gains.gains(result(weights="random")) == []
     assert gains.gains(result(speedup_vs_dense_quartiles=[0.9, 2.0])) == []  # no faster than the noise
     untimed = result()
-    del untimed["rows"][2]["speedup_vs_dense"]
-    assert gains.gains(untimed) == [] and gains.gains({"rows": untimed["rows"]}) == []
+    assert gains.gains({"rows": untimed["rows"]}) == []
+    untimed["rows"].append(dict(untimed["rows"][1], model="c", speedup_vs_dense=None))
+    assert [one["model"] for one in gains.comparable(untimed)] == [one["model"] for one in untimed["rows"][:3]]
+    untimed["rows"][0]["speedup_vs_dense"] = None  # no time to compare with
+    assert gains.gains(untimed) == []
 
 
 def test_the_page_opens_with_gains_and_ends_with_miniatures(tmp_path):

@@ -7,10 +7,13 @@ import camvid_linear
 import clip_cifar
 import measure
 import numpy as np
+import pennfudan_detector
 import pytest
 import saliency
 import timm
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 from network import TrainedNetwork, read_image
 from PIL import Image
 from scripts import ROOT, load_script
@@ -210,3 +213,74 @@ def test_the_segmentor_scores_labels_of_the_original_images(tmp_path, monkeypatc
         pruned = network.under(Setting(method, network.values.get(method, (0.5,))[-1]))
         assert pruned(images).shape == (2, 32, 48) and pruned.backbone.reducer is not None
         assert network.model.backbone.reducer is None
+
+
+@pytest.fixture
+def detector(tmp_path, monkeypatch):
+    """Return the comparison's detector with few and narrow blocks, for two images of different sizes with an object."""
+    cfg = pennfudan_detector.read_config(pennfudan_detector.find_config(pennfudan_detector.CONFIG))
+    cfg.model.backbone.update(embed_dim=24, num_heads=3, depth=2, img_size=64, interaction_indexes=[[0, 0], [1, 1]])
+    cfg.model.backbone.update(deform_num_heads=3, norm_cfg=dict(type="GN", num_groups=4))
+    cfg.model.neck.in_channels = [24] * 4
+    cfg.test_dataloader.dataset.pipeline[1].scale = (96, 64)
+    monkeypatch.setattr(pennfudan_detector, "read_config", lambda path: cfg)
+    random, images, annotations = np.random.default_rng(0), [], []
+    folder = tmp_path / "pennfudan/images/val"
+    folder.mkdir(parents=True)
+    for i, (w, h) in enumerate(((40, 32), (32, 48)), 1):
+        Image.fromarray(random.integers(0, 256, (h, w, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        images.append(dict(id=i, file_name=f"{i}.png", width=w, height=h))
+        box = dict(bbox=[4, 4, 16, 20], segmentation=[[4, 4, 20, 4, 20, 24, 4, 24]], area=320, iscrowd=0)
+        annotations.append(dict(id=i, image_id=i, category_id=1, **box))
+    (tmp_path / "pennfudan/annotations").mkdir()
+    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name="person")])
+    write_json(tmp_path / "pennfudan/annotations/instances_val.json", content)
+    torch.manual_seed(0)
+    return pennfudan_detector.PennFudan(None, tmp_path)
+
+
+@torch.no_grad()
+def test_the_detector_runs_under_every_method_that_it_takes(tool, detector, monkeypatch):
+    monkeypatch.setattr(detector, "values", dict(detector.values, ToMe=(4,)), raising=False)  # of 24 tokens
+    settings = tool.chosen(detector, None)
+    assert {s.name for s in settings} >= {None, "ToMe", "MPM", "PiToMe", "ALGM", "CubistMerge", "APT", "Random"}
+    assert "EViT score=representation_shift" in {s.name for s in settings} and "ATS" not in {s.name for s in settings}
+    batch = detector.load(detector.sets["pennfudan"][1:])
+    assert batch.images.shape[2:] == (96, 64)  # 32 x 48 is enlarged as far as it fits in 96 x 64
+    for setting in {s.name: s for s in settings}.values():
+        model = detector.under(setting)
+        (found,) = model(batch)
+        assert found.pred_instances.masks.shape[1:] == (48, 32)  # of the original image
+        backbone = model.detector.backbone
+        assert (backbone.reducer is None) == (setting.method is None)
+        assert backbone.patch_embed.proj.weight is detector.model.detector.backbone.patch_embed.proj.weight
+    with pytest.raises(ConfigError, match="--methods ATS: needs a class token"):
+        tool.chosen(detector, ["ToMe", "ATS"])
+
+
+def test_rows_of_the_detector(detector, tmp_path):
+    comparison = measure.Comparison(detector, "pennfudan", "weights", "fp32", torch.device("cpu"), tmp_path / "work")
+    dense, merged = (comparison.scored(setting) for setting in (Setting(), Setting("ToMe", 4)))
+    assert dense["gmacs"] > merged["gmacs"] and merged["tokens_computed"] < dense["tokens_computed"] == 1
+    assert {*detector.score_fields} <= {*merged} and merged["num_images"] == dict(pennfudan=2)
+
+
+@pytest.mark.parametrize("shift", [0, 8])
+def test_the_detector_is_scored_by_box_and_mask_ap(detector, shift):
+    found = []
+    for file, number in detector.ids.items():
+        w, h = Image.open(file).size
+        mask = torch.zeros(1, h, w, dtype=torch.bool)
+        mask[:, 4 + shift : 24 + shift, 4:20] = True
+        box = torch.tensor([[4.0, 4, 20, 24]])
+        meta = dict(img_id=number, ori_shape=(h, w))
+        objects = InstanceData(bboxes=box, masks=mask, scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.int64))
+        found.append(DetDataSample(metainfo=meta, pred_instances=objects))
+    scores = detector.scores(dict(pennfudan=found), {})
+    assert scores == dict(box_AP=1, box_AP50=1, mask_AP=0 if shift else 1)
+
+
+def test_images_of_different_sizes_are_timed_one_by_one(main, tool, monkeypatch):
+    monkeypatch.setattr(tool.NETWORKS["small"], "batch", 1)
+    with pytest.raises(ConfigError, match="images of small differ in size, so they run one by one"):
+        main("--batch", "2")
