@@ -1,0 +1,152 @@
+"""Run thousands of images of changing sizes through models, or through the web page, and measure the growth of memory.
+
+    python tools/reliability/memory.py --images 2000 --json rows.json
+    python tools/reliability/memory.py --images 2000 --web --json rows.json
+
+Growth is the slope of the process's resident memory over the last two thirds of the images, fitted by least squares:
+libraries fill their own caches first. Every image has a size of its own (but those of a classifier with a fixed one),
+so that a cache by size without a limit shows. Besides, the tensors that are alive are counted at the same moments.
+Weights are random.
+
+Shapes: h x w pixels of an image.
+"""
+
+import argparse
+import gc
+import statistics
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from serving import serving, upload
+
+from mmcv_custom.cli.launch import run
+from mmcv_custom.data.synthetic import scene
+from mmcv_custom.errors import ConfigError
+from mmcv_custom.inference import Predictor
+from mmcv_custom.results import row, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = {
+    "detector": "configs/quickstart/digits_svit-adapter-nano.py",
+    "segmentor": "configs/segmentation/vit-nano-tome_linear_camvid-352.py",
+    "classifier": "configs/deit/digits/svit_deit-nano_digits.py",
+}
+POINTS = 40  # moments at which memory is read
+SIDES = (48, 256)  # pixels
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000, metavar="N", help="per model (default: 2000)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--web", action="store_true", help="send them to tools/web_demo, which serves the models")
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
+    args = parser.parse_args()
+    if args.images < POINTS:
+        raise ConfigError(f"--images {args.images} is too few to see growth: give {POINTS} or more")
+    return args
+
+
+def sizes(count: int, seed: int = 0) -> list[tuple[int, int]]:
+    """Return ``count`` different sizes (h, w) in random order, deterministic."""
+    span = SIDES[1] - SIDES[0]
+    places = np.random.default_rng(seed).permutation(span * span)[:count]
+    return [(int(SIDES[0] + place // span), int(SIDES[0] + place % span)) for place in places]
+
+
+def resident_mb(process: int | str = "self") -> float:
+    """Return the resident memory of a process in MB (10^6 bytes); Linux only."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ConfigError(f"/proc/{process}/status names no resident memory: is the process alive, and is this Linux?")
+
+
+def live_tensors() -> int:
+    """Return how many tensors Python holds."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated attributes of modules that answer isinstance
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+
+def growth(points: list[tuple[int, float]]) -> float:
+    """Return the slope of (images, value) points per 1,000 images over the last two thirds."""
+    late = points[len(points) // 3 :]
+    slope, _ = statistics.linear_regression(*zip(*late, strict=True))
+    return 1000 * slope
+
+
+def measure(step, images: int, process: int | str = "self") -> dict:
+    """Call ``step(i)`` for every image and return the fields of a row about memory."""
+    memory, tensors = [], []
+    for i in range(images):
+        step(i)
+        if (i + 1) % (images // POINTS) == 0:
+            memory.append((i + 1, resident_mb(process)))
+            if process == "self":
+                tensors.append((i + 1, float(live_tensors())))
+    fields = dict(start_mb=memory[len(memory) // 3][1], end_mb=memory[-1][1], growth_mb=growth(memory))
+    return fields | (dict(growth_tensors=growth(tensors)) if tensors else {})
+
+
+def through_model(config: str, images: int) -> dict:
+    """Run images through the model of a config and return the fields of a row."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random weights
+        predictor = Predictor(ROOT / config)
+    fixed, every = predictor.input_size(), sizes(images)
+    if fixed and len(predictor.cfg.model.get("test_cfg") or {}) == 0 and "PackInputs" in str(predictor._rest):
+        every = _accepted(predictor, fixed, every)
+
+    def step(i: int) -> None:
+        predictor(scene(*every[i], seed=i % 8))
+
+    return dict(images=images, sizes=len({*every})) | measure(step, images)
+
+
+def _accepted(predictor: Predictor, fixed: tuple[int, int], every: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ``every`` if the pipeline brings all sizes to the model's only one, else that one for all."""
+    try:
+        predictor(scene(*every[0]))
+    except ConfigError:
+        raise
+    except Exception:
+        return [fixed] * len(every)
+    return every
+
+
+def through_web(configs: list[str], images: int) -> dict:
+    """Send images to the web page and return the fields of a row about the server's memory."""
+    every, names = sizes(images), [Path(config).stem for config in configs]
+    with serving([ROOT / config for config in configs], "--timing-ms", "0") as server:
+
+        def step(i: int) -> None:
+            status, _ = server.run(upload(*every[i], i), names[i % len(names)])
+            if status != 200:
+                raise ConfigError(f"image {i} of {every[i]} pixels was answered with status {status}")
+
+        return dict(images=images, sizes=len({*every})) | measure(step, images, server.process)
+
+
+def main() -> None:
+    args = parse_args()
+    configs = {name: MODELS[name] for name in args.models}
+    if args.web:
+        found = {"web page: " + ", ".join(configs): through_web(list(configs.values()), args.images)}
+    else:
+        found = {f"{name} {Path(config).stem}": through_model(config, args.images) for name, config in configs.items()}
+    rows = [row(kind="memory", what=what, **fields) for what, fields in found.items()]
+    for one in rows:
+        print(
+            f"{one['what']}: {one['images']} images of {one['sizes']} sizes, {one['start_mb']:.0f} to "
+            f"{one['end_mb']:.0f} MB, {one['growth_mb']:+.2f} MB per 1,000 images"
+        )
+    if args.json:
+        write_json(args.json, rows)
+
+
+if __name__ == "__main__":
+    run(main)
