@@ -119,7 +119,9 @@ def _break(case: Case, draw: Draw) -> Case:
         "one more head": dict(points=torch.cat([points, points.new_zeros(queries, 1, *points.shape[2:])], 1)),
         "coordinates of three numbers": dict(points=torch.cat([points, points[..., :1]], -1)),
         "one more weight": dict(weights=torch.cat([weights, weights.new_zeros(*weights.shape[:3], 1)], 3)),
-        "another type of weights": dict(weights=weights.to(torch.float64 if weights.dtype != torch.float64 else TYPES[1])),
+        "another type of weights": dict(
+            weights=weights.to(torch.float64 if weights.dtype != torch.float64 else TYPES[1])
+        ),
         "a level too many": dict(shapes=[*case.shapes, 1, 1]),
         "half a level": dict(shapes=[*case.shapes, 1]),
         "images of 64 bits": dict(images=torch.zeros(queries, dtype=torch.int64)),

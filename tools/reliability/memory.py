@@ -13,8 +13,11 @@ Shapes: h x w pixels of an image.
 
 import argparse
 import gc
+import math
 import statistics
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from serving import serving, upload
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
-from mmcv_custom.errors import ConfigError
+from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
 
@@ -34,7 +37,7 @@ MODELS = {
     "classifier": "configs/deit/digits/svit_deit-nano_digits.py",
 }
 POINTS = 40  # moments at which memory is read
-SIDES = (48, 256)  # pixels
+SIDES = (128, 256)  # pixels; at most two to one, so that every grid has the tokens that the methods remove
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="per model (default: 2000)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--web", action="store_true", help="send them to tools/web_demo, which serves the models")
+    parser.add_argument("--minutes", type=float, metavar="M", help="stop earlier, after M minutes per model")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     args = parser.parse_args()
     if args.images < POINTS:
@@ -67,9 +71,7 @@ def resident_mb(process: int | str = "self") -> float:
 def live_tensors() -> int:
     """Return how many tensors Python holds."""
     gc.collect()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated attributes of modules that answer isinstance
-        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
 def growth(points: list[tuple[int, float]]) -> float:
@@ -79,48 +81,45 @@ def growth(points: list[tuple[int, float]]) -> float:
     return 1000 * slope
 
 
-def measure(step, images: int, process: int | str = "self") -> dict:
-    """Call ``step(i)`` for every image and return the fields of a row about memory."""
+def measure(step: Callable[[int], object], args: argparse.Namespace, process: int | str = "self") -> dict:
+    """Call ``step(i)`` for every image until the time is over, and return the fields of a row about memory."""
     memory, tensors = [], []
-    for i in range(images):
+    end = time.monotonic() + 60 * (args.minutes or math.inf)
+    for i in range(args.images):
         step(i)
-        if (i + 1) % (images // POINTS) == 0:
+        if (i + 1) % max(args.images // POINTS, 1) == 0:
+            if len(memory) > 5 and time.monotonic() > end:
+                break
             memory.append((i + 1, resident_mb(process)))
             if process == "self":
                 tensors.append((i + 1, float(live_tensors())))
-    fields = dict(start_mb=memory[len(memory) // 3][1], end_mb=memory[-1][1], growth_mb=growth(memory))
+    fields = dict(
+        images=memory[-1][0], start_mb=memory[len(memory) // 3][1], end_mb=memory[-1][1], growth_mb=growth(memory)
+    )
     return fields | (dict(growth_tensors=growth(tensors)) if tensors else {})
 
 
-def through_model(config: str, images: int) -> dict:
+def through_model(config: str, args: argparse.Namespace) -> dict:
     """Run images through the model of a config and return the fields of a row."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random weights
         predictor = Predictor(ROOT / config)
-    fixed, every = predictor.input_size(), sizes(images)
-    if fixed and len(predictor.cfg.model.get("test_cfg") or {}) == 0 and "PackInputs" in str(predictor._rest):
-        every = _accepted(predictor, fixed, every)
+    every = sizes(args.images)
+    try:
+        predictor(scene(*every[0]))
+    except DataError:  # it takes one size only
+        every = [predictor.input_size()] * args.images
 
     def step(i: int) -> None:
         predictor(scene(*every[i], seed=i % 8))
 
-    return dict(images=images, sizes=len({*every})) | measure(step, images)
+    fields = measure(step, args)
+    return fields | dict(sizes=len({*every[: fields["images"]]}))
 
 
-def _accepted(predictor: Predictor, fixed: tuple[int, int], every: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ``every`` if the pipeline brings all sizes to the model's only one, else that one for all."""
-    try:
-        predictor(scene(*every[0]))
-    except ConfigError:
-        raise
-    except Exception:
-        return [fixed] * len(every)
-    return every
-
-
-def through_web(configs: list[str], images: int) -> dict:
+def through_web(configs: list[str], args: argparse.Namespace) -> dict:
     """Send images to the web page and return the fields of a row about the server's memory."""
-    every, names = sizes(images), [Path(config).stem for config in configs]
+    every, names = sizes(args.images), [Path(config).stem for config in configs]
     with serving([ROOT / config for config in configs], "--timing-ms", "0") as server:
 
         def step(i: int) -> None:
@@ -128,16 +127,17 @@ def through_web(configs: list[str], images: int) -> dict:
             if status != 200:
                 raise ConfigError(f"image {i} of {every[i]} pixels was answered with status {status}")
 
-        return dict(images=images, sizes=len({*every})) | measure(step, images, server.process)
+        fields = measure(step, args, server.process)
+    return fields | dict(sizes=len({*every[: fields["images"]]}))
 
 
 def main() -> None:
     args = parse_args()
     configs = {name: MODELS[name] for name in args.models}
     if args.web:
-        found = {"web page: " + ", ".join(configs): through_web(list(configs.values()), args.images)}
+        found = {"web page: " + ", ".join(configs): through_web(list(configs.values()), args)}
     else:
-        found = {f"{name} {Path(config).stem}": through_model(config, args.images) for name, config in configs.items()}
+        found = {f"{name} {Path(config).stem}": through_model(config, args) for name, config in configs.items()}
     rows = [row(kind="memory", what=what, **fields) for what, fields in found.items()]
     for one in rows:
         print(

@@ -54,7 +54,7 @@ class Gate:
         self.free += 1
 
     def drop_after(self, turn: Turn) -> bool:
-        """Take out the waiting request whose turn comes last, if a later one than ``turn``; return whether there was."""
+        """Take out the waiting request of the last turn if that is after ``turn``; return whether it was."""
         last = max(self.waiting, default=None, key=lambda entry: entry[0])
         if last is None or last[0][0] <= turn[0]:
             return False
@@ -68,7 +68,7 @@ class Gate:
 
 
 class RequestQueue:
-    """Queue in which one request runs and ``length`` others wait, at most ``READ`` of them with their body in memory."""
+    """Queue in which one request runs and ``length`` others wait, at most ``READ`` of them in memory."""
 
     def __init__(self, length: int) -> None:
         read = min(length, READ)
