@@ -1,9 +1,9 @@
-"""Write docs/results.md, docs/benchmarks.md, docs/reliability.md and other tables from rows, so that no number is typed in.
+"""Write docs/results.md, docs/benchmarks.md, docs/reliability.md and more from rows, so that no number is typed in.
 
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
     python tools/analysis_tools/results_page.py --page benchmarks --add rows.json --name cpu --title T
 
-Each JSON file in docs/results/, docs/benchmarks/ and docs/reliability/ holds ``title``, ``text``, ``columns`` (pairs of field and heading)
+Each JSON file in docs/results/ (or docs/benchmarks/ ...) has ``title``, ``text``, ``columns`` (field and heading)
 and ``rows`` as ``mmcv_custom.results`` makes them. Results with a ``summary`` (--summary), whose rows hold scores and
 times of the same trained weights, dense first, are in the table at the top of the page (``gains.py``); those with
 ``miniature`` (--miniature) stand at its end. Without ``--add``, the pages are regenerated.

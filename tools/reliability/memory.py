@@ -14,14 +14,13 @@ Shapes: h x w pixels of an image.
 import argparse
 import gc
 import math
-import statistics
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+from growth import MODELS, growth, resident_mb, sizes
 from serving import serving, upload
 
 from mmcv_custom.cli.launch import run
@@ -31,13 +30,7 @@ from mmcv_custom.inference import Predictor
 from mmcv_custom.results import row, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = {
-    "detector": "configs/quickstart/digits_svit-adapter-nano.py",
-    "segmentor": "configs/segmentation/vit-nano-tome_linear_camvid-352.py",
-    "classifier": "configs/deit/digits/svit_deit-nano_digits.py",
-}
 POINTS = 40  # moments at which memory is read
-SIDES = (128, 256)  # pixels; at most two to one, so that every grid has the tokens that the methods remove
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,32 +46,10 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def sizes(count: int, seed: int = 0) -> list[tuple[int, int]]:
-    """Return ``count`` different sizes (h, w) in random order, deterministic."""
-    span = SIDES[1] - SIDES[0]
-    places = np.random.default_rng(seed).permutation(span * span)[:count]
-    return [(int(SIDES[0] + place // span), int(SIDES[0] + place % span)) for place in places]
-
-
-def resident_mb(process: int | str = "self") -> float:
-    """Return the resident memory of a process in MB (10^6 bytes); Linux only."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ConfigError(f"/proc/{process}/status names no resident memory: is the process alive, and is this Linux?")
-
-
 def live_tensors() -> int:
     """Return how many tensors Python holds."""
     gc.collect()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
-
-def growth(points: list[tuple[int, float]]) -> float:
-    """Return the slope of (images, value) points per 1,000 images over the last two thirds."""
-    late = points[len(points) // 3 :]
-    slope, _ = statistics.linear_regression(*zip(*late, strict=True))
-    return 1000 * slope
 
 
 def measure(step: Callable[[int], object], args: argparse.Namespace, process: int | str = "self") -> dict:

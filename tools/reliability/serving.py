@@ -25,7 +25,7 @@ from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S, ANSWER_S = 300, 600  # longest waits, for a machine with other work
+START_S, ANSWER_S = 1800, 900  # longest waits, for a machine with other work
 
 
 class Server(NamedTuple):

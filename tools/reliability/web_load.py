@@ -18,7 +18,7 @@ from collections import Counter
 from http.client import HTTPException
 from pathlib import Path
 
-from memory import MODELS, growth, resident_mb, sizes
+from growth import MODELS, growth, resident_mb, sizes
 from serving import Server, serving, upload
 
 from mmcv_custom.cli.launch import run
@@ -27,7 +27,8 @@ from mmcv_custom.results import row, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 GREED = 5  # requests that the greedy user has open at once
-BROKEN = 0.25  # share of broken uploads
+BROKEN, LEAVING = 0.25, 0.02  # shares of broken uploads, and of users who hang up
+IMAGES = 8  # of every user
 READ_S = 2  # seconds between two looks at the memory
 
 
@@ -54,21 +55,30 @@ def _png(width: int, height: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
-def broken_uploads(image: bytes) -> dict[str, tuple[bytes, dict, set[int]]]:
-    """Return name -> (body, query, the statuses that are right)."""
-    return {
-        "empty": (b"", {}, {400}),
-        "text": (b"no image " * 50, {}, {400}),
-        "cut short": (image[: len(image) // 2], {}, {400}),
-        "damaged": (image[:300] + bytes(reversed(image[300:600])) + image[600:], {}, {200, 400}),
-        "pixels missing": (_png(300, 300, b"\0" * 1000), {}, {400}),
-        "decompression bomb": (_png(60000, 60000, b"\0" * 10**6), {}, {400}),
-        "one pixel high": (_png(300, 1, b"\0" * 901), {}, {400}),
-        "too large": (b"\xff" * 2_500_000, {}, {413}),
-        "no such model": (image, dict(model="nowhere"), {404}),
-        "cost out of range": (image, dict(cost_value="1e9"), {400}),
-        "cost no number": (image, dict(cost_value="much"), {400}),
-    }
+# Name -> (body, query, the statuses that are right); None stands for a good image.
+BROKEN_UPLOADS: dict[str, tuple[bytes | None, dict, set[int]]] = {
+    "empty": (b"", {}, {400}),
+    "text": (b"no image " * 50, {}, {400}),
+    "pixels missing": (_png(300, 300, b"\0" * 1000), {}, {400}),
+    "decompression bomb": (_png(60000, 60000, b"\0" * 10**6), {}, {400}),
+    "one pixel high": (_png(300, 1, b"\0" * 901), {}, {400}),
+    "too large": (b"\xff" * 2_500_000, {}, {413}),
+    "no such model": (None, dict(model="nowhere"), {404}),
+    "cost out of range": (None, dict(cost_value="1e9"), {400}),
+    "cost no number": (None, dict(cost_value="much"), {400}),
+}
+
+
+def break_upload(image: bytes, random_number: random.Random) -> tuple[str, bytes, dict, set[int]]:
+    """Return the name of a mistake, the body and the query with it, and the statuses that are right."""
+    name = random_number.choice([*BROKEN_UPLOADS, "cut short", "damaged"])
+    if name == "cut short":
+        return name, image[: random_number.randrange(1, len(image) // 2)], {}, {400}
+    if name == "damaged":  # a decoder may go on after an error
+        at = random_number.randrange(len(image) - 50)
+        return name, image[:at] + random_number.randbytes(50) + image[at + 50 :], {}, {200, 400}
+    body, query, right = BROKEN_UPLOADS[name]
+    return name, image if body is None else body, query, right
 
 
 def leave_early(server: Server, address: str, model: str) -> None:
@@ -93,19 +103,17 @@ class Load:
 
     def _user(self, user: int, number: int) -> None:
         random_number = random.Random(self.seed * 1000 + 10 * user + number)
-        images = [upload(*size, i) for i, size in enumerate(sizes(40, user))]
+        images = [upload(*size, i) for i, size in enumerate(sizes(IMAGES, user))]
         address = f"127.0.0.{user + 2}"
         while not self.over.is_set():
             image, model = random_number.choice(images), random_number.choice(self.names)
             name, body, query, right = "image", image, {}, {200}
+            if random_number.random() < LEAVING:
+                leave_early(self.server, address, model)
+                self._count("left early", "hung up", {"hung up"})
+                continue
             if random_number.random() < BROKEN:
-                broken = broken_uploads(image)
-                name = random_number.choice([*broken, "left early"])
-                if name == "left early":
-                    leave_early(self.server, address, model)
-                    self._count(name, "hung up", {"hung up"})
-                    continue
-                body, query, right = broken[name]
+                name, body, query, right = break_upload(image, random_number)
             self._ask(user, address, name, body, dict(model=model) | query, right)
 
     def _ask(self, user: int, address: str, name: str, body: bytes, query: dict, right: set) -> None:
@@ -181,8 +189,8 @@ def main() -> None:
         load = Load(server, [config.stem for config in configs], args.users, args.seed)
         fields = fields_of(load, load.run(60 * args.minutes), args.minutes)
     print(
-        f"{fields['requests']} requests of {args.users} users: {fields['status_200']} results, {fields['refused']} broken "
-        f"uploads refused, {fields['status_503']} told to retry, {fields['faults']} wrong answers {fields['wrong']}; "
+        f"{fields['requests']} requests of {args.users} users: {fields['status_200']} results, {fields['refused']} "
+        f"broken uploads refused, {fields['status_503']} told to retry, {fields['faults']} wrong {fields['wrong']}; "
         f"shares {fields['least_share']:.3f} to {fields['largest_share']:.3f} (greedy {fields['greedy_share']:.3f}), "
         f"longest wait {fields['longest_wait_s']:.0f} s, {fields['start_mb']:.0f} to {fields['end_mb']:.0f} MB"
     )

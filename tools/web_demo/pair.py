@@ -53,7 +53,9 @@ class Pair:
         ConfigError, CheckpointError: they cannot be used, or the backbone is not one of this project.
     """
 
-    def __init__(self, config: str, checkpoint: str | None, device: str, score_thr: float, timing_ms: float = TIMING_MS) -> None:
+    def __init__(
+        self, config: str, checkpoint: str | None, device: str, score_thr: float, timing_ms: float = TIMING_MS
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.predictor = Predictor(config, checkpoint, device=device)
