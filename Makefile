@@ -26,6 +26,10 @@ HAVE_DEPS := $(VENV)/.setup-deps-$(call key,cat requirements.txt)
 HAVE_DOCS := $(VENV)/.setup-docs-$(call key,cat setup.py)
 HAVE_CHECKOUT := $(VENV)/.setup-checkout-$(call key,{ pwd; cat requirements.txt pyproject.toml setup.py; ls -d */__init__.py; } 2>/dev/null)
 
+AUDIT_VENV := $(VENV)-audit
+AUDIT := $(shell sed -nE 's/^ *"audit": \[(.*)\],.*/\1/p' setup.py | tr -d ',')
+HAVE_AUDIT := $(AUDIT_VENV)/.setup-audit-$(call key,echo '$(AUDIT)')
+
 VENV_PY := $(VENV)/bin/python
 # -qq: errors only. The steps below say what goes on in fewer lines.
 PIP := $(VENV_PY) -m pip install -qq --disable-pip-version-check
@@ -47,12 +51,12 @@ need = missing=$$("$(PY)" -c 'import importlib.util, sys; print(*(m for m in sys
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help setup operators lint test demo docs gpu-check clean
+.PHONY: help setup operators lint test demo docs gpu-check sanitize audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
-	@echo "  MMCV=compiled (MMCV with its own operators, 5 minutes more), ARGS (extra arguments of test, demo),"
+	@echo "  MMCV=compiled (MMCV with its own operators, 5 minutes more), ARGS (extra arguments of test, demo, sanitize, audit),"
 	@echo "  STAGES (of gpu-check; tools/benchmarks/gpu_check.sh lists them)."
 
 setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 4 minutes the first time)
@@ -91,6 +95,13 @@ gpu-check: $(READY) ## on a machine with a GPU: run the tests marked cuda, measu
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
 		|| $(call die,gpu-check needs a CUDA device and torch sees none.)
 	@OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}" PYTHON="$(PY)" sh tools/benchmarks/gpu_check.sh $(STAGES)
+
+sanitize: $(READY) ## run the compiled CPU operator under AddressSanitizer and UBSan on random calls (5 minutes)
+	@$(RUN) tools/reliability/sanitize.py $(ARGS)
+
+# The tools that examine the environment stay out of it.
+audit: $(READY) $(HAVE_AUDIT) ## list known vulnerabilities, licences and a bill of materials of the dependencies
+	@mkdir -p work_dirs && $(RUN) tools/reliability/supply.py --audit-python $(AUDIT_VENV)/bin/python --sbom work_dirs/sbom.json $(ARGS)
 
 clean: ## delete caches and build leftovers; results, data and weights stay
 	@rm -rf build dist site *.egg-info ops/build .pytest_cache .ruff_cache .mypy_cache
@@ -152,6 +163,12 @@ $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 	@$(call say,Installing this checkout into $(VENV) ...)
 	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
 	@$(call stamp,checkout)
+
+$(HAVE_AUDIT):
+	@$(call say,The tools that examine the dependencies in $(AUDIT_VENV) ...)
+	@"$(PYTHON)" -m venv "$(AUDIT_VENV)" && $(AUDIT_VENV)/bin/python -m pip install -qq --disable-pip-version-check $(AUDIT) \
+		|| $(call die,they could not be installed; pip says why above.)
+	@rm -f $(AUDIT_VENV)/.setup-*; touch $@
 
 $(HAVE_DOCS): | $(HAVE_CHECKOUT)
 	@$(call say,The tools that build the documentation ...)

@@ -86,6 +86,8 @@ setup(
     extras_require={
         **{extra: [line for name in names for line in PINS[name]] for extra, names in EXTRAS.items()},
         "dev": ["mypy==2.4.1", "pytest==9.2.0", "pytest-xdist==3.8.0", "ruff==0.17.5", "selenium==4.51.0"],
+        # What `make audit` installs into an environment of its own; the Makefile reads this line.
+        "audit": ["pip-audit==2.10.1", "cyclonedx-bom==7.5.0"],
         # What `make docs` builds the site with.
         "docs": ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"],
         # Models that token_pruning.apply takes besides timm's, see docs/hugging_face.md.

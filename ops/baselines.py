@@ -9,7 +9,7 @@ Shapes: B images, S positions of all levels, Q queries, M heads, D channels of a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ def mmcv_operator() -> Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]:
     return call
 
 
-@cache
+@lru_cache
 def _sizes(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor([(w, h) for h, w in shapes], device=device, dtype=dtype)[:, None]
 

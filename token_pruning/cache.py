@@ -1,12 +1,56 @@
-"""Tensors computed from weights, cached until the weights change."""
+"""Tensors computed from weights, cached until the weights change, and tensors computed from sizes, of the latest sizes."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import wraps
+from typing import TypeVar
 from weakref import ref
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def cached_by_size(limit: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a function of sizes and a device: the results of the ``limit`` last used arguments are kept.
+
+    Unlike those of ``functools.lru_cache``, results that are read while a CUDA graph is captured stay for good, because
+    the graph reads their memory as long as it exists. ``limit`` must be more than one forward needs. Arguments are
+    hashable and positional. A compiled graph computes the result itself.
+    """
+
+    def decorate(make: Callable[..., T]) -> Callable[..., T]:
+        kept: OrderedDict[tuple, T] = OrderedDict()  # the last used one last
+        captured: dict[tuple, T] = {}
+
+        @wraps(make)
+        def cached(*sizes: Hashable) -> T:
+            if torch.compiler.is_compiling():
+                return make(*sizes)
+            if sizes in captured:
+                return captured[sizes]
+            found = kept.pop(sizes, None)
+            if found is None:
+                found = make(*sizes)
+            if _is_capturing(sizes):
+                captured[sizes] = found
+                return found
+            kept[sizes] = found
+            while len(kept) > limit:
+                kept.pop(next(iter(kept)), None)  # the replicas of DataParallel share the cache
+            return found
+
+        return cached
+
+    return decorate
+
+
+def _is_capturing(sizes: tuple[Hashable, ...]) -> bool:
+    on_cuda = any(isinstance(size, torch.device) and size.type == "cuda" for size in sizes)
+    return on_cuda and torch.cuda.is_current_stream_capturing()
 
 
 class WeightCache:

@@ -5,12 +5,13 @@ Shapes: B tables, h x w and H x W grids, C channels.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .cache import cached_by_size
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int], antialias: bool = False) -> Tensor:
@@ -58,7 +59,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, Non
 resample.register_autograd(_backward, setup_context=_keep_size)
 
 
-@cache  # without eviction: captured CUDA graphs keep reading the matrices
+@cached_by_size(256)
 def _bicubic(old: int, new: int, antialias: bool, device: torch.device) -> Tensor:
     """Return the matrix (new, old) of bicubic interpolation along one axis: the identity, interpolated."""
     with torch.inference_mode(False), torch.no_grad():

@@ -5,11 +5,12 @@ Shapes: H x W grid of stride 16, N = H * W.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from token_pruning.cache import cached_by_size
 
 
 class Geometry(NamedTuple):
@@ -28,10 +29,9 @@ class Geometry(NamedTuple):
     extractor_shapes: list[tuple[int, int]]
 
 
-# Unbounded, because a captured CUDA graph reads these small tensors as long as it exists.
-@cache
+@cached_by_size(64)
 def adapter_geometry(grid: tuple[int, int], device: torch.device) -> Geometry:
-    """Return the geometry of ``grid``, the even (H, W) of stride 16; computed once per size and device."""
+    """Return the geometry of ``grid``, the even (H, W) of stride 16; computed once for each of the latest sizes."""
     rows, cols = grid
     shapes = [(rows * 2, cols * 2), (rows, cols), (rows // 2, cols // 2)]
     # A tensor created in inference mode cannot be used in training later.

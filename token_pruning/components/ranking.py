@@ -6,13 +6,13 @@ Shapes: T packed tokens, n tokens of one image, B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ..cache import cached_by_size
 from ..tokens import TokenSet
 
 
@@ -109,7 +109,7 @@ def _seeded_noise(rows: int, width: int, seed: int, device: torch.device) -> Ten
     return _draw(rows, width, seed, device)
 
 
-@cache  # unbounded: a captured CUDA graph reads these small tensors as long as it exists
+@cached_by_size(512)  # every pruned block has its own noise for each number of tokens
 def _draw(rows: int, width: int, seed: int, device: torch.device) -> Tensor:
     # On the CPU: equal numbers on every device. A tensor created in inference mode could not be used elsewhere, and
     # torch.export must not record the drawing.

@@ -1,9 +1,9 @@
-"""Write docs/results.md, docs/benchmarks.md and other pages' tables from rows, so that no number is typed in.
+"""Write docs/results.md, docs/benchmarks.md, docs/reliability.md and more from rows, so that no number is typed in.
 
     python tools/analysis_tools/results_page.py --add work_dirs/demo/results.json --name demo --title T --text "A text."
     python tools/analysis_tools/results_page.py --page benchmarks --add rows.json --name cpu --title T
 
-Each JSON file in docs/results/ and docs/benchmarks/ holds ``title``, ``text``, ``columns`` (pairs of field and heading)
+Each JSON file in docs/results/ (or docs/benchmarks/ ...) has ``title``, ``text``, ``columns`` (field and heading)
 and ``rows`` as ``mmcv_custom.results`` makes them. Results with a ``summary`` (--summary), whose rows hold scores and
 times of the same trained weights, dense first, are in the table at the top of the page (``gains.py``); those with
 ``miniature`` (--miniature) stand at its end. Without ``--add``, the pages are regenerated.
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from choices import CASES, case_rows, gpu_table, score_table, shelf_table
 from gains import HEADINGS, KEPT, draw, gains
+from reliability_tables import COLUMNS as RELIABILITY
+from reliability_tables import HEAD as RELIABILITY_HEAD
 
 from mmcv_custom.files import write_file
 from mmcv_custom.results import write_json
@@ -153,7 +155,7 @@ KINDS = {
     "ms_median": MODELS,
     "case": OPERATORS,
 }
-PAGES = {"results": "Results", "benchmarks": "Benchmarks"}
+PAGES = {"results": "Results", "benchmarks": "Benchmarks", "reliability": "Reliability"}
 # What stands between these marks in the README is made here.
 GAINS_MARKS = ("<!-- gains: made by tools/analysis_tools/results_page.py -->\n", "<!-- end of the gains -->")
 GAINS_PLOT = "docs/images/gains.png"
@@ -169,6 +171,7 @@ and all versions in full. GMACs count a multiply-add as 1. Machines differ and a
 table, whose models were timed in turns on one machine. Each command is the one that was run at the commit named beside
 it; some files have moved since.
 """
+HEADS = {"reliability": RELIABILITY_HEAD}
 # Tables of docs/choose_a_method.md, by the name in their marks.
 CHOICES = ("cases", "shelf", "scores", "gpu")
 GAINS_TEXT = (
@@ -207,7 +210,8 @@ def page(folder):
     title, results = PAGES.get(folder.name, "Results"), read_results(folder)
     large = [result for result in results if not result.get("miniature")]
     small = [result for result in results if result.get("miniature")]
-    parts = [HEAD.format(title=title, name=folder.name), NOTES.get(folder.name, ""), _gains_section(large)]
+    head = HEADS.get(folder.name, HEAD)
+    parts = [head.format(title=title, name=folder.name), NOTES.get(folder.name, ""), _gains_section(large)]
     parts += map(_section, large)
     if small:
         parts += [MINIATURES, *(_section(result, "###") for result in small)]
@@ -227,7 +231,7 @@ def with_made_parts(text):
 
 def with_choices(text):
     """Return the text of docs/choose_a_method.md with new tables between its marks."""
-    results, benchmarks = (read_results(ROOT / "docs" / name) for name in PAGES)
+    results, benchmarks = (read_results(ROOT / "docs" / name) for name in ("results", "benchmarks"))
     tables = [(CASES, case_rows(results)), shelf_table(results), score_table(results), gpu_table(benchmarks)]
     for name, (headings, rows) in zip(CHOICES, tables, strict=True):
         marks = (f"<!-- {name}: made by tools/analysis_tools/results_page.py -->\n", f"<!-- end of {name} -->")
@@ -340,7 +344,8 @@ def main():
         if not (args.name and args.title):
             parser.error("--add needs --name and --title")
         rows = json.loads(Path(args.add).read_text())
-        columns = next((found for field, found in KINDS.items() if field in rows[0]), DETECTION)
+        columns = RELIABILITY.get(rows[0].get("kind"))
+        columns = columns or next((found for field, found in KINDS.items() if field in rows[0]), DETECTION)
         target = ROOT / "docs" / args.page / f"{args.name}.json"
         if args.plot:
             write_file(target.with_suffix(".png"), Path(args.plot).read_bytes())

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
-from pair import Pair
+from pair import TIMING_MS, Pair
 from server import Limits, make_app
 
 from mmcv_custom.cli.launch import run
@@ -67,15 +67,25 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help=f"images that may wait while another one runs (default: {Limits.queue})",
     )
+    parser.add_argument(
+        "--timing-ms",
+        type=float,
+        default=TIMING_MS,
+        metavar="MS",
+        help=f"time spent on timing both models again, for each image (default: {TIMING_MS}; 0: each runs once)",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    if not (args.max_mb > 0 and args.max_megapixels > 0 and args.queue >= 0 and 0 <= args.score_thr <= 1):
-        raise ConfigError("--max-mb and --max-megapixels must be above 0, --queue 0 or more, --score-thr from 0 to 1")
+    limited = args.max_mb > 0 and args.max_megapixels > 0 and args.queue >= 0
+    if not (limited and 0 <= args.score_thr <= 1 and args.timing_ms >= 0):
+        raise ConfigError(
+            "--max-mb and --max-megapixels must be above 0, --queue and --timing-ms 0 or more, --score-thr from 0 to 1"
+        )
     listening = listen(args.host, args.port)
-    pairs = load(args.models or quickstart(), args.device, args.score_thr)
+    pairs = load(args.models or quickstart(), args.device, args.score_thr, args.timing_ms)
     limits = Limits(args.max_mb, args.max_megapixels, args.queue)
     local = args.host in LOCAL
     app = make_app(pairs, limits, ["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
@@ -115,12 +125,12 @@ def quickstart() -> list[str]:
     return [f"{config}={checkpoint}" for config, checkpoint in found if checkpoint] or [str(ROOT / QUICKSTART[0])]
 
 
-def load(models: list[str], device: str, score_thr: float) -> dict[str, Pair]:
+def load(models: list[str], device: str, score_thr: float, timing_ms: float) -> dict[str, Pair]:
     """Return name -> ``Pair``; each model has run once."""
     pairs = {}
     for model in models:
         config, _, checkpoint = model.partition("=")
-        pair = Pair(config, checkpoint or None, device, score_thr)
+        pair = Pair(config, checkpoint or None, device, score_thr, timing_ms)
         while pair.name in pairs:
             pair.name += "'"
         pairs[pair.name] = pair

@@ -27,7 +27,7 @@ from mmcv_custom.shipped import config_stem
 from mmcv_custom.tasks import TASKS
 from token_pruning import Reducer, count_flops
 
-BUDGET_MS = 2000  # for all timed repeats; models that take longer are timed once
+TIMING_MS = 2000  # for all timed repeats; models that take longer are timed once
 MAX_REPEATS = 7
 
 
@@ -47,16 +47,19 @@ class Pair:
         config, checkpoint: as ``Predictor`` takes them.
         device: "cpu", "cuda".
         score_thr: least score of the objects that are drawn.
+        timing_ms: milliseconds for the timed repeats of an image.
 
     Raises:
         ConfigError, CheckpointError: they cannot be used, or the backbone is not one of this project.
     """
 
-    def __init__(self, config: str, checkpoint: str | None, device: str, score_thr: float) -> None:
+    def __init__(
+        self, config: str, checkpoint: str | None, device: str, score_thr: float, timing_ms: float = TIMING_MS
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.predictor = Predictor(config, checkpoint, device=device)
-        self.name, self.score_thr = config_stem(config), score_thr
+        self.name, self.score_thr, self.timing_ms = config_stem(config), score_thr, timing_ms
         reducer = self.predictor.reducer_config
         self.configured = reducer and dict(reducer)  # before the slider moves
         self.size, first = self._first_result()
@@ -174,7 +177,7 @@ class Pair:
 
         steps, device = [partial(step, model) for model in models], self.predictor.device
         times = interleaved(steps, device, 1, 0)
-        repeats = int(min(BUDGET_MS / sum(own[0][0] for own in times), MAX_REPEATS))
+        repeats = int(min(self.timing_ms / sum(own[0][0] for own in times), MAX_REPEATS))
         if repeats:  # the first run was a warm-up then; a slow model is not run again
             times = interleaved(steps, device, repeats, 0)
         return [[ms for (ms,) in own] for own in times]

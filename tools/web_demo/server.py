@@ -6,9 +6,8 @@ Uploads are never written to disk: the body is read into memory, decoded there, 
 import asyncio
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from turns import QueueFullError, RequestQueue
 from upload import MAX_SIDE, open_image
 
 from mmcv_custom.errors import UserError
@@ -51,40 +51,12 @@ class Limits:
     Attributes:
         megabytes: size of a body, 10^6 bytes.
         megapixels: size of an image.
-        queue: images that may wait while another one runs.
+        queue: images that may wait while another one runs; few of them are in memory (``turns.py``).
     """
 
     megabytes: float = 20
     megapixels: float = 32
-    queue: int = 4
-
-
-class RequestQueue:
-    """Queue in which one image runs and a few wait.
-
-    A slot is taken before the body is read, so that memory is bounded, too.
-    """
-
-    def __init__(self, length: int) -> None:
-        self.free_slots, self.running = length + 1, asyncio.Lock()
-        self.worker = ThreadPoolExecutor(1)  # always the same thread, because PyTorch keeps a thread pool for each
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot in the body; raise HTTPException 503 if there is none."""
-        if not self.free_slots:
-            raise HTTPException(
-                503, "the server is busy with other images: try again in a moment", {"Retry-After": "3"}
-            )
-        self.free_slots -= 1
-        try:
-            yield
-        finally:
-            self.free_slots += 1
-
-    async def work(self, job: Callable, *args: object) -> object:
-        """Run ``job(*args)`` in the worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.worker, job, *args)
+    queue: int = 30
 
 
 def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Starlette:
@@ -97,6 +69,7 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
             under its own host name (DNS rebinding).
     """
     queue = RequestQueue(limits.queue)
+    worker = ThreadPoolExecutor(1)  # always the same thread, because PyTorch keeps a thread pool for each
 
     async def models(request: Request) -> Response:
         return _json(
@@ -116,12 +89,18 @@ def make_app(pairs: Mapping[str, Pair], limits: Limits, hosts: list[str]) -> Sta
     async def run(request: Request) -> Response:
         try:
             pair, position = _chosen(request, pairs), _position(request)
-            with queue.slot():
+            async with queue.slot(request.client.host if request.client else "") as turn:
                 body = await asyncio.wait_for(_body(request, 1e6 * limits.megabytes), BODY_TIMEOUT_S)
-                async with queue.running:
+                async with queue.running_alone(turn):
                     if await request.is_disconnected():
                         return Response(status_code=499)
-                    return await queue.work(_answer, pair, body, position, limits.megapixels)
+                    job = partial(_answer, pair, body, position, limits.megapixels)
+                    return await asyncio.get_running_loop().run_in_executor(worker, job)
+        except QueueFullError:
+            await _drain(request, 4e6 * limits.megabytes)
+            raise HTTPException(
+                503, "the server is busy with other images: try again in a moment", {"Retry-After": "3"}
+            ) from None
         except HTTPException:
             await _drain(request, 4e6 * limits.megabytes)
             raise

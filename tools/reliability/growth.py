@@ -1,0 +1,40 @@
+"""The growth of a process's memory, and the models and sizes of images that memory is measured with.
+
+Shapes: h x w pixels of an image.
+"""
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from mmcv_custom.errors import ConfigError
+
+MODELS = {
+    "detector": "configs/quickstart/digits_svit-adapter-nano.py",
+    "segmentor": "configs/segmentation/vit-nano-tome_linear_camvid-352.py",
+    "classifier": "configs/deit/digits/svit_deit-nano_digits.py",
+}
+SIDES = (128, 256)  # pixels; at most two to one, so that every grid has the tokens that the methods remove
+
+
+def sizes(count: int, seed: int = 0) -> list[tuple[int, int]]:
+    """Return ``count`` different sizes (h, w) in random order, deterministic."""
+    span = SIDES[1] - SIDES[0]
+    places = np.random.default_rng(seed).permutation(span * span)[:count]
+    return [(int(SIDES[0] + place // span), int(SIDES[0] + place % span)) for place in places]
+
+
+def resident_mb(process: int | str = "self") -> float:
+    """Return the resident memory of a process in MB (10^6 bytes); Linux only."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ConfigError(f"/proc/{process}/status names no resident memory: is the process alive, and is this Linux?")
+
+
+def growth(points: list[tuple[int, float]]) -> float:
+    """Return the slope of (images, value) points per 1,000 images over the last two thirds."""
+    late = points[len(points) // 3 :]
+    slope, _ = statistics.linear_regression(*zip(*late, strict=True))
+    return 1000 * slope
