@@ -207,6 +207,7 @@ def run(main: Callable[[], object]) -> None:
     """
     end_with_the_launcher()
     threading.excepthook = partial(_in_thread, threading.excepthook)
+    sys.excepthook = partial(_in_worker, sys.excepthook, os.getpid())
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
     if not torch.cuda.is_available():
         keep_memory()
@@ -258,6 +259,12 @@ def _in_thread(usual: Callable, args: threading.ExceptHookArgs) -> None:
     """Print the traceback of an exception in a thread, unless the main thread raises it again: TensorBoard's writer."""
     if not out_of_space(args.exc_value):
         usual(args)
+
+
+def _in_worker(usual: Callable, main: int, kind: type, error: BaseException, trace: object) -> None:
+    """Print the traceback of an exception, unless a data-loader worker, a fork, finds that its reader has gone."""
+    if os.getpid() == main or not isinstance(error, (EOFError, ConnectionError)):
+        usual(kind, error, trace)
 
 
 def _end(error: object, everywhere: bool = True) -> None:
