@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch.distributed as dist
 
@@ -77,6 +80,24 @@ def end_with_the_launcher() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     except (AttributeError, OSError, TypeError):  # another system
         pass
+
+
+def quieten_consequences() -> None:
+    """Print no traceback of what follows from a failure that the main thread reports."""
+    threading.excepthook = partial(_in_thread, threading.excepthook)
+    sys.excepthook = partial(_in_worker, sys.excepthook, os.getpid())
+
+
+def _in_thread(usual: Callable, args: threading.ExceptHookArgs) -> None:
+    """Print the traceback of an exception in a thread, unless the main thread raises it again: TensorBoard's writer."""
+    if not out_of_space(args.exc_value):
+        usual(args)
+
+
+def _in_worker(usual: Callable, main: int, kind: type, error: BaseException, trace: object) -> None:
+    """Print the traceback of an exception, unless a data-loader worker, a fork, finds that its reader has gone."""
+    if os.getpid() == main or not isinstance(error, (EOFError, ConnectionError)):
+        usual(kind, error, trace)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -10,11 +10,9 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -29,13 +27,12 @@ from ..checkpoint.load import load_into
 from ..data.checks import check_datasets
 from ..engine.acceleration import keep_memory
 from ..errors import ConfigError, UserError, building_from_config
-from ..files import out_of_space
 from ..shipped import config_stem
 from . import option_values
 from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
-from .failures import dead_worker, end_with_the_launcher, full_disk, lost_process
+from .failures import dead_worker, end_with_the_launcher, full_disk, lost_process, quieten_consequences
 from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
 
@@ -206,7 +203,7 @@ def run(main: Callable[[], object]) -> None:
     Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
     """
     end_with_the_launcher()
-    threading.excepthook = partial(_in_thread, threading.excepthook)
+    quieten_consequences()
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
     if not torch.cuda.is_available():
         keep_memory()
@@ -252,12 +249,6 @@ def _leave(status: int = 0) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _in_thread(usual: Callable, args: threading.ExceptHookArgs) -> None:
-    """Print the traceback of an exception in a thread, unless the main thread raises it again: TensorBoard's writer."""
-    if not out_of_space(args.exc_value):
-        usual(args)
 
 
 def _end(error: object, everywhere: bool = True) -> None:

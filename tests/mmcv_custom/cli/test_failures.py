@@ -1,6 +1,8 @@
 """Failures from outside the program end it with one sentence: full disks, killed workers, lost processes."""
 
 import errno
+import os
+import sys
 import threading
 
 import pytest
@@ -81,6 +83,18 @@ def test_a_full_disk_in_a_thread_is_left_to_the_main_thread(monkeypatch):
     for error in (OSError(errno.ENOSPC, "No space left on device"), ValueError("bug")):
         threading.excepthook(threading.ExceptHookArgs((type(error), error, None, None)))
     assert printed == [ValueError]
+
+
+def test_a_worker_whose_reader_has_gone_says_nothing(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *_: printed.append(kind))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    launch.run(lambda: None)
+    sys.excepthook(EOFError, EOFError(), None)
+    monkeypatch.setattr(os, "getpid", lambda: 0)  # a fork
+    for error in (EOFError(), ConnectionResetError(), ValueError()):
+        sys.excepthook(type(error), error, None)
+    assert printed == [EOFError, ValueError]
 
 
 GLOO = (
