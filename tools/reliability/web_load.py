@@ -18,7 +18,7 @@ from collections import Counter
 from http.client import HTTPException
 from pathlib import Path
 
-from growth import MODELS, growth, resident_mb, sizes
+from growth import MODELS, growth, private_mb, sizes
 from serving import Server, serving, upload
 
 from mmcv_custom.cli.launch import run
@@ -149,7 +149,7 @@ class Load:
         points, end = [], time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(min(READ_S, max(end - time.monotonic(), 0.01)))
-            points.append((self.statuses.total(), resident_mb(self.server.process)))
+            points.append((self.statuses.total(), private_mb(self.server.process)))
         self.over.set()
         for thread in self.threads:
             thread.join()

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import memory
 import pytest
 import torch
-from growth import SIDES, growth, resident_mb, sizes
+from growth import SIDES, growth, private_mb, sizes
 
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError
@@ -30,10 +30,10 @@ def test_a_leak_is_seen():
     assert found["growth_tensors"] == pytest.approx(1000, rel=0.1) and found["growth_mb"] > 100
     assert abs(memory.measure(lambda i: torch.zeros(10), args)["growth_tensors"]) < 100
     short = memory.measure(lambda i: None, SimpleNamespace(images=80, minutes=1e-9))
-    assert 6 <= short["images"] // 2 < 10 and resident_mb() > 50
-    with pytest.raises(ConfigError, match="names no resident memory"):
+    assert 6 <= short["images"] // 2 < 10 and private_mb() > 50
+    with pytest.raises(ConfigError, match="names no memory"):
         with patch("pathlib.Path.read_text", lambda path: "Name: zombie\n"):
-            resident_mb(1)
+            private_mb(1)
 
 
 @pytest.mark.parametrize("model", memory.MODELS)
