@@ -34,6 +34,7 @@ COLUMNS = {
         ["least_share", "least share of a user"],
         ["largest_share", "largest"],
         ["greedy_share", "of the greedy one"],
+        ["longest_wait", "results of others during the longest wait"],
         ["longest_wait_s", "longest wait, s"],
         ["start_mb", "MB after a third"],
         ["end_mb", "MB at the end"],
