@@ -8,9 +8,9 @@ import time
 from collections import Counter
 
 import web_load
-from growth import MODELS, ROOT
+from growth import MODELS
 from scripts import Tool
-from serving import Server, upload
+from serving import ROOT, Server, upload
 
 
 def test_a_few_users_get_their_share_and_no_wrong_answer(tmp_path):
