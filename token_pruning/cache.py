@@ -1,4 +1,4 @@
-"""Tensors computed from weights, cached until the weights change, and tensors computed from sizes, of the latest sizes."""
+"""Caches of tensors computed from weights, until the weights change, and from sizes, for the latest sizes."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 Shapes: h x w pixels of an image.
 """
 
+import re
 import statistics
 from pathlib import Path
 
@@ -25,12 +26,12 @@ def sizes(count: int, seed: int = 0) -> list[tuple[int, int]]:
     return [(int(SIDES[0] + place // span), int(SIDES[0] + place % span)) for place in places]
 
 
-def resident_mb(process: int | str = "self") -> float:
-    """Return the resident memory of a process in MB (10^6 bytes); Linux only."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ConfigError(f"/proc/{process}/status names no resident memory: is the process alive, and is this Linux?")
+def private_mb(process: int | str = "self") -> float:
+    """Return the memory of a process that is its own, resident or swapped out, in MB (10^6 bytes); Linux only."""
+    sizes_kb = re.findall(r"^(?:RssAnon|VmSwap):\s+(\d+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    if not sizes_kb:
+        raise ConfigError(f"/proc/{process}/status names no memory: is the process alive, and is this Linux?")
+    return sum(map(int, sizes_kb)) * 1024 / 1e6
 
 
 def growth(points: list[tuple[int, float]]) -> float:

@@ -3,9 +3,10 @@
     python tools/reliability/memory.py --images 2000 --json rows.json
     python tools/reliability/memory.py --images 2000 --web --json rows.json
 
-Growth is the slope of the process's resident memory over the last two thirds of the images, fitted by least squares:
-libraries fill their own caches first. Every image has a size of its own (but those of a classifier with a fixed one),
-so that a cache by size without a limit shows. Besides, the tensors that are alive are counted at the same moments.
+Growth is the slope of the process's own memory, resident or swapped out, over the last two thirds of the images,
+fitted by least squares: libraries fill their own caches first. Every image has a size of its own (but those of a
+classifier with a fixed one), so that a cache by size without a limit shows. Besides, the tensors that are alive are
+counted at the same moments.
 Weights are random.
 
 Shapes: h x w pixels of an image.
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from growth import MODELS, growth, resident_mb, sizes
+from growth import MODELS, growth, private_mb, sizes
 from serving import serving, upload
 
 from mmcv_custom.cli.launch import run
@@ -61,7 +62,7 @@ def measure(step: Callable[[int], object], args: argparse.Namespace, process: in
         if (i + 1) % max(args.images // POINTS, 1) == 0:
             if len(memory) > 5 and time.monotonic() > end:
                 break
-            memory.append((i + 1, resident_mb(process)))
+            memory.append((i + 1, private_mb(process)))
             if process == "self":
                 tensors.append((i + 1, float(live_tensors())))
     fields = dict(

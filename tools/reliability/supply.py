@@ -115,6 +115,10 @@ def advisories(python: str, packages: dict[str, metadata.Distribution]) -> dict:
     listed = json.loads(done.stdout)["dependencies"]
     hits = {one["name"]: [v["id"] for v in one["vulns"]] for one in listed if one.get("vulns")}
     skipped = [one["name"] for one in listed if one.get("skip_reason")]
+    if len(skipped) == len(listed):  # a mirror of the index, for example, that has no advisories
+        return fields | dict(
+            found=None, says=f"nothing was checked: {listed[0]['skip_reason'] if listed else 'no packages'}"
+        )
     text = "; ".join(f"{name} {' '.join(ids)}" for name, ids in hits.items()) or "none is known"
     text += f"; {len(skipped)} are not listed there" if skipped else ""
     return fields | dict(found=sum(map(len, hits.values())), says=text)

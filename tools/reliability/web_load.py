@@ -5,7 +5,8 @@
 Users have addresses of their own (127.0.0.2 and on) and send one request after the other; the first one is greedy and
 sends ``GREED`` at once, all the time. Every answer must be one that the request deserves: an image gets its result, a
 broken upload a sentence, and no request a status of 500 or none at all. The row holds each user's share of the
-results, the longest wait for one, and the growth of the server's memory. Linux only: elsewhere 127.0.0.2 is no address.
+results, the longest wait for one of all but the greedy one (in seconds, and in results that others got meanwhile), and
+the growth of the server's memory. Linux only: elsewhere 127.0.0.2 is no address.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from collections import Counter
 from http.client import HTTPException
 from pathlib import Path
 
-from growth import MODELS, growth, resident_mb, sizes
+from growth import MODELS, growth, private_mb, sizes
 from serving import Server, serving, upload
 
 from mmcv_custom.cli.launch import run
@@ -118,7 +119,7 @@ class Load:
 
     def _ask(self, user: int, address: str, name: str, body: bytes, query: dict, right: set) -> None:
         """Ask until the server has a place, as it requests, and record the answer."""
-        began = time.monotonic()
+        began, before = time.monotonic(), self.results.total()
         while True:
             try:
                 status, content = self.server.run(body, address=address, **query)
@@ -131,8 +132,9 @@ class Load:
                 return
         with self.lock:
             if status == 200:
-                self.results[user] += 1
-                self.waits.append(time.monotonic() - began)
+                if not self.over.is_set():  # later on, those with most open requests would get most
+                    self.waits.append((time.monotonic() - began, self.results.total() - before, user))
+                    self.results[user] += 1
             elif "error" not in content:
                 self.wrong.append(f"{name}: {status} without a sentence")
 
@@ -149,7 +151,7 @@ class Load:
         points, end = [], time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(min(READ_S, max(end - time.monotonic(), 0.01)))
-            points.append((self.statuses.total(), resident_mb(self.server.process)))
+            points.append((self.statuses.total(), private_mb(self.server.process)))
         self.over.set()
         for thread in self.threads:
             thread.join()
@@ -174,7 +176,8 @@ def fields_of(load: Load, points: list[tuple[int, float]], minutes: float) -> di
         largest_share=max(share),
         greedy_share=share[0],
         shares=share,
-        longest_wait_s=max(load.waits, default=0.0),
+        longest_wait_s=max((seconds for seconds, _, user in load.waits if user), default=0.0),
+        longest_wait=max((served for _, served, user in load.waits if user), default=0),
         start_mb=points[len(points) // 3][1],
         end_mb=points[-1][1],
         peak_mb=max(mb for _, mb in points),
