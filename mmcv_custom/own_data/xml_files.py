@@ -18,7 +18,9 @@ CVAT = "annotations.xml"
 def xml_files(root: Path) -> list[Path]:
     """Return VOC's files, in ``root``, its Annotations, or its folders of splits."""
     folders = [root, root / "Annotations", *sorted(p for p in root.iterdir() if p.is_dir() and split_of(p.name))]
-    return sorted((f for d in folders if d.is_dir() for f in d.glob("*.xml") if f.name != CVAT and f.is_file()), key=natural)
+    return sorted(
+        (f for d in folders if d.is_dir() for f in d.glob("*.xml") if f.name != CVAT and f.is_file()), key=natural
+    )
 
 
 def cvat_file(root: Path) -> Path | None:
