@@ -74,7 +74,8 @@ def read_cvat(root: Path, file: Path) -> Objects:
                 pairs = [point.split(",") for point in shape.get("points", "").split(";")]
                 if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs):
                     raise DataError(
-                        f"{file}: a polygon of {image.get('name')} has {len(pairs)} points: it needs at least 3, x,y each"
+                        f"{file}: a polygon of {image.get('name')} has {len(pairs)} points; it needs at least 3, x,y "
+                        "each"
                     )
                 fields = polygon([finite(value, "points", file) for pair in pairs for value in pair])
             elif shape.tag == "tag":

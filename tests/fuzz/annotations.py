@@ -87,7 +87,8 @@ def own_change(case: Case, content: dict) -> str:
         changes = {
             "no area": dict(area=None), "no iscrowd": dict(iscrowd=None), "crowds": dict(iscrowd=1),
             "two points": dict(segmentation=[[1, 1, 9, 9]]), "outside": dict(bbox=[100, 100, 5, 5]),
-            "corners": dict(bbox=[5, 5, 39, 29]), "normalised": dict(bbox=[0.1, 0.1, 0.5, 0.5]), "equal ids": dict(id=1),
+            "corners": dict(bbox=[5, 5, 39, 29]), "equal ids": dict(id=1),
+            "normalised": dict(bbox=[0.1, 0.1, 0.5, 0.5]),
             "orphans": dict(image_id=99), "ignore": dict(ignore=1), "zero box": dict(bbox=[*box[:2], 0, 0]),
             "float ids": dict(id=1.5, image_id=float(entry.get("image_id") or 0)) if is_plain(entry) else {},
             "ids as text": dict(image_id=str(entry.get("image_id"))),
@@ -205,7 +206,11 @@ def load(case: Case, training: bool, masks: bool) -> None:
 
 
 def perfect(sample, content: dict, labels: dict, masks: bool) -> dict:
-    """Return the prediction that equals the truth of one image, without crowds; ``labels``: id of a category -> label."""
+    """Return the prediction that equals the truth of one image, without crowds.
+
+    Args:
+        labels: id of a category -> its label.
+    """
     known = [a for a in content["annotations"] if a["image_id"] == sample.img_id and not a["iscrowd"]]
     known = [a for a in known if a["category_id"] in labels]
     boxes = np.array([a["bbox"] for a in known], np.float32).reshape(-1, 4)

@@ -2,7 +2,9 @@
 
 import functools
 import io
+import os
 import pickle
+import subprocess
 import zipfile
 from collections import OrderedDict
 
@@ -42,6 +44,7 @@ PREFIXES = (
     "net.",
     "student.backbone.",
 )
+ODD = ("other model", "odd values", "no weights", "deep", "a tensor", "wrong shapes")
 BROKEN = (
     *("cut", "bytes", "empty", "text", "code", "code in a state dict", "other model", "odd values", "other pickle"),
     *("folder", "missing", "no weights", "deep", "a tensor", "wrong shapes"),
@@ -109,11 +112,11 @@ def run(case: Case) -> None:
     case.given = f"{how} {kind} {half}; "
     mark = case.folder / "ran"
     if how in ("code", "code in a state dict"):
-        function = case.choose(open, __import__("os").mkdir, eval, __import__("subprocess").Popen)
+        function = case.choose(open, os.mkdir, eval, subprocess.Popen)
         content = (
             Runs(str(mark), function) if how == "code" else {"state_dict": state, "meta": Runs(str(mark), function)}
         )
-    elif how in BROKEN[6:8] or how in BROKEN[11:]:
+    elif how in ODD:
         content = odd_content(case, how, state)
     else:
         content = wrapped(case, state)

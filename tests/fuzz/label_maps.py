@@ -8,11 +8,12 @@ from fuzz.contract import Broken, Case
 from PIL import Image
 
 from mmcv_custom.data.checks.label_maps import check_label_maps
-from mmcv_custom.own_data import LabelMaps, read_folder
+from mmcv_custom.own_data import Choices, LabelMaps, read_folder, write_configs
 from mmcv_custom.own_data.label_maps import numbered
 
 CLASSES = ("a", "b", "c")
 COLOURS = np.array([[0, 0, 0], [200, 10, 10], [10, 200, 10], [1, 2, 3]], np.uint8)
+BROKEN = ("size", "missing", "cut", "empty", "folder", "text")
 FORMS = ("grey", "palette", "colours", "16 bits", "1 bit", "two channels", "jpeg")
 
 
@@ -104,14 +105,12 @@ def run(case: Case) -> None:
             read = case.allow(numbered, file, table, names=(str(file),))
             if how == "sound" and read is not None:
                 right(read, labels[int(image.stem)], form)
-    from mmcv_custom.own_data import Choices, write_configs
-
     out = case.folder / "out"
     case.allow(write_configs, data, out, Choices(weights="w.pth"), names=(str(root.resolve()), str(out)))
 
 
 def right(read: np.ndarray, labels: np.ndarray, form: str) -> None:
-    """Raise Broken unless the numbers that were read are the labels; colours are numbered in the order of their values."""
+    """Raise Broken unless the labels were read; colours are numbered in the order of their values."""
     order = {"colours": np.array([0, 2, 1]), "1 bit": np.array([0, 1, 1])}.get(form, np.arange(3))
     if form in ("grey", "palette", "colours", "1 bit") and not np.array_equal(read, order[labels]):
         raise Broken(f"labels {np.unique(read)} are read and {np.unique(order[labels])} are right")

@@ -1,4 +1,4 @@
-"""Folders of images and labels in the forms that annotation tools write, sound and broken, read and written as configs."""
+"""Folders of images and labels as annotation tools write them, sound and broken, read and written as configs."""
 
 import json
 from pathlib import Path
