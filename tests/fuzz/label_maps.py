@@ -13,7 +13,6 @@ from mmcv_custom.own_data.label_maps import numbered
 
 CLASSES = ("a", "b", "c")
 COLOURS = np.array([[0, 0, 0], [200, 10, 10], [10, 200, 10], [1, 2, 3]], np.uint8)
-BROKEN = ("size", "missing", "cut", "empty", "folder", "text")
 FORMS = ("grey", "palette", "colours", "16 bits", "1 bit", "two channels", "jpeg")
 
 
