@@ -43,7 +43,9 @@ def test_values_of_the_annotated_types_pass(options):
     check_option_types(takes, options, "it")
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=str)
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=str
+)
 def test_other_values_are_one_sentence(name, value):
     with pytest.raises(SettingError, match=rf"^it: {name} is .* and must be "):
         check_option_types(takes, {name: value}, "it")

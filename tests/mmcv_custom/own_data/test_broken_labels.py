@@ -26,7 +26,9 @@ def yolo(root, line):
     return lambda: read(root, yaml_of(root))
 
 
-@pytest.mark.parametrize("line", [b"nan 0.5 0.5 0.1 0.1", b"0 inf 0.5 0.1 0.1", b"0 0.5 0.5 nan 0.1", b"0 0.5 x 0.1 0.1"])
+@pytest.mark.parametrize(
+    "line", [b"nan 0.5 0.5 0.1 0.1", b"0 inf 0.5 0.1 0.1", b"0 0.5 0.5 nan 0.1", b"0 0.5 x 0.1 0.1"]
+)
 def test_yolo_lines_that_are_no_finite_numbers(tmp_path, line):
     with pytest.raises(DataError, match=r"0.txt, line 1 is .* it needs a class number and fractions"):
         yolo(tmp_path, line)()
@@ -50,7 +52,10 @@ LABELME = dict(imagePath="0.png", shapes=[dict(label="cat", points=[[1, 1], [9, 
     [
         (dict(shapes=[dict(LABELME["shapes"][0], points=[[1, 1, 6], [9, 9]])]), "are not pairs"),
         (dict(shapes=[dict(LABELME["shapes"][0], points=[[[1, 1]], [9, 9]])]), "are not pairs"),
-        (dict(shapes=[dict(LABELME["shapes"][0], points=[["x", 1], [9, 9]])]), "coordinate is 'x' and must be a number"),
+        (
+            dict(shapes=[dict(LABELME["shapes"][0], points=[["x", 1], [9, 9]])]),
+            "coordinate is 'x' and must be a number",
+        ),
         (dict(shapes=[3]), "has no list of shapes"),
         (dict(shapes=None), "has no list of shapes"),
         (dict(imagePath=None), "names no image: imagePath is None"),
