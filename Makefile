@@ -51,12 +51,12 @@ need = missing=$$("$(PY)" -c 'import importlib.util, sys; print(*(m for m in sys
 stamp = rm -f $(VENV)/.setup-$(1)-*; touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help setup operators lint test demo docs gpu-check sanitize audit clean
+.PHONY: help setup operators lint test fuzz demo docs gpu-check sanitize audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: VENV=$(VENV) (the environment), PYTHON=$(PYTHON) (what makes it), PY (a Python to use as it is instead),"
-	@echo "  MMCV=compiled (MMCV with its own operators, 5 minutes more), ARGS (extra arguments of test, demo, sanitize, audit),"
+	@echo "  MMCV=compiled (MMCV with its own operators, 5 minutes more), ARGS (extra arguments of test, fuzz, demo, sanitize, audit),"
 	@echo "  STAGES (of gpu-check; tools/benchmarks/gpu_check.sh lists them)."
 
 setup: $(HAVE_CHECKOUT) operators ## make the environment, or bring it up to date (2 to 4 minutes the first time)
@@ -81,6 +81,12 @@ lint: $(READY) ## check style, layout, types and which package imports which
 test: lint ## check the style, then run all tests
 	@$(call need,pytest xdist)
 	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m pytest tests --ignore $(LAYERS) -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+# Broken files make libraries talk, which only a fault makes worth reading; tests/ holds the package fuzz.
+fuzz: $(READY) ## feed sound and broken input to all that reads any (CASES, SEED, KIND, NUMBER); work_dirs/fuzz.json
+	@PYTHONPATH="$(CURDIR)/tests$${PYTHONPATH:+:$$PYTHONPATH}"; export PYTHONPATH; OPENCV_LOG_LEVEL=OFF \
+		OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" $(RUN) -m fuzz.run $(if $(CASES),--cases $(CASES)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind "$(KIND)") $(if $(NUMBER),--number $(NUMBER)) $(ARGS)
 
 demo: $(READY) ## prune a detector, measure what it gains, write work_dirs/demo/report.html (10 minutes)
 	@$(TIMED) tools/quickstart/demo.py $(ARGS)

@@ -7,7 +7,7 @@ else of pruning. Shapes: T packed tokens of the set, B images, N positions, C ch
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from .attention import QKV
 from .counts import Counts
 from .embedding import PatchEmbedding
 from .errors import SettingError
+from .option_types import check_option_types
 from .recording import NO_SCRIPT
 from .tokens import TokenSet
 
@@ -229,7 +230,8 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
     """Build a reducer from ``dict(type=NAME, ...)`` for a host of ``depth`` blocks with ``embed_dim`` channels.
 
     Raises:
-        SettingError: unknown method, an argument that the method does not have, or a Reducer made for another host.
+        SettingError: unknown method, an argument that the method does not have or of another type, or a Reducer made
+            for another host.
     """
     if isinstance(cfg, Reducer) and (cfg.embed_dim, cfg.depth) != (embed_dim, depth):
         raise SettingError(
@@ -238,6 +240,8 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
         )
     if cfg is None or isinstance(cfg, Reducer):
         return cfg
+    if not isinstance(cfg, Mapping):
+        raise SettingError(f"reducer is {cfg!r}: write dict(type=NAME, ...), or None for the dense model")
     args = dict(cfg)
     name = args.pop("type", None)
     method = find_method(name)
@@ -245,6 +249,7 @@ def build_reducer(cfg: dict | Reducer | None, embed_dim: int, depth: int) -> Red
     for key in args:
         if key not in known:
             raise SettingError(f"reducer {name} reads no key {key!r}; it has {', '.join(known)}")
+    check_option_types(method, args, f"reducer {name}")
     return method(embed_dim=embed_dim, depth=depth, **args)
 
 
@@ -254,6 +259,6 @@ def find_method(name: str | None) -> type[Reducer]:
     Raises:
         SettingError: there is none.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise SettingError(f"unknown reducer type {name!r}; known are {', '.join(sorted(METHODS))}")
     return METHODS[name]

@@ -14,6 +14,6 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
-from . import external_configs, mmcv_ext, mmpretrain_multimodal, quiet
+from . import external_configs, mmcv_ext, mmpretrain_multimodal, quiet, thin_images
 
-__all__ = ["external_configs", "mmcv_ext", "mmpretrain_multimodal", "quiet"]
+__all__ = ["external_configs", "mmcv_ext", "mmpretrain_multimodal", "quiet", "thin_images"]

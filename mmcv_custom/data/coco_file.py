@@ -35,8 +35,9 @@ def read_coco(path: str | os.PathLike) -> dict:
     except (ValueError, RecursionError) as error:
         raise DataError(f"annotation file {path} is not JSON ({error}): download or create it again") from None
     if not isinstance(content, dict):
+        kind = {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(content), "number")
         raise DataError(
-            f"annotation file {path} holds a JSON {type(content).__name__} and is not in COCO format: it needs an "
+            f"annotation file {path} holds a JSON {kind} and is not in COCO format: it needs an "
             f"object with the keys {', '.join(TABLES)}"
         )
     if content.get("annotations") is None:
@@ -65,5 +66,8 @@ def complete(content: dict) -> dict:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a JSON value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a JSON value is a number that is finite as a float; JSON's whole numbers have no limit."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..errors import ConfigError, DataError
+from .misread_files import late_exif
 from .visible_files import is_hidden
 
 # What LoadImageFromFile reads.
@@ -146,10 +147,23 @@ def _orientation(image):
 
     exif = Image.Exif()  # Image.getexif would also read XMP, which the loader does not
     try:
-        exif.load(image.info.get("exif", b""))
+        exif.load(image.info.get("exif") or (late_exif(image.fp) if image.format == "PNG" else b""))
     except Exception:  # a broken block, which the loader skips
         return None
     return exif.get(0x112)
+
+
+def reason_unread(path: str | Path) -> str | None:
+    """Return why a sound image is one that the loader does not read, in words; None if that is not known."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("I", "F"):
+                return f"its pixels are numbers of 32 bits (mode {image.mode}) and 8 or 16 bits are read"
+    except Exception:  # each decoder raises its own exceptions
+        pass
+    return None
 
 
 def _unreadable(path, error):

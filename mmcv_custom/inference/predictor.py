@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from token_pruning import Trace
 from token_pruning.analysis.trace import PassTrace
+from token_pruning.errors import SettingError
 from token_pruning.host import find_host
 from token_pruning.reducer import find_method
 
@@ -253,7 +254,10 @@ class Predictor:
         with Trace() as trace:
             # The two halves of the model's test_step; in between, the size after the preprocessor's padding is known.
             data = self.model.data_preprocessor(pseudo_collate([one.packed for one in batch]), False)
-            samples = self.model(**data, mode="predict")
+            try:
+                samples = self.model(**data, mode="predict")
+            except SettingError as error:  # the reducer takes more tokens than a small image has, for example
+                raise DataError(f"{batch[0].path or 'an array'} does not fit the config: {error}") from error
         size = tuple(data["inputs"].shape[-2:])
         for i, (one, sample) in enumerate(zip(batch, samples, strict=True)):
             yield result_of(

@@ -5,6 +5,8 @@ Shapes: B images, h x w pixels, C channels.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -17,10 +19,16 @@ from torch import Tensor
 
 from token_pruning import PlainViT
 from token_pruning.errors import SettingError
+from token_pruning.option_types import check_option_types
 
 from ..checkpoint.load import load_into
 
 TIMM = "timm"
+# Options that former versions had -> what to write instead.
+REMOVED = {
+    "family": "set model_name to the name of timm's model, such as 'eva02_base_patch14_224.mim_in22k' for EVA-02, or "
+    "leave it out for a plain ViT",
+}
 
 
 class HostViT(PlainViT, BaseModule):
@@ -45,6 +53,7 @@ class HostViT(PlainViT, BaseModule):
     channels_last: bool | None = None
 
     def __init__(self, init_cfg: dict | None = None, frozen: bool = False, **trunk) -> None:
+        _check_trunk(type(self).__name__, trunk)
         super().__init__(**trunk)
         self.init_cfg, self.frozen = init_cfg, frozen
         self._trunk = [name for name, _ in self.named_children() if name != "reducer"]
@@ -117,3 +126,16 @@ class HostViT(PlainViT, BaseModule):
                 f"timm could not fetch the weights of {self.model_name!r} ({str(error).splitlines()[0]}): place the "
                 "file under pretrained/ and set init_cfg.checkpoint to it"
             ) from error
+
+
+def _check_trunk(name: str, options: dict) -> None:
+    """Raise SettingError for an option that ``PlainViT`` does not have, or of another type."""
+    known = [*inspect.signature(PlainViT).parameters]
+    for option in options:
+        if option in REMOVED:
+            raise SettingError(f"{name} has no option {option} any more: {REMOVED[option]}")
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+            raise SettingError(f"{name} has no option {option!r}: {hint}")
+    check_option_types(PlainViT, options, name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..data.checks.coco_faults import NO_SIZE, REFUSED, coco_faults
+from ..data.checks.findings import Findings
 from ..data.coco_file import complete, read_coco
 from ..data.image_files import natural
 from ..errors import DataError
 from .dataset import Objects, Picture, split
 from .folders import Images, named_splits, split_of
+from .label_files import files_with
 
 ROBOFLOW = "_annotations.coco.json"
 
@@ -17,7 +20,7 @@ def coco_files(root: Path) -> list[Path]:
     """Return the JSON files in ``root``, its folder ``annotations`` and its folders of splits that may be COCO's."""
     folders = [root, root / "annotations", *sorted(p for p in root.iterdir() if p.is_dir() and split_of(p.name))]
     found = [file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.json"))]
-    return [file for file in found if b'"images"' in (head := file.read_bytes()) and b'"categories"' in head]
+    return files_with(found, b'"images"', b'"categories"')
 
 
 def read(root: Path, files: list[Path]) -> Objects:
@@ -52,6 +55,7 @@ def read(root: Path, files: list[Path]) -> Objects:
 
 def _pictures(file: Path, name: str, root: Path, images: Images) -> tuple[list[str], list[Picture]]:
     content = read_coco(file)
+    _check(content, file)
     names = {}
     for category in content["categories"]:
         if "id" not in category or not str(category.get("name", "")):
@@ -78,6 +82,19 @@ def _pictures(file: Path, name: str, root: Path, images: Images) -> tuple[list[s
         for image in content["images"]
     ]
     return list(names.values()), sorted(pictures, key=lambda p: natural(p.file.name))
+
+
+def _check(content: dict, file: Path) -> None:
+    """Raise DataError for what cannot be read; sizes are the images' own, and ids of annotations are not needed."""
+    findings = Findings()
+    for fault in coco_faults(content, lambda entry, size: entry.get("segmentation")):
+        needless = fault.kind == NO_SIZE or fault.example.startswith("annotations[")
+        if fault.effect == REFUSED and not needless:
+            findings.add(*fault[:3])
+    if not all(isinstance(annotation, dict) for annotation in content["annotations"]):
+        raise DataError(f"{file} has annotations that are no objects {{...}}: create it again")
+    for sentence in findings.sentences(file):
+        raise DataError(sentence)
 
 
 def _used(classes: list[str], parts: dict[str, list[Picture]], notes: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from ..data.image_files import list_folder, natural
 from ..errors import DataError
 from .dataset import LabelMaps, split
 from .folders import named_splits, split_of
+from .label_files import read_text
 
 MAPS = re.compile(r"label|mask|annot|segm|gt$|gtfine|^gt", re.IGNORECASE)  # what folders of label maps are called
 TABLES = ("label_colors.txt", "label_colours.txt", "class_dict.csv", "labelmap.txt", "colors.txt", "colours.txt")
@@ -74,7 +75,7 @@ def read(
     file = colours or next((root / name for name in TABLES if (root / name).is_file()), None)
     named = root / "classes.txt"
     if classes is None and named.is_file():
-        classes = [line.strip() for line in named.read_text().splitlines() if line.strip()]
+        classes = [line.strip() for line in read_text(named).splitlines() if line.strip()]
     form, names, table = _table(maps, file, notes)
     names = names or (list(classes) if classes else None)
     count = max(table.values()) + 1
@@ -88,8 +89,6 @@ def read(
 
 def _table(maps: Sequence[Path], file: Path | None, notes: list[str]) -> tuple[str, list[str] | None, dict]:
     """Return the kind of the label maps, the names of a colour table, and value or colour -> class number."""
-    from PIL import Image
-
     coloured = {path: _is_coloured(path) for path in maps}
     if len({*coloured.values()}) > 1:
         odd = next(path for path in maps if coloured[path] != coloured[maps[0]])
@@ -115,7 +114,7 @@ def _table(maps: Sequence[Path], file: Path | None, notes: list[str]) -> tuple[s
         return "colours", None, {colour: i for i, colour in enumerate(sorted(seen))}
     values: set[int] = set()
     for path in maps:
-        values |= {int(value) for value in np.unique(np.asarray(Image.open(path)))}
+        values |= {int(value) for value in np.unique(_pixels(path))}
     if values == {0, IGNORED}:
         notes.append("label maps are black and white: 0 is class 0, 255 is class 1")
         return "black and white maps", None, {0: 0, IGNORED: 1}
@@ -137,14 +136,31 @@ def _is_coloured(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.mode not in ("L", "P", "1", "I", "I;16")
-    except OSError as error:
-        raise DataError(f"{path} is no image that can be read ({error}): save it again") from None
+    except Exception as error:  # each decoder raises its own exceptions
+        raise DataError(_unreadable(path, error)) from None
+
+
+def _pixels(path: Path, mode: str | None = None) -> np.ndarray:
+    """Return the values (h, w) of a label map, or with a ``mode`` of Pillow's what that makes of them.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode) if mode else image)
+    except Exception as error:  # each decoder raises its own exceptions
+        raise DataError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{path} is no image that can be read ({' '.join(str(error).split())}): save it again"
 
 
 def _colours(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    return np.unique(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0)
+    return np.unique(_pixels(path, "RGB").reshape(-1, 3), axis=0)
 
 
 def read_colours(file: Path) -> dict[tuple[int, int, int], str]:
@@ -153,11 +169,7 @@ def read_colours(file: Path) -> dict[tuple[int, int, int], str]:
     Raises:
         DataError: the file is missing, or a line has no colour.
     """
-    try:
-        lines = file.read_text().splitlines()
-    except OSError as error:
-        raise DataError(f"colour table {file} cannot be read ({error.strerror}): check the path") from None
-    found = {}
+    lines, found = read_text(file).splitlines(), {}
     for number, line in enumerate(lines, 1):
         words = next(csv.reader([line])) if "," in line else re.split(r"[\s:]+", line.strip())
         words = [word for text in words for word in text.replace(",", " ").split()] if words else []
@@ -179,14 +191,11 @@ def numbered(path: Path, table: Mapping) -> np.ndarray:
     Raises:
         DataError: it has a value or colour between classes that ``table`` has not.
     """
-    from PIL import Image
-
-    image = Image.open(path)
     if isinstance(next(iter(table)), tuple):
-        values = np.asarray(image.convert("RGB")).astype(np.int64) @ (65536, 256, 1)
+        values = _pixels(path, "RGB").astype(np.int64) @ (65536, 256, 1)
         known = {(r << 16) + (g << 8) + b: number for (r, g, b), number in table.items()}
     else:
-        values, known = np.asarray(image).astype(np.int64), dict(table)
+        values, known = _pixels(path).astype(np.int64), dict(table)
     result = np.full(values.shape, IGNORED, np.uint8)
     for value, number in known.items():
         result[values == value] = number

@@ -9,6 +9,7 @@ from ..data.image_files import loaded_size, natural
 from ..errors import DataError
 from .dataset import Objects, Picture, split
 from .folders import Images, named_splits, split_of
+from .label_files import finite, read_text
 from .yolo import polygon
 
 CVAT = "annotations.xml"
@@ -17,7 +18,9 @@ CVAT = "annotations.xml"
 def xml_files(root: Path) -> list[Path]:
     """Return VOC's files, in ``root``, its Annotations, or its folders of splits."""
     folders = [root, root / "Annotations", *sorted(p for p in root.iterdir() if p.is_dir() and split_of(p.name))]
-    return sorted((f for d in folders if d.is_dir() for f in d.glob("*.xml") if f.name != CVAT), key=natural)
+    return sorted(
+        (f for d in folders if d.is_dir() for f in d.glob("*.xml") if f.name != CVAT and f.is_file()), key=natural
+    )
 
 
 def cvat_file(root: Path) -> Path | None:
@@ -65,13 +68,16 @@ def read_cvat(root: Path, file: Path) -> Objects:
         objects = []
         for shape in image:
             if shape.tag == "box":
-                left, top, right, bottom = (_number(shape.get(key), key, file) for key in ("xtl", "ytl", "xbr", "ybr"))
+                left, top, right, bottom = (finite(shape.get(key), key, file) for key in ("xtl", "ytl", "xbr", "ybr"))
                 fields = dict(bbox=[left, top, right - left, bottom - top])
             elif shape.tag == "polygon":
                 pairs = [point.split(",") for point in shape.get("points", "").split(";")]
-                if len(pairs) < 3:
-                    raise DataError(f"{file}: a polygon of {image.get('name')} has {len(pairs)} points and needs 3")
-                fields = polygon([_number(value, "points", file) for pair in pairs for value in pair])
+                if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs):
+                    raise DataError(
+                        f"{file}: a polygon of {image.get('name')} has {len(pairs)} points; it needs at least 3, x,y "
+                        "each"
+                    )
+                fields = polygon([finite(value, "points", file) for pair in pairs for value in pair])
             elif shape.tag == "tag":
                 continue
             else:
@@ -79,6 +85,8 @@ def read_cvat(root: Path, file: Path) -> Objects:
                     f"{file}: {image.get('name')} has a {shape.tag}, and boxes and polygons are read: export the "
                     "project from CVAT as COCO 1.0"
                 )
+            if not shape.get("label"):
+                raise DataError(f"{file}: a {shape.tag} of {image.get('name')} has no label")
             objects.append(dict(fields, category=shape.get("label")))
         pictures.append(Picture(path, objects))
     notes: list[str] = []
@@ -89,7 +97,7 @@ def read_cvat(root: Path, file: Path) -> Objects:
 def _parse(file: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: its encoding
         raise DataError(f"{file} is not XML ({error}): export it again") from None
 
 
@@ -98,13 +106,13 @@ def _voc_picture(file: Path, tree: ElementTree.Element, images: Images, root: Pa
     path = images.find(name, [file.parent, root / "JPEGImages", root / "images"], file)
     width, height = loaded_size(path)
     said = [tree.findtext(f"size/{key}") for key in ("width", "height")]
-    if all(said) and [float(text) for text in said] not in ([width, height], [0, 0]):
+    if all(said) and [finite(text, "the size", file) for text in said] not in ([width, height], [0, 0]):
         raise DataError(
             f"{file} says {said[0]} x {said[1]} pixels, and {path} has {width} x {height}: correct one of them"
         )
     objects = []
     for item in tree.iter("object"):
-        corners = [_number(item.findtext(f"bndbox/{key}"), key, file) for key in ("xmin", "ymin", "xmax", "ymax")]
+        corners = [finite(item.findtext(f"bndbox/{key}"), key, file) for key in ("xmin", "ymin", "xmax", "ymax")]
         left, top = (max(value - 1, 0) for value in corners[:2])
         if corners[2] <= left or corners[3] <= top:
             raise DataError(f"{file}: a box has xmin, ymin, xmax, ymax {corners}, which is empty")
@@ -116,15 +124,8 @@ def _voc_picture(file: Path, tree: ElementTree.Element, images: Images, root: Pa
     return Picture(path, objects)
 
 
-def _number(text: str | None, what: str, file: Path) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        raise DataError(f"{file}: {what} is {text!r} and must be a number") from None
-
-
 def _stems(file: Path) -> list[str]:
-    return [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
 
 
 def _named(pictures: dict[str, Picture], stem: str, file: Path) -> Picture:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.image_files import list_folder, loaded_size
+from ..data.image_files import list_folder, loaded_size, natural
 from ..errors import DataError
 from .dataset import Objects, Picture, split
 from .folders import named_splits
+from .label_files import finite, read_text
 
 FILES = ("data.yaml", "dataset.yaml", "data.yml")
 SLACK = 1e-3  # that a coordinate may lie outside of the image, as a fraction
@@ -27,12 +28,12 @@ def read(root: Path, file: Path) -> Objects:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not YAML ({' '.join(str(error).split())})") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
+        names = [names[key] for key in sorted(names, key=natural)]
     if not names or not isinstance(names, list):
         raise DataError(f"{file} has no list of names: it needs names: [first class, second class, ...]")
     classes, notes, found = [str(name) for name in names], [], {}
@@ -62,7 +63,7 @@ def _images(root: Path, content: dict, text: str) -> list[Path] | None:
         return None
     if place.is_dir():
         return [place / name for name in list_folder(place, deep=True)[0]]
-    lines = [line.strip() for line in place.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
     images = [place.parent / line for line in lines]
     missing = next((image for image in images if not image.is_file()), None)
     if missing:
@@ -79,13 +80,13 @@ def _picture(image: Path, classes: list[str]) -> Picture:
     picture = Picture(image)
     if not labels.is_file():  # an image without objects
         return picture
-    lines = [line for line in labels.read_text().splitlines() if line.strip()]
+    lines = [line for line in read_text(labels).splitlines() if line.strip()]
     width, height = loaded_size(image) if lines else (0, 0)
     for number, line in enumerate(lines, 1):
         where = f"{labels}, line {number}"
         try:
-            label, *values = (float(word) for word in line.split())
-        except ValueError:
+            label, *values = (finite(word, "a value", where) for word in line.split())
+        except DataError:
             raise DataError(f"{where} is {line.strip()[:60]!r}: it needs a class number and fractions") from None
         if label != int(label) or not 0 <= label < len(classes):
             raise DataError(f"{where} has class {label:g}, and data.yaml names {len(classes)}: 0 to {len(classes) - 1}")

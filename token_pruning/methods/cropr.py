@@ -9,6 +9,7 @@ C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -117,6 +118,8 @@ class Cropr(Reducer):
         super().__init__(embed_dim, depth)
         last = depth - 2 - fusion
         self.prune_after = list(range(last + 1) if prune_after is None else prune_after)
+        if mlp_ratio is not None and not 0 < mlp_ratio < math.inf:
+            raise SettingError(f"mlp_ratio is {mlp_ratio}; it must be above 0, or None for no MLP")
         _check_arguments(self.prune_after, last, ranking, num_queries, num_sampled_queries, num_heads, embed_dim)
         self.schedule = TokenSchedule(len(self.prune_after), r, keep_ratio)
         self.fusion, self.ranking, self.pre_norm = fusion, ranking, pre_norm

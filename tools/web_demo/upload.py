@@ -3,8 +3,10 @@
 import io
 import warnings
 
+import numpy as np
 from PIL import Image, ImageOps
 
+from mmcv_custom.data.misread_files import late_exif
 from mmcv_custom.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # decoders of rare formats have had most vulnerabilities
@@ -32,7 +34,9 @@ def open_image(data: bytes, megapixels: float) -> Image.Image:
     _check_size(*image.size, megapixels)
     try:
         image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # decodes a large JPEG at reduced resolution
-        image = ImageOps.exif_transpose(_as_rgb(image))
+        if image.format == "PNG":
+            image.info.setdefault("exif", late_exif(io.BytesIO(data)))
+        image = _as_rgb(ImageOps.exif_transpose(image))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"the image is cut short or damaged ({reason}): save it again") from None
@@ -54,7 +58,9 @@ def _check_size(width: int, height: int, megapixels: float) -> None:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB; transparent pixels become white."""
+    """Convert to RGB; transparent pixels become white, and of 16 bits of grey the upper 8 are taken."""
+    if image.mode.startswith("I"):  # Pillow cuts off what is above 255
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")

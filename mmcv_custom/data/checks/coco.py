@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...errors import DataError
 from ..coco_file import complete, read_coco
 from ..image_files import loaded_size
-from .coco_faults import COMPLETED, NOTED, REFUSED, coco_faults, entries, key
+from .coco_faults import COMPLETED, DEGENERATE, NOTED, REFUSED, coco_faults, entries, key
 from .coco_usage import coco_usage, skipped_because
 from .findings import Findings
 
@@ -53,7 +53,7 @@ def check_coco(
     for fault in coco_faults(content, reads_mask):
         if fault.effect == REFUSED:
             refused.add(*fault[:3])
-        elif fault.effect in (COMPLETED, NOTED):
+        elif fault.effect in (COMPLETED, NOTED) or (fault.kind == DEGENERATE and not training):
             noted.add(*fault[:3])
     for sentence in refused.sentences(ann_file):
         raise DataError(sentence)

@@ -16,6 +16,8 @@ REFUSED = "refused"  # the run would fail or give wrong results
 COMPLETED = "completed"  # `coco_file.complete` mends it in memory
 NOTED = "noted"  # worth a sentence
 COUNTED = "counted"  # the annotation is skipped, see `coco_usage`
+NO_SIZE = "images without a width and height"
+DEGENERATE = "degenerate boxes"  # a kind that training skips and an evaluation does not
 
 
 Size = tuple[int, int] | None  # (width, height) of an image, if the file says it
@@ -94,7 +96,7 @@ def _image_faults(entry):
         yield Fault("images without a file_name", f"id {entry.get('id')}", "add it to the annotation file")
     if _size(entry) is None:
         yield Fault(
-            "images without a width and height",
+            NO_SIZE,
             f"{entry.get('file_name')}: {entry.get('width')!r} x {entry.get('height')!r}",
             "add them to the annotation file, in px and as whole numbers",
         )
@@ -178,9 +180,10 @@ def _box_faults(boxes: Iterable) -> Iterator[Fault]:
     for label, (x, y, width, height), _ in boxes:
         if width <= 0 or height <= 0:
             yield Fault(
-                "degenerate boxes",
+                DEGENERATE,
                 f"{label}: {width:g} wide, {height:g} high",
-                'remove them or give them a size ("bbox" is [x, y, width, height]); training skips them',
+                'remove them or give them a size ("bbox" is [x, y, width, height]); training skips them, and an '
+                "evaluation counts them as objects that are never found",
                 COUNTED,
             )
         elif normalised:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...errors import DataError
-from ..image_files import left_out_of, list_folder, loaded_size
+from ..image_files import check_image, left_out_of, list_folder, loaded_size
 
 IGNORED = 255
 PATHS = ("img_path", "seg_map_path")
@@ -50,6 +50,7 @@ def check_label_maps(
             break
         path = sample["seg_map_path"]
         size = loaded_size(sample["img_path"])[::-1]
+        check_image(path)  # of a file that is cut short, the loader makes the rest up
         own, mode = _header(path)
         _check_size(path, own, size)
         if mode not in ("L", "P", "1"):

@@ -107,9 +107,11 @@ def test_a_prefix_that_the_model_has_itself_stays():
     assert unwrap(mixed).keys() == unwrap(mixed, {"stem.weight"}).keys() == mixed.keys()
 
 
-@pytest.mark.parametrize("file", [{"epoch": 3, "weights_of_mine": {"a": torch.ones(1)}}, {"model": {}}, [1.0], {}])
+@pytest.mark.parametrize(
+    "file", [{"epoch": 3, "weights_of_mine": {"a": torch.ones(1)}}, {"model": {}}, [1.0], {}, None]
+)
 def test_a_file_without_weights_is_refused_with_its_keys(file):
-    keys = ", ".join(map(repr, file)) if isinstance(file, dict) else "list"
+    keys = ", ".join(map(repr, file)) if isinstance(file, dict) else "list" if file else ""
     with pytest.raises(CheckpointError, match=f"holds no weights: there is {keys or 'nothing'} in it"):
         load_into(Net(), file)
 

@@ -229,3 +229,32 @@ def test_sizes_are_those_that_the_loader_gives(images, name, size, fits):
         check_coco_images(dict(images=[entry]), "ann.json", str(images), "data")
     with pytest.raises(DataError, match=f"{name} is .* and its annotation file says {size[0]} x {size[1]}"):
         LoadImageFromFile()(loading)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (first(area=10**400), "areas that are no number of px"),
+        (first(bbox=[1, 2, 10**400, 4]), "boxes that are not four numbers"),
+        (first(segmentation=[[10**400] * 6]), "a polygon that is not a list of numbers"),
+    ],
+)
+def test_whole_numbers_beyond_every_float_are_refused(tmp_path, change, words):
+    (tmp_path / "a.json").write_text(json.dumps(content_of(change)).replace("Infinity", "0"))
+    with pytest.raises(DataError, match=words):
+        check_coco(str(tmp_path / "a.json"), CLASSES, masks=True)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("null", "null"), ("[]", "list"), ("3.5", "number"), ('"a"', "text")])
+def test_json_of_another_kind_is_named_as_json_names_it(tmp_path, text, kind):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=f"holds a JSON {kind} and is not in COCO format"):
+        read_coco(tmp_path / "a.json")
+
+
+def test_an_evaluation_says_that_boxes_without_a_size_are_never_found(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content_of(first(bbox=[1, 1, 0, 5]))))
+    _, advice = check_coco(str(tmp_path / "a.json"), CLASSES, training=False)
+    assert any(
+        "1 degenerate boxes" in line and "counts them as objects that are never found" in line for line in advice
+    )

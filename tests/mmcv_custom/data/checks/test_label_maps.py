@@ -239,3 +239,12 @@ def test_images_that_are_turned_when_loaded_fit_the_maps_of_the_turned(data, tmp
     Image.fromarray(a_map(2, shape=shape[::-1])).save(tmp_path / "labels" / "b.png")
     with pytest.raises(DataError, match="b.png is"):
         check_datasets(cfg)
+
+
+def test_a_label_map_that_is_cut_short_is_refused(data, tmp_path):
+    config = data()
+    path = tmp_path / "labels/a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 3, (6, 8), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="a.png is no image that can be read"):
+        check_datasets(config, ["train"])
