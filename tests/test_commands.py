@@ -169,3 +169,20 @@ def test_configs_that_are_printed_by_name_exist():
     names = set(config_names())
     printed = [(one, word) for one in COMMANDS for word in one.words if one.words[0] == "token-pruning" and "/" in word]
     assert printed and not [str(one) for one, word in printed if word not in names]
+
+
+def trained():
+    """Return the checkpoints of configs that pages name: (config, epoch, pages)."""
+    found = {}
+    for page in PAGES:
+        for name, epoch in re.findall(r"work_dirs/([\w.-]+)/epoch_(\d+)\.pth", page.read_text()):
+            found.setdefault((name, int(epoch)), []).append(page.relative_to(ROOT).as_posix())
+    # RUN is the reader's; the report of the demo names its own.
+    return [(name, epoch, pages) for (name, epoch), pages in sorted(found.items()) if name != "RUN"]
+
+
+@pytest.mark.parametrize(("name", "epoch", "pages"), trained(), ids=str)
+def test_checkpoints_that_are_printed_are_the_last_of_their_config(name, epoch, pages):
+    configs = [config for config in config_names() if config.rpartition("/")[2] == name]
+    assert configs, f"{pages} name work_dirs/{name}, which no config writes"
+    assert [read_config(config).train_cfg.max_epochs for config in configs] == [epoch], pages
