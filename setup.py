@@ -91,7 +91,8 @@ setup(
         # What `make docs` builds the site with.
         "docs": ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"],
         # Models that token_pruning.apply takes besides timm's, see docs/hugging_face.md.
-        "hf": ["transformers==5.24.0; python_version >= '3.11'"],
+        # transformers' EoMT imports scipy, which transformers does not install.
+        "hf": ["transformers==5.24.0; python_version >= '3.11'", *PINS["scipy"]],
         # What tools/benchmarks/runtimes.py exports to, and what reads ONNX files of other projects.
         "export": [
             "onnx==1.23.2",

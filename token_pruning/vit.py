@@ -39,7 +39,9 @@ class PlainViT(nn.Module):
         img_size: of pretraining, one side or (h, w); only determines the size of the position table. Default 224, with
             ``model_name`` timm's.
         patch_size: default 16, with ``model_name`` timm's.
-        embed_dim, depth, num_heads: sizes; default those of a ViT-B, with ``model_name`` timm's.
+        embed_dim: channels of a token; default 768, with ``model_name`` timm's.
+        depth: number of blocks; default 12, with ``model_name`` timm's.
+        num_heads: heads of the attention; default 12, with ``model_name`` timm's.
         mlp_ratio: hidden channels of the MLPs per channel of a token; default 4, with ``model_name`` timm's.
         qkv_bias: default True; not with ``model_name``.
         drop_path_rate: of the last block; rises linearly from 0 at the first.

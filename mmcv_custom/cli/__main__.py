@@ -17,7 +17,6 @@ import fnmatch
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from ..shipped import ROOT, config_names
 from .closed_pipe import ending_with_the_reader
@@ -32,19 +31,12 @@ TOOLS = {
     "finetune": "tools/quickstart/finetune.py",
     "web": "tools/web_demo",
 }
-WEB = ("starlette", "uvicorn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Become the tool that the first argument names, or answer and return an exit code."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in TOOLS:
-        missing = [package for package in WEB if name == "web" and not find_spec(package)]
-        if missing:
-            print(
-                f"token-pruning: web needs {' and '.join(missing)}: pip install 'token-pruning[web]'", file=sys.stderr
-            )
-            return 2
         # In place of this process, so that signals and exit codes are the tool's own.
         os.execv(sys.executable, [sys.executable, str(ROOT / TOOLS[name]), *rest])
     if name == "configs":

@@ -19,6 +19,8 @@ from gains import HEADINGS, KEPT, draw, gains
 from reliability_tables import COLUMNS as RELIABILITY
 from reliability_tables import HEAD as RELIABILITY_HEAD
 
+from mmcv_custom.cli.launch import run
+from mmcv_custom.errors import DataError
 from mmcv_custom.files import write_file
 from mmcv_custom.results import write_json
 
@@ -324,6 +326,17 @@ def _cell(value):
     return "" if value is None else str(value)
 
 
+def read_rows(path):
+    """Return the rows of a file for --add; raise DataError if it holds none."""
+    try:
+        rows = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"--add {path} cannot be read ({error}): give a file that a tool wrote with --json") from None
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+        raise DataError(f"--add {path} is no list of rows: give a file that a tool wrote with --json")
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", choices=PAGES, default="results", help="page that --add changes (default: results)")
@@ -343,7 +356,9 @@ def main():
     if args.add:
         if not (args.name and args.title):
             parser.error("--add needs --name and --title")
-        rows = json.loads(Path(args.add).read_text())
+        rows = read_rows(args.add)
+        if args.plot and not Path(args.plot).is_file():
+            raise DataError(f"--plot {args.plot} does not exist: check the path")
         columns = RELIABILITY.get(rows[0].get("kind"))
         columns = columns or next((found for field, found in KINDS.items() if field in rows[0]), DETECTION)
         target = ROOT / "docs" / args.page / f"{args.name}.json"
@@ -363,4 +378,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -117,6 +117,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.rounds < 2:
         raise ConfigError("--rounds must be at least 2 (quartiles need them)")
+    # Before the cases that do not read them, which take minutes.
+    for option, file in [("--weights", args.weights), *(("--images", file) for file in args.images)]:
+        if file and not Path(file).is_file():
+            raise ConfigError(f"{option} {file} does not exist: check the path (pretrained/README.md lists weights)")
     return args
 
 

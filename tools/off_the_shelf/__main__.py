@@ -66,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     args.checkpoint = args.checkpoint or NETWORKS[args.network].checkpoint
     if not Path(args.checkpoint).is_file():
         source = NETWORKS[args.network].source
-        raise CheckpointError(f"weights {args.checkpoint} do not exist: {source} makes them and says how")
+        raise CheckpointError(f"weights {args.checkpoint} do not exist: {source} makes them, see docs/off_the_shelf.md")
     args.work_dir = Path(args.work_dir or f"work_dirs/off_the_shelf/{args.network}")
     return args
 

@@ -11,16 +11,22 @@ docs/visualisation.md explains the page.
 
 import argparse
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
-import uvicorn
 from pair import TIMING_MS, Pair
-from server import Limits, make_app
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.engine.runner import latest_checkpoint
 from mmcv_custom.errors import ConfigError
+
+try:
+    import uvicorn
+    from server import Limits, make_app
+except ModuleNotFoundError as error:
+    print(f"web_demo: {error}; install the extra web: pip install 'token-pruning[web]'", file=sys.stderr)
+    sys.exit(2)
 
 ROOT = Path(__file__).resolve().parents[2]
 # Trained in work_dirs/<name of the config>, the first by `make demo`, the second by `make demo ARGS=--from-scratch`.

@@ -7,6 +7,7 @@ import gains
 import pytest
 from scripts import load_script
 
+from mmcv_custom.errors import DataError
 from mmcv_custom.results import row, write_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,6 +41,36 @@ def test_rows_hold_their_circumstances(tmp_path):
     text = results_page().page(tmp_path)
     assert "| dense | 12.3 |" in text and "make demo" in text
     assert not list(tmp_path.glob("*part*")) and json.loads((tmp_path / "a.json").read_text())["title"] == "T"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (None, "cannot be read"),
+        ("[", "cannot be read"),
+        ("[]", "no list of rows"),
+        ('{"rows": [1]}', "no list of rows"),
+    ],
+)
+def test_rows_that_cannot_be_added_are_refused_in_one_sentence(rows, sentence, tmp_path, monkeypatch):
+    file, tool = tmp_path / "rows.json", results_page()
+    if rows is not None:
+        file.write_text(rows)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)  # nothing is written
+    monkeypatch.setattr("sys.argv", ["results_page.py", "--add", str(file), "--name", "a", "--title", "T"])
+    with pytest.raises(DataError, match=f"--add .*rows.json .*{sentence}"):
+        tool.main()
+
+
+def test_a_plot_that_does_not_exist_is_refused(tmp_path, monkeypatch):
+    write_json(file := tmp_path / "rows.json", [row(model="dense")])
+    tool = results_page()
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    options = ["--add", str(file), "--name", "a", "--title", "T", "--plot", str(tmp_path / "none.png")]
+    monkeypatch.setattr("sys.argv", ["results_page.py", *options])
+    with pytest.raises(DataError, match="--plot .*none.png does not exist"):
+        tool.main()
+    assert [*tmp_path.iterdir()] == [file]
 
 
 def result(pruned="a", **changes):

@@ -55,6 +55,9 @@ def test_bad_options_are_one_sentence(tool, monkeypatch, tmp_path):
         call(tool, monkeypatch, "--rounds", "2", "--images", str(tmp_path / "no.jpg"))
     with pytest.raises(ConfigError, match="--rounds must be at least 2"):
         call(tool, monkeypatch, "--rounds", "1")
+    for option in ("--images", "--weights"):
+        with pytest.raises(ConfigError, match=f"{option} .*none.file does not exist"):
+            call(tool, monkeypatch, option, str(tmp_path / "none.file"))
 
 
 def test_cases_name_methods_that_exist():

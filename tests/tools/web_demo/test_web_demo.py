@@ -266,6 +266,13 @@ def test_mistakes_at_the_start_are_reported_in_one_sentence(options, sentence):
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
+def test_without_its_packages_the_page_says_how_to_install_them(tmp_path):
+    missing = "No module named 'uvicorn'"
+    (tmp_path / "uvicorn.py").write_text(f'raise ModuleNotFoundError("{missing}", name="uvicorn")')
+    done = run_tool("tools/web_demo", env=dict(PYTHONPATH=tmp_path), code=2)
+    assert done.stderr == f"web_demo: {missing}; install the extra web: pip install 'token-pruning[web]'\n"
+
+
 @pytest.fixture
 def browser(server):
     """Open the page in headless Chromium; messages on its console fail the test."""
