@@ -5,10 +5,11 @@ Importing the package registers everything.
 
 import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
-from . import coco, deformable_attention, roi_align  # noqa: F401  they change what mmdet and MMCV do
+from . import coco, deformable_attention, panoptic_maps, roi_align  # noqa: F401  they change what mmdet and MMCV do
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMask2Former, PrunedMaskRCNN
 from .eomt import EoMTDetector
+from .evaluation import PanopticQuality
 from .heads import EoMTPanopticHead
 from .necks import SimpleFeaturePyramid
 from .reproducible import GlobalMeanMaskHead, SeededSampler
@@ -17,6 +18,7 @@ __all__ = [
     "EoMTDetector",
     "EoMTPanopticHead",
     "GlobalMeanMaskHead",
+    "PanopticQuality",
     "PrunedCascadeRCNN",
     "PrunedDetector",
     "PrunedFasterRCNN",

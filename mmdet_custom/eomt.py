@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from mmcv_custom.errors import DataError
+from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.models.eomt import Prediction, on_black, predictions
 from mmcv_custom.models.eomt_head import check_encoder
 
@@ -26,12 +26,19 @@ class EoMTDetector(PrunedDetector, MaskFormer):
     Images are padded with black pixels at the bottom and right to the encoder's size.
 
     Raises:
-        ConfigError: encoder and head do not fit each other.
+        ConfigError: encoder and head do not fit each other, or more results are asked for than there are.
     """
 
     def __init__(self, *args, **detector) -> None:
         super().__init__(*args, **detector)
         check_encoder(self.backbone, self.panoptic_head)
+        most = self.panoptic_head.num_queries * self.panoptic_head.num_classes
+        asked = self.test_cfg.get("max_per_image", 100)  # mmdetection's default
+        if self.test_cfg.get("instance_on", False) and asked > most:
+            raise ConfigError(
+                f"test_cfg.max_per_image is {asked}, and {self.panoptic_head.num_queries} queries with "
+                f"{self.panoptic_head.num_classes} classes give {most} results: set it to at most that"
+            )
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Prediction]:
         """Return the predictions on images of the encoder's size."""

@@ -25,18 +25,20 @@ from timm.layers import PatchEmbed, RotaryEmbeddingCat, build_rotary_pos_embed, 
 from timm.models._features import feature_take_indices
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor
 
-from . import hf
+from . import hf, timm_sam
 from .attention import rope_with_prefix
 from .calling import release
 from .embedding import PatchEmbedding
 from .errors import SettingError
 from .forward import StackForward, check_execution
+from .host import check_windowed
 from .patching import patch_method
 from .recording import NO_SCRIPT, refuse_compiled, refuse_recording
 from .reducer import Reducer, build_reducer
-from .timm_models import check_plain
+from .timm_models import check_plain, check_sam
 from .tokens import feature_map
 
 OUTPUTS = ("map", "kept")
@@ -57,8 +59,9 @@ def apply(model: Any, reducer: dict | Reducer | None, execution: str = "exact", 
 
     Args:
         model: a timm ``VisionTransformer`` (DeiT with and without distillation, DeiT-III, AugReg, MAE, DINOv2, CLIP's
-            image tower, ...) or ``Eva`` (EVA-02, DINOv3, ...) with timm's own ``forward_features`` and blocks, or a
-            model with a vision transformer of Hugging Face's ``transformers`` inside (``hf.FAMILIES``).
+            image tower, ...), ``Eva`` (EVA-02, DINOv3, ...) or ``VisionTransformerSAM`` with timm's own
+            ``forward_features`` and blocks, or a model with a vision transformer of Hugging Face's ``transformers``
+            inside (``hf.FAMILIES``).
         reducer: ``dict(type=METHOD, ...)``, a Reducer, or None: every block on every token, but run (and traced) by the
             core, so that a dense model is measured like the pruned ones.
         execution: "exact" or "capacity", see ``StackForward``; stored as ``model.execution`` and may be changed at any
@@ -76,18 +79,25 @@ def apply(model: Any, reducer: dict | Reducer | None, execution: str = "exact", 
     refuse_compiled(model)
     if hf.is_hugging_face(model):
         return hf.apply(model, reducer, execution, output)
-    check_plain(model)
+    sam = isinstance(model, VisionTransformerSAM)
+    (check_sam if sam else check_plain)(model)
     check_execution(execution)
     if output not in OUTPUTS:
         raise SettingError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
+    if sam and output != "map":
+        raise SettingError(f"output is {output!r}; the neck of SAM needs the whole map, so leave output at 'map'")
     built = build_reducer(reducer, model.embed_dim, len(model.blocks))
     if built is not None:
-        built.check_host(model.cls_token is not None)
+        if sam:
+            windows: list[int | None] = [block.window_size or None for block in model.blocks]
+            check_windowed(built, type(model).__name__, type(model.blocks[0].attn).__module__, windows)
+        else:
+            built.check_host(model.cls_token is not None)
         weight = next(model.parameters())
         built.to(weight.device, weight.dtype).train(model.training)
     model.reducer, model.execution, model.output = built, execution, output
     # Partials instead of bound methods: they are saved and copied with the model.
-    for name, function in PATCHES.items():
+    for name, function in patches_of(model).items():
         patch_method(model, name, partial(function, model))
     return model
 
@@ -225,9 +235,17 @@ def _forward_intermediates(
 def _replicate(model: Any) -> Any:
     """Replace the hook by which ``DataParallel`` copies a module: the copy runs its own blocks and parameters."""
     replica = type(model)._replicate_for_data_parallel(model)
-    for name, function in PATCHES.items():
+    for name, function in patches_of(model).items():
         patch_method(replica, name, partial(function, replica))
     return replica
+
+
+def patches_of(model: Any) -> dict[str, Callable[..., Any]]:
+    """Return the functions that replace methods of a model."""
+    if not isinstance(model, VisionTransformerSAM):
+        return PATCHES
+    own = (timm_sam.forward_features, timm_sam.forward_intermediates)
+    return PATCHES | {function.__name__: function for function in own}
 
 
 def _no_script(model: VisionTransformer | Eva) -> None:

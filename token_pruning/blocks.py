@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import BlockAdapter, adapt
-from .attention import QKV, self_attention
+from .attention import QKV
 from .calling import by_image, call, is_called, packed
 from .tokens import TokenSet
 
@@ -76,7 +76,7 @@ def _run(
     if not tokens.x.shape[0]:  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
-    out, qkv = self_attention(block, block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
+    out, qkv = block.attend(block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
     tokens = tokens.with_x(tokens.x + drop_path(block.drop_path1, block.scale1(out), tokens, no_drop_path))
     if between is not None:
         tokens = between(tokens, qkv)

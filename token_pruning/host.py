@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
 from torch import nn
@@ -67,5 +68,23 @@ def attends_in_windows(name: str, part: str) -> str:
     """Return the sentence that refuses a model ``name`` whose ``part`` attends in windows."""
     return (
         f"{name} attends in windows of its map ({part}), so its blocks need every token of the grid and none can "
-        "leave; the method for windows is CubistMerge, which keeps the map a grid, on this project's own hosts"
+        "leave; the method for windows is CubistMerge, which keeps the map a grid, on SAM, SAM 3, ViTDet and this "
+        "project's own windowed hosts"
     )
+
+
+def check_windowed(reducer: Reducer, name: str, part: str, windows: Sequence[int | None]) -> None:
+    """Check that a method leaves a grid to a model whose blocks, the global ones too, attend on a grid.
+
+    Args:
+        reducer: the method.
+        name: class of the model.
+        part: class of what attends.
+        windows: of each block, the side of its windows; None for global attention.
+
+    Raises:
+        SettingError: it does not say which windows it leaves (``check_windows``), or those do not fit.
+    """
+    if type(reducer).check_windows is Reducer.check_windows:
+        raise SettingError(attends_in_windows(name, part))
+    reducer.check_windows(windows)

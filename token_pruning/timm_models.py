@@ -9,6 +9,8 @@ import timm
 from timm.layers import Attention, AttentionRope, PatchEmbed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer_sam import Block as SamBlock
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
 from .errors import SettingError
@@ -69,6 +71,7 @@ def check_plain(model: Any) -> None:
     kind, name = type(model), type(model).__name__
     host = next((host for host in (VisionTransformer, Eva) if isinstance(model, host)), None)
     if kind.__module__.rpartition(".")[2] in WINDOWED:
+        # SAM runs by `apply`; as a backbone of this project a ViT has no windows of timm's.
         raise TypeError(attends_in_windows(name, kind.__module__))
     if host is None or kind.forward_features is not host.forward_features:
         raise TypeError(
@@ -86,6 +89,27 @@ def check_plain(model: Any) -> None:
             raise TypeError(f"block {i} of {name} has fewer key heads than query heads, which the core cannot run")
     if getattr(model, "rope_mixed", False):
         raise TypeError(f"{name} has different rotary position embeddings in each block, which the core cannot run")
+    if getattr(model.patch_drop, "prob", 0):
+        raise TypeError(
+            f"{name} drops patches in training (patch_drop_rate), so the map has no position for them; "
+            "create it with patch_drop_rate=0"
+        )
+
+
+def check_sam(model: Any) -> None:
+    """Check that the core can run the blocks of a ``VisionTransformerSAM``.
+
+    Raises:
+        TypeError: it cannot; the message names the part.
+    """
+    name = type(model).__name__
+    if type(model).forward_features is not VisionTransformerSAM.forward_features:
+        raise TypeError(f"{name} has a forward_features of its own, so its blocks cannot be given a reducer")
+    for i, block in enumerate(model.blocks):
+        if type(block) is not SamBlock:
+            raise TypeError(f"block {i} of {name} is a {type(block).__name__}, and only timm's block of SAM can be run")
+        if block.attn.rope is not None:
+            raise TypeError(f"{name} has rotary positions of one grid (use_rope), which the core cannot run")
     if getattr(model.patch_drop, "prob", 0):
         raise TypeError(
             f"{name} drops patches in training (patch_drop_rate), so the map has no position for them; "

@@ -137,10 +137,13 @@ class BenchmarkModel:
         Random weights detect nothing, so the mask head would have no work.
         """
         heads, outputs = self.model.roi_head, []
-        hook = heads.bbox_head.register_forward_hook(lambda _, args, out: outputs.append(out[0]))
+        stages = heads.bbox_head if isinstance(heads.bbox_head, nn.ModuleList) else [heads.bbox_head]
+        hooks = [stage.register_forward_hook(lambda _, args, out: outputs.append(out[0])) for stage in stages]
         self.forward(0)
-        hook.remove()
-        scores = outputs[0].float().softmax(-1)[:, :-1].flatten()
+        for hook in hooks:
+            hook.remove()
+        # Cascade R-CNN scores by the mean over its stages.
+        scores = torch.stack(outputs).float().mean(0).softmax(-1)[:, :-1].flatten()
         heads.test_cfg.score_thr = scores.topk(min(CANDIDATES * self.case.batch, len(scores))).values[-1].item()
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from token_pruning.attention import WindowAttention
 from token_pruning.errors import SettingError
 from token_pruning.tokens import feature_map
 
@@ -42,7 +43,7 @@ class EoMTEncoder(HostViT):
             encoder takes.
 
     Raises:
-        SettingError: sizes, k, Q or the reducer do not fit the model.
+        SettingError: sizes, k, Q, windows or the reducer do not fit the model.
     """
 
     def __init__(self, num_queries: int = 200, query_blocks: int = 4, patch_size: int = 16, **host: Any) -> None:
@@ -56,6 +57,13 @@ class EoMTEncoder(HostViT):
             raise SettingError(
                 f"{num_queries} queries in the last {query_blocks} blocks do not fit a ViT of {self.depth} blocks: "
                 f"give num_queries of at least 1 and query_blocks from 1 to {self.depth}"
+            )
+        late = range(self.depth - query_blocks, self.depth)
+        windowed = [i for i in late if isinstance(self.blocks[i].attn, WindowAttention)]
+        if windowed:
+            raise SettingError(
+                f"block {windowed[0]} attends in windows and is one of the last {query_blocks}, in which queries "
+                "attend to all tokens: set window_attn to False for these blocks"
             )
         if self.reducer is not None and self.reducer.needs_class_scores and self.reducer.pruned_blocks:
             raise SettingError(

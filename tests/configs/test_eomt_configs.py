@@ -1,9 +1,7 @@
 """Every config of EoMT is built in full size, and trains and tests a small step; recipes have their numbers."""
 
 import copy
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -82,7 +80,7 @@ def object_batch(cfg, folder, split):
     panoptic = cfg.model.panoptic_head.num_stuff_classes > 0
     spec = cfg[f"{split}_dataloader"].dataset.copy()
     if panoptic:
-        spec.update(small_panoptic(folder, DATASETS.get(spec.type).METAINFO))
+        spec.update(small_panoptic(folder, spec.get("metainfo") or DATASETS.get(spec.type).METAINFO))
     else:
         names = [str(k) for k in range(cfg.model.panoptic_head.num_things_classes)]
         annotation = small_coco(folder, names)
@@ -105,23 +103,13 @@ def object_batch(cfg, folder, split):
     return dict(inputs=[image], data_samples=[sample])
 
 
-@pytest.fixture(autouse=True)
-def panopticapi(monkeypatch):
-    """Stand in for the package, which is in no index: the one function of it that loading needs."""
-    package, utils = ModuleType("panopticapi"), ModuleType("panopticapi.utils")
-    utils.rgb2id = lambda color: color.astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
-    package.utils = utils
-    monkeypatch.setitem(sys.modules, "panopticapi", package)
-    monkeypatch.setitem(sys.modules, "panopticapi.utils", utils)
-
-
 def test_every_recipe_is_dense_and_merged():
     names = {path.stem for path in LEAVES}
     recipes = ["coco-instance-640", "ade20k-512", "ade20k-panoptic-640", "cityscapes-1024", "coco-panoptic-640"]
     wanted = [f"vit-l{{}}_eomt_{recipe}" for recipe in recipes]
     wanted += [f"dinov3-l{{}}_eomt_{recipe}" for recipe in ("coco-panoptic-640", "ade20k-512")]
     wanted += [f"vit-{size}{{}}_eomt_coco-panoptic-640" for size in "sb"]
-    wanted += [f"vit-nano{{}}_eomt_digit-scenes-{kind}" for kind in ("128", "instance-256")]
+    wanted += [f"vit-nano{{}}_eomt_digit-scenes-{kind}" for kind in ("128", "instance-256", "panoptic-256")]
     assert {name.format(kind) for name in wanted for kind in ("", "-tome")} <= names
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..attention import QKV
+from ..attention import QKV, self_attention
+from ..tokens import TokenSet
 
 Branch = Callable[[Tensor], Tensor]
 
@@ -62,6 +63,18 @@ class BlockAdapter:
     def project(self, out: Tensor, x: Tensor) -> Tensor:
         """Project the attention's output ``out`` (T, H * D) to (T, C); ``x`` (T, C) is what ``qkv`` was given."""
         raise NotImplementedError
+
+    def attend(
+        self,
+        x: Tensor,
+        tokens: TokenSet,
+        keys: Tensor | None = None,
+        prop_attn: bool = False,
+        rope: Tensor | None = None,
+        visible: Tensor | None = None,
+    ) -> tuple[Tensor, QKV]:
+        """Run the attention on normalized tokens ``x`` (T, C), see ``self_attention``."""
+        return self_attention(self, x, tokens, keys, prop_attn, rope, visible)
 
     @property
     def attn_dropout(self) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..attention import QKV
 from ..calling import unwrapped
+from .grid import GridBlock, decomposed_bias
 from .protocol import BlockAdapter
 
 
@@ -80,3 +81,21 @@ class TimmEvaBlock(TimmBlock):
         """Return the functions (T, C) -> (T, C) that scale the two branches."""
         first, second = ((lambda x: x) if gamma is None else gamma.mul for gamma in (block.gamma_1, block.gamma_2))
         return first, second
+
+
+class TimmSamBlock(GridBlock, TimmBlock):
+    """timm's block of SAM: windows or the whole grid, and decomposed relative positions."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(block)
+        inner: Any = self.block
+        self.window = inner.window_size or None
+
+    def position_bias(self, q: Tensor, shape: tuple[int, int]) -> Tensor | None:
+        """Return the bias of relative positions (W, H, n, n) in windows of ``shape``, or None."""
+        attn = self.attention
+        return decomposed_bias(q, (attn.rel_pos_h, attn.rel_pos_w), shape) if attn.use_rel_pos else None
+
+    def project(self, out: Tensor, x: Tensor) -> Tensor:
+        """Project the attention's output ``out`` (T, H * D) to (T, C)."""
+        return self.attention.proj_drop(self.attention.proj(out))

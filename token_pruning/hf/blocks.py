@@ -24,9 +24,15 @@ class HuggingFaceBlock(BlockAdapter):
         layer: the layer.
         mask: what the model adds to the attention's logits, (1, H, N, N), or None.
         options: further keyword arguments with which the model calls the layer.
+
+    Attributes:
+        on_map: module (B, C, H, W) -> (B, C, H, W) that the layer runs on the whole map at its end, or None.
+        window: side of the windows in which it attends; None for global attention.
     """
 
     attn_returns_tuple = True
+    on_map: nn.Module | None = None
+    window: int | None = None
     NORMS: ClassVar[tuple[str, str]] = ("layernorm_before", "layernorm_after")
     ATTENTION: ClassVar[str] = "attention"
     PROJECTIONS: ClassVar[tuple[str, str, str, str]] = ("q_proj", "k_proj", "v_proj", "o_proj")

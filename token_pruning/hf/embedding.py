@@ -61,9 +61,10 @@ def _positions(tower: Any, family: Family, grid: tuple[int, int], pixels: Tensor
 
 def patch_projection(tower: Any) -> nn.Module:
     """Return the module that embeds patches, (B, 3, H * h, W * w) -> (B, C, H, W)."""
-    parts = tower.embeddings
-    patches = parts.patch_embeddings if hasattr(parts, "patch_embeddings") else parts.patch_embedding
-    return getattr(patches, "projection", patches)
+    found = tower.embeddings if hasattr(tower, "embeddings") else tower.patch_embed  # SAM has the latter only
+    for name in ("patch_embeddings", "patch_embedding", "projection"):
+        found = getattr(found, name, found)
+    return found
 
 
 def patch_size(tower: Any) -> tuple[int, int]:

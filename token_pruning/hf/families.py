@@ -14,8 +14,9 @@ from typing import Any
 from torch import nn
 
 from ..host import attends_in_windows
-from . import blocks
+from . import blocks, window_blocks
 from .blocks import HuggingFaceBlock
+from .layout import MAP, ROWS, SEQUENCE, Layout
 
 # The first version whose modules have the names that the adapters know.
 TESTED = "5.24"
@@ -35,8 +36,10 @@ class Family:
         front: config -> number of prefix tokens before the patches.
         back: config -> number of tokens after the patches; they are prefix tokens to the core.
         class_token: whether the first token is a class token.
-        moves: config -> whether the tower changes the tokens between two layers.
+        moves: config -> whether the tower changes or keeps the tokens between two layers.
         queries: config -> number of queries that enter in front of all tokens, and of the last layers that run them.
+        layout: how a layer takes and returns the tokens.
+        windowed: whether layers attend in windows, or on the whole grid as a grid: what leaves no grid cannot run.
     """
 
     title: str
@@ -50,6 +53,8 @@ class Family:
     class_token: bool = True
     moves: Callable[[Any], bool] = lambda config: False
     queries: Callable[[Any], tuple[int, int]] = lambda config: (0, 0)
+    layout: Layout = SEQUENCE
+    windowed: bool = False
 
     def layers_of(self, tower: nn.Module) -> nn.ModuleList:
         """Return the layers of a tower."""
@@ -64,7 +69,7 @@ def _queries(config: Any) -> tuple[int, int]:
     return config.num_queries, config.num_blocks
 
 
-FAMILIES = (
+FAMILIES: tuple[Family, ...] = (
     Family("ViT", "vit", ("ViTModel",), "ViTLayer", "layers", blocks.ViTBlock),
     Family("DeiT", "deit", ("DeiTModel",), "DeiTLayer", "layers", blocks.ViTBlock, front=lambda config: 2),
     Family("ViTMAE", "vit_mae", ("ViTMAEModel",), "ViTMAELayer", "layers", blocks.ViTBlock),
@@ -131,11 +136,48 @@ FAMILIES = (
     ),
 )
 
-# Folders of ``transformers.models`` whose blocks attend in windows.
-WINDOWED = frozenset(
-    "sam sam_hq sam2 sam2_video sam3 sam3_video sam3_tracker edgetam vitdet swin swinv2 swin2sr donut hiera lw_detr "
-    "maskformer".split()
+
+def _windowed(title: str, package: str, towers: tuple[str, ...], layer: str, **settings: Any) -> Family:
+    return Family(title, package, towers, layer, front=lambda config: 0, class_token=False, windowed=True, **settings)
+
+
+FAMILIES += (
+    _windowed(
+        "SAM",
+        "sam",
+        ("SamVisionEncoder",),
+        "SamVisionLayer",
+        layers="layers",
+        block=window_blocks.SamBlock,
+        layout=ROWS,
+    ),
+    _windowed(
+        "SAM-HQ",
+        "sam_hq",
+        ("SamHQVisionEncoder",),
+        "SamHQVisionLayer",
+        layers="layers",
+        block=window_blocks.SamBlock,
+        layout=ROWS,
+        moves=lambda config: True,  # it keeps the outputs of global layers
+    ),
+    _windowed(
+        "SAM 3", "sam3", ("Sam3ViTModel",), "Sam3ViTLayer", layers="layers", block=window_blocks.Sam3Block, layout=ROWS
+    ),
+    _windowed(
+        "ViTDet",
+        "vitdet",
+        ("VitDetModel", "VitDetBackbone"),
+        "VitDetLayer",
+        layers="encoder.layer",
+        block=window_blocks.VitDetBlock,
+        layout=MAP,
+        moves=lambda config: True,  # it keeps the outputs of layers as its feature maps
+    ),
 )
+
+# Folders of ``transformers.models`` whose blocks attend in windows, and which the core does not run.
+WINDOWED = frozenset("sam2 sam2_video edgetam swin swinv2 swin2sr donut hiera lw_detr maskformer".split())
 
 
 def package_of(kind: type) -> str | None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..calling import release
 from ..errors import SettingError
 from ..forward import check_execution
+from ..host import check_windowed
 from ..patching import patch_method
 from ..recording import NO_SCRIPT, refuse_recording
 from ..reducer import Reducer, build_reducer
@@ -51,6 +52,9 @@ def apply(model: nn.Module, reducer: dict | Reducer | None, execution: str, outp
     config = tower.config
     built = build_reducer(reducer, config.hidden_size, len(layers))
     if built is not None:
+        if family.windowed:
+            windows: list[int | None] = [family.block(layer).window for layer in layers]
+            check_windowed(built, type(model).__name__, type(layers[0]).__name__, windows)
         if built.needs_class_token and not family.class_token:
             raise SettingError(
                 f"{type(built).__name__} ranks tokens by the class token's attention and {type(tower).__name__} has "
@@ -61,11 +65,10 @@ def apply(model: nn.Module, reducer: dict | Reducer | None, execution: str, outp
     tower.reducer = built
     # Not registered as modules or parameters: the keys of the state dict stay those of transformers.
     vars(tower).update(
-        blocks=[family.block(layer) for layer in layers],
-        embed_dim=config.hidden_size,
-        patch_embed=SimpleNamespace(patch_size=patch_size(tower)),
-        execution=execution,
+        blocks=[family.block(layer) for layer in layers], embed_dim=config.hidden_size, execution=execution
     )
+    if "patch_embed" not in tower._modules:  # SAM has one
+        vars(tower).update(patch_embed=SimpleNamespace(patch_size=patch_size(tower)))
     _patch_tower(tower)
     patch_method(tower, "__prepare_scriptable__", _no_script)
     # Partials instead of bound methods: they are saved and copied with the model.
@@ -86,7 +89,7 @@ def remove(model: nn.Module) -> nn.Module:
         assert family is not None
         del tower.reducer
         for name in HOST:
-            del vars(tower)[name]
+            vars(tower).pop(name, None)
         for name in ("forward", "predict", "_replicate_for_data_parallel", "__prepare_scriptable__"):
             patch_method(tower, name, None)
         for layer in family.layers_of(tower):
@@ -141,12 +144,14 @@ def _predict(tower: Any, tokens: Tensor) -> Any:
     return predicted
 
 
-def _layer(layer: Any, i: int, x: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Tensor:
+def _layer(layer: Any, i: int, x: Tensor, *args: Any, **options: Any) -> Any:
     """Replace a layer's ``forward``; called outside of the tower's, it runs as ever."""
     run = current.get()
     if run is None:
-        return type(layer).forward(layer, x, attention_mask, **options)
-    return run.step(i, x, attention_mask, options)
+        return type(layer).forward(layer, x, *args, **options)
+    # Layers in windows take no mask; ViTDet's second argument is whether it returns weights, which it does not here.
+    mask = None if run.family.windowed else args[0] if args else options.pop("attention_mask", None)
+    return run.family.layout.output(run.step(i, x, mask, options))
 
 
 def _replicate(tower: Any) -> Any:

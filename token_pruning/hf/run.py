@@ -5,7 +5,7 @@ what a layer computes is replaced, by one step of ``StackForward``. A layer retu
 somebody looks (hooks, by which transformers records ``hidden_states``, and FSDP2 its gradients; or the tower itself),
 and after the last layer; between layers that nobody looks at nothing is restored.
 
-Shapes: B images, N positions, Q queries, C channels.
+Shapes: B images, N positions, H x W grid, Q queries, C channels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..attention import rope_with_prefix
 from ..calling import is_called, unwrapped
 from ..errors import SettingError
 from ..forward import StackForward
+from ..tokens import feature_map
 from .embedding import embedding_of
 from .families import Family
 
@@ -51,10 +52,11 @@ class Run:
         self.handed: Tensor | None = None  # what the last layer returned and the set holds already
 
     def step(self, i: int, x: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
-        """Run layer ``i`` and return the map (B, N, C), or ``x`` itself where nobody looks at it.
+        """Run layer ``i`` and return the map as the layer would, or ``x`` itself where nobody looks at it.
 
         Args:
-            x: (B, N, C) what the tower gives the layer; what it changed since the layer before is taken over.
+            x: what the tower gives the layer, in the family's layout; what it changed since the layer before is taken
+                over.
             mask: as of ``HuggingFaceBlock``.
             options: keyword arguments of the layer.
         """
@@ -62,21 +64,25 @@ class Run:
         late = self.queries if i == self.entry else 0
         given = x[:, late:] if late else x
         if self.stack is None:
-            self.stack = self._start(given, layer, options.get("position_embeddings"))
+            self.stack = self._start(self.family.layout.sequence(given), layer, options.get("position_embeddings"))
         elif self._is_changed(i, given):
-            self.stack.tokens = self.stack.tokens.with_dense(self._prefix_first(given))
+            tokens = self.family.layout.sequence(given)
+            self.stack.tokens = self.stack.tokens.with_dense(self._prefix_first(tokens))
         if late:
             self.stack.prepend(x[:, :late])
             self.front += late
         visible = self._visible(mask) if self.queries and mask is not None else None
-        self.blocks.append(self.family.block(layer, mask, **options))
+        block = self.family.block(layer, mask, **options)
+        self.blocks.append(block)
         self.stack.run(i, i, visible)
+        if block.on_map is not None:
+            self.stack.update(block.on_map(feature_map(self.stack.map(), self.grid)).flatten(2).mT)
         if i == len(self.layers) - 1:
-            return self._in_order(self.stack.finish(with_prefix=True))
+            return self._like_layer(self.stack.finish(with_prefix=True))
         if not self._is_watched(i):
             self.handed = x
             return x
-        out = self._in_order(self.stack.map(with_prefix=True))
+        out = self._like_layer(self.stack.map(with_prefix=True))
         # Where gradients are recorded, the next layer continues from this very tensor, so that hooks see its gradient.
         self.handed = None if torch.is_grad_enabled() and self._is_hooked(i) else out
         return out
@@ -142,9 +148,11 @@ class Run:
         end = x.shape[1] - self.back
         return torch.cat([x[:, : self.front], x[:, end:], x[:, self.front : end]], dim=1) if self.back else x
 
-    def _in_order(self, x: Tensor) -> Tensor:
+    def _like_layer(self, x: Tensor) -> Tensor:
+        """Return tokens (B, N, C) in the order and the layout of the family."""
         front, end = self.front, self.front + self.back
-        return torch.cat([x[:, :front], x[:, end:], x[:, front:end]], dim=1) if self.back else x
+        x = torch.cat([x[:, :front], x[:, end:], x[:, front:end]], dim=1) if self.back else x
+        return self.family.layout.like_layer(x, self.grid)
 
 
 def _masked(tower: Any, entry: int) -> set[int]:

@@ -8,6 +8,7 @@ import timm
 import torch
 
 SIDE, PATCH, DIM, DEPTH, HEADS = 48, 8, 24, 4, 3
+WINDOW = 4  # side of the windows of models that attend in them, in tokens
 # Of weights in models of transformers: as in a trained network, attention is not flat and no branch is negligible.
 STD = 0.15
 
@@ -43,7 +44,7 @@ TIMM = {
     "EVA-02 (`eva02_small_patch14_224`)": _timm("eva02_small_patch14_224", 14),
     "DINOv3 (`vit_small_patch16_dinov3`)": _timm("vit_small_patch16_dinov3", embed_dim=16, num_heads=2),
     "BEiT (`beit_base_patch16_224`)": _unsupported("beit_base_patch16_224"),
-    "SAM (`samvit_base_patch16`)": _unsupported("samvit_base_patch16"),
+    "SAM (`samvit_base_patch16`)": _timm("samvit_base_patch16", window_size=WINDOW, global_attn_indexes=[1, 3]),
     "Swin (`swin_tiny_patch4_window7_224`)": _unsupported("swin_tiny_patch4_window7_224"),
 }
 
@@ -94,7 +95,7 @@ DINO = dict(mlp_ratio=2, layerscale_value=0.5)
 BEIT = dict(use_relative_position_bias=True, layer_scale_init_value=0.5)
 YOLOS = dict(num_detection_tokens=5, image_size=[SIDE, SIDE], use_mid_position_embeddings=True)
 EOMT = dict(num_queries=5, num_blocks=2, num_upscale_blocks=1, num_register_tokens=2, **DINO)
-# The plain form of every family of token_pruning.hf, under its title there.
+# The plain form of every family of token_pruning.hf, under its title there; those that attend in windows apart.
 TOWERS = {
     "ViT": _tower("ViTModel", "ViTConfig"),
     "DeiT": _tower("DeiTModel", "DeiTConfig"),
@@ -109,14 +110,19 @@ TOWERS = {
     "EoMT": _eomt("EomtForUniversalSegmentation", "EomtConfig", **EOMT),
     "EoMT DINOv3": _eomt("EomtDinov3ForUniversalSegmentation", "EomtDinov3Config", **EOMT),
 }
-WINDOW = dict(embed_dim=24, depths=[1], num_heads=[3], window_size=3)
+SAM = dict(window_size=WINDOW, global_attn_indexes=[1, 3])
+VITDET = dict(window_size=WINDOW, window_block_indices=[0, 2], use_relative_position_embeddings=True, mlp_ratio=2)
+WINDOW_TOWERS = {
+    "SAM": _tower("SamVisionModel", "SamVisionConfig", mlp_dim=2 * DIM, output_channels=8, **SAM),
+    "SAM-HQ": _tower("SamHQVisionModel", "SamHQVisionConfig", mlp_dim=2 * DIM, output_channels=8, **SAM),
+    "SAM 3": _tower("Sam3ViTModel", "Sam3ViTConfig", pretrain_image_size=SIDE, **SAM),
+    "ViTDet": _tower("VitDetModel", "VitDetConfig", residual_block_indices=[1], **VITDET),
+}
+SWIN = dict(embed_dim=24, depths=[1], num_heads=[3], window_size=3)
 NO_TOWERS = {
-    "SAM": _no_tower("SamVisionModel", "SamVisionConfig"),
     "SAM 2 (Hiera)": _no_tower("Sam2HieraDetModel", "Sam2HieraDetConfig"),
-    "SAM 3": _no_tower("Sam3ViTModel", "Sam3ViTConfig"),
-    "ViTDet": _no_tower("VitDetModel", "VitDetConfig", window_size=2, window_block_indices=[0]),
-    "Swin": _no_tower("SwinModel", "SwinConfig", **WINDOW),
-    "Swin v2": _no_tower("Swinv2Model", "Swinv2Config", **WINDOW),
+    "Swin": _no_tower("SwinModel", "SwinConfig", **SWIN),
+    "Swin v2": _no_tower("Swinv2Model", "Swinv2Config", **SWIN),
     "Hiera": _no_tower("HieraModel", "HieraConfig"),
 }
-TRANSFORMERS = {**TOWERS, **NO_TOWERS}
+TRANSFORMERS = {**TOWERS, **WINDOW_TOWERS, **NO_TOWERS}

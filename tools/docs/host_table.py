@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from host_models import TIMM, TRANSFORMERS
+from host_models import TIMM, TRANSFORMERS, WINDOW
 
 import token_pruning
 from token_pruning import METHODS, find_host
@@ -28,8 +28,11 @@ def has(library):
 
 def outcome(model, method):
     """Return None if the method runs on a model, else the sentence with which it is refused."""
+    settings = dict(METHODS[method].keep_all)
+    if method == "CubistMerge" and any(hasattr(module, "window_size") for module in model.modules()):
+        settings["window_size"] = WINDOW
     try:
-        token_pruning.apply(model, dict(type=method, **METHODS[method].keep_all))
+        token_pruning.apply(model, dict(type=method, **settings))
     except (TypeError, ValueError) as error:
         return general(str(error), method, type(model).__name__)
     host = find_host(model)

@@ -19,3 +19,6 @@ test_pipeline = [
 train_dataloader = dict(batch_size=4, persistent_workers=False, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+_prefix = "data/coco/annotations/panoptic_val2017"
+val_evaluator = dict(_delete_=True, type="PanopticQuality", ann_file=_prefix + ".json", seg_prefix=_prefix + "/")
+test_evaluator = val_evaluator

@@ -187,6 +187,9 @@ def test_inputs_that_cannot_be():
         encoder.mask_probs = [1.0]
     with pytest.raises(SettingError, match="'swin_tiny_patch4_window7_224' cannot be a backbone"):
         EoMTEncoder(model_name="swin_tiny_patch4_window7_224")
+    with pytest.raises(SettingError, match="block 3 attends in windows and is one of the last 2"):
+        a_model(class_token=False, window_attn=[True, False, False, True], window_size=3)
+    a_model(class_token=False, window_attn=[True, True, False, False], window_size=3)
     class_scores_off = dict(type="DToP", threshold=None)  # prunes nothing, so it needs none
     assert a_model(class_scores_off)[0](images())[1].isfinite().all()
 

@@ -24,7 +24,7 @@ def refused(model, sentence, reducer=TOME, error=TypeError, **options):
 @pytest.mark.parametrize("name", NO_TOWERS)
 def test_windows(name):
     model = NO_TOWERS[name]()
-    refused(model, rf"{type(model).__name__} attends in windows .* CubistMerge.* this project's own hosts")
+    refused(model, rf"{type(model).__name__} attends in windows .* CubistMerge.* this project's own windowed hosts")
 
 
 def test_models_that_are_no_vision_transformer():
