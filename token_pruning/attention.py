@@ -202,8 +202,8 @@ def packed_attention(
     if seen is not None:
         return _with_masked_queries(qkv, tokens, seen, mask, dropout)
     place = None if qkv.bias is None or tokens.index is None else tokens.index % tokens.positions
-    if counts is not None and len(set(counts)) == 1:
-        return _attend(qkv, len(counts), mask, dropout, place)
+    if counts is not None and counts.each is not None:
+        return _attend(qkv, counts.batch, mask, dropout, place)
     if _has_flash(qkv) and mask is None and not dropout and qkv.bias is None:
         return _flash(qkv, tokens)
     if counts is None:
@@ -228,14 +228,12 @@ def _with_masked_queries(qkv: QKV, tokens: TokenSet, seen: Tensor, mask: Tensor 
     if qkv.bias is not None:
         raise SettingError("masked attention does not add relative positions: take a host without them")
     number, counts = seen.shape[1], tokens.counts
-    groups = [counts] if len(set(counts)) == 1 else [(n,) for n in counts]
-    parts, start = [], 0
-    for group in groups:
-        here = slice(start, start + sum(group))
-        start = here.stop
-        q, k, v = (t[here].unflatten(0, (len(group), group[0])).transpose(1, 2) for t in qkv[:3])
-        rows = seen[here].unflatten(0, (len(group), group[0])).transpose(1, 2)[:, None]  # (b, 1, Q, n)
-        columns = None if mask is None else mask[here].view(len(group), 1, 1, -1)
+    masks = [None] * (counts.batch if counts.each is None else 1) if mask is None else counts.groups(mask)
+    parts = []
+    for *heads, rows, columns in zip(*map(counts.groups, (*qkv[:3], seen)), masks, strict=True):
+        q, k, v = (t.transpose(1, 2) for t in heads)
+        rows = rows.transpose(1, 2)[:, None]  # (b, 1, Q, n)
+        columns = None if columns is None else columns[:, None, None]
         if columns is None:
             limited = rows
         elif columns.dtype == torch.bool:
@@ -282,10 +280,10 @@ def _flash(qkv: QKV, tokens: TokenSet) -> Tensor:
     # outside of all segments, and uninitialized memory may hold NaN.
     if tokens.counts is None:
         assert tokens.offsets is not None
-        offsets, longest = tokens.offsets, len(qkv.v)
+        offsets, longest = tokens.offsets, qkv.v.shape[0]
     else:
         ends = [0, *accumulate(tokens.counts)]
-        offsets, longest = torch.tensor(ends, dtype=torch.int32, device=qkv.v.device), max(tokens.counts)
+        offsets, longest = torch.tensor(ends, dtype=torch.int32, device=qkv.v.device), tokens.counts.most
     q, k, v = (t.to(qkv.v.dtype) for t in qkv[:3])  # norms of q and k may return single precision
     return cast(Tensor, varlen_attn(q, k, v, offsets, offsets, longest, longest))
 
@@ -295,7 +293,7 @@ def _masked(qkv: QKV, tokens: TokenSet) -> Tensor:
     assert tokens.index is not None and tokens.offsets is not None  # a fixed capacity has both
     index = tokens.index
     if tokens.batch == 1:
-        used = torch.arange(len(qkv.v), device=qkv.v.device) < tokens.offsets[1]
+        used = torch.arange(qkv.v.shape[0], device=qkv.v.device) < tokens.offsets[1]
         return _attend(qkv, 1, used, 0.0, index.clamp(max=tokens.positions - 1))
     rows = tokens.batch * tokens.positions
 

@@ -73,7 +73,7 @@ def _run(
     after_mlp: AfterMLP | None,
     visible: Tensor | None,
 ) -> TokenSet:
-    if not len(tokens.x):  # every parameter still needs a gradient: distributed training waits for all of them
+    if not tokens.x.shape[0]:  # every parameter still needs a gradient: distributed training waits for all of them
         unused = sum(p.sum() for p in block.parameters()) if torch.is_grad_enabled() else 0
         return tokens.with_x(tokens.x + 0 * unused)
     out, qkv = self_attention(block, block.norm1(tokens.x), tokens, keys, prop_attn, rope, visible)
@@ -95,5 +95,5 @@ def drop_path(module: Any, branch: Tensor, tokens: TokenSet, no_drop_path: bool 
     kept = branch.new_empty(tokens.batch).bernoulli_(1 - rate)
     if getattr(module, "scale_by_keep", True):
         kept = kept / (1 - rate)
-    counts = torch.tensor(tokens.counts, device=branch.device)
-    return branch * kept.repeat_interleave(counts, output_size=len(branch))[:, None]
+    assert tokens.counts is not None  # training knows them
+    return branch * tokens.counts.per_token(kept)[:, None]

@@ -68,7 +68,7 @@ def release(module: nn.Module) -> None:
 
 def by_image(x: Tensor, tokens: TokenSet) -> Tensor:
     """Return per-token ``x`` (T, C) as (B, n, C), or unchanged where images differ in their number of tokens."""
-    return tokens.by_image(x) if tokens.counts is not None and len(set(tokens.counts)) <= 1 else x
+    return x if tokens.counts is None or tokens.counts.each is None else tokens.by_image(x)
 
 
 def packed(x: Tensor) -> Tensor:

@@ -51,5 +51,5 @@ class PatchEmbedding:
             return patch_embed.norm(patch_embed.proj(parts).flatten(1))
 
         return cls(
-            image, grid, patches.reshape(len(image), grid[0] * grid[1], patches.shape[-1]), positions, embed, finish
+            image, grid, patches.reshape(image.shape[0], grid[0] * grid[1], patches.shape[-1]), positions, embed, finish
         )

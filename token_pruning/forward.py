@@ -64,7 +64,7 @@ class StackForward:
         embedding: PatchEmbedding | None = None,
     ) -> None:
         refuse_recording(x, reducer)
-        if reducer and not len(x):  # no image, so nothing to select
+        if reducer and not x.shape[0]:  # no image, so nothing to select
             x, reducer = _without_images(x, reducer), None
         self.blocks, self.reducer, self.execution = blocks, reducer, execution
         self.rope, self.rope_of = rope, rope_of
@@ -145,7 +145,7 @@ class StackForward:
                 f"{type(self.reducer).__name__} gives neither the number of tokens that it keeps nor their scores, "
                 "and execution='capacity' needs one of them; use execution='exact'"
             )
-        total = len(self.tokens.x)
+        total = self.tokens.x.shape[0]
         capacity = math.ceil(self.reducer.capacity(i) * total / STEP) * STEP
         return self.tokens.select_at_most(decision.keep, min(capacity, total), decision.score)
 

@@ -6,12 +6,15 @@ T packed tokens of the whole batch (image after image), C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .counts import Counts
 
 
 def feature_map(sequence: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -68,7 +71,7 @@ class TokenSet:
     x: Tensor
     dense: Tensor
     index: Tensor | None
-    counts: tuple[int, ...] | None
+    counts: Counts | None
     grid: tuple[int, int]
     prefix: int = 0
     offsets: Tensor | None = None
@@ -91,7 +94,7 @@ class TokenSet:
                 f"{positions} tokens do not fit a grid of {grid[0]} x {grid[1]} with {prefix} prefix tokens; "
                 "pass the grid that the patch embedding gave"
             )
-        return cls(x.reshape(-1, channels), x, None, (positions,) * batch, (grid[0], grid[1]), prefix)
+        return cls(x.reshape(-1, channels), x, None, Counts.equal(positions, batch), (grid[0], grid[1]), prefix)
 
     def filled(self) -> TokenSet:
         """Return the full set of the restored map: every position becomes a token of its own again."""
@@ -118,13 +121,11 @@ class TokenSet:
         Raises:
             ValueError: images have different numbers of tokens.
         """
-        if self.counts is None or len(set(self.counts)) > 1:
-            found = "only the device knows them" if self.counts is None else f"they are {self.counts}"
-            raise ValueError(f"this needs the same number of tokens in every image, and {found}")
-        # Without images, the number of tokens cannot be inferred from the values.
-        return values.unflatten(0, (self.batch, -1 if self.batch else self.positions))
+        if self.counts is None:
+            raise ValueError("this needs the same number of tokens in every image, and only the device knows them")
+        return self.counts.by_image(values)
 
-    def select(self, keep: Tensor, counts: tuple[int, ...] | None = None) -> TokenSet:
+    def select(self, keep: Tensor, counts: Sequence[int] | None = None) -> TokenSet:
         """Return the subset where ``keep`` (T,) is True; the others keep their current value in the dense map.
 
         Args:
@@ -135,17 +136,16 @@ class TokenSet:
             ValueError: this set has a fixed capacity, or ``counts`` do not match ``keep`` (checked on CPU only).
         """
         self._need_counts("select")
-        if counts is not None and not keep.is_cuda and not torch.compiler.is_compiling() and keep.sum() != sum(counts):
-            raise ValueError(f"counts {counts} are {sum(counts)} tokens and keep has {int(keep.sum())}")
         if counts is None:
             rows = keep.nonzero().squeeze(1)
             image = self.images().index_select(0, rows)
-            counts = tuple(torch.bincount(image, minlength=self.batch).tolist())
-        else:
-            rows = torch.nonzero_static(keep, size=sum(counts)).squeeze(1)
-        return self.take(rows, counts)
+            return self.take(rows, torch.bincount(image, minlength=self.batch).tolist())
+        counts = Counts.of(counts)
+        if not keep.is_cuda and not torch.compiler.is_compiling() and keep.sum() != counts.total:
+            raise ValueError(f"counts {tuple(counts)} are {counts.total} tokens and keep has {int(keep.sum())}")
+        return self.take(torch.nonzero_static(keep, size=counts.total).squeeze(1), counts)
 
-    def take(self, rows: Tensor, counts: tuple[int, ...], others: Tensor | None = None) -> TokenSet:
+    def take(self, rows: Tensor, counts: Sequence[int], others: Tensor | None = None) -> TokenSet:
         """Return the tokens ``rows`` (T',) in that order; the others keep their current value in the dense map.
 
         Args:
@@ -154,15 +154,16 @@ class TokenSet:
             others: all other rows, where they are known. The map is then not copied here; the dropped tokens are
                 pending until ``restore``.
         """
-        kept = replace(self, counts=counts, size=None if self.size is None else self.size[rows], subgrid=None)
+        size = None if self.size is None else self.size[rows]
+        kept = replace(self, counts=Counts.of(counts), size=size, subgrid=None)
         if others is None:
             return replace(kept, x=self.x[rows], dense=self.restore(), pending=(), index=self._index()[rows])
-        order, number = torch.cat([rows, others]), len(rows)
+        order, number = torch.cat([rows, others]), rows.shape[0]
         x, index = self.x[order], order if self.index is None else self.index[order]
         return replace(kept, x=x[:number], index=index[:number], pending=(*self.pending, (index[number:], x[number:])))
 
     def assign(
-        self, rows: Tensor, counts: tuple[int, ...], x: Tensor, size: Tensor | None, sources: Tensor, targets: Tensor
+        self, rows: Tensor, counts: Sequence[int], x: Tensor, size: Tensor | None, sources: Tensor, targets: Tensor
     ) -> TokenSet:
         """Return the tokens ``rows`` (T',) with values ``x`` (T', C), which also represent the positions of others.
 
@@ -182,14 +183,14 @@ class TokenSet:
             self,
             x=x,
             index=index[rows],
-            counts=counts,
+            counts=Counts.of(counts),
             size=size,
             assignment=assignment if self.assignment is None else assignment[self.assignment],
             subgrid=None,
         )
 
     def merge(
-        self, rows: Tensor, counts: tuple[int, ...], sources: Tensor, targets: Tensor, joins: Tensor | None = None
+        self, rows: Tensor, counts: Sequence[int], sources: Tensor, targets: Tensor, joins: Tensor | None = None
     ) -> TokenSet:
         """Merge ``sources`` into ``rows``: each row becomes the mean, weighted by size, of itself and its sources.
 
@@ -202,7 +203,7 @@ class TokenSet:
         """
         size = self.sizes()
         place = torch.zeros_like(size, dtype=torch.int64).index_copy(
-            0, rows, torch.arange(len(rows), device=rows.device)
+            0, rows, torch.arange(rows.shape[0], device=rows.device)
         )[targets]  # of each target among the rows
         given, base = size[sources], self
         if joins is not None:
@@ -225,7 +226,7 @@ class TokenSet:
 
     def sizes(self) -> Tensor:
         """Return ``size`` (T,), or ones in single precision where it is None."""
-        return self.x.new_ones(len(self.x), dtype=torch.float32) if self.size is None else self.size
+        return self.x.new_ones(self.x.shape[0], dtype=torch.float32) if self.size is None else self.size
 
     def select_at_most(self, keep: Tensor, capacity: int, score: Tensor) -> TokenSet:
         """Return the subset where ``keep`` (T,) is True in ``capacity`` rows, so that no shape depends on data.
@@ -295,7 +296,7 @@ class TokenSet:
     def _live_assignment(self) -> Tensor:
         """Return ``assignment`` with the positions whose token was dropped representing themselves."""
         assert self.assignment is not None and self.index is not None  # only merged tokens have one
-        itself = torch.arange(len(self.assignment), device=self.assignment.device)
+        itself = torch.arange(self.assignment.shape[0], device=self.assignment.device)
         return torch.where(self.members().flatten()[self.assignment], self.assignment, itself)
 
     def _mean(self, flat: Tensor, assignment: Tensor) -> Tensor:
@@ -316,8 +317,8 @@ class TokenSet:
             ValueError: this set has a fixed capacity, or ``x`` is for another number of images.
         """
         self._need_counts("prepend")
-        if len(x) != self.batch:
-            raise ValueError(f"{len(x)} images of new tokens do not fit a set of {self.batch} images")
+        if x.shape[0] != self.batch:
+            raise ValueError(f"{x.shape[0]} images of new tokens do not fit a set of {self.batch} images")
         number = x.shape[1]
         x, dense = x.to(self.x.dtype), torch.cat([x.to(self.dense.dtype), self.dense], dim=1)
         prefix, late = self.prefix + number, self.late + number
@@ -338,7 +339,7 @@ class TokenSet:
             x=self.prepend_to(self.x, x),
             dense=dense,
             index=self.prepend_to(moved(self._index()), own),
-            counts=tuple(n + number for n in self.counts),
+            counts=self.counts.plus(number),
             prefix=prefix,
             size=None if self.size is None else self.prepend_to(self.size, self.size.new_ones(own.shape)),
             assignment=assignment,
@@ -350,9 +351,9 @@ class TokenSet:
         """Return per-token ``values`` (T, ...) with the entries ``new`` (B, P', ...) in front of each image's."""
         assert self.counts is not None
         new = new.to(values.dtype)
-        if len(set(self.counts)) == 1:
-            return torch.cat([new, values.unflatten(0, (self.batch, self.counts[0]))], dim=1).flatten(0, 1)
-        parts = zip(new, values.split(self.counts), strict=True)
+        if self.counts.each is not None:
+            return torch.cat([new, self.counts.by_image(values)], dim=1).flatten(0, 1)
+        parts = zip(new, self.counts.split(values), strict=True)
         return torch.cat([part for pair in parts for part in pair])
 
     def with_x(self, x: Tensor) -> TokenSet:
@@ -401,9 +402,11 @@ class TokenSet:
     def join_prefix(self, prefix: Tensor, grid: Tensor, number: int | None = None) -> Tensor:
         """Return one value per token, (T,) in the order of the set: the inverse of ``split_prefix``."""
         if self.is_full:
-            return torch.cat([part.view(self.batch, -1) for part in (prefix, grid)], dim=1).flatten()
+            number = self.prefix if number is None else number
+            parts = prefix.view(self.batch, number), grid.view(self.batch, self.positions - number)
+            return torch.cat(parts, dim=1).flatten()
         where = self.is_prefix(number)
-        return grid.new_empty(len(where)).masked_scatter(where, prefix).masked_scatter(~where, grid)
+        return grid.new_empty(where.shape[0]).masked_scatter(where, prefix).masked_scatter(~where, grid)
 
     def is_prefix(self, number: int | None = None) -> Tensor:
         """Return which tokens of the set are of the first ``number`` positions (default: the prefix), (T,) bool."""
@@ -416,7 +419,7 @@ class TokenSet:
         return self._index().div(self.positions, rounding_mode="floor")
 
     def _index(self) -> Tensor:
-        return torch.arange(len(self.x), device=self.x.device) if self.index is None else self.index
+        return torch.arange(self.x.shape[0], device=self.x.device) if self.index is None else self.index
 
     def _need_counts(self, what: str) -> None:
         if self.counts is None:

@@ -257,7 +257,7 @@ class PlainViT(nn.Module):
         x = patches if table is None else patches + table
         prefix, embedding = self.prefix_tokens(), None
         if prefix is not None:
-            x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)
         if self.reducer and self.reducer.reads_image:
             embedding = PatchEmbedding.of(image, grid, patches, table, self.patch_embed, self._after_positions)
         return StackForward(

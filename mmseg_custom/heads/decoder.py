@@ -8,12 +8,11 @@ channels, H heads, D channels of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from token_pruning.counts import Counts
 from token_pruning.errors import SettingError
 
 
@@ -23,15 +22,14 @@ class Rows:
     Only keys and values are laid out so; the projections run on packed tokens and spend nothing on padding.
     """
 
-    def __init__(self, counts: Sequence[int], device: torch.device) -> None:
-        self.batch, self.most = len(counts), max(counts, default=0)
+    def __init__(self, counts: Counts, device: torch.device) -> None:
+        self.batch, self.most = counts.batch, counts.most
         self.place = self.used = None
-        if len(set(counts)) > 1:
-            number = torch.tensor(counts, device=device)
+        if counts.each is None:
+            number = counts.tensor(device)
             ends = number.cumsum(0)
-            rows = torch.arange(sum(counts), device=device)
             gaps = torch.arange(self.batch, device=device) * self.most - (ends - number)
-            self.place = rows + gaps.repeat_interleave(number, output_size=len(rows))
+            self.place = torch.arange(counts.total, device=device) + counts.per_token(gaps)
             self.used = torch.arange(self.most, device=device) < number[:, None]
 
     def spread(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from token_pruning.counts import Counts
 from token_pruning.errors import SettingError
 from token_pruning.tokens import feature_map
 from token_pruning.vit import init_linear
@@ -189,7 +190,7 @@ class ATMSingleHeadV2(MultiStageHead):
 
 
 def _rows(x: Tensor) -> Rows:
-    return Rows((x.shape[1],) * len(x), x.device)
+    return Rows(Counts.equal(x.shape[1], x.shape[0]), x.device)
 
 
 def _on_grid(masks: Tensor, x: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -74,6 +74,6 @@ def test_tokens(record):
 
 def _parts(values, counts):
     start = 0
-    for part in values.split(counts):
+    for part in counts.split(values):
         yield part, start
         start += len(part)

@@ -17,6 +17,7 @@ from mmseg_custom.heads import scatter
 from mmseg_custom.heads.stages import StageOutput
 from mmseg_custom.losses import ATMLoss, Targets
 from token_pruning import TokenSet, Trace
+from token_pruning.counts import Counts
 from token_pruning.methods.dtop import confident_tokens
 
 SCORES, LOGITS = dict(atol=2e-5, rtol=0), dict(atol=2e-4, rtol=0)
@@ -32,9 +33,8 @@ def test_there_is_something_to_compare_with():
 def test_selection_rule(record):
     for case in record["cases"]:
         active = ~case["pruned_before"]
-        leave = confident_tokens(
-            case["scores"].transpose(1, 2)[active], active.sum(1).tolist(), case["thresh"], record["keep_per_class"]
-        )
+        scores, counts = case["scores"].transpose(1, 2)[active], Counts.of(active.sum(1).tolist())
+        leave = confident_tokens(scores, counts, case["thresh"], record["keep_per_class"])
         pruned = case["pruned_before"].masked_scatter(active, leave)
         assert (pruned & active).sum(1).tolist() == case["newly_pruned"], case["name"]
         if not case["has_ties"]:

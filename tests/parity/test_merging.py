@@ -139,14 +139,14 @@ def test_mpm(record):
     stack, behind = walk(model, reducer, images, watch)
     for layer in record["batch"]["layers"]:
         before, after = found[layer["block"]], behind[layer["block"]]
-        nearest = nearest_tokens(before).split(before.counts)
+        nearest = before.counts.split(nearest_tokens(before))
         merged = groups(merge_mutual_pairs(before.with_x(before.x)))
         start = 0
         for image, wanted in enumerate(layer["images"]):
             assert before.counts[image] - prefix == wanted["n_in"] and after.counts[image] - prefix == wanted["n_out"]
             best = nearest[image][prefix:] - start - prefix
             assert torch.equal(best, wanted["best"].long())
-            index = torch.arange(before.positions) if before.index is None else before.index.split(before.counts)[image]
+            index = torch.arange(before.positions) if before.index is None else before.counts.split(before.index)[image]
             ids = merged[image][index % before.positions][prefix:] - prefix
             assert torch.equal(ids, wanted["ids"].long())
             start += before.counts[image]
@@ -192,7 +192,7 @@ def _same_merge(before, after, wanted):
         places = own[index[start : start + number] % before.positions]
         assert torch.equal(places, wanted["ids"][image][:number]), wanted
         there = wanted["tokens_valid"][image]
-        close(after.x.split(after.counts)[image], wanted["tokens"][image][there])
+        close(after.counts.split(after.x)[image], wanted["tokens"][image][there])
         assert after.counts[image] == there.sum()
         assert torch.equal(places.bincount().float(), wanted["counts"][image][there])
         start += number
@@ -371,8 +371,8 @@ def test_algm_units(record):
         merged = _merged(case, 0, reducer.windows(full))
         for image, wanted in enumerate(case["images"]):
             assert torch.equal(groups(merged)[image], wanted["group_of"].long())
-            close(merged.x.split(merged.counts)[image], wanted["x_out"])
-            close(merged.sizes().split(merged.counts)[image], wanted["size_out"].float())
+            close(merged.counts.split(merged.x)[image], wanted["x_out"])
+            close(merged.counts.split(merged.sizes())[image], wanted["size_out"].float())
 
 
 def _merged(case, prefix, plan):

@@ -49,7 +49,7 @@ def test_scores_and_kept_tokens(record):
         close(scores[block], layer["mlp_l2"], atol=1e-5, rtol=1e-5)
         if block in settings["blocks"]:
             index = stack.tokens.index % stack.tokens.positions
-            assert [part.tolist() for part in index.split(stack.tokens.counts)] == next(kept)
+            assert [part.tolist() for part in stack.tokens.counts.split(index)] == next(kept)
     x = stack.tokens.by_image(stack.tokens.x)
     pooled = model.norm(x)[:, 0] if config["class_token"] else x.mean(1)
     if not config["class_token"]:

@@ -265,7 +265,7 @@ def check_left_align(item):
     """Packing keeps the kept tokens of each image in order, as the published left alignment with padding does."""
     x, mask = item["x"], item["mask"]
     packed = TokenSet.full(x, (1, x.shape[1])).select(mask.flatten())
-    for part, aligned, filled in zip(packed.x.split(packed.counts), item["aligned"], item["aligned_mask"], strict=True):
+    for part, aligned, filled in zip(packed.counts.split(packed.x), item["aligned"], item["aligned_mask"], strict=True):
         assert torch.equal(part, aligned[filled])
 
 

@@ -70,5 +70,5 @@ def test_stochastic_depth_drops_whole_images():
     keep = torch.rand(64 * 20) < 0.7
     tokens = TokenSet.full(x, (4, 5)).select(keep)
     moved = (run_block(block, tokens).x - tokens.x).abs().amax(1) > 0
-    per_image = [part.unique().numel() for part in moved.split(tokens.counts) if len(part)]
+    per_image = [part.unique().numel() for part in tokens.counts.split(moved) if len(part)]
     assert set(per_image) == {1} and 0 < moved.float().mean() < 1

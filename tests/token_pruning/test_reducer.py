@@ -11,6 +11,7 @@ from reducers import ALL, DEPTH, DIM, SHIFT, VARIANTS, images, keep_all, reduced
 from token_pruning import METHODS, PlainViT, Reducer, Trace, build_reducer, collect_losses
 from token_pruning.components.predictors import GATES
 from token_pruning.components.token_score import representation_shift
+from token_pruning.counts import Counts
 
 
 def a_vit(reducer=None, **kwargs):
@@ -440,9 +441,9 @@ def test_cuda_equals_cpu(reducer):
 @pytest.mark.parametrize("gate", GATES)
 def test_gates_take_images_of_any_number_of_tokens(gate):
     torch.manual_seed(0)
-    network, x, counts = GATES[gate](DIM), torch.randn(9, DIM), (6, 0, 1, 2)
+    network, x, counts = GATES[gate](DIM), torch.randn(9, DIM), Counts.of([6, 0, 1, 2])
     logp = network(x, counts)
-    singles = torch.cat([network(part, (len(part),)) for part in x.split(counts)])
+    singles = torch.cat([network(part, Counts.equal(len(part), 1)) for part in counts.split(x)])
     torch.testing.assert_close(logp, singles)
     logp.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())

@@ -60,7 +60,7 @@ class TimmBlock(BlockAdapter):
                 qkv = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]))
             else:
                 qkv = attn.qkv(x)
-            q, k, v = qkv.view(len(x), 3, attn.num_heads, -1).unbind(1)
+            q, k, v = qkv.view(x.shape[0], 3, attn.num_heads, -1).unbind(1)
         return QKV(attn.q_norm(q), attn.k_norm(k), v)
 
     def project(self, out: Tensor, x: Tensor) -> Tensor:

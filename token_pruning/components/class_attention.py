@@ -28,15 +28,15 @@ def class_attention(tokens: TokenSet, qkv: QKV, prop_attn: bool = False) -> Tens
     wide = torch.promote_types(qkv.k.dtype, torch.float32)
     bias = log_size(tokens) if prop_attn else None
     places = None if qkv.bias is None else class_bias(tokens, qkv.bias).to(wide)
-    if len(set(counts)) == 1:
+    if counts.each is not None:
         q = tokens.by_image(qkv.q)[:, tokens.late, None].to(wide)
         k = tokens.by_image(qkv.k).to(wide)
         logits = (q * k).sum(-1) * k.shape[-1] ** -0.5
         logits = logits if bias is None else logits + tokens.by_image(bias)[..., None]
         logits = logits if places is None else logits + tokens.by_image(places)
         return logits.softmax(1).flatten(0, 1)
-    lengths = torch.tensor(counts, device=qkv.q.device)
-    query = qkv.q[lengths.cumsum(0) - lengths + tokens.late].repeat_interleave(lengths, 0, output_size=len(qkv.k))
+    lengths = counts.tensor(qkv.q.device)
+    query = counts.per_token(qkv.q[lengths.cumsum(0) - lengths + tokens.late])
     logits = (query.to(wide) * qkv.k.to(wide)).sum(-1) * qkv.k.shape[-1] ** -0.5
     logits = logits if bias is None else logits + bias[:, None]
     logits = logits if places is None else logits + places

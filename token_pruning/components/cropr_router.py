@@ -68,7 +68,7 @@ class CrossAttention(nn.Module):
         queries = self.queries if query_indices is None else self.queries[:, query_indices]
         q, k, v = (
             t.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for t in (self.q(queries).expand(len(x), -1, -1), self.k(x), self.v(x))
+            for t in (self.q(queries).expand(x.shape[0], -1, -1), self.k(x), self.v(x))
         )
         z = self.proj(F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v).transpose(1, 2).flatten(2))
         return z if self.mlp is None else z + self.mlp(self.mlp_norm(z))

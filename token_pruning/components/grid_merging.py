@@ -147,7 +147,7 @@ def _merge_windows(x: Tensor, r: int, rule: str, size: int) -> tuple[Tensor, Ten
     size = min(size, n)
     r = min(r, size // 2)
     lines = x.reshape(-1, size, x.shape[3])
-    places = torch.arange(size, device=x.device).expand(len(lines), -1)
+    places = torch.arange(size, device=x.device).expand(lines.shape[0], -1)
     if r:
         match = match_lines(lines, r)
         merged = places.new_zeros(places.shape, dtype=torch.bool).scatter(1, match.sources, True)
@@ -157,6 +157,11 @@ def _merge_windows(x: Tensor, r: int, rule: str, size: int) -> tuple[Tensor, Ten
         lines = merge_lines(lines, match, rule).gather(1, kept[..., None].expand(-1, -1, lines.shape[2]))
     else:
         kept = to = places
-    start = torch.arange(n // size, device=x.device).repeat(batch * rows)[:, None]
+    windows = n // size
+    start = torch.arange(windows, device=x.device).repeat(batch * rows)[:, None]
     kept, to = kept + start * size, to + start * (size - r)
-    return tuple(part.reshape(batch, rows, -1, *part.shape[2:]) for part in (lines, kept, to))  # type: ignore[return-value]
+
+    def of_lines(part: Tensor) -> Tensor:
+        return part.reshape(batch, rows, windows * part.shape[1], *part.shape[2:])
+
+    return of_lines(lines), of_lines(kept), of_lines(to)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .similarity import best_match, cosines, fits, strips, unit
+from .similarity import best_match, cosines, fits, joined, strips, unit
 
 
 class Match(NamedTuple):
@@ -61,7 +61,9 @@ def best_partners(metric: Tensor, protected: int = 0) -> tuple[Tensor, Tensor]:
     """
     metric = unit(metric)
     best, partner = best_match(metric[:, ::2], metric[:, 1::2][:, protected // 2 :])
-    best[:, : (protected + 1) // 2] = -torch.inf
+    first = (protected + 1) // 2
+    if first:
+        best = torch.cat([best.new_full((best.shape[0], first), -torch.inf), best[:, first:]], dim=1)
     return best, partner + protected // 2
 
 
@@ -71,11 +73,11 @@ def keep_pairs(best: Tensor, partner: Tensor, n: int, r: int, protected: int = 0
     merged, remaining = order[:, :r], order[:, r:]
     remaining = remaining.sort(dim=1).values if protected else remaining
     targets = partner.gather(1, merged) * 2 + 1
-    all_odd = torch.arange(1, n, 2, device=best.device).expand(len(best), -1)
+    all_odd = torch.arange(1, n, 2, device=best.device).expand(best.shape[0], -1)
     first_even, first_odd = (protected + 1) // 2, protected // 2
     parts = [remaining[:, first_even:] * 2, all_odd[:, first_odd:]]
     if protected:
-        parts.insert(0, torch.arange(protected, device=best.device).expand(len(best), -1))
+        parts.insert(0, torch.arange(protected, device=best.device).expand(best.shape[0], -1))
     return Match(torch.cat(parts, dim=1), merged * 2, targets)
 
 
@@ -92,10 +94,10 @@ def energies(tokens: Tensor, margin: float, alpha: float = 1.0) -> Tensor:
         alpha: weight of tokens below the margin.
     """
     batch, n, _ = tokens.shape
-    energy = tokens.new_empty(batch, n)
-    for images, rows in strips(batch, n, n):
-        energy[images, rows] = _energy(cosines(tokens[images, rows], tokens[images]), margin, alpha)
-    return energy
+    found = [
+        _energy(cosines(tokens[images, rows], tokens[images]), margin, alpha) for images, rows in strips(batch, n, n)
+    ]
+    return joined(found, batch, n)
 
 
 def _energy(similarity: Tensor, margin: float, alpha: float) -> Tensor:
@@ -125,10 +127,10 @@ def energy_matching(
     tokens = unit(metric[:, protected:])
     batch, n, _ = tokens.shape
     # Where all similarities of an image are in memory at once, they are computed once.
-    at_once = max(strips(batch, n, n)[0][0].stop, 1) if batch else 1
-    pairs = [_energy_pairs(part, r, margin, protect_unique, alpha) for part in tokens.split(at_once)]
+    groups = [images for images, rows in strips(batch, n, n) if not rows.start]
+    pairs = [_energy_pairs(tokens[images], r, margin, protect_unique, alpha) for images in groups]
     sources, targets = (torch.cat(part) + protected for part in zip(*pairs, strict=True))
-    gone = torch.zeros(metric.shape[:2], dtype=torch.bool, device=metric.device).scatter_(1, sources, True)
+    gone = torch.zeros(metric.shape[:2], dtype=torch.bool, device=metric.device).scatter(1, sources, True)
     rows = gone.byte().argsort(dim=1, stable=True)[:, : metric.shape[1] - r]
     return Match(rows, sources, targets)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..attention import QKV
+from ..counts import Counts
 from ..reducer import Decision
 from ..tokens import TokenSet
 from .ranking import counts_of
@@ -25,7 +26,7 @@ def change(hook: Callable[..., TokenSet], tokens: TokenSet, *qkv: QKV) -> TokenS
     Args:
         qkv: queries, keys and values of the tokens, passed to ``hook`` as well if they are given.
     """
-    if len(set(counts_of(tokens))) <= 1:
+    if counts_of(tokens).each is not None:
         return hook(tokens, *qkv)
     parts, rows = split(tokens), list(_rows(tokens))
     own = [[part._replace(q=part.q[here], k=part.k[here], v=part.v[here]) for part in qkv] for here in rows]
@@ -35,13 +36,13 @@ def change(hook: Callable[..., TokenSet], tokens: TokenSet, *qkv: QKV) -> TokenS
 
 def decide(hook: Callable[[TokenSet], Decision | None], tokens: TokenSet) -> Decision | None:
     """Return the decision of ``hook`` on the set; of each image alone, where their numbers of tokens differ."""
-    if len(set(counts_of(tokens))) <= 1:
+    if counts_of(tokens).each is not None:
         return hook(tokens)
     found = [decision for decision in map(hook, split(tokens)) if decision is not None]
     if not found:
         return None
-    counts = tuple(n for one in found for n in (one.counts or (int(one.keep.sum()),)))
-    return Decision(torch.cat([one.keep for one in found]), counts=counts)
+    counts = [n for one in found for n in (one.counts or (int(one.keep.sum()),))]
+    return Decision(torch.cat([one.keep for one in found]), counts=Counts.of(counts))
 
 
 def split(tokens: TokenSet) -> list[TokenSet]:
@@ -57,7 +58,7 @@ def split(tokens: TokenSet) -> list[TokenSet]:
                 x=base.x[rows],
                 dense=base.dense[b : b + 1],
                 index=None if base.index is None else base.index[rows] - own.start,
-                counts=(rows.stop - rows.start,),
+                counts=Counts.equal(rows.stop - rows.start, 1),
                 size=None if base.size is None else base.size[rows],
                 assignment=None if base.assignment is None else base.assignment[own] - own.start,
             )
@@ -82,7 +83,7 @@ def join(sets: Sequence[TokenSet]) -> TokenSet:
         x=torch.cat([one.x for one in sets]),
         dense=torch.cat([one.dense for one in sets]),
         index=shifted([one.index for one in sets], [len(one.x) for one in sets]),
-        counts=tuple(n for one in sets for n in counts_of(one)),
+        counts=Counts.of([n for one in sets for n in counts_of(one)]),
         size=torch.cat([one.sizes() for one in sets]) if any(one.size is not None for one in sets) else None,
         assignment=shifted([one.assignment for one in sets], [whole] * len(sets)) if merged else None,
         pending=tuple((index + start, x) for one, start in zip(sets, starts, strict=True) for index, x in one.pending),

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from ..counts import Counts
+
 KEEP = 0  # class 0 of the published selectors means keep
 
 
@@ -21,7 +23,7 @@ class Selector(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, hidden_features=max(dim // 4, 1), out_features=2)
 
-    def forward(self, x: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
+    def forward(self, x: Tensor, counts: Counts | None = None) -> Tensor:
         """Return log-probabilities (..., 2) of (keep, drop) for tokens ``x`` (..., C), in at least single precision.
 
         ``counts`` is unused; it makes the signature that of the other selectors.
@@ -42,7 +44,7 @@ class DynamicViTSelector(nn.Module):
         self.embed, self.reduce = nn.Linear(dim, dim), nn.Linear(dim, max(dim // 2, 1))
         self.mlp = Mlp(max(dim // 2, 1), hidden_features=max(dim // 4, 1), out_features=2)
 
-    def forward(self, x: Tensor, counts: tuple[int, ...], policy: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, counts: Counts, policy: Tensor | None = None) -> Tensor:
         """Return log-probabilities (T, 2) of (keep, drop) for tokens ``x`` (T, C).
 
         Args:
@@ -51,12 +53,11 @@ class DynamicViTSelector(nn.Module):
             policy: (T,) weights of the tokens in the mean; None for equal weights.
         """
         local, shared = F.gelu(self.embed(self.norm(x))).chunk(2, dim=1)
-        weights = shared.new_ones(len(x), dtype=torch.float32) if policy is None else policy
-        if len(set(counts)) == 1:  # all images at once: one by one, a GPU would wait for the host
-            means = _mean(shared.unflatten(0, (len(counts), -1)), weights.unflatten(0, (len(counts), -1))).flatten(0, 1)
-        else:
-            parts = zip(shared.split(counts), weights.split(counts), strict=True)
-            means = torch.cat([_mean(part, weight) for part, weight in parts])
+        weights = shared.new_ones(x.shape[0], dtype=torch.float32) if policy is None else policy
+        # All images at once where they can: one by one, a GPU would wait for the host.
+        parts = zip(counts.groups(shared), counts.groups(weights), strict=True)
+        means = [_mean(part, weight).flatten(0, 1) for part, weight in parts]
+        means = torch.cat(means) if len(means) > 1 else means[0]
         return self.mlp(F.gelu(self.reduce(torch.cat([local, means], dim=1)))).float().log_softmax(dim=-1)
 
 

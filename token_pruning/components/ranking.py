@@ -5,7 +5,6 @@ Shapes: T packed tokens, n tokens of one image, B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -13,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ..counts import Counts
 from ..tokens import TokenSet
 
 
-def counts_of(tokens: TokenSet) -> tuple[int, ...]:
+def counts_of(tokens: TokenSet) -> Counts:
     """Return the number of tokens of each image.
 
     Raises:
@@ -27,9 +27,18 @@ def counts_of(tokens: TokenSet) -> tuple[int, ...]:
     return tokens.counts
 
 
+def equal_count(tokens: TokenSet) -> int:
+    """Return the number of tokens that every image has.
+
+    Raises:
+        ValueError: images differ, or only the device knows.
+    """
+    return counts_of(tokens).need_each()
+
+
 def rows_of(places: Tensor, tokens: TokenSet) -> Tensor:
     """Convert places (B, m) inside each image to rows (B * m,) of the set; all images have equally many tokens."""
-    starts = torch.arange(tokens.batch, device=places.device) * counts_of(tokens)[0]
+    starts = torch.arange(tokens.batch, device=places.device) * equal_count(tokens)
     return (places + starts[:, None]).flatten()
 
 
@@ -41,7 +50,7 @@ def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
     return places.gather(1, positions.argsort(dim=1))
 
 
-def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int]) -> Tensor:
+def keep_top(score: Tensor, counts: Counts, keep: Tensor | Counts) -> Tensor:
     """Return a mask of the ``keep[b]`` tokens with the highest scores in each image b.
 
     Of equal scores the earlier position is kept.
@@ -49,51 +58,53 @@ def keep_top(score: Tensor, counts: tuple[int, ...], keep: Tensor | Sequence[int
     Args:
         score: (T,).
         counts: number of tokens of each image.
-        keep: B numbers of tokens to keep; a number above that of an image's tokens keeps all. A tensor stays on its
-            device.
+        keep: numbers of tokens to keep, (B,) if it is a tensor, which stays on its device; a number above that of an
+            image's tokens keeps all.
 
     Returns:
         (T,) bool.
     """
-    if not counts:
-        return score.new_zeros(0, dtype=torch.bool)
-    if len(set(counts)) == 1:
-        if isinstance(keep, Tensor):
-            return _keep_top(score.view(len(counts), -1), keep).flatten()
-        # One number for all images needs no tensor, whose creation would synchronize host and device.
-        wanted = keep[0] if len(set(keep)) == 1 else torch.tensor(keep, device=score.device)
-        return _keep_top(score.view(len(counts), -1), wanted).flatten()
-    parts = [_keep_top(part[None], k)[0] for part, k in zip(score.split(counts), keep, strict=True)]
-    return torch.cat(parts)
+    if counts.each is None:
+        parts = [_keep_top(part[None], k)[0] for part, k in zip(counts.split(score), keep, strict=True)]
+        return torch.cat(parts)
+    # One number for all images needs no tensor, whose creation would synchronize host and device.
+    wanted = keep.each if isinstance(keep, Counts) and keep.each is not None else keep
+    if isinstance(wanted, Counts):
+        wanted = wanted.tensor(score.device)
+    return _keep_top(counts.by_image(score), wanted).flatten()
 
 
 def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:
-    order = score.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(score.shape[1], device=score.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, places)
+    rank = ranks(score)
     return rank < (keep[:, None] if isinstance(keep, Tensor) and keep.dim() else keep)
 
 
-def sum_per_image(values: Tensor, counts: tuple[int, ...]) -> Tensor:
+def ranks(score: Tensor) -> Tensor:
+    """Return the place of each token among those of its image by falling score (B, n), 0 for the highest."""
+    order = score.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(score.shape[1], device=score.device).expand_as(order)
+    # Into zeros and not in place: compiled graphs write no memory that they have not made.
+    return torch.zeros_like(order).scatter(1, order, places)
+
+
+def sum_per_image(values: Tensor, counts: Counts) -> Tensor:
     """Sum the packed ``values`` (T,) of each image, (B,)."""
-    if not counts:
-        return values.new_zeros(0)
-    if len(set(counts)) == 1:
-        return values.view(len(counts), -1).sum(dim=1)
-    return torch.stack([part.sum() for part in values.split(counts)])
+    if counts.each is None:
+        return torch.stack([part.sum() for part in counts.split(values)])
+    return counts.by_image(values).sum(dim=1)
 
 
-def gumbel_noise(rows: tuple[int, ...], width: int, device: torch.device, seed: int | None = None) -> Tensor:
+def gumbel_noise(rows: Counts, width: int, device: torch.device, seed: int | None = None) -> Tensor:
     """Draw standard Gumbel samples (T, width) for images of ``rows`` tokens each.
 
     With a ``seed`` every image gets the first rows of the same noise tensor, so that results do not depend on the
     batch; without a seed the noise comes from torch's global generator.
     """
-    if seed is None or not rows:
-        return -torch.empty(sum(rows), width, device=device).exponential_().log()
-    one = _seeded_noise(max(rows), width, seed, device)
-    if len(set(rows)) == 1:  # the slice, although it changes nothing, is what torch.compile needs
-        return one[: rows[0]].repeat(len(rows), 1)
+    if seed is None:
+        return -torch.empty(rows.total, width, device=device).exponential_().log()
+    one = _seeded_noise(rows.most, width, seed, device)
+    if rows.each is not None:  # the slice, although it changes nothing, is what torch.compile needs
+        return one[: rows.each].repeat(rows.batch, 1)
     return torch.cat([one[:n] for n in rows])
 
 

@@ -8,6 +8,8 @@ Shapes: B images, n and m tokens of each, D channels of the metric.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,18 +30,31 @@ def cosines(rows: Tensor, columns: Tensor) -> Tensor:
 
 def fits(n: int, m: int) -> bool:
     """Return whether the similarities of n and m tokens of one image are few enough to be in memory at once."""
-    return n * m <= STRIP
+    return torch.compiler.is_exporting() or n * m <= STRIP
 
 
 def strips(batch: int, n: int, m: int) -> list[tuple[slice, slice]]:
-    """Return images and rows of every strip of similarities (B, n, m): several images, or some rows of one image."""
+    """Return images and rows of every strip of similarities (B, n, m): several images, or some rows of one image.
+
+    One after the other, the strips are the whole in row-major order. An exported graph, whose number of images is open,
+    has a single one.
+    """
+    if torch.compiler.is_exporting():
+        return [(slice(None), slice(0, n))]
     images = max(STRIP // max(n * m, 1), 1)
     rows = n if fits(n, m) else max(STRIP // m, 1)
     return [
         (slice(image, image + images), slice(row, row + rows))
-        for image in range(0, batch, images)
+        for image in range(0, max(batch, 1), images)
         for row in range(0, n, max(rows, 1))
     ]
+
+
+def joined(parts: Sequence[Tensor], batch: int, n: int) -> Tensor:
+    """Return the values (B, n) of all ``strips``, whose rows they are given for."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part.flatten() for part in parts]).view(batch, n)
 
 
 @torch.no_grad()
@@ -53,11 +68,13 @@ def best_match(rows: Tensor, columns: Tensor, others: bool = False) -> tuple[Ten
             gets itself, at minus infinity.
     """
     batch, n, _ = rows.shape
-    best = rows.new_full((batch, n), -torch.inf)
-    column = torch.zeros(batch, n, dtype=torch.int64, device=rows.device)
-    for images, part in strips(batch, n, columns.shape[1]) if columns.shape[1] else ():
+    if not columns.shape[1]:
+        return rows.new_full((batch, n), -torch.inf), torch.zeros(batch, n, dtype=torch.int64, device=rows.device)
+    found = []
+    for images, part in strips(batch, n, columns.shape[1]):
         similarity = cosines(rows[images, part], columns[images])
         if others:
             similarity.diagonal(part.start, 1, 2).fill_(-torch.inf)
-        best[images, part], column[images, part] = similarity.max(dim=2)
+        found.append(similarity.max(dim=2))
+    best, column = (joined(parts, batch, n) for parts in zip(*found, strict=True))
     return best, column

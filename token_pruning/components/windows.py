@@ -34,7 +34,7 @@ def window_similarity(metric: Tensor, members: Tensor) -> Tensor:
         members: (W, k) of ``window_members``, k at least 2.
     """
     tokens, k = unit(metric), members.shape[1]
-    total = tokens.new_zeros(len(tokens), len(members), tokens.shape[2])
+    total = tokens.new_zeros(tokens.shape[0], members.shape[0], tokens.shape[2])
     for column in members.T:
         total += tokens[:, column]
     # The sum over pairs is the squared sum without the squares.

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..attention import QKV
 from ..components.matching import best_partners, keep_pairs, max_merged
-from ..components.ranking import counts_of
+from ..components.ranking import counts_of, ranks
 from ..components.schedules import check_blocks
 from ..components.windows import window_members, window_similarity
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -26,7 +27,7 @@ from .tome import ORDERS
 
 COUNTS = ("image", "batch")
 # Rows that stay, their number in each image, rows that leave and the row that each is merged into (TokenSet.merge).
-Plan: TypeAlias = tuple[Tensor, tuple[int, ...], Tensor, Tensor]
+Plan: TypeAlias = tuple[Tensor, Counts, Tensor, Tensor]
 
 
 @register
@@ -117,7 +118,7 @@ class ALGM(Reducer):
         if self.count == "batch":
             passing = _first(similarity, passing.sum(1).min().expand(tokens.batch))
         left = tokens.positions - passing.sum(1) * (members.shape[1] - 1)
-        counts = tuple(left.tolist())  # the only wait for the device
+        counts = Counts.of(left.tolist())  # the only wait for the device
         # Of each position: whether its window is merged, and the first position of the window.
         merged = torch.zeros(tokens.batch, tokens.positions, dtype=torch.bool, device=device)
         first = torch.zeros_like(merged, dtype=torch.int64)
@@ -134,14 +135,14 @@ class ALGM(Reducer):
         rank[:, :prefix] = 0
         order = by_similarity.gather(1, rank.gather(1, by_similarity).argsort(dim=1, stable=True))
         start = torch.arange(tokens.batch, device=device)[:, None] * tokens.positions
-        stay = torch.nonzero_static((places < left[:, None]).flatten(), size=sum(counts)).squeeze(1)
-        sources = torch.nonzero_static(leaves.flatten(), size=leaves.numel() - sum(counts)).squeeze(1)
+        stay = torch.nonzero_static((places < left[:, None]).flatten(), size=counts.total).squeeze(1)
+        sources = torch.nonzero_static(leaves.flatten(), size=leaves.numel() - counts.total).squeeze(1)
         return (order + start).flatten()[stay], counts, sources, (first + start).flatten()[sources]
 
     def pairs(self, tokens: TokenSet, number: int) -> Plan | None:
         """Return which similar tokens of each image to merge; ``number`` of the block, from 1, sets how many."""
         counts = counts_of(tokens)
-        found = [best_partners(part[None], tokens.prefix) for part in tokens.x.split(counts)]
+        found = [best_partners(part[None], tokens.prefix) for part in counts.split(tokens.x)]
         # The first place is no part of the statistics, also where it is no prefix token (as published).
         first = max((tokens.prefix + 1) // 2, 1)
         values = [best[0, first:] for best, _ in found]
@@ -162,7 +163,7 @@ class ALGM(Reducer):
             parts.append([part[0] + start for part in match])
             start += n
         rows, sources, targets = map(torch.cat, zip(*parts, strict=True))
-        counts = tuple(n - r for n, r in zip(counts, removed, strict=True))
+        counts = Counts.of([n - r for n, r in zip(counts, removed, strict=True)])
         if self.order == "map" and tokens.index is not None:
             rows = rows[tokens.index[rows].argsort()]
         elif self.order == "map":
@@ -177,6 +178,4 @@ def _deviation(values: Tensor) -> Tensor:
 
 def _first(score: Tensor, number: Tensor) -> Tensor:
     """Return a mask of the ``number`` (B,) highest scores (B, n)."""
-    order = score.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(score.shape[1], device=score.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places) < number[:, None]
+    return ranks(score) < number[:, None]

@@ -19,6 +19,7 @@ from ..attention import QKV
 from ..components.patch_entropy import MAX_ENTROPY, patch_scales, to_grey
 from ..components.per_image import change, decide
 from ..components.token_score import SCORES, RankingReducer
+from ..counts import Counts
 from ..embedding import PatchEmbedding
 from ..errors import SettingError
 from ..positions import resize_positions
@@ -114,8 +115,8 @@ class APT(Reducer):
             targets[:, : tokens.prefix] = torch.arange(tokens.prefix, device=image.device)
             here = torch.arange(tokens.positions, device=image.device)
             kept = targets == here
-            counts = tuple(kept.sum(1).tolist())
-        if sum(counts) == len(tokens.x) and not torch.is_grad_enabled():
+            counts = Counts.of(kept.sum(1).tolist())
+        if counts.total == len(tokens.x) and not torch.is_grad_enabled():
             return tokens
         x = tokens.x
         for i in range(1, len(self.thresholds) + 1):
@@ -127,7 +128,7 @@ class APT(Reducer):
         starts = torch.arange(len(scales), device=image.device)[:, None] * tokens.positions
         every = torch.arange(len(x), device=image.device)
         # Not ``flatten().nonzero()``, which would wait for the device a second time.
-        rows = torch.nonzero_static(kept.flatten(), size=sum(counts)).squeeze(1)
+        rows = torch.nonzero_static(kept.flatten(), size=counts.total).squeeze(1)
         return tokens.assign(rows, counts, x[rows], None, every, (targets + starts).flatten())
 
     def larger_tokens(self, embedding: PatchEmbedding, taken: Tensor, scale: int) -> Tensor:

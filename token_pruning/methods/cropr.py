@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..auxiliary import AuxOutput, Criterion
 from ..cache import WeightCache
 from ..components.cropr_router import FoldedRouter, Router, scores
-from ..components.ranking import counts_of, gumbel_noise, rows_of
+from ..components.ranking import counts_of, equal_count, gumbel_noise, rows_of
 from ..components.schedules import TokenSchedule
+from ..counts import Counts
 from ..errors import SettingError
 from ..losses import active_criterion
 from ..reducer import Reducer, register
@@ -190,10 +191,8 @@ class Cropr(Reducer):
 
     def _prune(self, number: int, tokens: TokenSet, state: State) -> TokenSet:
         """Drop the lowest-scored tokens at pruning block ``number`` (0 to S - 1)."""
-        if not tokens.batch:
-            return tokens
         left = state.tokens_left[number]
-        dropped = counts_of(tokens)[0] - tokens.prefix - left
+        dropped = equal_count(tokens) - tokens.prefix - left
         if dropped <= 0:
             return tokens
         with torch.no_grad():
@@ -202,7 +201,7 @@ class Cropr(Reducer):
             prefix = torch.arange(tokens.prefix, device=order.device).expand(tokens.batch, -1)
             # Kept tokens stay in the order of the dense map.
             rows = torch.cat([prefix, order[:, dropped:].sort(dim=1).values], dim=1)
-        counts = (tokens.prefix + left,) * tokens.batch
+        counts = Counts.equal(tokens.prefix + left, tokens.batch)
         return tokens.take(rows_of(rows, tokens), counts, rows_of(order[:, :dropped], tokens))
 
     def _scores(self, number: int, tokens: TokenSet, state: State) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from ..components.grid_merging import RULES, lines_left, merge_grid
 from ..components.ranking import rows_of
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import SubGrid, TokenSet
@@ -111,16 +112,16 @@ class CubistMerge(Reducer):
             return tokens
         prefix, x = tokens.prefix, tokens.by_image(tokens.x)
         merged = merge_grid(x[:, prefix:], tokens.grid, r, self.rule, self.window_size)
-        first = torch.arange(prefix, device=x.device).expand(len(x), -1)
+        first = torch.arange(prefix, device=x.device).expand(x.shape[0], -1)
         rows = torch.cat([first, merged.rows + prefix], dim=1)
         # Of each place of the grid, the place that represents it.
         targets = torch.cat([first, merged.rows.gather(1, merged.place) + prefix], dim=1)
         reduced = tokens.assign(
             rows_of(rows, tokens),
-            (rows.shape[1],) * tokens.batch,
+            Counts.equal(rows.shape[1], tokens.batch),
             torch.cat([x[:, :prefix], merged.x], dim=1).flatten(0, 1),
             None,
-            torch.arange(len(tokens.x), device=x.device),
+            torch.arange(tokens.x.shape[0], device=x.device),
             rows_of(targets, tokens),
         )
         window = self.window_size

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..components.ranking import counts_of
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -22,7 +23,7 @@ ScoreFn = Callable[[int, TokenSet], Tensor]
 
 
 def confident_tokens(
-    scores: Tensor, counts: Sequence[int], threshold: float, keep_per_class: int = 5, candidates: Tensor | None = None
+    scores: Tensor, counts: Counts, threshold: float, keep_per_class: int = 5, candidates: Tensor | None = None
 ) -> Tensor:
     """Return the tokens that exit: confidently classified and not needed as context.
 
@@ -46,12 +47,8 @@ def confident_tokens(
         easy = easy & candidates
     if not keep_per_class:
         return easy
-    batch, classes = len(counts), scores.shape[1]
-    image = torch.arange(batch, device=scores.device)
-    if len(set(counts)) > 1:
-        image = image.repeat_interleave(torch.tensor(counts, device=scores.device), output_size=len(scores))
-    elif batch:
-        image = image[:, None].expand(-1, counts[0]).reshape(-1)
+    batch, classes = counts.batch, scores.shape[1]
+    image = counts.per_token(torch.arange(batch, device=scores.device))
     # One group per image and class; all tokens that are not easy form the last group.
     group = torch.where(easy, image * classes + label, batch * classes)
     order = value.argsort(descending=True, stable=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..components.predictors import KEEP, DynamicViTSelector
 from ..components.ranking import counts_of, gumbel_gate, gumbel_noise, keep_top
 from ..components.schedules import check_blocks, check_ratios
+from ..counts import Counts
 from ..errors import SettingError
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
@@ -94,7 +95,7 @@ class DynamicViT(Reducer):
             logp, counts = self._scores(stage, tokens, before)
             gate = gumbel_gate(logp, gumbel_noise(counts, 2, logp.device))[:, KEEP]
             gate = gate if before is None else gate * before
-            state.stages.append(gate.view(tokens.batch, -1))
+            state.stages.append(counts.by_image(gate))
             state.policy = _with_prefix(tokens, gate)
         assert state.policy is not None  # the first pruned block has a stage
         return Decision(state.policy > 0.5, state.policy[:, None], soft_keys=True)
@@ -108,20 +109,20 @@ class DynamicViT(Reducer):
         if self.training or stage is None:
             return tokens
         logp, counts = self._scores(stage, tokens, None)
-        number = min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts[0])
-        keep = keep_top(logp[:, KEEP], counts, (number,) * tokens.batch)
-        return tokens.select(_with_prefix(tokens, keep), (tokens.prefix + number,) * tokens.batch)
+        left = Counts.equal(min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts.most), tokens.batch)
+        keep = keep_top(logp[:, KEEP], counts, left)
+        return tokens.select(_with_prefix(tokens, keep), left.plus(tokens.prefix))
 
-    def _scores(self, stage: int, tokens: TokenSet, policy: Tensor | None) -> tuple[Tensor, tuple[int, ...]]:
+    def _scores(self, stage: int, tokens: TokenSet, policy: Tensor | None) -> tuple[Tensor, Counts]:
         """Return log-probabilities (S, 2) of (keep, drop), and the number of scored tokens of each image."""
-        counts = tuple(n - tokens.prefix for n in counts_of(tokens))
+        counts = counts_of(tokens).plus(-tokens.prefix)
         return self.predictors[stage](_scored(tokens, tokens.x), counts, policy), counts
 
     def restore(self, tokens: TokenSet, state: State) -> Tensor:
         x = tokens.restore()
         if self.preserve:
             return x
-        kept = tokens.members() if state.policy is None else state.policy.view(tokens.batch, -1)
+        kept = tokens.members() if state.policy is None else tokens.by_image(state.policy)
         return x * kept[..., None]
 
     def losses(self, state: State) -> dict[str, Tensor]:
@@ -145,7 +146,7 @@ def _scored(tokens: TokenSet, values: Tensor) -> Tensor:
 
 def _with_prefix(tokens: TokenSet, values: Tensor) -> Tensor:
     """Extend ``values`` (S,) of the scored tokens by ones for the prefix tokens, (T,)."""
-    values = values.unflatten(0, (tokens.batch, -1))
+    values = counts_of(tokens).plus(-tokens.prefix).by_image(values)
     return torch.cat([values.new_ones(tokens.batch, tokens.prefix), values], dim=1).flatten()
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..attention import QKV
 from ..components.class_attention import class_attention
-from ..components.ranking import counts_of, rows_of, sort_rows
+from ..components.ranking import equal_count, rows_of, sort_rows
 from ..components.schedules import check_blocks, check_ratios
 from ..components.token_score import SCORES, RankingReducer, RankingState
+from ..counts import Counts
 from ..reducer import register
 from ..tokens import TokenSet
 
@@ -65,7 +66,7 @@ class EViT(RankingReducer):
 
     def _kept(self, block: int, tokens: TokenSet) -> tuple[int, int]:
         """Return how many grid tokens of each image ``block`` keeps, of how many."""
-        remaining = counts_of(tokens)[0] - tokens.prefix
+        remaining = equal_count(tokens) - tokens.prefix
         return math.ceil(self.ratio_of.get(block, 1.0) * remaining), remaining
 
     def removes(self, block: int, tokens: TokenSet) -> bool:
@@ -82,7 +83,7 @@ class EViT(RankingReducer):
         first = torch.arange(prefix, device=order.device).expand(tokens.batch, -1)
         kept, dropped = torch.cat([first, order[:, :keep]], dim=1), order[:, keep:]
         if not self.fuse:
-            return tokens.take(rows_of(sort_rows(kept, tokens), tokens), (prefix + keep,) * tokens.batch)
+            return tokens.take(rows_of(sort_rows(kept, tokens), tokens), Counts.equal(prefix + keep, tokens.batch))
         # The fused token takes the position of the dropped token with the highest score.
         places = torch.cat([kept, dropped[:, :1]], dim=1)
         x = tokens.by_image(tokens.x)
@@ -93,7 +94,7 @@ class EViT(RankingReducer):
         targets = dropped[:, :1].expand(-1, dropped.shape[1] - 1)
         return tokens.assign(
             rows_of(places, tokens),
-            (places.shape[1],) * tokens.batch,
+            Counts.equal(places.shape[1], tokens.batch),
             values,
             None,
             rows_of(dropped[:, 1:], tokens),

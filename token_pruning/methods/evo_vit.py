@@ -18,6 +18,7 @@ from ..components.class_attention import class_attention, normalized
 from ..components.ranking import keep_top
 from ..components.schedules import check_ratios
 from ..components.token_score import SCORES, ScoredReducer, representation_shift
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Decision, register
 from ..tokens import TokenSet
@@ -99,9 +100,9 @@ class EvoViT(ScoredReducer):
             number = int(self.ratio_of[block] * grid)
             assert state.score is not None  # block 0 sets it and is never pruned
             score = state.score[:, tokens.prefix :].flatten()
-            keep = keep_top(score, (grid,) * tokens.batch, (number,) * tokens.batch)
+            keep = keep_top(score, Counts.equal(grid, tokens.batch), Counts.equal(number, tokens.batch))
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-            state.decision = Decision(keep, counts=(tokens.prefix + number,) * tokens.batch)
+            state.decision = Decision(keep, counts=Counts.equal(tokens.prefix + number, tokens.batch))
         return state.decision
 
     def after_prepend(self, tokens: TokenSet, number: int, state: State) -> None:

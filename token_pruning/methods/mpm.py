@@ -15,6 +15,7 @@ from torch import Tensor
 from ..components.ranking import counts_of, sum_per_image
 from ..components.schedules import check_blocks
 from ..components.similarity import best_match, unit
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -73,19 +74,18 @@ def merge_mutual_pairs(tokens: TokenSet) -> TokenSet:
     leaves = (nearest[nearest] == rows) & (nearest < rows)
     before = counts_of(tokens)
     left = sum_per_image(leaves.long(), before).tolist()  # the only wait for the device
-    counts = tuple(n - gone for n, gone in zip(before, left, strict=True))
+    counts = Counts.of([n - gone for n, gone in zip(before, left, strict=True)])
     if not sum(left):
         return tokens
-    stays = torch.nonzero_static(~leaves, size=sum(counts)).squeeze(1)
+    stays = torch.nonzero_static(~leaves, size=counts.total).squeeze(1)
     sources = torch.nonzero_static(leaves, size=sum(left)).squeeze(1)
     return tokens.with_sizes(None).merge(stays, counts, sources, nearest[sources]).with_sizes(None)
 
 
 def nearest_tokens(tokens: TokenSet) -> Tensor:
     """Return the row of the most similar other grid token of its image, (T,) int64; a prefix token gets its own row."""
-    values, counts, found, start = unit(tokens.x), counts_of(tokens), [], 0
-    equal = len(set(counts)) == 1
-    for part in [tokens.by_image(values)] if equal else [one[None] for one in values.split(counts)]:
+    found, start = [], 0
+    for part in counts_of(tokens).groups(unit(tokens.x)):
         images, n, _ = part.shape
         rows = torch.arange(start, start + images * n, device=part.device).view(images, n)
         if n > tokens.prefix:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ..attention import QKV
 from ..components.class_attention import key_mean
 from ..components.matching import energy_matching
-from ..components.ranking import counts_of
+from ..components.ranking import equal_count
 from ..components.schedules import check_blocks
 from ..errors import SettingError
 from ..reducer import Reducer, register
@@ -90,7 +90,7 @@ class PiToMe(Reducer):
 
     def removed_by(self, block: int, tokens: TokenSet) -> int:
         """Return how many tokens ``block`` removes from each image."""
-        available = max(counts_of(tokens)[0] - tokens.prefix, 0)
+        available = max(equal_count(tokens) - tokens.prefix, 0)
         # Not floor(n (1 - ratio)), which rounds differently: this is the published order of the operations.
         return math.floor(available - available * self.keep_ratio) if block in self.blocks else 0
 

@@ -18,6 +18,7 @@ from ..components.matching import Match, bipartite_matching
 from ..components.ranking import rows_of, sort_rows
 from ..components.schedules import check_blocks
 from ..components.token_score import SCORES, RankingReducer, RankingState
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import register
 from ..tokens import TokenSet
@@ -106,7 +107,7 @@ class PPT(RankingReducer, ToMe):
         if not self.prop_attn:
             tokens = tokens.with_sizes(None)
         if not self.threshold:  # nothing was ever pooled
-            return tokens.take(rows_of(match.rows, tokens), (match.rows.shape[1],) * tokens.batch)
+            return tokens.take(rows_of(match.rows, tokens), Counts.equal(match.rows.shape[1], tokens.batch))
         return merge(tokens, match, pool[:, None].expand_as(match.sources))
 
     def unscored(self, tokens: TokenSet) -> int:

@@ -49,11 +49,11 @@ class Random(Reducer):
         ratio = self.ratio_of.get(block)
         if ratio is None:
             return None
-        counts = tuple(n - tokens.prefix for n in counts_of(tokens))
+        counts = counts_of(tokens).plus(-tokens.prefix)
         # One seed per block: otherwise every block would select the same tokens.
         score = gumbel_noise(counts, 1, tokens.x.device, None if self.training else self.seed + block)[:, 0]
-        kept = tuple(round(ratio * n) for n in counts)
+        kept = counts.share(ratio)
         keep = keep_top(score, counts, kept)
         if tokens.prefix:
             keep = tokens.join_prefix(keep.new_ones(tokens.prefix * tokens.batch), keep)
-        return Decision(keep, counts=tuple(tokens.prefix + n for n in kept))
+        return Decision(keep, counts=kept.plus(tokens.prefix))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..components.predictors import GATES, KEEP
 from ..components.ranking import counts_of, gumbel_gate, gumbel_noise, keep_top, sum_per_image
 from ..components.schedules import check_blocks
+from ..counts import Counts
 from ..errors import SettingError
 from ..losses import ratio_loss
 from ..reducer import Decision, Reducer, register
@@ -173,7 +174,7 @@ class SViT(Reducer):
             new = values.new_full((prefix * tokens.batch,), fill)
             return tokens.join_prefix(new, values, prefix) if prefix else values
 
-        counts = tuple(n - prefix for n in counts_of(tokens))
+        counts = counts_of(tokens).plus(-prefix)
         logp = self.selectors[selector](scored(tokens.x), counts)
         before = state.decision if self.inherit else None
         if not self.training:
@@ -182,26 +183,24 @@ class SViT(Reducer):
             score = with_prefix(logp[:, KEEP], torch.inf)
             if before is not None:
                 return Decision(keep & before.keep, score=score)
-            known = tuple(prefix + n for n in self._target_counts(counts, selector)) if self.mode == "ratio" else None
+            known = self._target_counts(counts, selector).plus(prefix) if self.mode == "ratio" else None
             return Decision(keep, counts=known, score=score)
         gate = with_prefix(self._gumbel_gate(logp, counts), 1.0)
         keep = gate > 0.5
         if before is not None and before.gate is not None:
             keep, gate = keep & before.keep, gate * before.gate.squeeze(1)
-        state.kept.append((block, selector, scored(gate).view(tokens.batch, -1)))
+        state.kept.append((block, selector, counts.by_image(scored(gate))))
         return Decision(keep, gate[:, None], packed=self.training_mode == "packed")
 
-    def _gumbel_gate(self, logp: Tensor, counts: tuple[int, ...]) -> Tensor:
+    def _gumbel_gate(self, logp: Tensor, counts: Counts) -> Tensor:
         """Sample a 0/1 mask (S,) that has the gradient of its softmax (straight-through)."""
         return gumbel_gate(logp, self.noise(counts, logp.device, None), self.tau)[:, KEEP]
 
-    def noise(self, counts: tuple[int, ...], device: torch.device, seed: int | None) -> Tensor:
+    def noise(self, counts: Counts, device: torch.device, seed: int | None) -> Tensor:
         """Draw the Gumbel samples (S, 2) of one decision."""
         return gumbel_noise(counts, 2, device, seed)
 
-    def _choose(
-        self, logp: Tensor, counts: tuple[int, ...], selector: int, candidates: Tensor | None, block: int
-    ) -> Tensor:
+    def _choose(self, logp: Tensor, counts: Counts, selector: int, candidates: Tensor | None, block: int) -> Tensor:
         """Return the keep mask (S,) of evaluation, by ``mode``.
 
         ``candidates`` (S,) bool: the tokens that can be kept at all, None for all.
@@ -218,10 +217,9 @@ class SViT(Reducer):
         scaled = logp if self.ratio_scale == 1 else torch.stack([p, 1 - p], dim=1).log()
         return (scaled + noise).argmax(dim=1) == KEEP
 
-    def _target_counts(self, counts: tuple[int, ...], selector: int) -> tuple[int, ...]:
+    def _target_counts(self, counts: Counts, selector: int) -> Counts:
         """Return how many scored tokens mode "ratio" keeps in each image."""
-        fraction = min(1.0, self.keep_ratio[selector] * self.ratio_scale)
-        return tuple(round(fraction * n) for n in counts)
+        return counts.share(min(1.0, self.keep_ratio[selector] * self.ratio_scale))
 
     def capacity(self, block: int) -> float:
         return min(1.0, self.keep_ratio[self.selector_of[block]] * self.ratio_scale * self.capacity_scale)

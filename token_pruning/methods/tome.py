@@ -15,8 +15,9 @@ from torch import Tensor
 from ..attention import QKV
 from ..components.class_attention import key_mean
 from ..components.matching import Match, bipartite_matching, max_merged
-from ..components.ranking import counts_of, rows_of, sort_rows
+from ..components.ranking import equal_count, rows_of, sort_rows
 from ..components.schedules import check_blocks, r_of_grid, r_schedule
+from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
 from ..tokens import TokenSet
@@ -73,7 +74,7 @@ class ToMe(Reducer):
 
     def removed_by(self, block: int, tokens: TokenSet) -> int:
         """Return how many tokens ``block`` removes from each image."""
-        most = max_merged(counts_of(tokens)[0], tokens.prefix)
+        most = max_merged(equal_count(tokens), tokens.prefix)
         return min(r_of_grid(self.r_of.get(block, 0), tokens.grid), most)
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: Any) -> TokenSet:
@@ -87,6 +88,6 @@ class ToMe(Reducer):
 
 def merge(tokens: TokenSet, match: Match, joins: Tensor | None = None) -> TokenSet:
     """Merge the pairs of ``match`` in each image; ``joins`` (B, r) as in ``TokenSet.merge``."""
-    counts = (match.rows.shape[1],) * tokens.batch
+    counts = Counts.equal(match.rows.shape[1], tokens.batch)
     rows, sources, targets = (rows_of(part, tokens) for part in match)
     return tokens.merge(rows, counts, sources, targets, None if joins is None else joins.flatten())

@@ -21,6 +21,7 @@ from mmseg_custom.heads.decoder import CrossAttention, Rows
 from mmseg_custom.heads.stages import StageOutput
 from mmseg_custom.losses import ATMLoss, Targets
 from token_pruning import Trace
+from token_pruning.counts import Counts
 
 K, P = 5, 8  # classes, pixels of a patch
 DTOP = dict(type="DToP", stages=[1, 2], threshold=0.26, keep_per_class=2)
@@ -285,7 +286,7 @@ def test_queries_look_at_their_own_image(counts):
     torch.manual_seed(0)
     attention, tokens = CrossAttention(12, 3, 0.0), torch.randn(sum(counts), 12, requires_grad=True)
     queries = torch.randn(len(counts), K, 12)
-    out, masks = attention(queries, tokens, Rows(counts, tokens.device), True)
+    out, masks = attention(queries, tokens, Rows(Counts.of(counts), tokens.device), True)
     assert masks.shape == (sum(counts), K)
     parts = zip(queries, tokens.split(counts), masks.split(counts), out, strict=True)
     for query, own, mask, read in parts:

@@ -5,6 +5,7 @@ import torch
 from reducers import DEPTH, DIM, images, score_fn
 
 from token_pruning import DToP, PlainViT, Trace, build_reducer, collect_losses
+from token_pruning.counts import Counts
 from token_pruning.methods.dtop import confident_tokens
 
 
@@ -27,16 +28,16 @@ def test_the_rule_equals_loops_over_images_and_classes(counts, k):
     generator = torch.Generator().manual_seed(4)
     scores = torch.randint(0, 12, (120, 3), generator=generator) / 12  # coarse: many are equal
     scores[7, 1] = scores[50] = torch.nan
-    leave = confident_tokens(scores, counts, 0.5, k)
+    leave = confident_tokens(scores, Counts.of(counts), 0.5, k)
     assert torch.equal(leave, by_loops(scores, counts, 0.5, k))
     assert leave.any() == (k < 200) and not leave[[7, 50]].any()
 
 
 def test_equality_is_not_confident_and_protected_tokens_do_not_count():
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.5]])
-    assert confident_tokens(scores, (4,), 0.5, 1).tolist() == [False, True, True, False]
+    assert confident_tokens(scores, Counts.equal(4, 1), 0.5, 1).tolist() == [False, True, True, False]
     candidates = torch.tensor([False, True, True, True])
-    assert confident_tokens(scores, (4,), 0.5, 1, candidates).tolist() == [False, False, True, False]
+    assert confident_tokens(scores, Counts.equal(4, 1), 0.5, 1, candidates).tolist() == [False, False, True, False]
 
 
 def a_vit(class_token=True, **kwargs):
