@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from token_pruning.host import find_host
 
@@ -51,6 +52,55 @@ class Exported:
         shapes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.checked))
         cost = f"{self.metadata['gmacs']:.3g} GMACs per image"
         return f"{self.path}: {cost}; differs from PyTorch by {off} (images {shapes})"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model whose program is ready to be written.
+
+    Attributes:
+        graph: the module.
+        program: its program.
+        metadata: what every file of it says.
+        images: that it was traced with.
+    """
+
+    graph: nn.Module
+    program: ExportedProgram
+    metadata: dict[str, object]
+    images: Tensor
+
+    def write(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        *,
+        precision: str = "fp32",
+        calibration: Iterable[Tensor] = (),
+        check: Iterable[Tensor] = (),
+        tolerance: float | None = None,
+        more: Mapping[str, object] | None = None,
+    ) -> Exported:
+        """Write a file, run it and compare it; arguments as of ``export_model``, ``more`` is its ``metadata``."""
+        path = Path(path)
+        kind = format_named(format, path)
+        about = dict(self.metadata, format=kind.name, precision=precision, **(more or {}))
+        batches = [*check, self.images]
+        if about["input"]["shape"][0] == "batch":
+            batches.append(torch.cat([self.images, self.images[:1].flip(3)]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+            part = Path(folder) / path.name
+            kind.write(self.program, part, about, calibration)
+            off = _compared(self.graph, part, batches)
+            wrong = too_far(off, precision, tolerance)
+            if wrong:
+                raise ConfigError(
+                    f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}), so {path} was not "
+                    "written: try another format, or allow more with --tolerance"
+                )
+            _move(Path(folder), path)
+        return Exported(path, about, off, [tuple(batch.shape) for batch in batches])
 
 
 def export_model(
@@ -101,34 +151,33 @@ def export_model(
     calibration = list(calibration)
     if precision == "int8" and not calibration:
         raise ConfigError("int8 needs images that say which values occur: give a folder (--calibrate)")
+    ready = trace_model(model, images, outputs=outputs, masks=masks, preprocess=preprocess, dynamic=dynamic)
+    return ready.write(
+        path, kind.name, precision=precision, calibration=calibration, check=check, tolerance=tolerance, more=metadata
+    )
+
+
+def trace_model(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    outputs: str = "predictions",
+    masks: str = "roi",
+    preprocess: bool = False,
+    dynamic: Sequence[str] = (),
+) -> Traced:
+    """Return the program of ``model``, to be written in one format or several; arguments as of ``export_model``."""
     if model.training:
         raise ConfigError(f"this {type(model).__name__} is in training mode: call .eval() first")
     _check_images(model, images)
     whole = hasattr(model, "data_preprocessor")
-    inside = normalisation(model.data_preprocessor) if whole else None
+    how = normalisation(model.data_preprocessor) if whole else None
     if preprocess and not whole:
         raise ConfigError(f"{type(model).__name__} has no preprocessor: normalise before it, or in a module around it")
     graph = graph_of(model, outputs, masks) if whole else AnyGraph(model)
-    graph = (Preprocessed(graph, inside) if preprocess else graph).eval()
-    entries = dict(format=kind.name, precision=precision, normalisation=inside, preprocessed=preprocess)
-    about = describe(graph, images, dynamic, **entries, **(metadata or {}))
-    program = traced(graph, images, dynamic, stride_of(model))
-    batches = [*check, images]
-    if "batch" in dynamic:
-        batches.append(torch.cat([images, images[:1].flip(3)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        part = Path(folder) / path.name
-        kind.write(program, part, about, calibration)
-        off = _compared(graph, part, batches)
-        wrong = too_far(off, precision, tolerance)
-        if wrong:
-            raise ConfigError(
-                f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}), so {path} was not "
-                "written: try another format, or allow more with --tolerance"
-            )
-        _move(Path(folder), path)
-    return Exported(path, about, off, [tuple(batch.shape) for batch in batches])
+    graph = (Preprocessed(graph, how) if preprocess else graph).eval()
+    about = describe(graph, images, dynamic, normalisation=how, preprocessed=preprocess)
+    return Traced(graph, traced(graph, images, dynamic, stride_of(model)), about, images)
 
 
 def check_free(path: Path, force: bool = False) -> None:

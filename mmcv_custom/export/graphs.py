@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -105,18 +104,22 @@ class Preprocessed(nn.Module):
 
     def __init__(self, graph: nn.Module, normalisation: Mapping) -> None:
         super().__init__()
-        self.graph, self.task, self.rgb = graph, graph.task, normalisation["channels"] == "RGB"
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(normalisation[name], dtype=torch.float32).view(-1, 1, 1))
+        self.inner, self.task, self.normalisation = graph, graph.task, normalisation  # not "graph": torch.export has that
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the outputs."""
-        return self.graph.names
+        return self.inner.names
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        images = images.float() if self.rgb else images.float().flip(1)
-        return self.graph((images - self.mean) / self.std)
+        return self.inner(normalised(images, self.normalisation))
+
+
+def normalised(images: Tensor, how: Mapping) -> Tensor:
+    """Return uint8 RGB images (B, 3, h, w) as a model takes them; ``how``: see ``metadata.normalisation``."""
+    images = images.float() if how["channels"] == "RGB" else images.float().flip(1)
+    mean, std = (images.new_tensor(how[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    return (images - mean) / std
 
 
 def graph_of(model: nn.Module, outputs: str = "predictions", masks: str = "roi") -> nn.Module:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from token_pruning import count_flops
 from token_pruning.host import find_host
-from token_pruning.reducer import find_method
 
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 INPUT = "images"
@@ -45,8 +44,7 @@ def describe(graph: nn.Module, images: Tensor, dynamic: Sequence[str], **more: o
         task=graph.task,
         input=dict(name=INPUT, shape=shape, dtype=dtype),
         outputs=list(graph.names),
-        method=None if reducer is None else _method_name(reducer),
-        cost=None if reducer is None else _cost(reducer),
+        method=None if reducer is None else type(reducer).__name__,
         gmacs=flops.gmacs / images.shape[0],
         gmacs_at=list(images.shape[-2:]),
         versions=_versions(),
@@ -82,19 +80,6 @@ def _value(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _method_name(reducer: nn.Module) -> str:
-    return type(reducer).__name__
-
-
-def _cost(reducer: nn.Module) -> str:
-    name = find_method(_method_name(reducer)).cost_param[0]
-    for attribute in ("r", name):
-        if getattr(reducer, attribute, None) is not None:
-            value = getattr(reducer, attribute)
-            return f"{attribute} = {value if isinstance(value, (int, float, str)) else [*value]}"
-    return name
 
 
 def _versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -50,20 +50,26 @@ def write_onnx(
 
 def to_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, object]) -> None:
     """Write the program in float32."""
+    converted = _converted(program, tuple(metadata["outputs"]))
+    converted.model.metadata_props.clear()
+    converted.model.metadata_props.update(as_strings(metadata))
+    size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
+    converted.save(path, external_data=size > LARGEST)
+
+
+@lru_cache(maxsize=1)  # one program is often written in several formats, one after the other
+def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.ONNXProgram:
     with _quiet():
-        converted = torch.onnx.export(
+        return torch.onnx.export(
             program,
             (),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(metadata["outputs"]),
+            output_names=list(names),
             custom_translation_table=translations(),
         )
-    converted.model.metadata_props.update(as_strings(metadata))
-    size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
-    converted.save(path, external_data=size > LARGEST)
 
 
 def load_onnx(path: Path) -> tuple[dict, object]:
