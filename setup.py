@@ -90,9 +90,10 @@ setup(
         "docs": ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"],
         # Models that token_pruning.apply takes besides timm's, see docs/hugging_face.md.
         "hf": ["transformers==5.24.0; python_version >= '3.11'"],
-        # What tools/benchmarks/runtimes.py exports to, and what reads ONNX files of other projects.
+        # What tools/export.py writes and runs, and what reads ONNX files of other projects.
         "export": [
             "onnx==1.23.2",
+            "onnxscript==0.7.2",
             "onnxruntime==1.32.0; python_version >= '3.11'",
             "onnxruntime==1.23.2; python_version < '3.11'",
             "openvino==2026.4.1",

@@ -4,12 +4,31 @@ import shutil
 
 import pytest
 import torch
-from conftest import CASES
+from exports import CASES, applied, built
 
-from mmcv_custom.export import ExportedModel
+from mmcv_custom.export import ExportedModel, trace_model
 from mmcv_custom.export.formats import FORMATS
 
 OPTIONAL = {"onnx": ["onnx", "onnxscript", "onnxruntime"], "openvino": ["onnx", "onnxscript", "openvino"]}
+
+
+@pytest.fixture(scope="session")
+def traced_models():
+    """Return a function from a name of ``CASES``, or "timm, EViT", to what ``trace_model`` makes of it."""
+    done = {}
+
+    def get(name):
+        if name not in done:
+            torch.manual_seed(1)
+            if name == "timm, EViT":
+                done[name] = trace_model(applied(), torch.randn(2, 3, 64, 64), dynamic=["batch"])
+            else:
+                config, options, (batch, *size), dynamic = CASES[name]
+                model = built(config, options)
+                done[name] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic)
+        return done[name]
+
+    return get
 
 
 def path_for(name, folder):

@@ -1,22 +1,14 @@
-"""Tiny models of all tasks, dense and pruned, each traced once for all formats."""
+"""Tiny models of all tasks, dense and pruned, to export."""
 
 import timm
-import pytest
 import torch
 from torch import nn
 
 import token_pruning
 from mmcv_custom.cli.launch import build_model, read_config
-from mmcv_custom.export import trace_model
 
 DENSE, PRUNED = "configs/deit/cifar10/deit-nano_cifar10.py", "configs/deit/cifar10/tome_deit-nano_cifar10.py"
 SHALLOW = {"model.backbone.depth": 3}
-FEW = {
-    "model.backbone.depth": 3,
-    "model.backbone.embed_dim": 32,
-    "model.test_cfg.rpn.max_per_img": 30,
-    "model.test_cfg.rcnn.max_per_img": 10,
-}
 # Name -> config, options, example (B, h, w), what is free.
 CASES = {
     "classifier": (DENSE, SHALLOW, (2, 32, 32), ["batch"]),
@@ -45,22 +37,3 @@ def applied():
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224", embed_dim=48, depth=3, num_heads=3, img_size=64, num_classes=7)
     return token_pruning.apply(model.eval(), dict(type="EViT", keep_ratio=0.6, blocks=[1]))
-
-
-@pytest.fixture(scope="session")
-def traced_models():
-    """Return a function from a name of ``CASES``, or "timm, EViT", to what ``trace_model`` makes of it."""
-    done = {}
-
-    def get(name):
-        if name not in done:
-            torch.manual_seed(1)
-            if name == "timm, EViT":
-                done[name] = trace_model(applied(), torch.randn(2, 3, 64, 64), dynamic=["batch"])
-            else:
-                config, options, (batch, *size), dynamic = CASES[name]
-                model = built(config, options)
-                done[name] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic)
-        return done[name]
-
-    return get
