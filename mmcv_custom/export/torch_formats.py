@@ -63,9 +63,12 @@ def load_torch_export(path: Path) -> tuple[dict, object]:
     if any("aotinductor" in name for name in names):
         return load_aoti(path)
     extra = {NAME: ""}
-    program = torch.export.load(path, extra_files=extra)
-    metadata = json.loads(extra[NAME]) if extra[NAME] else {}
-    return metadata, partial(_run, program.module())
+    try:
+        program = torch.export.load(path, extra_files=extra)
+    except Exception as error:  # torch has no common base for what is wrong with an archive
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{path} is no archive of torch.export ({reason}): export the model again") from error
+    return json.loads(extra[NAME] or "{}"), partial(_run, program.module())
 
 
 def load_aoti(path: Path) -> tuple[dict, object]:
