@@ -8,15 +8,19 @@ import token_pruning
 from mmcv_custom.cli.launch import build_model, read_config
 
 DENSE, PRUNED = "configs/deit/cifar10/deit-nano_cifar10.py", "configs/deit/cifar10/tome_deit-nano_cifar10.py"
-SHALLOW = {"model.backbone.depth": 3}
+SEGMENTOR = "configs/segmentation/vit-nano_linear_camvid-352.py"
+SVIT = dict(type="SViT", mode="ratio", keep_ratio=0.5)
+DETECTOR = "configs/quickstart/digits_vit-pyramid-nano.py"
+SHALLOW = {"model.backbone.depth": 2}
+FEW = SHALLOW | {"model.test_cfg.rpn.max_per_img": 20, "model.test_cfg.rcnn.max_per_img": 10}
 # Name -> config, options, example (B, h, w), what is free.
 CASES = {
     "classifier": (DENSE, SHALLOW, (2, 32, 32), ["batch"]),
-    "classifier, ToMe": (PRUNED, SHALLOW | {"model.backbone.reducer.r": 8}, (2, 32, 32), ["batch"]),
-    "segmentor": ("configs/segmentation/vit-nano_linear_camvid-352.py", SHALLOW, (1, 64, 96), ["batch"]),
-    "segmentor, SViT": ("configs/segmentation/vit-nano-svit_linear_camvid-352.py", {}, (1, 64, 96), []),
-    "detector": ("configs/quickstart/digits_vit-pyramid-nano.py", {}, (1, 64, 96), []),
-    "detector, Cropr": ("configs/quickstart/digits_cropr-pyramid-nano.py", {}, (1, 64, 96), []),
+    "classifier, ToMe": (PRUNED, SHALLOW | {"model.backbone.reducer": dict(type="ToMe", r=8)}, (2, 32, 32), ["batch"]),
+    "segmentor": (SEGMENTOR, SHALLOW, (1, 64, 96), ["batch"]),
+    "segmentor, SViT": (SEGMENTOR, SHALLOW | {"model.backbone.reducer": SVIT}, (1, 64, 96), ["batch"]),
+    "detector": (DETECTOR, FEW, (1, 64, 96), []),
+    "detector, ToMe": (DETECTOR, FEW | {"model.backbone.reducer": dict(type="ToMe", r=4)}, (1, 64, 96), []),
 }
 
 

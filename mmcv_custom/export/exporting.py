@@ -87,7 +87,7 @@ class Traced:
         about = dict(self.metadata, format=kind.name, precision=precision, **(more or {}))
         batches = [*check, self.images]
         if about["input"]["shape"][0] == "batch":
-            batches.append(torch.cat([self.images, self.images[:1].flip(3)]))
+            batches += [self.images[:1], torch.cat([self.images, self.images[:1].flip(3)])]
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             part = Path(folder) / path.name
@@ -134,7 +134,7 @@ def export_model(
         dynamic: "batch", "size".
         precision: "fp32"; "fp16" and "int8" by the tools of ONNX Runtime and OpenVINO (NNCF).
         calibration: batches of inputs, for int8.
-        check: further batches of inputs to compare on; with a dynamic batch one more image is always tried.
+        check: further batches of inputs to compare on; with a dynamic batch one image, and one more, are always tried.
         tolerance: largest difference; None: ``compare.TOLERANCES``.
         metadata: further entries for the file, such as ``classes``; all of JSON's types.
         force: replace ``path``.
@@ -174,6 +174,8 @@ def trace_model(
     how = normalisation(model.data_preprocessor) if whole else None
     if preprocess and not whole:
         raise ConfigError(f"{type(model).__name__} has no preprocessor: normalise before it, or in a module around it")
+    if "batch" in dynamic and len(images) == 1:
+        images = torch.cat([images, images.flip(3)])  # torch.export takes 1 for a constant
     graph = graph_of(model, outputs, masks) if whole else AnyGraph(model)
     graph = (Preprocessed(graph, how) if preprocess else graph).eval()
     about = describe(graph, images, dynamic, normalisation=how, preprocessed=preprocess)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError
 from ..export import ExportedModel, paste_masks
-from ..export.graphs import normalised
 from ..export.formats import SUFFIXES
+from ..export.graphs import normalised
 from .windows import window_corners
 
 CONFIG_KEYS = ("default_scope", "custom_imports", "test_dataloader", "test_evaluator")
@@ -66,7 +66,8 @@ class ExportedNetwork(nn.Module):
                 f"{path} does not say how an image becomes an input and a result: run it with "
                 "mmcv_custom.export.ExportedModel, or export predictions with tools/export.py"
             )
-        self.cfg = Config(metadata["config"], filename=str(path))
+        self.cfg = Config(metadata["config"])
+        object.__setattr__(self.cfg, "_filename", str(path))  # the constructor would read the file as text
         self.test_cfg = self.cfg.model.get("test_cfg") or {}
         if "custom_imports" in self.cfg:
             import_modules_from_strings(**self.cfg.custom_imports)

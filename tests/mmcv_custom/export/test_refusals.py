@@ -26,7 +26,7 @@ class Brightness(nn.Module):
 def test_any_module_with_named_outputs(tmp_path):
     done = export_model(Brightness().eval(), torch.randn(2, 3, 8, 8), tmp_path / "a.pt2", dynamic=["batch"])
     assert done.metadata["outputs"] == ["mean", "bright"] and done.metadata["method"] is None
-    assert done.summary().endswith("(images 2x3x8x8, 3x3x8x8)") and "mean 0.0e+00 of the largest value" in done.summary()
+    assert done.summary().endswith("(images 2x3x8x8, 1x3x8x8, 3x3x8x8)") and "mean 0.0e+00 of the largest value" in done.summary()
     images = torch.randn(5, 3, 8, 8)
     found = ExportedModel(tmp_path / "a.pt2")(images)
     assert torch.equal(found["bright"], images > 0) and found["mean"].shape == (5,)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from exports import DETECTOR, FEW, SHALLOW
 from mmengine.config import Config
 
 from mmcv_custom import ConfigError, DataError, Predictor
@@ -12,7 +13,6 @@ from mmcv_custom.inference.export import export
 from mmcv_custom.inference.windows import window_corners
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights", "ignore:.*default scope")
-SHALLOW = {"model.backbone.depth": 2}
 
 
 def test_a_classifier_with_its_normalisation_inside(tmp_path):
@@ -56,7 +56,7 @@ def test_a_label_map_is_for_images_of_one_window(segmentor, tmp_path):
 
 
 def test_a_detector_finds_the_same_objects_and_masks(tmp_path):
-    model = Predictor("configs/quickstart/digits_vit-pyramid-nano.py")
+    model = Predictor(DETECTOR, options=FEW)
     for head in model.model.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=0.3)
     image = scene(48, 64)
