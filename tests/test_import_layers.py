@@ -25,13 +25,14 @@ ALLOWED = {
 }
 # Allowed below a folder inside functions only: the core draws but must load without a drawing library, and its command
 # starts the tools; ops is compared with MMCV; data checks read image headers, results are written in COCO's
-# encoding, own data may come with YAML, and the formats of exported files are optional.
+# encoding, own data may come with YAML, and exported files need optional
+# packages and no compiled operator.
 ALLOWED_IN_FUNCTIONS = {
     "token_pruning/analysis": {"PIL", "matplotlib"},
     "token_pruning/__main__.py": {"mmcv_custom"},
     "ops": {"mmcv"},
     "mmcv_custom": {"PIL", "pycocotools", "yaml"},
-    "mmcv_custom/export": {"nncf", "onnx", "onnxruntime", "onnxscript", "openvino"},
+    "mmcv_custom/export": {"nncf", "onnx", "onnxruntime", "onnxscript", "openvino", "token_pruning_ops"},
 }
 # What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
 # custom_imports of a config load.

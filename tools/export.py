@@ -12,6 +12,7 @@ exports where is in docs/export.md.
 
 import argparse
 import warnings
+from pathlib import Path
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.export.detection import MASKS
@@ -22,7 +23,6 @@ from mmcv_custom.export.trace import DYNAMIC
 from mmcv_custom.inference.cli import note
 from mmcv_custom.inference.export import export
 from mmcv_custom.inference.predictor import Predictor
-from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:

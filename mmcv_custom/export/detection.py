@@ -113,7 +113,9 @@ def _objects(
         classes = 1 if head.reg_class_agnostic else head.num_classes
         deltas = deltas.unflatten(0, rois.shape[:2]).unflatten(-1, (classes, 4))
         if stage < len(heads) - 1:
-            best = logits[..., :-1].argmax(-1, keepdim=True) if classes > 1 else torch.zeros_like(logits[..., :1]).long()
+            best = (
+                logits[..., :-1].argmax(-1, keepdim=True) if classes > 1 else torch.zeros_like(logits[..., :1]).long()
+            )
             deltas = deltas.gather(2, best[..., None].expand(-1, -1, -1, 4))[:, :, 0]
             # A padded proposal stays one, whatever the head says about it.
             rois = _decoded(head.bbox_coder, rois, deltas, size) * _has_area(rois)[..., None]

@@ -228,5 +228,3 @@ def _move(folder: Path, path: Path) -> None:
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(file, target)
-
-

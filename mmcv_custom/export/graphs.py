@@ -104,7 +104,11 @@ class Preprocessed(nn.Module):
 
     def __init__(self, graph: nn.Module, normalisation: Mapping) -> None:
         super().__init__()
-        self.inner, self.task, self.normalisation = graph, graph.task, normalisation  # not "graph": torch.export has that
+        self.inner, self.task, self.normalisation = (
+            graph,
+            graph.task,
+            normalisation,
+        )  # not "graph": torch.export has that
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         dims[2] = strides * Dim("rows", min=2, max=256)
         dims[3] = strides * Dim("columns", min=2, max=256)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _portable_operators():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
             return program.run_decompositions(DECOMPOSITIONS)
@@ -61,6 +62,13 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         raise
     except Exception as error:  # torch has no common base for what export raises
         raise ConfigError(_reason(graph, error, dynamic)) from error
+
+
+def _portable_operators() -> AbstractContextManager:
+    """Return the context in which deformable attention is written in operators that every format has."""
+    import token_pruning_ops
+
+    return getattr(token_pruning_ops, "grid_sample", token_pruning_ops.plain)()
 
 
 def _reason(graph: nn.Module, error: Exception, dynamic: Sequence[str]) -> str:

@@ -71,9 +71,9 @@ class ExportedNetwork(nn.Module):
         self.test_cfg = self.cfg.model.get("test_cfg") or {}
         if "custom_imports" in self.cfg:
             import_modules_from_strings(**self.cfg.custom_imports)
-        self.predict = dict(
-            classification=self._classes, segmentation=self._label_maps, detection=self._objects
-        )[metadata["task"]]
+        self.predict = dict(classification=self._classes, segmentation=self._label_maps, detection=self._objects)[
+            metadata["task"]
+        ]
 
     def data_preprocessor(self, data: dict, training: bool = False) -> dict:
         """Return images (B, 3, h, w) as the file takes them, and their samples."""
@@ -111,7 +111,11 @@ class ExportedNetwork(nn.Module):
     def _windows(self, images: Tensor) -> dict[str, Tensor]:
         """Average the scores of the windows that the config slides over the images, as mmseg does."""
         h, w = images.shape[-2:]
-        if self.test_cfg.get("mode") != "slide" or not self.file.size or (h <= self.file.size[0] and w <= self.file.size[1]):
+        if (
+            self.test_cfg.get("mode") != "slide"
+            or not self.file.size
+            or (h <= self.file.size[0] and w <= self.file.size[1])
+        ):
             scores = self._whole(images)["scores"]
             return dict(scores=scores[..., :h, :w])
         crop, total, shown = self.file.size, 0.0, images.new_zeros(h, w, dtype=torch.float32)

@@ -8,8 +8,7 @@ from torch import nn
 
 import token_pruning
 from mmcv_custom import ConfigError, DataError
-from mmcv_custom.export import FORMATS, ExportedModel, export_model, trace_model
-from mmcv_custom.export import exporting, formats
+from mmcv_custom.export import FORMATS, ExportedModel, export_model, exporting, formats, trace_model
 from mmcv_custom.export.graphs import graph_of
 from token_pruning.errors import SettingError
 
@@ -26,7 +25,10 @@ class Brightness(nn.Module):
 def test_any_module_with_named_outputs(tmp_path):
     done = export_model(Brightness().eval(), torch.randn(2, 3, 8, 8), tmp_path / "a.pt2", dynamic=["batch"])
     assert done.metadata["outputs"] == ["mean", "bright"] and done.metadata["method"] is None
-    assert done.summary().endswith("(images 2x3x8x8, 1x3x8x8, 3x3x8x8)") and "mean 0.0e+00 of the largest value" in done.summary()
+    assert (
+        done.summary().endswith("(images 2x3x8x8, 1x3x8x8, 3x3x8x8)")
+        and "mean 0.0e+00 of the largest value" in done.summary()
+    )
     images = torch.randn(5, 3, 8, 8)
     found = ExportedModel(tmp_path / "a.pt2")(images)
     assert torch.equal(found["bright"], images > 0) and found["mean"].shape == (5,)
@@ -62,7 +64,9 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"written by onnx, onnxscript, onnxruntime, which is not installed: pip inst"):
+    with pytest.raises(
+        ConfigError, match=r"written by onnx, onnxscript, onnxruntime, which is not installed: pip inst"
+    ):
         export_model(Brightness().eval(), IMAGES, tmp_path / "a.onnx")
     (tmp_path / "a.onnx").touch()
     with pytest.raises(ConfigError, match="is run by onnxruntime, which is not installed"):
