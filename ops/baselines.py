@@ -12,27 +12,10 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .functional import Shapes
-
-
-def by_grid_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Compute ``ms_deform_attn`` of batched queries by ``grid_sample``.
-
-    It is exact in float32 and float64 only: in 16 bit, ``grid_sample`` on CPU computes coordinates and memory offsets
-    in 16 bit.
-    """
-    batch, _, heads, dim = value.shape
-    out, start = value.new_zeros(()), 0
-    for level, (h, w) in enumerate(shapes):
-        plane = value[:, start : start + h * w].permute(0, 2, 3, 1).reshape(batch * heads, dim, h, w)
-        grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
-        samples = F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        out = out + (samples * weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
-        start += h * w
-    return out.view(batch, heads * dim, -1).transpose(1, 2)
+from .reference import by_grid_sample as by_grid_sample
 
 
 def mmcv_operator() -> Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]:

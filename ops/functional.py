@@ -55,6 +55,9 @@ def ms_deform_attn(
             _ids(images, value),
         )
         return out.view(*lead, out.shape[-1])
+    if library.by_grid_sample() and images is None:
+        parts = (_exact(t) for t in (locations, weights))
+        return reference.by_grid_sample(_exact(value), shapes, *parts).to(value.dtype)
     locations = _exact(locations)
     return reference.sample(value, shapes, locations * _level_sizes(shapes, locations) - 0.5, weights, images)
 
@@ -100,6 +103,10 @@ def deformable_attention(
         )
         return out.view(*lead, out.shape[-1])
     weights = _exact(logits).softmax(dim=-1).view(offsets.shape[:-1])
+    if library.by_grid_sample() and images is None:
+        sizes = _level_sizes(shapes, reference_points)
+        locations = reference_points[..., None, :, None, :] + _exact(offsets) / sizes
+        return reference.by_grid_sample(_exact(value), shapes, locations, weights).to(value.dtype)
     # Offsets are already in pixels, so they are not divided by the level size and multiplied again.
     pixels = reference_points[..., None, :, None, :] * _level_sizes(shapes, reference_points) + _exact(offsets) - 0.5
     return reference.sample(value, shapes, pixels, weights, images)

@@ -20,7 +20,7 @@ CPU_TYPES = (*CUDA_TYPES, torch.float64)
 # Device type -> why its library is not loaded; a device whose library is loaded has no entry.
 MISSING: dict[str, str] = {}
 _warned: set[str] = set()
-_plain = False
+_way = "compiled"
 
 
 def _load(device: str) -> None:
@@ -47,12 +47,33 @@ _load("cuda")
 @contextmanager
 def plain() -> Iterator[None]:
     """Run every call in the body in plain PyTorch: to compare, to measure, or to export without custom operators."""
-    global _plain
-    before, _plain = _plain, True
+    with _by("plain"):
+        yield
+
+
+@contextmanager
+def grid_sample() -> Iterator[None]:
+    """Run every call in the body by ``F.grid_sample``: to export to runtimes that have GridSample (ONNX, OpenVINO).
+
+    In at least single precision. Calls on packed queries run in plain PyTorch as in ``plain``.
+    """
+    with _by("grid_sample"):
+        yield
+
+
+@contextmanager
+def _by(way: str) -> Iterator[None]:
+    global _way
+    before, _way = _way, way
     try:
         yield
     finally:
-        _plain = before
+        _way = before
+
+
+def by_grid_sample() -> bool:
+    """Return whether calls run in the body of ``grid_sample``."""
+    return _way == "grid_sample"
 
 
 @cache
@@ -63,7 +84,7 @@ def _new_enough(device: torch.device) -> bool:
 def compiled(value: Tensor, levels: int) -> bool:
     """Return whether the compiled operator supports this value tensor; warn once per device if it is missing."""
     device = value.device.type
-    if _plain or device not in ("cpu", "cuda"):
+    if _way != "compiled" or device not in ("cpu", "cuda"):
         return False
     if device in MISSING:
         if device not in _warned and not torch.compiler.is_compiling():

@@ -4,7 +4,8 @@ from .analysis.flops import count_flops
 from .analysis.trace import PassTrace, Trace
 from .apply import apply, remove
 from .blocks import run_block
-from .errors import SettingError
+from .counts import Counts
+from .errors import ExportError, SettingError
 from .forward import StackForward
 from .host import Host, find_host, require_host
 from .losses import collect_losses, ratio_loss
@@ -36,6 +37,7 @@ __all__ = [
     "METHODS",
     "MPM",
     "PPT",
+    "Counts",
     "Cropr",
     "CubistMerge",
     "DToP",
@@ -43,6 +45,7 @@ __all__ = [
     "DynamicViT",
     "EViT",
     "EvoViT",
+    "ExportError",
     "Host",
     "PassTrace",
     "PiToMe",

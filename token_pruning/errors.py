@@ -1,4 +1,4 @@
-"""The exception for settings that the core cannot use."""
+"""The exceptions for settings that the core cannot use."""
 
 
 class SettingError(ValueError):
@@ -6,3 +6,7 @@ class SettingError(ValueError):
 
     The message is one sentence that says what is wrong and what to set instead.
     """
+
+
+class ExportError(SettingError):
+    """``torch.export`` cannot make a graph of this model with this execution; the message says what to set instead."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .analysis.trace import active_traces
 from .attention import QKV, rope_with_prefix
 from .blocks import run_block
+from .capacity import select_at_most
 from .embedding import PatchEmbedding
 from .errors import SettingError
 from .losses import report_losses
@@ -145,9 +146,10 @@ class StackForward:
                 f"{type(self.reducer).__name__} gives neither the number of tokens that it keeps nor their scores, "
                 "and execution='capacity' needs one of them; use execution='exact'"
             )
-        total = self.tokens.x.shape[0]
-        capacity = math.ceil(self.reducer.capacity(i) * total / STEP) * STEP
-        return self.tokens.select_at_most(decision.keep, min(capacity, total), decision.score)
+        capacity = math.ceil(self.reducer.capacity(i) * self.tokens.positions) * self.tokens.batch
+        if isinstance(capacity, int):  # a graph of torch.export for any batch has a symbol
+            capacity = math.ceil(capacity / STEP) * STEP
+        return select_at_most(self.tokens, decision.keep, capacity, decision.score)
 
     def _record(self, i: int, keep: Tensor | None) -> None:
         for trace in self.traces:

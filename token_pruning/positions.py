@@ -19,8 +19,13 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int], 
     Args:
         antialias: as timm does for its models; ViT-Adapter, DeiT's detectors and mmsegmentation do not.
     """
-    if tuple(old) == tuple(new):
+    # A free size of torch.export is a symbol and not compared, which would make the graph one for other sizes only.
+    if all(isinstance(n, int) for n in new) and tuple(old) == tuple(new):
         return table
+    if torch.compiler.is_exporting():  # an operator that other runtimes have
+        maps = table.unflatten(1, old).permute(0, 3, 1, 2).float()
+        maps = F.interpolate(maps, new, mode="bicubic", align_corners=False, antialias=antialias)
+        return maps.flatten(2).transpose(1, 2).to(table.dtype)
     return resample(table.unflatten(1, old), *new, False, antialias).flatten(1, 2)
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
-from .errors import SettingError
+from .errors import ExportError, SettingError
 
-INSTEAD = "use torch.compile, or torch.export for a fixed batch size"
+INSTEAD = "use torch.compile or torch.export"
 NO_SCRIPT = (
     "torch.jit.script (timm's --torchscript) cannot compile a model whose blocks run under a reducer: "
     f"{INSTEAD}, or call token_pruning.remove(model) first"
@@ -26,8 +26,9 @@ def refuse_recording(x: Any, reducer: Any) -> None:
     """Raise SettingError where a tool records the forward of ``x`` under ``reducer`` that cannot.
 
     Raises:
-        SettingError: ``torch.jit.trace``, the ONNX exporter with ``dynamo=False`` or ``torch.fx`` runs the forward, or
-            ``torch.export`` does and the method keeps a number of tokens that depends on the images.
+        SettingError: ``torch.jit.trace``, the ONNX exporter with ``dynamo=False`` or ``torch.fx`` runs the forward.
+        ExportError: ``torch.export`` does, and the number of tokens that the method keeps depends on the images, or the
+            size of the images is free.
     """
     if isinstance(x, Proxy):
         raise SettingError(
@@ -40,8 +41,14 @@ def refuse_recording(x: Any, reducer: Any) -> None:
             f"in the graph: {INSTEAD} (to count operations: token_pruning.count_flops), or call "
             "token_pruning.remove(model) first"
         )
-    if reducer is not None and not reducer.fixed_shapes and torch.compiler.is_exporting():
-        refuse_export(reducer)
+    if reducer is not None and torch.compiler.is_exporting():
+        if not reducer.fixed_shapes:
+            refuse_export(reducer)
+        if not all(isinstance(side, int) for side in x.shape[1:]):
+            raise ExportError(
+                "torch.export with a free height and width takes a dense model only, because the number of tokens that "
+                f"{type(reducer).__name__} keeps follows from both: export a graph of each size"
+            )
 
 
 def refuse_compiled(model: Any) -> None:
@@ -55,8 +62,8 @@ def refuse_compiled(model: Any) -> None:
 
 
 def refuse_export(reducer: Any, cure: str = "use a method that keeps equally many (docs/methods.md)") -> None:
-    """Raise SettingError: ``torch.export`` needs numbers of tokens that do not depend on the images."""
-    raise SettingError(
+    """Raise ExportError: ``torch.export`` needs numbers of tokens that do not depend on the images."""
+    raise ExportError(
         f"torch.export needs a number of tokens that does not depend on the images, and {type(reducer).__name__} "
         f"keeps more in some than in others: {cure}"
     )

@@ -46,7 +46,7 @@ class Decision:
     gate: Tensor | None = None
     packed: bool = False
     soft_keys: bool = False
-    counts: Counts | None = None
+    counts: Sequence[int] | None = None
     score: Tensor | None = None
 
     def prepended(self, tokens: TokenSet, number: int) -> Decision:
@@ -57,7 +57,7 @@ class Decision:
                 return None
             return tokens.prepend_to(values, values.new_full((tokens.batch, number, *values.shape[1:]), fill))
 
-        counts = None if self.counts is None else self.counts.plus(number)
+        counts = None if self.counts is None else Counts.of(self.counts).plus(number)
         keep = tokens.prepend_to(self.keep, self.keep.new_ones(tokens.batch, number))
         return replace(self, keep=keep, gate=longer(self.gate, 1), score=longer(self.score, torch.inf), counts=counts)
 

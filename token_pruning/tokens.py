@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .counts import Counts
+from .errors import ExportError
 
 
 def feature_map(sequence: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -134,9 +134,15 @@ class TokenSet:
 
         Raises:
             ValueError: this set has a fixed capacity, or ``counts`` do not match ``keep`` (checked on CPU only).
+            ExportError: ``counts`` are None under ``torch.export``.
         """
         self._need_counts("select")
         if counts is None:
+            if torch.compiler.is_exporting():
+                raise ExportError(
+                    "torch.export needs a number of tokens that does not depend on the images: let the method pass "
+                    "`counts`, or decide in `before_block` with a score and execution='capacity'"
+                )
             rows = keep.nonzero().squeeze(1)
             image = self.images().index_select(0, rows)
             return self.take(rows, torch.bincount(image, minlength=self.batch).tolist())
@@ -227,31 +233,6 @@ class TokenSet:
     def sizes(self) -> Tensor:
         """Return ``size`` (T,), or ones in single precision where it is None."""
         return self.x.new_ones(self.x.shape[0], dtype=torch.float32) if self.size is None else self.size
-
-    def select_at_most(self, keep: Tensor, capacity: int, score: Tensor) -> TokenSet:
-        """Return the subset where ``keep`` (T,) is True in ``capacity`` rows, so that no shape depends on data.
-
-        Nothing synchronizes with the device. If ``keep`` has more tokens than rows, those with the lowest ``score``
-        (T,) of the whole batch are dropped as well. Unused rows are zeros at the end.
-
-        Raises:
-            ValueError: this set is not full, or the capacity is more than it has.
-        """
-        everything = self.batch * self.positions
-        if not self.is_full or capacity > everything:
-            raise ValueError(
-                f"a capacity of {capacity} tokens needs a full set of at least as many, and this one "
-                f"{'is not full' if not self.is_full else f'has {everything}'}"
-            )
-        # Kept tokens stay above dropped ones, however low they score.
-        lowest = torch.finfo(score.dtype).min
-        best = score.clamp(min=lowest).masked_fill(~keep, -torch.inf).topk(capacity).indices
-        index = torch.where(keep[best], best, everything).sort().values
-        x = self.x[index.clamp(max=everything - 1)].masked_fill((index == everything)[:, None], 0)
-        # Where each image starts among the sorted positions; the last of these is where the unused rows start.
-        starts = torch.arange(self.batch + 1, device=index.device) * self.positions
-        offsets = F.pad(torch.searchsorted(index, starts), (0, 1), value=capacity).to(torch.int32)
-        return replace(self, x=x, dense=self.restore(), index=index, counts=None, offsets=offsets)
 
     def restore(self) -> Tensor:
         """Return the up-to-date map (B, N, C): active and pending tokens are written to their positions."""

@@ -106,7 +106,7 @@ class EoMTEncoder(HostViT):
         grid = stack.tokens.grid
         first = self.depth - self.query_blocks
         stack.run(0, first - 1)
-        stack.prepend(self.query.weight.expand(len(image), -1, -1))
+        stack.prepend(self.query.weight.expand(image.shape[0], -1, -1))
         earlier: list[Tensor] = []
         for block, probability in zip(range(first, self.depth), self._probs, strict=True):
             visible = None
@@ -137,7 +137,7 @@ def visible_positions(mask_logits: Tensor, grid: tuple[int, int], prefix: int, p
     """
     logits = F.interpolate(mask_logits.float(), grid, mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
     if probability < 1:
-        drawn = torch.rand(len(logits), 1, logits.shape[2], device=logits.device) < probability
+        drawn = torch.rand(logits.shape[0], 1, logits.shape[2], device=logits.device) < probability
         logits = logits.masked_fill(~drawn, torch.inf)
     return F.pad(logits, (0, 0, prefix, 0), value=torch.inf)
 

@@ -28,10 +28,19 @@ class Geometry(NamedTuple):
     extractor_shapes: list[tuple[int, int]]
 
 
-# Unbounded, because a captured CUDA graph reads these small tensors as long as it exists.
-@cache
 def adapter_geometry(grid: tuple[int, int], device: torch.device) -> Geometry:
     """Return the geometry of ``grid``, the even (H, W) of stride 16; computed once per size and device."""
+    # A graph owns its tensors: those made while it is recorded hold no numbers.
+    return _make(grid, device) if torch.compiler.is_compiling() else _cached(grid, device)
+
+
+# Unbounded, because a captured CUDA graph reads these small tensors as long as it exists.
+@cache
+def _cached(grid: tuple[int, int], device: torch.device) -> Geometry:
+    return _make(grid, device)
+
+
+def _make(grid: tuple[int, int], device: torch.device) -> Geometry:
     rows, cols = grid
     shapes = [(rows * 2, cols * 2), (rows, cols), (rows // 2, cols // 2)]
     # A tensor created in inference mode cannot be used in training later.

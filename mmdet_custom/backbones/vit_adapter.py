@@ -134,12 +134,13 @@ class ViTAdapter(DetectionViT):
         maps = [self.up(c2) + c1, c2, c3, c4]
         if self.add_vit_feature:
             x = self.lay_out(feature_map(x, shapes[1]))
-            maps = [m + _resized(x, scale) for m, scale in zip(maps, (4, 2, 1, 0.5), strict=True)]
+            # Bilinear resizing. By half it is the mean of four: the grid is even. (OpenVINO resizes by half otherwise.)
+            maps = [m + r for m, r in zip(maps, (_larger(x, 4), _larger(x, 2), x, F.avg_pool2d(x, 2)), strict=True)]
         return maps
 
 
-def _resized(x: Tensor, scale: float) -> Tensor:
-    return x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+def _larger(x: Tensor, scale: int) -> Tensor:
+    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def _init_conv(module: nn.Module) -> None:

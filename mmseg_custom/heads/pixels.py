@@ -17,7 +17,7 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     size = tuple(size)
     if tuple(maps.shape[2:]) == size:
         return maps
-    if not len(maps):  # torch does not resample an empty batch
+    if not maps.shape[0]:  # torch does not resample an empty batch
         return maps.new_zeros(0, maps.shape[1], *size)
     # Maps made of tokens have classes last in memory; torch would then copy the large maps (10% of SegViT-B's time).
     return F.interpolate(maps.contiguous(), size, mode="bilinear")

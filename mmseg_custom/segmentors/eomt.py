@@ -40,7 +40,7 @@ class EoMTSegmentor(PrunedEncoderDecoder):
         """Return the scores (B, K, h, w) of images (B, 3, h, w): the mean over the windows that show a pixel."""
         size, (height, width) = self.backbone.img_size, inputs.shape[-2:]
         image = on_black(inputs, size, self.data_preprocessor)
-        scores = image.new_zeros(len(image), self.num_classes, *image.shape[-2:], dtype=torch.float32)
+        scores = image.new_zeros(image.shape[0], self.num_classes, *image.shape[-2:], dtype=torch.float32)
         shown = scores.new_zeros(image.shape[-2:])
         for top, left in self.window_corners((height, width)):
             area = (..., slice(top, top + size[0]), slice(left, left + size[1]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from deformable import PATHS, SHAPES, gradients, inputs, on, raw_inputs
 
-from token_pruning_ops import MSDeformAttn, deformable_attention, ms_deform_attn
+from token_pruning_ops import MSDeformAttn, deformable_attention, grid_sample, library, ms_deform_attn
 from token_pruning_ops.baselines import by_grid_sample, from_raw
 
 ALL_PATHS = pytest.mark.parametrize("path", PATHS)
@@ -341,3 +341,28 @@ def test_errors_of_locations_weights_and_module():
         MSDeformAttn(24, 3, 3, 2)(torch.randn(1, 2, 24), torch.rand(1, 2, 1, 2), torch.randn(1, 48, 24), SHAPES[:1])
     with pytest.raises(ValueError, match="cannot be split over 7 heads"):
         MSDeformAttn(24, 3, 7, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_form_by_grid_sample_has_the_same_numbers(dtype):
+    tolerance = dict(atol=1e-6, rtol=1e-5) if dtype == torch.float32 else dict(atol=2e-3, rtol=2e-3)
+    value, locations, weights = inputs(dtype=dtype)
+    raw = raw_inputs(dtype=dtype)
+    boxes = torch.cat([raw[1], torch.rand(1, 5, 1, 2)], dim=-1)
+    packed = [t.flatten(0, 1) for t in (locations, weights)]
+    of_image = torch.arange(2).repeat_interleave(5)
+
+    def everything():
+        return [
+            ms_deform_attn(value, SHAPES, locations.float(), weights),
+            ms_deform_attn(value, SHAPES, packed[0].float(), packed[1], of_image).view(2, 5, -1),
+            deformable_attention(raw[0], SHAPES, *raw[1:]),
+            deformable_attention(raw[0], SHAPES, boxes, *raw[2:]),
+        ]
+
+    wanted = everything()
+    with grid_sample():
+        assert library.by_grid_sample() and not library.compiled(value, len(SHAPES))
+        found = everything()
+    assert not library.by_grid_sample()
+    agree(found, wanted, **tolerance)

@@ -9,6 +9,7 @@ from torch import nn
 
 from token_pruning import PlainViT, StackForward, TokenSet, Trace, build_reducer, collect_losses
 from token_pruning.attention import rope_with_prefix, visible_tokens
+from token_pruning.capacity import select_at_most
 from token_pruning.components.class_attention import class_attention
 
 GRID, PREFIX, NEW = (4, 6), 1, 3
@@ -52,7 +53,7 @@ def test_it_refuses_what_it_cannot_extend():
     full = a_set("full")
     with pytest.raises(ValueError, match="3 images of new tokens do not fit a set of 2"):
         full.prepend(torch.zeros(3, 1, DIM))
-    fixed = full.select_at_most(torch.ones(50, dtype=torch.bool), 50, torch.rand(50))
+    fixed = select_at_most(full, torch.ones(50, dtype=torch.bool), 50, torch.rand(50))
     with pytest.raises(ValueError, match="prepend is not for a set of fixed capacity"):
         fixed.prepend(torch.zeros(2, 1, DIM))
 

@@ -5,6 +5,7 @@ Shapes: T packed tokens, n tokens of one image, B images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -50,7 +51,7 @@ def sort_rows(places: Tensor, tokens: TokenSet) -> Tensor:
     return places.gather(1, positions.argsort(dim=1))
 
 
-def keep_top(score: Tensor, counts: Counts, keep: Tensor | Counts) -> Tensor:
+def keep_top(score: Tensor, counts: Counts, keep: Tensor | Sequence[int]) -> Tensor:
     """Return a mask of the ``keep[b]`` tokens with the highest scores in each image b.
 
     Of equal scores the earlier position is kept.
@@ -67,11 +68,11 @@ def keep_top(score: Tensor, counts: Counts, keep: Tensor | Counts) -> Tensor:
     if counts.each is None:
         parts = [_keep_top(part[None], k)[0] for part, k in zip(counts.split(score), keep, strict=True)]
         return torch.cat(parts)
-    # One number for all images needs no tensor, whose creation would synchronize host and device.
-    wanted = keep.each if isinstance(keep, Counts) and keep.each is not None else keep
-    if isinstance(wanted, Counts):
-        wanted = wanted.tensor(score.device)
-    return _keep_top(counts.by_image(score), wanted).flatten()
+    if not isinstance(keep, Tensor):
+        keep = Counts.of(keep)
+        # One number for all images needs no tensor, whose creation would synchronize host and device.
+        keep = keep.tensor(score.device) if keep.each is None else keep.each
+    return _keep_top(counts.by_image(score), keep).flatten()
 
 
 def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:

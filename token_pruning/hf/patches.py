@@ -120,7 +120,7 @@ def _forward(tower: Any, *args: Any, **kwargs: Any) -> Any:
     patch = patch_size(tower)
     grid = (pixels.shape[-2] // patch[0], pixels.shape[-1] // patch[1])
     if family.package == "vit_mae" and kwargs.get("noise") is None:  # ranks of a shuffle: leave patches in their order
-        kwargs["noise"] = torch.arange(grid[0] * grid[1], device=pixels.device).expand(len(pixels), -1)
+        kwargs["noise"] = torch.arange(grid[0] * grid[1], device=pixels.device).expand(pixels.shape[0], -1)
     if kwargs.get("bool_masked_pos") is not None and tower.reducer is not None and tower.reducer.reads_image:
         raise SettingError(
             f"{type(tower.reducer).__name__} makes tokens from the image, so none can be replaced by mask tokens: "
