@@ -10,27 +10,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-import token_pruning.positions  # noqa: F401  registers token_pruning::resample
 from token_pruning.errors import SettingError
 
 from ..errors import ConfigError
 
 DYNAMIC = ("batch", "size")
-
-
-def _resampled(maps: Tensor, rows: int, columns: int, adjoint: bool, antialias: bool = False) -> Tensor:
-    """Compute ``token_pruning.positions.resample`` by PyTorch's own operator, which all formats have."""
-    planes = maps.permute(0, 3, 1, 2)
-    planes = F.interpolate(planes, (rows, columns), mode="bicubic", align_corners=False, antialias=antialias)
-    return planes.permute(0, 2, 3, 1).contiguous()
-
-
-# Own operators, which the files must do without.
-DECOMPOSITIONS = {torch.ops.token_pruning.resample.default: _resampled}
 
 
 def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), strides: int = 32) -> ExportedProgram:
@@ -57,7 +44,7 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         with warnings.catch_warnings(), torch.no_grad(), _portable_operators():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
-            return program.run_decompositions(DECOMPOSITIONS)
+            return program.run_decompositions({})  # no operator that writes into its input
     except SettingError:
         raise
     except Exception as error:  # torch has no common base for what export raises
@@ -66,9 +53,9 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
 
 def _portable_operators() -> AbstractContextManager:
     """Return the context in which deformable attention is written in operators that every format has."""
-    import token_pruning_ops
+    from token_pruning_ops import grid_sample
 
-    return getattr(token_pruning_ops, "grid_sample", token_pruning_ops.plain)()
+    return grid_sample()
 
 
 def _reason(graph: nn.Module, error: Exception, dynamic: Sequence[str]) -> str:
