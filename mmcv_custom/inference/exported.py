@@ -98,7 +98,7 @@ class ExportedNetwork(nn.Module):
         if h > size[0] or w > size[1]:
             raise DataError(
                 f"an image has {h} x {w} pixels after the test pipeline, and {self.file.path} takes at most "
-                f"{size[0]} x {size[1]}: export it with that --shape, or with --dynamic size"
+                f"{size[0]} x {size[1]}: export it with that --shape"
             )
         images = F.pad(images, (0, size[1] - w, 0, size[0] - h))
         step, parts = self.file.batch or number, []

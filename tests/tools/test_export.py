@@ -69,7 +69,7 @@ def test_the_lines_of_the_readme(monkeypatch, tmp_path, capsys):
     section = (ROOT / "README.md").read_text().split("## Deploy\n")[1].split("\n## ")[0]
     lines = re.search(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1].splitlines()
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(scene(40, 50)).save(tmp_path / "image.png")
+    Image.fromarray(scene(32, 32)).save(tmp_path / "image.png")
     words = dict(CONFIG=CLASSIFIER, CHECKPOINT="none", IMAGE="image.png")
     assert len(lines) == 3
     for line in lines:
@@ -80,7 +80,7 @@ def test_the_lines_of_the_readme(monkeypatch, tmp_path, capsys):
         else:
             call(monkeypatch, *arguments)
     assert (tmp_path / "demo/image.jpg").exists() and (tmp_path / "model.onnx").exists()
-    assert "<Classification of image.png, 40 x 50 pixels: " in capsys.readouterr().out
+    assert "<Classification of image.png, 32 x 32 pixels: " in capsys.readouterr().out
 
 
 def test_a_config_without_a_checkpoint_is_named(monkeypatch, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from exports import DETECTOR, FEW, SHALLOW
+from exports import CASCADE, FEW, SHALLOW
 from mmengine.config import Config
 
 from mmcv_custom import ConfigError, DataError, Predictor
@@ -56,7 +56,7 @@ def test_a_label_map_is_for_images_of_one_window(segmentor, tmp_path):
 
 
 def test_a_detector_finds_the_same_objects_and_masks(tmp_path):
-    model = Predictor(DETECTOR, options=FEW)
+    model = Predictor(CASCADE, options=FEW)
     for head in model.model.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=0.3)
     image = scene(48, 64)
