@@ -93,9 +93,10 @@ setup(
         # Models that token_pruning.apply takes besides timm's, see docs/hugging_face.md.
         # transformers' EoMT imports scipy, which transformers does not install.
         "hf": ["transformers==5.24.0; python_version >= '3.11'", *PINS["scipy"]],
-        # What tools/benchmarks/runtimes.py exports to, and what reads ONNX files of other projects.
+        # What tools/export.py writes and runs, and what reads ONNX files of other projects.
         "export": [
             "onnx==1.23.2",
+            "onnxscript==0.7.2",
             "onnxruntime==1.32.0; python_version >= '3.11'",
             "onnxruntime==1.23.2; python_version < '3.11'",
             "openvino==2026.4.1",

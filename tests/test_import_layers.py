@@ -25,12 +25,14 @@ ALLOWED = {
 }
 # Allowed below a folder inside functions only: the core draws but must load without a drawing library, and its command
 # starts the tools; ops is compared with MMCV; data checks read image headers, results are written in COCO's
-# encoding, and own data may come with YAML.
+# encoding, own data may come with YAML, and exported files need optional
+# packages and no compiled operator.
 ALLOWED_IN_FUNCTIONS = {
     "token_pruning/analysis": {"PIL", "matplotlib"},
     "token_pruning/__main__.py": {"mmcv_custom"},
     "ops": {"mmcv"},
     "mmcv_custom": {"PIL", "pycocotools", "yaml"},
+    "mmcv_custom/export": {"nncf", "onnx", "onnxruntime", "onnxscript", "openvino", "token_pruning_ops"},
 }
 # What each folder or file of mmcv_custom (a "room") may import of the others; "" is the package itself, which the
 # custom_imports of a config load.
@@ -52,7 +54,8 @@ ROOMS = {
     "own_data": BASE | {"data", "shipped"},
     "benchmark": TRAINING | {"cli"},
     "calibration": TRAINING | {"cli", "benchmark"},
-    "inference": TRAINING | {"cli", "calibration"},
+    "export": TRAINING,
+    "inference": TRAINING | {"cli", "calibration", "export"},
 }
 # Inside functions only: inference and benchmark code is loaded by the first evaluation that needs it.
 ROOMS_IN_FUNCTIONS = {

@@ -185,3 +185,21 @@ def speedup(other: Sequence[float], own: Sequence[float], name: str) -> dict[str
     """Return the speed-up over another model: median and quartiles of the ratios of neighbouring measurements."""
     ratios = [a / b for a, b in zip(other, own, strict=True)]
     return {f"speedup_vs_{name}": statistics.median(ratios), f"speedup_vs_{name}_quartiles": quartiles(ratios)}
+
+
+def of_forms(forms: Mapping[str, Callable[[], object]], rounds: int, pause: float = 0.02) -> dict[str, list[float]]:
+    """Return the milliseconds of every form of a network on the CPU, in turns, after one warm-up round.
+
+    Args:
+        forms: each runs the network once, perhaps in a runtime of its own.
+        rounds: timed ones.
+        pause: seconds between two forms: the threads of a runtime spin for some milliseconds after a call, waiting for
+            work, and would slow the next one.
+    """
+    steps = [step for form in forms.values() for step in (lambda repeat: time.sleep(pause), partial(_call, form))]
+    times = interleaved(steps, torch.device("cpu"), rounds, warmup=1)[1::2]
+    return {name: [total for (total,) in own] for name, own in zip(forms, times, strict=True)}
+
+
+def _call(form: Callable[[], object], repeat: int) -> None:
+    form()

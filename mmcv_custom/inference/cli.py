@@ -17,6 +17,7 @@ from ..files import out_of_space
 from ..results import write_json
 from ..shipped import find_config
 from ..tasks import DETECTION_PALETTES, model_words, task_of
+from .exported import is_exported
 from .predictor import Predictor, image_files
 from .results import SCORE_THR, Result
 
@@ -34,8 +35,12 @@ def demo_parser(
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(input_name, help=input_help, nargs="?" if optional else None)
-    parser.add_argument("config", help=f"config of a {model_words()}")
-    parser.add_argument("checkpoint", help="its weights; none: random weights")
+    if optional:
+        parser.add_argument("config", help=f"config of a {model_words()}")
+        parser.add_argument("checkpoint", help="its weights; none: random weights")
+    else:
+        parser.add_argument("config", help=f"config of a {model_words()}, or a file of tools/export.py")
+        parser.add_argument("checkpoint", nargs="?", help="its weights; none: random weights; a file has its own")
     parser.add_argument("--out", default=out, help=f"where to write (default: {out})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
@@ -71,13 +76,17 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     Raises:
         ConfigError: an option is out of range, or the method does not have it.
     """
-    if Path(find_config(args.config)).suffix not in CONFIG_SUFFIXES:
+    exported = is_exported(args.config)
+    if args.checkpoint is None and not exported:
+        raise ConfigError(f"{args.config} comes without a checkpoint: give one (none: random weights)")
+    if not exported and Path(find_config(args.config)).suffix not in CONFIG_SUFFIXES:
         raise ConfigError(f"{args.config} is no config (.py): is the checkpoint missing? (none: random weights)")
     if not 0 <= args.score_thr <= 1:
         raise ConfigError(f"--score-thr {args.score_thr:g} is no score: give a number from 0 to 1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        predictor = Predictor(args.config, None if args.checkpoint == "none" else args.checkpoint, device=args.device)
+        checkpoint = None if args.checkpoint == "none" else args.checkpoint
+        predictor = Predictor(args.config, checkpoint, device=args.device)
     if args.mode is not None:
         predictor.reconfigure(mode=args.mode)
     if args.ratio is not None:

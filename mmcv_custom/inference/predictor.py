@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from token_pruning import Trace
@@ -31,8 +32,10 @@ from ..data.image_files import SUFFIXES, check_image, images_in, pipeline_steps
 from ..errors import ConfigError, DataError, building_from_config
 from ..tasks import model_words
 from .class_names import class_names
+from .exported import ExportedNetwork, is_exported
 from .results import SCORE_THR, Result, result_of
 from .token_view import TokenView, Window
+from .windows import window_corners
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +55,8 @@ class Predictor:
     """Model that predicts on images: ``Predictor(config, checkpoint)("street.jpg")``.
 
     Args:
-        config: file or ``Config`` of a detector, segmentor or classifier.
+        config: file or ``Config`` of a detector, segmentor or classifier; or a file of ``tools/export.py``, which
+            needs no checkpoint, runs in a runtime of its own, and returns results without tokens.
         checkpoint: weights in any format that ``tools/test.py`` takes. None leaves random weights, with which learned
             methods keep exactly the config's ratios.
         device: "cpu", "cuda", "cuda:1".
@@ -88,21 +92,35 @@ class Predictor:
             raise ConfigError(f"a batch of {batch} images is not possible: give 1 or more")
         if not 0 <= score_thr <= 1:
             raise ConfigError(f"score_thr {score_thr:g} is no score: give a number from 0 to 1")
-        self.cfg = with_options(config, options) if isinstance(config, Config) else read_config(str(config), options)
         self.device, self.batch, self.score_thr, self.notes = check_device(device), batch, score_thr, []
+        self.reducer_config: dict | None = None
+        exported = is_exported(config)
+        if exported:
+            self._use_file(config, checkpoint, options)
+        elif isinstance(config, Config):
+            self.cfg = with_options(config, options)
+        else:
+            self.cfg = read_config(str(config), options)
         load, *rest = pipeline_steps(self.cfg)
         if "Load" not in load["type"]:
             raise ConfigError(f"the test pipeline begins with {load['type']}, not with a step that loads an image")
-        if "backbone" not in (self.cfg.get("model") or {}):
+        if not exported and "backbone" not in (self.cfg.get("model") or {}):
             raise ConfigError(f"config {self.cfg.filename} has no model.backbone: give one of a {model_words()}")
+        if not exported:
+            self._use_config(checkpoint)
+        with building_from_config():
+            self._load, self._rest = Compose([load]), Compose(rest)
+        for sentence in self.notes:
+            warnings.warn(sentence, stacklevel=2)
+
+    def _use_config(self, checkpoint: str | Path | None) -> None:
+        """Build the model and load its weights."""
         weights = None if checkpoint is None else read_checkpoint(checkpoint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = build_model(self.cfg, None).to(self.device)
-        with building_from_config():
-            self._load, self._rest = Compose([load]), Compose(rest)
         reducer = self.cfg.model.backbone.get("reducer")
-        self.reducer_config: dict | None = None if reducer is None else reducer.to_dict()
+        self.reducer_config = None if reducer is None else reducer.to_dict()
         if weights is None:
             self._use_random_weights()
         else:
@@ -113,8 +131,16 @@ class Predictor:
                     f"{checkpoint} has no weights for the {self.method} that selects tokens: it selects at random"
                 )
         self.classes = class_names(self.cfg, weights)
-        for sentence in self.notes:
-            warnings.warn(sentence, stacklevel=2)
+
+    def _use_file(self, path: str | Path, checkpoint: object, options: dict | None) -> None:
+        """Take an exported file for the model."""
+        if checkpoint is not None or options or self.device.type != "cpu":
+            raise ConfigError(f"{path} is an exported file: it takes no checkpoint, no options and runs on the CPU")
+        init_default_scope("mmengine")
+        self.model = ExportedNetwork(path)
+        self.cfg = self.model.cfg
+        init_default_scope(self.cfg.get("default_scope", "mmengine"))
+        self.classes = tuple(self.model.file.metadata.get("classes", ()))
 
     def __call__(self, images: str | Path | np.ndarray | Image | Iterable) -> Result | list[Result]:
         """Return the result of one image, or a list of results for a folder or several images.
@@ -292,18 +318,6 @@ def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: 
     reducer = model.backbone.reducer
     pruned = tuple(reducer.pruned_blocks) if reducer is not None else ()
     return TokenView(rgb, windows, model.backbone.patch_embed.patch_size[0], pruned)
-
-
-def window_corners(size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return (y, x) of the windows that mmseg slides over an input of ``size`` (h, w), in its order.
-
-    The order is row by row; the last window of a row or column is moved back so that it ends where the input ends.
-    """
-    ys, xs = (
-        [max(min(step * shift, side - window), 0) for step in range(-(-max(side - window, 0) // shift) + 1)]
-        for side, window, shift in zip(size, crop, stride, strict=True)
-    )
-    return [(y, x) for y in ys for x in xs]
 
 
 def image_files(path: str | Path, say: Callable[[str], object] = warnings.warn) -> list[Path]:

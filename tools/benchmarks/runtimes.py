@@ -15,7 +15,6 @@ import copy
 import io
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,14 +25,12 @@ import torch
 from torch import Tensor, nn
 
 import token_pruning
-from mmcv_custom.benchmark.timing import interleaved, quartiles, speedup
+from mmcv_custom.benchmark.timing import of_forms, quartiles, speedup
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 from token_pruning import count_flops
 
-# Seconds between two measurements: the threads of a runtime spin for some milliseconds after it, waiting for work.
-PAUSE = 0.02
 TOLERANCE = 1e-3  # of the largest output: float32 sums in another order differ by less
 Form = Callable[[], object]  # runs a network on the images of its case
 
@@ -172,9 +169,7 @@ def measure(name: str, case: Case, rounds: int) -> list[dict]:
     dense, pruned, gmacs, pruned_gmacs = forms_of(case, model, images)
     differences = largest_difference(dense)
     forms = {**dense, **pruned}
-    steps = [step for form in forms.values() for step in (_pause, partial(_call, form))]
-    times = interleaved(steps, images.device, rounds, warmup=1)[1::2]
-    ms = {form: [total for (total,) in own] for form, own in zip(forms, times, strict=True)}
+    ms = of_forms(forms, rounds)
     fastest = min(dense, key=lambda form: statistics.median(ms[form]))
     return [
         row(
@@ -199,14 +194,6 @@ def measure(name: str, case: Case, rounds: int) -> list[dict]:
         )
         for form in forms
     ]
-
-
-def _pause(repeat: int) -> None:
-    time.sleep(PAUSE)
-
-
-def _call(form: Form, repeat: int) -> None:
-    form()
 
 
 def _versions() -> dict[str, str]:

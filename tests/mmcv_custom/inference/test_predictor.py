@@ -14,8 +14,8 @@ from mmcv_custom import ConfigError, DataError, Predictor
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.inference import Classification, Detection, Segmentation, TokenView, Window, visualize
 from mmcv_custom.inference.class_names import class_names
-from mmcv_custom.inference.predictor import window_corners
 from mmcv_custom.inference.results import save_image
+from mmcv_custom.inference.windows import window_corners
 from token_pruning import PassTrace, Trace
 from token_pruning.analysis.plot import PALETTE
 

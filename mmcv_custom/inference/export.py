@@ -1,0 +1,112 @@
+"""Export of a predictor's model, with images and the config that the file needs to predict by itself.
+
+Shapes: B images, h x w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.image_files import check_image, images_in
+from ..data.synthetic import scene
+from ..errors import ConfigError, DataError
+from ..export import Exported, export_model
+from ..export.graphs import normalised
+from ..export.metadata import normalisation
+from .exported import portable_config
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+DETECTION = (800, 1344)  # pixels: what most COCO images are resized and padded to
+MOST = 64  # images that calibrate
+
+
+def export(
+    predictor: Predictor,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    batch: int = 1,
+    images: str | Path | None = None,
+    calibrate: str | Path | None = None,
+    preprocess: bool = False,
+    **options: object,
+) -> Exported:
+    """Export the model of ``predictor`` to ``path``; ``Predictor(path)`` then predicts with the file.
+
+    Args:
+        predictor: made from a config.
+        path, format: see ``mmcv_custom.export.export_model``.
+        shape: (h, w) of the file's input; default: the size that the model was made for, else 800 x 1344.
+        batch: number of images of the file's input.
+        images: folder whose first images the file is compared on; default: generated ones.
+        calibrate: folder whose first 64 images show int8 which values occur.
+        preprocess, options: see ``export_model``.
+
+    Raises:
+        ConfigError, DataError: see ``export_model``; the folders have too few images.
+    """
+    if batch < 1:
+        raise ConfigError(f"a batch of {batch} images is not possible: give 1 or more")
+    size = tuple(shape or _default_size(predictor))
+    if min(size) < 1:
+        raise ConfigError(f"a shape of {size[0]} x {size[1]} pixels is not possible: give --shape HEIGHT WIDTH")
+    how = normalisation(predictor.model.data_preprocessor)
+
+    def inputs(arrays: Iterable[np.ndarray]) -> list[Tensor]:
+        all_ = torch.from_numpy(np.stack([np.ascontiguousarray(a) for a in arrays])).permute(0, 3, 1, 2).contiguous()
+        parts = all_.split(batch)
+        return [part if preprocess else normalised(part, how) for part in parts if len(part) == batch]
+
+    shown = [scene(*size, seed) for seed in range(batch)] if images is None else _loaded(images, size, 2 * batch, batch)
+    example, *check = inputs(shown)
+    values = [] if calibrate is None else inputs(_loaded(calibrate, size, MOST, batch))
+    more = dict(
+        classes=list(predictor.classes),
+        reducer=predictor.reducer_config,
+        setting=predictor.setting,
+        config=portable_config(predictor.cfg),
+    )
+    return export_model(
+        predictor.model,
+        example,
+        path,
+        format,
+        preprocess=preprocess,
+        calibration=values,
+        check=check,
+        metadata=more,
+        **options,
+    )
+
+
+def _default_size(predictor: Predictor) -> tuple[int, int]:
+    crop = (getattr(predictor.model, "test_cfg", None) or {}).get("crop_size")
+    embed = getattr(predictor.model.backbone, "patch_embed", None)
+    size = getattr(embed, "img_size", None) or crop
+    return tuple(size) if size else DETECTION
+
+
+def _loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> list[np.ndarray]:
+    """Return the first images of ``folder`` as (h, w, 3) uint8 RGB of ``size``."""
+    from PIL import Image, ImageOps
+
+    if not Path(folder).is_dir():
+        raise DataError(f"folder {folder} does not exist: check the path")
+    files = images_in(Path(folder))[:most]
+    if len(files) < least:
+        raise DataError(f"folder {folder} has {len(files)} images, and a batch needs {least}: give another folder")
+    found = []
+    for file in files:
+        check_image(str(file))
+        image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        found.append(np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)))
+    return found

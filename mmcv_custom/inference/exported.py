@@ -1,0 +1,167 @@
+"""An exported file in the place of a model: the same inputs, the same data samples.
+
+Shapes: B images, h x w pixels, K classes, M objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from mmengine.utils import import_modules_from_strings
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DataError
+from ..export import ExportedModel, paste_masks
+from ..export.formats import SUFFIXES
+from ..export.graphs import normalised
+from .windows import window_corners
+
+CONFIG_KEYS = ("default_scope", "custom_imports", "test_dataloader", "test_evaluator")
+MASK_THR = 0.5
+
+
+def is_exported(path: object) -> bool:
+    """Return whether ``path`` is named as an exported file is."""
+    return isinstance(path, (str, Path)) and Path(path).suffix in SUFFIXES
+
+
+def portable_config(cfg: Config) -> dict:
+    """Return what a file must hold of its config, so that images become inputs as the config says."""
+    found = {key: cfg[key] for key in CONFIG_KEYS if key in cfg}
+    test_cfg = cfg.model.get("test_cfg") or {}
+    kept = {key: test_cfg[key] for key in ("mode", "crop_size", "stride") if key in test_cfg}
+    loader = cfg.test_dataloader.dataset
+    found["test_dataloader"] = dict(dataset=dict(pipeline=loader.pipeline))
+    if found.get("test_evaluator"):
+        evaluator = found["test_evaluator"]
+        evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+        found["test_evaluator"] = [dict(type=str(one["type"])) for one in evaluators]
+    return dict(Config(dict(found, model=dict(type=str(cfg.model.type), test_cfg=kept))).to_dict())
+
+
+class ExportedNetwork(nn.Module):
+    """Runs a file on the batches of a test pipeline and returns the toolbox's data samples.
+
+    Args:
+        path: of a file that ``tools/export.py`` wrote.
+
+    Attributes:
+        cfg: the part of the config that the file holds.
+
+    Raises:
+        ConfigError: the file was exported without a config, or it holds features only.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.file = ExportedModel(path)
+        metadata = self.file.metadata
+        if "config" not in metadata or metadata["task"] is None:
+            raise ConfigError(
+                f"{path} does not say how an image becomes an input and a result: run it with "
+                "mmcv_custom.export.ExportedModel, or export predictions with tools/export.py"
+            )
+        self.cfg = Config(metadata["config"])
+        object.__setattr__(self.cfg, "_filename", str(path))  # the constructor would read the file as text
+        self.test_cfg = self.cfg.model.get("test_cfg") or {}
+        if "custom_imports" in self.cfg:
+            import_modules_from_strings(**self.cfg.custom_imports)
+        self.predict = dict(classification=self._classes, segmentation=self._label_maps, detection=self._objects)[
+            metadata["task"]
+        ]
+
+    def data_preprocessor(self, data: dict, training: bool = False) -> dict:
+        """Return images (B, 3, h, w) as the file takes them, and their samples."""
+        inputs = data["inputs"]
+        images = torch.stack(list(inputs)).flip(1).clamp(0, 255).to(torch.uint8)  # BGR as the pipeline packs it
+        if not self.file.metadata["preprocessed"]:
+            images = normalised(images, self.file.metadata["normalisation"])
+        return dict(inputs=images, data_samples=data["data_samples"])
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence[BaseDataElement], mode: str = "predict"
+    ) -> list[BaseDataElement]:
+        """Return the samples with the predictions."""
+        found = self._windows(inputs) if self.file.metadata["outputs"] == ["scores"] else self._whole(inputs)
+        for i, sample in enumerate(data_samples):
+            self.predict(sample, {name: values[i] for name, values in found.items()})
+        return list(data_samples)
+
+    def _whole(self, images: Tensor) -> dict[str, Tensor]:
+        """Run images of at most the file's size, padded at the bottom and right with what zero is to the model."""
+        (h, w), size, number = images.shape[-2:], self.file.size or images.shape[-2:], len(images)
+        if h > size[0] or w > size[1]:
+            raise DataError(
+                f"an image has {h} x {w} pixels after the test pipeline, and {self.file.path} takes at most "
+                f"{size[0]} x {size[1]}: export it with that --shape"
+            )
+        images = F.pad(images, (0, size[1] - w, 0, size[0] - h))
+        step, parts = self.file.batch or number, []
+        for part in images.split(step):
+            lacking = step - len(part) if self.file.batch else 0
+            out = self.file(torch.cat([part, part[-1:].expand(lacking, -1, -1, -1)]))
+            parts.append({name: values[: len(part)] for name, values in out.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _windows(self, images: Tensor) -> dict[str, Tensor]:
+        """Average the scores of the windows that the config slides over the images, as mmseg does."""
+        h, w = images.shape[-2:]
+        if (
+            self.test_cfg.get("mode") != "slide"
+            or not self.file.size
+            or (h <= self.file.size[0] and w <= self.file.size[1])
+        ):
+            scores = self._whole(images)["scores"]
+            return dict(scores=scores[..., :h, :w])
+        crop, total, shown = self.file.size, 0.0, images.new_zeros(h, w, dtype=torch.float32)
+        for y, x in window_corners((h, w), crop, self.test_cfg.stride):
+            area = (..., slice(y, min(y + crop[0], h)), slice(x, min(x + crop[1], w)))
+            scores = self._whole(images[area])["scores"]
+            if isinstance(total, float):
+                total = scores.new_zeros(*scores.shape[:2], h, w)
+            total[area] += scores[..., : min(crop[0], h), : min(crop[1], w)]
+            shown[area] += 1
+        return dict(scores=total / shown)
+
+    @staticmethod
+    def _classes(sample: BaseDataElement, found: dict[str, Tensor]) -> None:
+        scores = found["probabilities"]
+        sample.set_field(scores, "pred_score")
+        sample.set_field(scores.argmax(0, keepdim=True), "pred_label")
+
+    @staticmethod
+    def _label_maps(sample: BaseDataElement, found: dict[str, Tensor]) -> None:
+        """Set the label map at the size of the original image; a file without scores gives it by nearest labels."""
+        h, w = sample.img_shape[:2]
+        size = tuple(sample.ori_shape[:2])
+        if "scores" in found:
+            scores = F.interpolate(found["scores"][None, :, :h, :w], size, mode="bilinear", align_corners=False)[0]
+            labels = scores.argmax(0) if len(scores) > 1 else (scores[0].sigmoid() > MASK_THR).long()
+        else:
+            labels = F.interpolate(found["labels"][None, None, :h, :w].float(), size, mode="nearest-exact")[0, 0].long()
+        sample.set_field(PixelData(data=labels[None]), "pred_sem_seg")
+
+    def _objects(self, sample: BaseDataElement, found: dict[str, Tensor]) -> None:
+        """Set boxes and masks in pixels of the original image; objects in the padding are left out."""
+        (h, w), size = sample.img_shape[:2], tuple(sample.ori_shape[:2])
+        scale = torch.tensor(sample.get("scale_factor", (1.0, 1.0)), dtype=torch.float32)[:2].repeat(2)
+        boxes = torch.minimum(found["boxes"], torch.tensor([w, h, w, h], dtype=torch.float32))
+        there = (found["labels"] >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        boxes = boxes[there]
+        objects = InstanceData(scores=found["scores"][there], labels=found["labels"][there], bboxes=boxes / scale)
+        if "masks" in found:
+            masks = found["masks"][there]
+            if masks.dtype == torch.bool:
+                full = F.interpolate(masks[:, None, :h, :w].float(), size, mode="nearest-exact")[:, 0] > 0.5
+            else:
+                # Inside the boxes as the head saw them, which the edge of the image may cut.
+                uncut = found["boxes"][there] / scale
+                full = [paste_masks(m[None], b[None], size)[0] >= MASK_THR for m, b in zip(masks, uncut, strict=True)]
+                full = torch.stack(full) if full else torch.zeros(0, *size, dtype=torch.bool)
+            objects.masks = full
+        sample.set_field(objects, "pred_instances")

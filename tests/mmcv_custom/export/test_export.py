@@ -1,0 +1,73 @@
+"""Every task, dense and pruned, in every format: the file computes what PyTorch does, and says what it is."""
+
+import shutil
+
+import pytest
+import torch
+from exports import CASES, applied, built
+
+from mmcv_custom.export import ExportedModel, trace_model
+from mmcv_custom.export.formats import FORMATS
+
+OPTIONAL = {"onnx": ["onnx", "onnxscript", "onnxruntime"], "openvino": ["onnx", "onnxscript", "openvino"]}
+
+
+@pytest.fixture(scope="session")
+def traced_models():
+    """Return a function from a name of ``CASES``, or "timm, EViT", to what ``trace_model`` makes of it."""
+    done = {}
+
+    def get(name):
+        if name not in done:
+            torch.manual_seed(1)
+            if name == "timm, EViT":
+                done[name] = trace_model(applied(), torch.randn(2, 3, 64, 64), dynamic=["batch"])
+            else:
+                config, options, (batch, *size), dynamic = CASES[name]
+                model = built(config, options)
+                done[name] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic)
+        return done[name]
+
+    return get
+
+
+def path_for(name, folder):
+    for module in OPTIONAL.get(name, ()):
+        pytest.importorskip(module, reason=f"format {name} needs it: pip install -e .[export]")
+    return folder / f"model{FORMATS[name].suffix}"
+
+
+@pytest.mark.parametrize("case", [*CASES, "timm, EViT"])
+@pytest.mark.parametrize("format", ["torch-export", "onnx", "openvino"])
+def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path):
+    path = path_for(format, tmp_path)
+    ready = traced_models(case)
+    torch.manual_seed(2)
+    other = torch.randn_like(ready.images)  # more than noise that is as large everywhere
+    other[..., : other.shape[-1] // 2] *= 0.1
+    done = ready.write(path, format, check=[other], more=dict(classes=["a", "b"]))
+    free = ready.metadata["input"]["shape"][0] == "batch"
+    assert [shape[0] for shape in done.checked] == ([2, 2, 1, 3] if free else [1, 1])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        ["model.xml", "model.bin"] if format == "openvino" else [path.name]
+    )
+    file = ExportedModel(path)
+    assert file.metadata == done.metadata and file.metadata["classes"] == ["a", "b"]
+    assert file.metadata["format"] == format and file.metadata["gmacs"] > 0
+    assert file.metadata["method"] == (case.partition(", ")[2] or None)
+    found = file(other)
+    with torch.no_grad():
+        expected = dict(zip(ready.graph.names, ready.graph(other), strict=True))
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert found[name].shape == values.shape and found[name].dtype == values.dtype, name
+    if case.startswith("detector"):
+        assert (found["labels"] >= 0).any() and torch.allclose(found["scores"], expected["scores"], atol=1e-3)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="AOTInductor needs a C++ compiler")
+def test_a_compiled_library_computes_what_pytorch_does(traced_models, tmp_path):
+    ready = traced_models("classifier, ToMe")
+    done = ready.write(tmp_path / "model.pt2", "aoti", check=[torch.randn_like(ready.images)])
+    assert [shape[0] for shape in done.checked] == [2, 2, 1, 3]
+    assert ExportedModel(tmp_path / "model.pt2").metadata == done.metadata
