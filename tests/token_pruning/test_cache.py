@@ -14,7 +14,10 @@ from token_pruning.positions import _bicubic
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 # Module-level caches without a limit, and why each needs none.
-UNBOUNDED = {"ops/library.py:_new_enough": "one entry per device"}
+UNBOUNDED = {
+    "ops/library.py:_new_enough": "one entry per device",
+    "token_pruning/option_types.py:_hints": "one entry per class",
+}
 
 
 def test_the_last_used_sizes_stay():
