@@ -27,9 +27,7 @@ PARTS = ("encoder", "upscaling", "mask_product")
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "configs", nargs="+", metavar="CONFIG", help="configs of EoMT, measured in turns"
-    )
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="configs of EoMT, measured in turns")
     parser.add_argument("--size", type=int, nargs="+", default=[640], help="sides of images (default: 640)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each part (default: 9)")

@@ -1,0 +1,129 @@
+"""The tools that take any model, on the hosts whose structure differs most: EoMT, and ViTs of DINOv3 in detectors."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from scripts import ROOT, load_script, run_script
+
+from mmcv_custom import Predictor
+from mmcv_custom.data.synthetic import scene
+
+SIDE = 128
+TOME = dict(type="ToMe", r=0.1)
+DINOV3 = dict(model_name="vit_small_patch16_dinov3", embed_dim=48, num_heads=2, depth=4, init_cfg=None)
+
+
+def eomt(kind):
+    cfg = Config.fromfile(ROOT / f"configs/eomt/vit-nano_eomt_digit-scenes-{kind}.py")
+    cfg.model.backbone.update(depth=3, query_blocks=1, reducer=dict(TOME, blocks=[0, 1]))
+    return cfg
+
+
+def adapter():
+    cfg = Config.fromfile(ROOT / "configs/quickstart/digits_vit-adapter-nano.py")
+    cfg.model.backbone.update(DINOV3, frozen=True, interaction_indexes=[[0, 1], [2, 3]], reducer=TOME)
+    cfg.model.backbone.update(deform_num_heads=2)
+    cfg.model.neck.in_channels = [48] * 4
+    return cfg
+
+
+def pyramid():
+    cfg = Config.fromfile(ROOT / "configs/quickstart/digits_vit-pyramid-nano.py")
+    cfg.model.backbone.update(DINOV3, reducer=TOME)
+    cfg.model.neck.in_channels = 48
+    return cfg
+
+
+def probe():
+    cfg = Config.fromfile(ROOT / "configs/segmentation/vit-s-tome_dinov3_probe_ade20k-512.py")
+    cfg.model.backbone.update(DINOV3, reducer=TOME)
+    cfg.model.decode_head.in_channels = 48
+    return cfg
+
+
+HOSTS = {
+    "eomt semantic": lambda: eomt("128"),
+    "eomt instance": lambda: eomt("instance-256"),
+    "eomt panoptic": lambda: eomt("panoptic-256"),
+    "dinov3 adapter": adapter,
+    "dinov3 pyramid": pyramid,
+    "dinov3 probe": probe,
+}
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def host(request, tmp_path_factory):
+    """Return the file of a tiny config, and of an image."""
+    folder = tmp_path_factory.mktemp("host")
+    cfg = HOSTS[request.param]()
+    if cfg.default_scope == "mmseg":  # of the published size, which costs much
+        cfg.model.test_cfg = dict(mode="whole")
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if step.type == "Resize":
+                step.scale = (2 * SIDE, SIDE)
+    cfg.pop("load_labels", None)  # only base files use it
+    cfg.dump(folder / "config.py")
+    Image.fromarray(scene(96, 112)).save(folder / "a.png")
+    return str(folder / "config.py"), str(folder / "a.png")
+
+
+def call(path, *options):
+    done = run_script(path, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shape(config):
+    """Return the options for the size of images; EoMT's encoder has one."""
+    fixed = Config.fromfile(config).model.backbone.type == "EoMTEncoder"
+    return () if fixed else ("--shape", SIDE, SIDE)
+
+
+def test_operations(host, tmp_path):
+    out = tmp_path / "rows.json"
+    call("tools/analysis_tools/get_flops.py", host[0], "--number", 1, "--device", "cpu", "--json", out, *shape(host[0]))
+    (row,) = json.loads(out.read_text())
+    assert 0 < row["gmacs_by_part"]["blocks"] < row["gmacs"] and row["keep_ratio"] < 1
+
+
+def test_times(host, tmp_path):
+    out = tmp_path / "rows.json"
+    options = ("--repeats", 1, "--warmup", 0, "--device", "cpu", "--json", out, *shape(host[0]))
+    call("speed_test.py", "--models", host[0], *options)
+    (row,) = json.loads(out.read_text())
+    assert row["ms_median"] > 0 and row["keep_ratio"] < 1
+
+
+def test_calibration(host, tmp_path):
+    out = tmp_path / "found.py"
+    options = ("--part", "backbone", "--number", 1, "--keep-ratio", 0.8, "--device", "cpu", "--out", out)
+    call("tools/analysis_tools/calibrate.py", host[0], *options)
+    found = Config.fromfile(out).model.backbone.reducer
+    assert found.type == "ToMe" and found.r != TOME["r"]
+
+
+def test_predictions_with_tokens(host):
+    result = Predictor(host[0])(host[1])
+    assert result.draw().size >= (112, 96)
+    assert 0 < result.tokens.mean_keep_ratio() < 1
+    assert np.asarray(result.tokens.overlay(1)).any()
+    json.dumps(result.to_dict())
+
+
+def test_the_image_demo(host, tmp_path):
+    call("image_demo.py", host[1], host[0], "none", "--out", tmp_path / "demo")
+    assert {"a.jpg", "results.json"} <= {file.name for file in (tmp_path / "demo").iterdir()}
+
+
+def test_the_web_page(host, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools/web_demo"))
+    pair = load_script("tools/web_demo/pair.py").Pair(host[0], None, "cpu", 0.3)
+    monkeypatch.setattr(sys.modules[type(pair).__module__], "BUDGET_MS", 0)  # time once
+    json.dumps(pair.describe())
+    answer = pair.run(Image.open(host[1]))
+    assert {*answer["models"]} == {"pruned", "dense"} and answer["keep"] < 1
+    assert answer["models"]["pruned"]["gmacs"] < answer["models"]["dense"]["gmacs"]
