@@ -29,7 +29,8 @@ def check_option_types(function: Callable, options: Mapping[str, Any], what: str
     Raises:
         SettingError: an option has a value of another type, or NaN.
     """
-    hints = _hints(function.__init__ if isinstance(function, type) else function)
+    taker: Any = function
+    hints = _hints(taker.__init__ if isinstance(taker, type) else taker)
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."
