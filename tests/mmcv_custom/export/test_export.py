@@ -71,3 +71,24 @@ def test_a_compiled_library_computes_what_pytorch_does(traced_models, tmp_path):
     done = ready.write(tmp_path / "model.pt2", "aoti", check=[torch.randn_like(ready.images)])
     assert [shape[0] for shape in done.checked] == [2, 2, 1, 3]
     assert ExportedModel(tmp_path / "model.pt2").metadata == done.metadata
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_onnx_runtime_makes_fewer_bits(traced_models, precision, tmp_path):
+    path = path_for("onnx", tmp_path)
+    ready = traced_models("classifier")
+    calibration = [torch.randn_like(ready.images) for _ in range(3)]
+    done = ready.write(path, "onnx", precision=precision, calibration=calibration)
+    assert done.metadata["precision"] == ExportedModel(path).metadata["precision"] == precision
+    ((kind, difference),) = done.differences.values()
+    assert kind == "values" and 0 < difference < (0.03 if precision == "fp16" else 0.3)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    weights = sum(value.numel() for value in ready.graph.parameters())
+    assert path.stat().st_size < 3 * weights  # four bytes each in float32
+
+
+def test_openvino_stores_weights_of_16_bits(traced_models, tmp_path):
+    path = path_for("openvino", tmp_path)
+    ready = traced_models("classifier")
+    ready.write(path, "openvino", precision="fp16")
+    assert path.with_suffix(".bin").stat().st_size < 3 * sum(value.numel() for value in ready.graph.parameters())
