@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mmcv
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations, LoadPanopticAnnotations
 from mmdet.registry import TRANSFORMS
-from PIL import Image
 
 from mmcv_custom.errors import DataError
 
@@ -22,8 +22,7 @@ def read_ids(path: Path) -> np.ndarray:
         DataError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            return ids_of(np.asarray(image.convert("RGB")))
+        return ids_of(mmcv.imread(str(path), channel_order="rgb", backend="pillow"))
     except OSError as error:
         raise DataError(f"the map of segments {path} cannot be read ({error})") from None
 
