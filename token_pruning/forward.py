@@ -146,9 +146,11 @@ class StackForward:
                 f"{type(self.reducer).__name__} gives neither the number of tokens that it keeps nor their scores, "
                 "and execution='capacity' needs one of them; use execution='exact'"
             )
-        capacity = math.ceil(self.reducer.capacity(i) * self.tokens.positions) * self.tokens.batch
-        if isinstance(capacity, int):  # a graph of torch.export for any batch has a symbol
-            capacity = math.ceil(capacity / STEP) * STEP
+        fraction, batch, positions = self.reducer.capacity(i), self.tokens.batch, self.tokens.positions
+        if isinstance(batch, int):
+            capacity = math.ceil(fraction * batch * positions / STEP) * STEP
+        else:  # of a graph of torch.export for any batch
+            capacity = math.ceil(fraction * positions) * batch
         return select_at_most(self.tokens, decision.keep, capacity, decision.score)
 
     def _record(self, i: int, keep: Tensor | None) -> None:

@@ -16,7 +16,9 @@ def images(batch):
 
 
 @pytest.mark.parametrize(
-    ("way", "reducer"), [("grid_sample", dict(type="ToMe", r=2)), ("compiled", None)], ids=["grid_sample", "compiled"]
+    ("way", "reducer"),
+    [("grid_sample", dict(type="SViT", mode="ratio")), ("compiled", None)],
+    ids=["grid_sample", "compiled"],
 )
 @torch.no_grad()
 def test_one_graph_for_any_batch_equals_the_model(way, reducer):
