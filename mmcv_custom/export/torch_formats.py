@@ -74,7 +74,8 @@ def load_torch_export(path: Path) -> tuple[dict, object]:
 def load_aoti(path: Path) -> tuple[dict, object]:
     """Return the metadata of a compiled library and how it is run."""
     library = torch._inductor.aoti_load_package(str(path))
-    return from_strings(library.get_metadata()), partial(_run, library)
+    own = {name: text for name, text in library.get_metadata().items() if not name.startswith("AOTI_")}
+    return from_strings(own), partial(_run, library)
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ Shapes: B images, h x w pixels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         dims[2] = strides * Dim("rows", min=2, max=256)
         dims[3] = strides * Dim("columns", min=2, max=256)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _portable_operators():
+        with warnings.catch_warnings(), torch.no_grad(), _portable_operators(), _contiguous(graph):
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
             return program.run_decompositions({})  # no operator that writes into its input
@@ -56,6 +56,20 @@ def _portable_operators() -> AbstractContextManager:
     from token_pruning_ops import grid_sample
 
     return grid_sample()
+
+
+@contextmanager
+def _contiguous(graph: nn.Module) -> Iterator[None]:
+    """Keep maps contiguous in the body: a graph that relies on the layout of maps breaks where a format changes it."""
+    hosts = [module for module in graph.modules() if hasattr(module, "channels_last")]
+    before = [host.channels_last for host in hosts]
+    for host in hosts:
+        host.channels_last = False
+    try:
+        yield
+    finally:
+        for host, value in zip(hosts, before, strict=True):
+            host.channels_last = value
 
 
 def _reason(graph: nn.Module, error: Exception, dynamic: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ Shapes: B images, h x w pixels, K classes, M objects.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +31,11 @@ def is_exported(path: object) -> bool:
     return isinstance(path, (str, Path)) and Path(path).suffix in SUFFIXES
 
 
-def portable_config(cfg: Config) -> dict:
-    """Return what a file must hold of its config, so that images become inputs as the config says."""
+def portable_config(cfg: Config) -> str:
+    """Return what a file must hold of its config, so that images become inputs as the config says.
+
+    It is a Python literal, because JSON has no tuples and sizes must be some.
+    """
     found = {key: cfg[key] for key in CONFIG_KEYS if key in cfg}
     test_cfg = cfg.model.get("test_cfg") or {}
     kept = {key: test_cfg[key] for key in ("mode", "crop_size", "stride") if key in test_cfg}
@@ -41,7 +45,7 @@ def portable_config(cfg: Config) -> dict:
         evaluator = found["test_evaluator"]
         evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
         found["test_evaluator"] = [dict(type=str(one["type"])) for one in evaluators]
-    return dict(Config(dict(found, model=dict(type=str(cfg.model.type), test_cfg=kept))).to_dict())
+    return repr(dict(Config(dict(found, model=dict(type=str(cfg.model.type), test_cfg=kept))).to_dict()))
 
 
 class ExportedNetwork(nn.Module):
@@ -66,7 +70,7 @@ class ExportedNetwork(nn.Module):
                 f"{path} does not say how an image becomes an input and a result: run it with "
                 "mmcv_custom.export.ExportedModel, or export predictions with tools/export.py"
             )
-        self.cfg = Config(metadata["config"])
+        self.cfg = Config(ast.literal_eval(metadata["config"]))
         object.__setattr__(self.cfg, "_filename", str(path))  # the constructor would read the file as text
         self.test_cfg = self.cfg.model.get("test_cfg") or {}
         if "custom_imports" in self.cfg:
