@@ -29,8 +29,7 @@ def check_option_types(function: Callable, options: Mapping[str, Any], what: str
     Raises:
         SettingError: an option has a value of another type, or NaN.
     """
-    taker: Any = function
-    hints = _hints(taker.__init__ if isinstance(taker, type) else taker)
+    hints = _hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009 for mypy
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."
@@ -76,4 +75,4 @@ def _words(hint: Any) -> str:
 def _word(kind: Any) -> str:
     if get_origin(kind) is Sequence:
         return f"a list, each entry {_words(get_args(kind)[0])}"
-    return _WORDS.get(kind) or ("dict(...)" if kind is dict else getattr(kind, "__name__", str(kind)))
+    return str(_WORDS.get(kind) or ("dict(...)" if kind is dict else getattr(kind, "__name__", kind)))

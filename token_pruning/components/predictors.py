@@ -57,8 +57,8 @@ class DynamicViTSelector(nn.Module):
         # All images at once where they can: one by one, a GPU would wait for the host.
         parts = zip(counts.groups(shared), counts.groups(weights), strict=True)
         means = [_mean(part, weight).flatten(0, 1) for part, weight in parts]
-        means = torch.cat(means) if len(means) > 1 else means[0]
-        return self.mlp(F.gelu(self.reduce(torch.cat([local, means], dim=1)))).float().log_softmax(dim=-1)
+        mean = torch.cat(means) if len(means) > 1 else means[0]
+        return self.mlp(F.gelu(self.reduce(torch.cat([local, mean], dim=1)))).float().log_softmax(dim=-1)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

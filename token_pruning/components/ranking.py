@@ -68,11 +68,12 @@ def keep_top(score: Tensor, counts: Counts, keep: Tensor | Sequence[int]) -> Ten
     if counts.each is None:
         parts = [_keep_top(part[None], k)[0] for part, k in zip(counts.split(score), keep, strict=True)]
         return torch.cat(parts)
-    if not isinstance(keep, Tensor):
-        keep = Counts.of(keep)
-        # One number for all images needs no tensor, whose creation would synchronize host and device.
-        keep = keep.tensor(score.device) if keep.each is None else keep.each
-    return _keep_top(counts.by_image(score), keep).flatten()
+    if isinstance(keep, Tensor):
+        return _keep_top(counts.by_image(score), keep).flatten()
+    numbers = Counts.of(keep)
+    # One number for all images needs no tensor, whose creation would synchronize host and device.
+    number = numbers.tensor(score.device) if numbers.each is None else numbers.each
+    return _keep_top(counts.by_image(score), number).flatten()
 
 
 def _keep_top(score: Tensor, keep: Tensor | int) -> Tensor:
