@@ -32,7 +32,8 @@ def replacing(path: str | os.PathLike, needed: int | None = None) -> Iterator[Pa
         DiskFullError: there is no space for the file.
     """
     path = Path(path)
-    part = path.with_name(f".part-{path.name}")
+    rank = os.environ.get("RANK", "0")  # processes of one run may write the same file at once
+    part = path.with_name(f".part{'' if rank == '0' else rank}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

@@ -105,7 +105,7 @@ def test_tools_accept_the_arguments_that_are_printed(script):
 
 def test_a_wrong_argument_is_found():
     assert "unrecognized arguments: --resum" in refusal("tools/test.py", ["CONFIG", "CHECKPOINT", "--resum"])
-    assert "required: checkpoint" in refusal("image_demo.py", ["street.jpg", "CONFIG"])
+    assert "required: checkpoint" in refusal("tools/test.py", ["CONFIG"])
 
 
 @pytest.mark.parametrize("one", COMMANDS, ids=str)

@@ -7,16 +7,17 @@ every toolbox go through them.
 import os
 
 import mmcv
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import register_backend
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
 from mmengine.visualization.vis_backend import force_init_env
 
+from ..data.visible_files import VisibleFiles
 from ..files import write_file
 
 
-class WholeFileBackend(LocalBackend):
-    """MMEngine's backend of local files."""
+class WholeFileBackend(VisibleFiles):
+    """This project's backend of local files."""
 
     def put(self, obj, filepath):
         """Write bytes, or an object with a buffer, to a file."""

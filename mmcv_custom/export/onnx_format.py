@@ -10,8 +10,9 @@ import io
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -57,10 +58,15 @@ def to_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, object]
     converted.save(path, external_data=size > LARGEST)
 
 
-@lru_cache(maxsize=1)  # one program is often written in several formats, one after the other
+# One program is often written in several formats; torch converts a program with data-dependent sizes only once.
+_CONVERTED: WeakKeyDictionary[ExportedProgram, torch.onnx.ONNXProgram] = WeakKeyDictionary()
+
+
 def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.ONNXProgram:
+    if program in _CONVERTED:
+        return _CONVERTED[program]
     with _quiet():
-        return torch.onnx.export(
+        _CONVERTED[program] = torch.onnx.export(
             program,
             (),
             dynamo=True,
@@ -70,6 +76,7 @@ def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.O
             output_names=list(names),
             custom_translation_table=translations(),
         )
+    return _CONVERTED[program]
 
 
 def load_onnx(path: Path) -> tuple[dict, object]:

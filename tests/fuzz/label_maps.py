@@ -121,4 +121,4 @@ def loader():
 
     import mmseg_custom  # noqa: F401
 
-    return TRANSFORMS.build(dict(type="LoadAnnotations"))
+    return TRANSFORMS.build(dict(type="mmseg.LoadAnnotations"))  # whatever scope other kinds have left

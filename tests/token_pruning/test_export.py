@@ -16,7 +16,7 @@ SETTINGS = dict(SViT=dict(mode="ratio"))
 MORE = [
     dict(type="SViT", capacity_scale=1.9, execution="capacity"),
     dict(type="EViT", fuse=False),
-    dict(type="CubistMerge", window_size=3),
+    dict(type="CubistMerge", r=1, window_size=3),
 ]
 FIXED = [name for name in ALL if METHODS[name].fixed_shapes]
 

@@ -1,10 +1,8 @@
 """Random calls of the deformable-attention operator, valid and invalid, and their outcomes on each instruction set.
 
-As a program it runs in a process that has loaded the sanitizers' runtime libraries, so it needs nothing but torch:
-
-    python tools/reliability/deformable_cases.py LIBRARY CASES FOLDER ISA [ISA ...]
-
-It writes FOLDER/ISA.pt with the outcomes of cases 0 to CASES - 1 on each instruction set.
+``sanitize.py`` runs this file in a process that has loaded the sanitizers' runtime libraries, so it needs nothing but
+torch. Its arguments are the library, the number of cases, a folder and the instruction sets; it writes FOLDER/ISA.pt
+with the outcomes of all cases on each set.
 
 Shapes: B images, S positions of all levels, T queries of all images, M heads, D channels of a head, L levels, P points.
 """

@@ -31,6 +31,7 @@ CLASSIFIER = ROOT / "configs/deit/digits/deit-nano_digits.py"
 DETECTOR = ROOT / "configs/quickstart/digits_vit-adapter-nano.py"
 COMMON = [
     "default_hooks.logger.interval=1",
+    "log_processor.window_size=1",  # not the mean of the last ten steps
     "train_dataloader.num_workers=0",
     "train_dataloader.persistent_workers=False",
     "load_from=None",

@@ -222,7 +222,7 @@ def test_labels_of_tokens_images_and_presence():
         (dict(prune_after=[3], fusion=False), "list block numbers from 0 to 2"),
         (dict(r=5, keep_ratio=0.5), "give r or keep_ratio, not both"),
         (dict(r=-1), "r = -1: give a whole number of tokens, 0 or more, or one for each of the 2 pruning blocks"),
-        (dict(r=0.5), "r = 0.5: give a whole number"),
+        (dict(r=0.5), "r is 0.5 and must be a list, each entry a whole number or a whole number"),
         (dict(r=[1, 2, 3]), "for each of the 2 pruning blocks"),
         (dict(keep_ratio=0.0), "keep_ratio = 0.0: give the fraction of the grid in .0, 1."),
         (dict(keep_ratio=[0.5, 0.7]), "one for each of the 2 pruning blocks, none above the one before"),

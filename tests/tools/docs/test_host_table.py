@@ -1,7 +1,6 @@
 """The table of hosts says what the code does, and says it of every method and of every family."""
 
 import pytest
-from host_models import TOWERS
 from host_table import COLUMNS, PAGE, TABLES, general, has, main, table, written
 
 from token_pruning.hf import FAMILIES
@@ -16,7 +15,7 @@ def test_the_page_is_what_the_code_does(library):
 
 
 def test_every_family_and_method_is_there():
-    assert [family.title for family in FAMILIES] == list(TOWERS)
+    assert {family.title for family in FAMILIES} <= set(TABLES["transformers"])
     text = PAGE.read_text()
     for name in [*TABLES["timm"], *TABLES["transformers"]]:
         assert f"| {name} |" in text

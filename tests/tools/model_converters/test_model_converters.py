@@ -150,7 +150,7 @@ def an_adapter(seed, **options):
 @pytest.mark.parametrize(
     "schema, options, published",
     [
-        ("vit-adapter", dict(layer_scale=0.1), "backbone.blocks.0.gamma1"),
+        ("vit-adapter", dict(layer_scale=True), "backbone.blocks.0.gamma1"),
         ("svit", dict(), "backbone.blocks.0.TransformerEncoderLayer.linear1.weight"),
         ("svit", dict(reducer=SVIT), "backbone.selective_modules.0.norm.weight"),
         ("cropr", dict(reducer=CROPR), "cropr.0.cross_attn.queries"),

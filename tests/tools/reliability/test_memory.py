@@ -26,7 +26,7 @@ def test_growth_is_the_slope_after_the_first_third():
 
 def test_a_leak_is_seen():
     kept, args = [], SimpleNamespace(images=80, minutes=None)
-    found = memory.measure(lambda i: kept.append(torch.zeros(10**5)), args)
+    found = memory.measure(lambda i: kept.append(torch.ones(10**5)), args)
     assert found["growth_tensors"] == pytest.approx(1000, rel=0.1) and found["growth_mb"] > 100
     assert abs(memory.measure(lambda i: torch.zeros(10), args)["growth_tensors"]) < 100
     short = memory.measure(lambda i: None, SimpleNamespace(images=80, minutes=1e-9))
