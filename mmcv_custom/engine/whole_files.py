@@ -17,7 +17,7 @@ from ..files import write_file
 
 
 class WholeFileBackend(VisibleFiles):
-    """This project's backend of local files."""
+    """Backend of local files: hidden ones are not listed, and what is written is whole."""
 
     def put(self, obj, filepath):
         """Write bytes, or an object with a buffer, to a file."""
