@@ -1,5 +1,6 @@
 """Growth of memory: how it is measured, and that changing images leave nothing behind."""
 
+import mmap
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -26,7 +27,14 @@ def test_growth_is_the_slope_after_the_first_third():
 
 def test_a_leak_is_seen():
     kept, args = [], SimpleNamespace(images=80, minutes=None)
-    found = memory.measure(lambda i: kept.append(torch.ones(10**5)), args)
+
+    def leak(i):
+        # Pages of their own: malloc would give out again what earlier tests have freed.
+        pages = mmap.mmap(-1, 400_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages.write(bytes(400_000))
+        kept.append((pages, torch.ones(10)))
+
+    found = memory.measure(leak, args)
     assert found["growth_tensors"] == pytest.approx(1000, rel=0.1) and found["growth_mb"] > 100
     assert abs(memory.measure(lambda i: torch.zeros(10), args)["growth_tensors"]) < 100
     short = memory.measure(lambda i: None, SimpleNamespace(images=80, minutes=1e-9))
