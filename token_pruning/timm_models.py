@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -24,11 +25,18 @@ WINDOWED = frozenset(
 
 
 def create_timm(model_name: str, **kwargs: Any) -> nn.Module:
-    """Call ``timm.create_model``, with a clear error for an unknown name.
+    """Call ``timm.create_model``, with a clear error for an unknown name or a size that is none.
 
     Raises:
-        SettingError: there is no such model; the message has the closest names.
+        SettingError: there is no such model (the message has the closest names), or ``img_size`` is no side and no pair
+            of sides.
     """
+    size = kwargs.get("img_size")
+    sides = [size] * 2 if isinstance(size, int) else size
+    if sides is not None and not (
+        isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
+    ):
+        raise SettingError(f"img_size is {size!r}: give a side in pixels, or (height, width)")
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"

@@ -90,7 +90,8 @@ def run_options(case: Case) -> None:
     if name == "DToP" and isinstance(reducer, dict):
         reducer = dict(score_fn=score_fn) | reducer
     # The sentence must say which option, or which method, is meant.
-    names = (*options, name, "reducer", "class token")
+    # The default of r may not fit the grid.
+    names = (*options, name, "reducer", "class token", "r is ")
     vit = case.allow(PlainViT, **given, reducer=reducer, names=names)
     if vit is None:
         return

@@ -5,6 +5,8 @@ import timm
 import torch
 
 from token_pruning import METHODS, PlainViT
+from token_pruning.errors import SettingError
+from token_pruning.timm_models import create_timm
 
 NAMES = [
     "deit_small_patch16_224",
@@ -120,3 +122,9 @@ def test_windows_of_a_trunk_by_name():
         stack.run(0, 2)
         maps.append(stack.finish())
     torch.testing.assert_close(*maps)
+
+
+@pytest.mark.parametrize("size", [(3,), (224, 0), "224", [224, 224, 3]])
+def test_a_size_that_is_none_is_one_sentence(size):
+    with pytest.raises(SettingError, match="give a side in pixels, or .height, width."):
+        create_timm("vit_tiny_patch16_224", img_size=size)
