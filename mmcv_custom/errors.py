@@ -42,3 +42,12 @@ def building_from_config() -> Iterator[None]:
         if isinstance(error, KeyError) and " " not in reason:
             reason = f"the key {reason} is missing"
         raise ConfigError(f"the config does not fit: {reason}") from error
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Iterate over an exception and those that it was raised from or during."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import DiskFullError
+from .errors import DiskFullError, chain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's quota, the limit of a file's size
 
@@ -74,13 +74,7 @@ def write_file(path: str | os.PathLike, content: str | bytes | Callable[[BinaryI
 
 def out_of_space(error: BaseException | None) -> bool:
     """Return whether an exception, or one that it was raised from or during, says that a disk or a quota is full."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, DiskFullError) or isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(e, DiskFullError) or isinstance(e, OSError) and e.errno in _FULL for e in chain(error))
 
 
 def free_space(folder: str | os.PathLike) -> int:

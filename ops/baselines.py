@@ -1,7 +1,7 @@
 """Other implementations of deformable attention, for comparison in tests and benchmarks only.
 
-These are the form by ``grid_sample`` that most projects use on CPU, and MMCV's CUDA operator. The benchmark is
-``tools/benchmarks/deformable_attention.py``.
+MMCV's CUDA operator, and how the raw inputs of a layer reach any of them; the form by ``grid_sample`` is in
+``reference.py``. The benchmark is ``tools/benchmarks/deformable_attention.py``.
 
 Shapes: B images, S positions of all levels, Q queries, M heads, D channels of a head, L levels, P points.
 """
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from .functional import Shapes
-from .reference import by_grid_sample as by_grid_sample
 
 
 def mmcv_operator() -> Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]:

@@ -66,10 +66,8 @@ def unwrap(checkpoint: object, names: Collection[str] = (), averaged: bool = Tru
         if torch.is_tensor(value):
             tensors[_cleaned(name)] = value
     if not tensors:
-        there = "nothing"
-        if checkpoint is not None:
-            kind = type(checkpoint).__name__
-            there = ", ".join(map(repr, list(checkpoint)[:8])) if isinstance(checkpoint, dict) else kind
+        kind = "" if checkpoint is None else type(checkpoint).__name__
+        there = ", ".join(map(repr, list(checkpoint)[:8])) if isinstance(checkpoint, dict) else kind
         raise ValueError(
             f"holds no weights: there is {there or 'nothing'} in it; expected tensors by name, at top level or under "
             "'state_dict', 'model', 'teacher' or another usual key"

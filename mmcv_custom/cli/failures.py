@@ -7,11 +7,12 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch.distributed as dist
 
+from ..errors import chain
 from ..files import free_space, in_words, out_of_space
 
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)")
@@ -28,7 +29,7 @@ def full_disk(error: BaseException) -> str | None:
     """Return a sentence for an error that says that a disk is full, or None for another error."""
     if not out_of_space(error):
         return None
-    name = next((str(e.filename) for e in _chain(error) if isinstance(e, OSError) and e.filename), None)
+    name = next((str(e.filename) for e in chain(error) if isinstance(e, OSError) and e.filename), None)
     free = in_words(free_space(os.path.dirname(name) if name else "."))
     return (
         f"{name or 'a file'} cannot be written: no space is left on its disk or in its quota ({free} free, more "
@@ -38,7 +39,7 @@ def full_disk(error: BaseException) -> str | None:
 
 def dead_worker(error: BaseException) -> str | None:
     """Return a sentence for an error that says that a data-loader worker died, or None for another error."""
-    found = [_WORKER.search(str(e)) for e in _chain(error) if isinstance(e, RuntimeError)]
+    found = [_WORKER.search(str(e)) for e in chain(error) if isinstance(e, RuntimeError)]
     found = sorted(filter(None, found), key=lambda one: one.group(2) is None)  # one that names the signal first
     if not found:
         return None
@@ -59,7 +60,7 @@ def lost_process(error: BaseException) -> str | None:
     """Return a sentence for an error that says that another process of the run is gone, or None for another error."""
     if not dist.is_available() or not ("RANK" in os.environ or dist.is_initialized()):
         return None
-    for e in _chain(error):
+    for e in chain(error):
         found = _LOST.search(str(e)) if isinstance(e, (RuntimeError, ConnectionError)) else None
         if found:
             return (
@@ -98,12 +99,3 @@ def _in_worker(usual: Callable, main: int, kind: type, error: BaseException, tra
     """Print the traceback of an exception, unless a data-loader worker, a fork, finds that its reader has gone."""
     if os.getpid() == main or not isinstance(error, (EOFError, ConnectionError)):
         usual(kind, error, trace)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Iterate over an exception and those that it was raised from or during."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        yield error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from .metadata import INPUT, as_strings, from_strings
 from .onnx_ops import translations
 
 OPSET = 20  # 23 makes Attention nodes that ONNX Runtime refuses for the masks of pruned attention
+CONVERTED = "_token_pruning_onnx"  # attribute of a program
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 LARGEST = 1 << 31  # bytes of a protobuf message: above that, weights are a file beside it
 
@@ -58,15 +58,13 @@ def to_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, object]
     converted.save(path, external_data=size > LARGEST)
 
 
-# One program is often written in several formats; torch converts a program with data-dependent sizes only once.
-_CONVERTED: WeakKeyDictionary[ExportedProgram, torch.onnx.ONNXProgram] = WeakKeyDictionary()
-
-
 def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.ONNXProgram:
-    if program in _CONVERTED:
-        return _CONVERTED[program]
+    """Convert a program, once: torch cannot convert one with data-dependent sizes again for another format."""
+    found = getattr(program, CONVERTED, None)
+    if found is not None:
+        return found
     with _quiet():
-        _CONVERTED[program] = torch.onnx.export(
+        found = torch.onnx.export(
             program,
             (),
             dynamo=True,
@@ -76,7 +74,8 @@ def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.O
             output_names=list(names),
             custom_translation_table=translations(),
         )
-    return _CONVERTED[program]
+    setattr(program, CONVERTED, found)  # on the program, because it refers to it: both go together
+    return found
 
 
 def load_onnx(path: Path) -> tuple[dict, object]:

@@ -5,7 +5,8 @@ import torch
 from deformable import PATHS, SHAPES, gradients, inputs, on, raw_inputs
 
 from token_pruning_ops import MSDeformAttn, deformable_attention, grid_sample, library, ms_deform_attn
-from token_pruning_ops.baselines import by_grid_sample, from_raw
+from token_pruning_ops.baselines import from_raw
+from token_pruning_ops.reference import by_grid_sample
 
 ALL_PATHS = pytest.mark.parametrize("path", PATHS)
 

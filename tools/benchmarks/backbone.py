@@ -17,13 +17,13 @@ from mmcv_custom.benchmark.timing import compare
 from mmcv_custom.cli.launch import read_config, run
 from mmcv_custom.errors import ConfigError, building_from_config
 from mmcv_custom.results import row, write_json
-from token_pruning_ops import baselines, library, module, plain
+from token_pruning_ops import baselines, library, module, plain, reference
 
 PATHS = dict(
     compiled=nullcontext,
     embedding_bag=plain,
     grid_sample=lambda: patch.object(
-        module, "deformable_attention", partial(baselines.from_raw, baselines.by_grid_sample)
+        module, "deformable_attention", partial(baselines.from_raw, reference.by_grid_sample)
     ),
 )
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mmcv_custom.benchmark.timing import back_to_back, compare
 from mmcv_custom.results import row, write_json
-from token_pruning_ops import baselines, library
+from token_pruning_ops import baselines, library, reference
 from token_pruning_ops.functional import deformable_attention
 from token_pruning_ops.library import plain
 
@@ -69,7 +69,7 @@ def paths(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
 
         return call
 
-    found = {"compiled": deformable_attention, "grid_sample": cast(baselines.by_grid_sample, torch.float32)}
+    found = {"compiled": deformable_attention, "grid_sample": cast(reference.by_grid_sample, torch.float32)}
     if device == "cpu":
         found["embedding_bag"] = embedding_bag
     else:
