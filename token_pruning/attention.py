@@ -6,6 +6,7 @@ channels of a head, C = H * D.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -101,12 +102,23 @@ def self_attention(
     Raises:
         ValueError: a windowed block is asked to run on a subset of the grid whose windows are not reduced alike.
     """
+    return through_module(block, x, tokens, lambda x: _self_attention(block, x, tokens, keys, prop_attn, rope, visible))
+
+
+def through_module(
+    block: BlockAdapter, x: Tensor, tokens: TokenSet, run: Callable[[Tensor], tuple[Tensor, QKV]]
+) -> tuple[Tensor, QKV]:
+    """Return ``run(x)``; where the block's attention module is called, it is run inside of it, so that hooks see it.
+
+    Args:
+        run: (T, C) normalized tokens -> the projected output (T, C), and q, k, v.
+    """
     if not is_called(block.attn):
-        return _self_attention(block, x, tokens, keys, prop_attn, rope, visible)
+        return run(x)
     used: list[QKV] = []
 
     def forward(x: Tensor) -> Tensor | tuple[Tensor, None]:
-        out, qkv = _self_attention(block, packed(x), tokens, keys, prop_attn, rope, visible)
+        out, qkv = run(packed(x))
         used.append(qkv)
         out = by_image(out, tokens)
         return (out, None) if block.attn_returns_tuple else out

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import NO_WINDOWS, QKV, window_layout
-from ..calling import by_image, call, is_called, packed
+from ..attention import NO_WINDOWS, QKV, through_module, window_layout
 from ..errors import SettingError
 from ..tokens import TokenSet
 from .protocol import BlockAdapter
@@ -59,17 +58,7 @@ class GridBlock(BlockAdapter):
         """
         if tokens.prefix or keys is not None or visible is not None:
             raise SettingError(NO_WINDOWS)
-        if not is_called(self.attn):
-            return self._attend(x, tokens)
-        used: list[QKV] = []
-
-        def forward(x: Tensor) -> Tensor | tuple[Tensor, None]:
-            out, qkv = self._attend(packed(x), tokens)
-            used.append(qkv)
-            out = by_image(out, tokens)
-            return (out, None) if self.attn_returns_tuple else out
-
-        return call(self.attn, forward, x, tokens), used[-1]
+        return through_module(self, x, tokens, lambda x: self._attend(x, tokens))
 
     def _attend(self, x: Tensor, tokens: TokenSet) -> tuple[Tensor, QKV]:
         grid, shape = self._layout(tokens)
