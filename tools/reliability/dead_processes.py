@@ -17,7 +17,6 @@ Within a minute, every process that is left must have ended, with a sentence tha
 processes of a silent node cannot; those of a node behind a silent network must. Exit status: 1 if there is a fault.
 """
 
-import argparse
 import os
 import random
 import re
@@ -30,7 +29,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from rows import faults_row, write_rows
+from rows import faults_row, parser_of, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -79,12 +78,7 @@ run(main)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what happens (default: all)")
-    parser.add_argument("--cases", type=int, default=20, metavar="N", help="runs of each kind (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the times (default: 0)")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
-    args = parser.parse_args()
+    args = parser_of(__doc__, KINDS, "runs", "times").parse_args()
     rows = []
     for kind in args.kinds:
         if kind == "silent network" and not (shutil.which("ip") and os.geteuid() == 0):

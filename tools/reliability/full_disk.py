@@ -13,7 +13,6 @@ what the whole run needs. Where mounting is not allowed, or with --limit, the si
 Exit status: 1 if there is a fault.
 """
 
-import argparse
 import random
 import re
 import shutil
@@ -28,7 +27,7 @@ import mmpretrain.apis  # noqa: F401
 import mmseg.apis  # noqa: F401
 import torch
 from forked import run
-from rows import faults_row, write_rows
+from rows import faults_row, parser_of, write_rows
 from whole_files import broken_files
 from workloads import equal, prepare, works
 
@@ -44,12 +43,8 @@ LEAST = 32768  # of the largest file: what a run prints is a file, too
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what to run (default: all)")
-    parser.add_argument("--cases", type=int, default=20, metavar="N", help="disks of each kind (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the sizes (default: 0)")
+    parser = parser_of(__doc__, KINDS, "disks", "sizes")
     parser.add_argument("--limit", action="store_true", help="limit the size of files instead of mounting")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

@@ -13,7 +13,6 @@ file system, some milliseconds after it, or at a time. Then
 Everything runs on CPU, in one thread. Exit status: 1 if there is a fault.
 """
 
-import argparse
 import random
 import shutil
 import sys
@@ -25,7 +24,7 @@ import mmpretrain.apis  # noqa: F401
 import mmseg.apis  # noqa: F401
 import torch
 from forked import Kill, run
-from rows import faults_row, write_rows
+from rows import faults_row, parser_of, write_rows
 from whole_files import broken_files
 from workloads import equal, prepare, works
 
@@ -38,12 +37,7 @@ KINDS = dict(
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what to kill (default: all)")
-    parser.add_argument("--cases", type=int, default=20, metavar="N", help="kills of each kind (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the points (default: 0)")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
-    args = parser.parse_args()
+    args = parser_of(__doc__, KINDS, "kills", "points").parse_args()
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory(prefix="kills-") as base:

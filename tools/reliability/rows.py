@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mmcv_custom.results import row, write_json
+
+
+def parser_of(description: str, kinds: Collection[str], each: str, seed: str) -> argparse.ArgumentParser:
+    """Return the command line of a tool that tries cases of some kinds.
+
+    Args:
+        description: of the tool.
+        kinds: that it can try.
+        each: what a case of a kind is, in the plural.
+        seed: what the seed decides.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=list(kinds), help="what to try (default: all)")
+    parser.add_argument("--cases", type=int, default=20, metavar="N", help=f"{each} of each kind (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help=f"decides the {seed} (default: 0)")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
+    return parser
 
 
 def faults_row(what: str, cases: int, found: Sequence[str], **more: object) -> dict:
