@@ -3,10 +3,10 @@
     python image_demo.py street.jpg CONFIG CHECKPOINT --out demo --score-thr 0.4
 
 Writes NAME.jpg for every image, results.json (with the fraction of tokens that each block computed) and, for detectors
-and segmentors, coco.json in COCO's result format. There, image_id counts the results of results.json from 1; with --ann
-it is the id that the annotation file gives to an image of that file name, and category_id the id of a category of that
-name, so that the file can be evaluated. The files contain everything that was found, the images only what reaches
---score-thr.
+and segmentors, coco.json in COCO's result format; of a panoptic model both hold its segments. In coco.json, image_id
+counts the results of results.json from 1; with --ann it is the id that the annotation file gives to an image of that
+file name, and category_id the id of a category of that name, so that the file can be evaluated. The files contain
+everything that was found, the images only what reaches --score-thr.
 """
 
 import argparse

@@ -39,21 +39,21 @@ class Metric:
 
     Attributes:
         type: registered name.
-        argument: the evaluator's argument that selects what is computed.
+        argument: the evaluator's argument that selects what is computed; None if it always computes the same.
         choices: its values; those of ``topk`` are written "top1", "top5".
         scores: field of a result row -> name of the score that the evaluator gives; the first two are plotted.
         given: one of ``choices`` -> names of the scores that the evaluator then gives.
     """
 
     type: str
-    argument: str
+    argument: str | None
     choices: tuple[str, ...]
     scores: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def names(self, evaluator: Mapping) -> list[str] | None:
         """Return the names of the scores that an evaluator gives by its config; None if they are not known."""
-        chosen = evaluator.get(self.argument) or self.choices[0]
+        chosen = (self.argument and evaluator.get(self.argument)) or self.choices[0]
         chosen = [f"top{one}" if isinstance(one, int) else one for one in _listed(chosen)]
         known = str(evaluator.get("type")).split(".")[-1] == self.type and all(one in self.given for one in chosen)
         if not known or evaluator.get("prefix"):
@@ -151,6 +151,31 @@ TASKS: dict[str, Task] = {
             caption=True,
         ),
         Task(
+            name="panoptic segmentation",
+            model="detector",
+            scope="mmdet",
+            prediction="pred_panoptic_seg",
+            result="mmcv_custom.inference.panoptic:Panoptic",
+            labels=synthetic_labels.segments,
+            load_labels=(dict(type="LoadAnnotations", with_bbox=True, with_mask=True),),
+            metric=Metric(
+                "PanopticQuality",
+                None,
+                ("PQ",),
+                dict(PQ="coco_panoptic/PQ", PQ_things="coco_panoptic/PQ_th", PQ_stuff="coco_panoptic/PQ_st"),
+                dict(
+                    PQ=tuple(
+                        f"coco_panoptic/{name}{part}" for part in ("", "_th", "_st") for name in ("PQ", "SQ", "RQ")
+                    )
+                ),
+            ),
+            dump="DumpDetResults",
+            visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
+            coco_format=True,
+            caption=True,
+            palettes=dict(DETECTION_PALETTES, coco="mmdet.CocoPanopticDataset"),
+        ),
+        Task(
             name="segmentation",
             model="segmentor",
             scope="mmseg",
@@ -211,14 +236,16 @@ def task_of(cfg: Config) -> Task:
 
 
 def task_of_sample(sample: BaseDataElement) -> Task:
-    """Return the task whose prediction a data sample holds.
+    """Return the task whose prediction a data sample holds; the last in ``TASKS`` where it holds several.
+
+    A panoptic model returns objects, too.
 
     Raises:
         ConfigError: it holds no known prediction.
     """
-    for task in TASKS.values():
-        if task.prediction in sample:
-            return task
+    held = [task for task in TASKS.values() if task.prediction in sample]
+    if held:
+        return held[-1]
     known = ", ".join(task.prediction for task in TASKS.values())
     raise ConfigError(f"a {type(sample).__name__} of the model holds no known prediction ({known})")
 

@@ -5,7 +5,13 @@ Importing the package registers everything.
 
 import mmcv_custom  # noqa: F401  must be first, see mmcv_custom.compat
 
-from . import coco, deformable_attention, panoptic_maps, roi_align  # noqa: F401  they change what mmdet and MMCV do
+from . import (  # noqa: F401  they change what mmdet and MMCV do
+    coco,
+    deformable_attention,
+    fusion_head,
+    panoptic_maps,
+    roi_align,
+)
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMask2Former, PrunedMaskRCNN
 from .eomt import EoMTDetector

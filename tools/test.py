@@ -53,7 +53,7 @@ def parse_args():
 
 def set_metrics(cfg, metrics):
     """Make the evaluators of ``cfg`` compute ``metrics``, where they have a choice."""
-    chosen = [(e, metric) for e in evaluators(cfg) for metric in [metric_of(e)] if metric]
+    chosen = [(e, metric) for e in evaluators(cfg) for metric in [metric_of(e)] if metric and metric.argument]
     if not chosen:
         types = ", ".join(e["type"] for e in evaluators(cfg))
         raise ConfigError(f"--eval does not apply: the config's test_evaluator ({types}) has no metric to choose")

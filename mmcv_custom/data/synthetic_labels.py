@@ -27,6 +27,11 @@ def instances(height: int, width: int) -> dict:
     )
 
 
+def segments(height: int, width: int) -> dict:
+    """Return ``instances``, and a label map without stuff."""
+    return dict(instances(height, width), **label_map(height, width))
+
+
 def label_map(height: int, width: int) -> dict:
     """Return a label map (h, w) of class 0."""
     return dict(gt_seg_map=np.zeros((height, width), np.uint8), seg_fields=["gt_seg_map"])

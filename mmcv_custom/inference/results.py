@@ -27,8 +27,13 @@ from .token_view import TokenView
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# COCO's 80 classes are numbered up to 90 in its files; these numbers are unused.
+# COCO numbers its 80 classes of objects up to 90 with gaps, and the 53 of stuff in its panoptic labels up to 200.
 COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_STUFF = (
+    *(92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154),
+    *(155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181, *range(184, 201)),
+)
+COCO_IDS = (*(i for i in range(1, 91) if i not in COCO_GAPS), *COCO_STUFF)
 SCORE_THR = 0.3  # as in the demos and inferencers of mmdet
 
 
@@ -115,7 +120,7 @@ class Result(ABC):
         Args:
             image_id: number of the image in the annotation file.
             category_ids: K category numbers of the annotation file (default: 1, 2, ..., and COCO's own for its 80
-                classes).
+                classes of objects, or 133 with stuff).
         """
 
     def to_dict(self) -> dict:
@@ -135,8 +140,8 @@ class Result(ABC):
     def _category(self, label: int, category_ids: Sequence[int] | None) -> int:
         if category_ids is not None:
             return int(category_ids[label])
-        if len(self.classes) == 80 and (self.classes[0], self.classes[-1]) == ("person", "toothbrush"):
-            return [i for i in range(1, 91) if i not in COCO_GAPS][label]
+        if len(self.classes) in (80, len(COCO_IDS)) and (self.classes[0], self.classes[79]) == ("person", "toothbrush"):
+            return COCO_IDS[label]
         return label + 1
 
 
@@ -161,6 +166,7 @@ class Detection(Result):
     @classmethod
     def from_sample(cls, sample: BaseDataElement, **common: object) -> Detection:
         found = sample.pred_instances
+        found = found[found.scores.argsort(descending=True, stable=True)]  # those of mask transformers are in no order
         masks = found.masks.numpy().astype(bool) if "masks" in found else None
         arrays = dict(boxes=found.bboxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy())
         return cls(**common, sample=sample, **arrays, masks=masks)
@@ -170,6 +176,10 @@ class Detection(Result):
         """Class names of the n objects."""
         return [self.name(label) for label in self.labels.tolist()]
 
+    def words(self) -> list[str]:
+        """Return name and score of the n objects."""
+        return [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)]
+
     def above(self, score: float) -> Detection:
         keep = self.scores >= score
         masks = None if self.masks is None else self.masks[keep]
@@ -178,11 +188,10 @@ class Detection(Result):
 
     def draw(self, palette: Sequence | None = None, legend: bool = True) -> Image:
         seen = self.above(self.score_thr)
-        return visualize.detections(seen.image, seen.boxes, seen.scores, seen.labels, seen.names, seen.masks, palette)
+        return visualize.detections(seen.image, seen.boxes, seen.scores, seen.labels, seen.words(), seen.masks, palette)
 
     def summary(self, number: int = 8) -> str:
-        seen = self.above(self.score_thr)
-        found = [f"{name} {score:.2f}" for name, score in zip(seen.names, seen.scores, strict=True)]
+        found = self.above(self.score_thr).words()
         more = f" and {len(found) - number} more" if len(found) > number else ""
         if not found:
             return f"nothing above the score threshold of {self.score_thr:g}"

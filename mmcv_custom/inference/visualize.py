@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 MIN_SIDE = 640  # pixels: images whose longer side is shorter are enlarged to about this
+TINT = 0.55  # opacity of the colour of a region
 NAMED = 0.01  # least fraction of the pixels of a class whose name is written on its region
 
 
@@ -27,11 +28,11 @@ def detections(
     boxes: np.ndarray,
     scores: np.ndarray,
     labels: np.ndarray,
-    names: Sequence[str],
+    words: Sequence[str],
     masks: np.ndarray | None,
     palette: Sequence | None = None,
 ) -> PILImage:
-    """Draw masks, boxes, names and scores; the best object last, over the others."""
+    """Draw masks, boxes and words; the object of the best score last, over the others."""
     from PIL import Image, ImageDraw
 
     times = _times(image)
@@ -56,7 +57,7 @@ def detections(
     plates = _Plates(pen, pixels.size, size)
     for i in reversed(order):  # the best objects choose the position of their label first
         x1, y1, *_ = (boxes[i] * times).tolist()
-        text = shorten(f"{names[i]} {scores[i]:.2f}", pixels.width // 2, size)
+        text = shorten(words[i], pixels.width // 2, size)
         plates.write(x1, y1 - size - 4, text, _colour(labels[i], palette))
     return pixels
 
@@ -75,33 +76,43 @@ def segmentation(
         name: from a class to its name.
         legend: add a legend below the image; its height depends on the classes present.
     """
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
     times = _times(image)
-    pixels = _enlarged(image, times)
-    size = _text_size(pixels)
     found, counts = np.unique(labels, return_counts=True)
     paint = np.zeros((int(found.max()) + 1, 3), np.float32)
     paint[found] = [_colour(label, palette) for label in found]
-    large = labels.repeat(times, 0).repeat(times, 1)
-    out = 0.45 * np.asarray(pixels) + 0.55 * paint[large]
-    lines = np.zeros(large.shape, bool)
-    lines[:, 1:] |= large[:, 1:] != large[:, :-1]
-    lines[1:] |= large[1:] != large[:-1]
-    out[lines] = 255
-    pixels = Image.fromarray(out.round().astype(np.uint8))
+    pixels = _tinted(image, labels, paint, np.full(len(paint), TINT), times)
+    size = _text_size(pixels)
     plates = _Plates(ImageDraw.Draw(pixels), pixels.size, size)
     order = np.argsort(-counts, kind="stable")
     for i in order:
         if counts[i] >= NAMED * labels.size:
-            y, x = (times * at for at in _middle(labels == found[i]))
-            text = shorten(name(int(found[i])), pixels.width // 3, size)
-            x -= font(size).getlength(text) / 2
-            plates.write(x, y - size / 2, text, _colour(found[i], palette))
+            plates.write_inside(labels == found[i], times, name(int(found[i])), _colour(found[i], palette))
     if not legend:
         return pixels
     entries = [(f"{name(int(found[i]))} {counts[i] / labels.size:.0%}", _colour(found[i], palette)) for i in order]
     return _with_legend(pixels, entries, size)
+
+
+def segments(
+    image: np.ndarray, masks: np.ndarray, labels: np.ndarray, words: Sequence[str], palette: Sequence | None = None
+) -> PILImage:
+    """Tint segments, which share no pixel, by their class, draw lines around them, and write words on each."""
+    from PIL import ImageDraw
+
+    times = _times(image)
+    colours = [_colour(label, palette) for label in labels]
+    regions = np.zeros(image.shape[:2], np.int64)  # 0: no segment
+    for i, mask in enumerate(masks, 1):
+        regions[mask] = i
+    opacity = np.full(len(colours) + 1, TINT)
+    opacity[0] = 0
+    pixels = _tinted(image, regions, np.array([(0, 0, 0), *colours], np.float32), opacity, times)
+    plates = _Plates(ImageDraw.Draw(pixels), pixels.size, _text_size(pixels))
+    for mask, text, fill in sorted(zip(masks, words, colours, strict=True), key=lambda one: one[0].sum()):
+        plates.write_inside(mask, times, text, fill)  # the smaller a segment, the fewer places its words have
+    return pixels
 
 
 def classification(image: np.ndarray, best: Sequence[tuple[str, float]]) -> PILImage:
@@ -134,6 +145,26 @@ def _enlarged(image: np.ndarray, times: int) -> PILImage:
 
     h, w = image.shape[:2]
     return Image.fromarray(image).resize((w * times, h * times), Image.Resampling.BICUBIC)
+
+
+def _tinted(image: np.ndarray, regions: np.ndarray, paint: np.ndarray, opacity: np.ndarray, times: int) -> PILImage:
+    """Return the enlarged image with its regions in their paint, and white lines between them.
+
+    Args:
+        regions: (h, w) number of the region of every pixel.
+        paint: (R, 3), opacity: (R,) of each region.
+        times: how much larger.
+    """
+    from PIL import Image
+
+    large = regions.repeat(times, 0).repeat(times, 1)
+    share = opacity[large][..., None]
+    out = (1 - share) * np.asarray(_enlarged(image, times)) + share * paint[large]
+    lines = np.zeros(large.shape, bool)
+    lines[:, 1:] |= large[:, 1:] != large[:, :-1]
+    lines[1:] |= large[1:] != large[:-1]
+    out[lines] = 255
+    return Image.fromarray(out.round().astype(np.uint8))
 
 
 def _text_size(pixels: PILImage) -> int:
@@ -190,6 +221,12 @@ class _Plates:
         self.pen.rectangle([x, y, x + width, y + height], fill=fill)
         bright = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 110
         self.pen.text((x + 3, y + 1), text, INK if bright else PAPER, font(self.size))
+
+    def write_inside(self, mask: np.ndarray, times: int, text: str, fill: Colour) -> None:
+        """Write ``text`` in the widest part of a region of the image, which is drawn ``times`` as large."""
+        y, x = (times * at for at in _middle(mask))
+        text = shorten(text, self.within[0] // 3, self.size)
+        self.write(x - font(self.size).getlength(text) / 2, y - self.size / 2, text, fill)
 
 
 def _with_legend(pixels: PILImage, entries: Sequence[tuple[str, Colour]], size: int) -> PILImage:

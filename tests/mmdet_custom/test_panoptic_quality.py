@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mmcv_custom import DataError
+from mmcv_custom.tasks import TASKS
 from mmdet_custom.evaluation.panoptic import VOID, PanopticQuality, Segment, matched, quality
 from mmdet_custom.panoptic_maps import colours_of, ids_of, read_ids
 
@@ -89,6 +90,8 @@ def test_the_metric_reads_files_and_reports_things_and_stuff(tmp_path):
     assert found["coco_panoptic/PQ"] == pytest.approx(95)
     assert found["coco_panoptic/PQ_th"] == found["coco_panoptic/PQ_digit"] == pytest.approx(90)
     assert found["coco_panoptic/SQ_st"] == found["coco_panoptic/RQ_st"] == 100
+    known = TASKS["panoptic segmentation"].metric.names(dict(type="PanopticQuality"))
+    assert {*known, "coco_panoptic/PQ_digit", "coco_panoptic/PQ_background"} == found.keys()
 
 
 def test_what_does_not_fit_is_one_sentence(tmp_path):

@@ -1,10 +1,11 @@
-"""The tools that take any model, on the hosts whose structure differs most: EoMT, and ViTs of DINOv3 in detectors."""
+"""The tools that take any model, on the hosts whose structure differs most: EoMT, Mask2Former, and ViTs of DINOv3."""
 
 import json
 import sys
 
 import numpy as np
 import pytest
+from config_data import narrow_mask2former
 from mmengine.config import Config
 from PIL import Image
 from scripts import ROOT, load_script
@@ -14,27 +15,54 @@ from mmcv_custom.data.synthetic import scene
 
 SIDE = 128
 TOME = dict(type="ToMe", r=0.1)
-DINOV3 = dict(model_name="vit_small_patch16_dinov3", embed_dim=48, num_heads=2, depth=4, init_cfg=None)
+SMALL = dict(img_size=SIDE, embed_dim=48, num_heads=2, depth=4, init_cfg=None)
+DINOV3 = dict(model_name="vit_small_patch16_dinov3", **SMALL)
+PAIRS = dict(interaction_indexes=[[0, 1], [2, 3]], deform_num_heads=2)
+PANOPTIC = dict(object_mask_thr=0.0, iou_thr=0.0)  # with random weights, too, there are segments
 
 
 def eomt(kind):
     cfg = Config.fromfile(ROOT / f"configs/eomt/vit-nano_eomt_digit-scenes-{kind}.py")
     cfg.model.backbone.update(depth=3, query_blocks=1, reducer=dict(TOME, blocks=[0, 1]))
+    if kind.startswith("panoptic"):
+        cfg.model.test_cfg.update(PANOPTIC)
+    return cfg
+
+
+def mask2former(name, stuff=0):
+    """Return a config of Mask2Former of one layer each; ``stuff``: classes that make panoptic segments of instances."""
+    cfg = Config.fromfile(ROOT / f"configs/mask2former/{name}.py")
+    cfg.model.backbone.update(SMALL, conv_inplane=8, **PAIRS)
+    head = cfg.model.get("panoptic_head") or cfg.model.decode_head
+    narrow_mask2former(head, cfg.model.get("train_cfg") or head.train_cfg, [48] * 4)
+    head.num_queries = 10
+    head.pixel_decoder.encoder.num_layers = head.transformer_decoder.num_layers = 1
+    if stuff:
+        head.num_stuff_classes = cfg.model.panoptic_fusion_head.num_stuff_classes = stuff
+        head.loss_cls.class_weight = [1.0] * (80 + stuff) + [0.1]
+        cfg.model.test_cfg.update(panoptic_on=True, **PANOPTIC)
+    if "panoptic_head" in cfg.model:
+        cfg.model.data_preprocessor.pop("batch_augments")
     return cfg
 
 
 def adapter():
     cfg = Config.fromfile(ROOT / "configs/quickstart/digits_vit-adapter-nano.py")
-    cfg.model.backbone.update(DINOV3, frozen=True, interaction_indexes=[[0, 1], [2, 3]], reducer=TOME)
-    cfg.model.backbone.update(deform_num_heads=2)
+    cfg.model.backbone.update(DINOV3, frozen=True, reducer=TOME, **PAIRS)
     cfg.model.neck.in_channels = [48] * 4
-    return cfg
+    return with_few_objects(cfg)
 
 
 def pyramid():
     cfg = Config.fromfile(ROOT / "configs/quickstart/digits_vit-pyramid-nano.py")
     cfg.model.backbone.update(DINOV3, reducer=TOME)
     cfg.model.neck.in_channels = 48
+    return with_few_objects(cfg)
+
+
+def with_few_objects(cfg):
+    cfg.model.test_cfg.rpn.update(nms_pre=60, max_per_img=30)
+    cfg.model.test_cfg.rcnn.max_per_img = 5
     return cfg
 
 
@@ -49,6 +77,9 @@ HOSTS = {
     "eomt semantic": lambda: eomt("128"),
     "eomt instance": lambda: eomt("instance-256"),
     "eomt panoptic": lambda: eomt("panoptic-256"),
+    "mask2former semantic": lambda: mask2former("dinov3-adapter-s-tome_mask2former_ade20k-640"),
+    "mask2former instance": lambda: mask2former("dinov2-adapter-s-tome_mask2former_coco-instance-1024"),
+    "mask2former panoptic": lambda: mask2former("dinov2-adapter-s-tome_mask2former_coco-instance-1024", stuff=53),
     "dinov3 adapter": adapter,
     "dinov3 pyramid": pyramid,
     "dinov3 probe": probe,
@@ -60,11 +91,11 @@ def host(request, tmp_path_factory):
     """Return the file of a tiny config, and of an image."""
     folder = tmp_path_factory.mktemp("host")
     cfg = HOSTS[request.param]()
-    if cfg.default_scope == "mmseg":  # of the published size, which costs much
+    if cfg.default_scope == "mmseg":
         cfg.model.test_cfg = dict(mode="whole")
-        for step in cfg.test_dataloader.dataset.pipeline:
-            if step.type == "Resize":
-                step.scale = (2 * SIDE, SIDE)
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step.type == "Resize" and cfg.model.backbone.type != "EoMTEncoder":
+            step.scale = (2 * SIDE, SIDE)  # the published sizes cost much
     cfg.pop("load_labels", None)  # only base files use it
     cfg.dump(folder / "config.py")
     Image.fromarray(scene(96, 112)).save(folder / "a.png")
@@ -105,7 +136,7 @@ def test_times(host, call, tmp_path):
 
 def test_calibration(host, call, tmp_path):
     out = tmp_path / "found.py"
-    options = ("--part", "backbone", "--number", 1, "--keep-ratio", 0.8, "--device", "cpu", "--out", out)
+    options = ("--part", "backbone", "--number", 1, "--keep-ratio", 0.81, "--device", "cpu", "--out", out)
     call("tools/analysis_tools/calibrate.py", host[0], *options)
     found = Config.fromfile(out).model.backbone.reducer
     assert found.type == "ToMe" and found.r != TOME["r"]
@@ -121,7 +152,14 @@ def test_predictions_with_tokens(host):
 
 def test_the_image_demo(host, call, tmp_path):
     call("image_demo.py", host[1], host[0], "none", "--out", tmp_path / "demo")
-    assert {"a.jpg", "results.json"} <= {file.name for file in (tmp_path / "demo").iterdir()}
+    assert {"a.jpg", "results.json", "coco.json"} == {file.name for file in (tmp_path / "demo").iterdir()}
+    (found,) = json.loads((tmp_path / "demo/results.json").read_text())["results"]
+    entries = json.loads((tmp_path / "demo/coco.json").read_text())
+    if found["task"] == "panoptic segmentation":
+        segments = found["segments"]
+        assert 0 < len(entries) == len(segments)
+        assert sum(segment["area"] for segment in segments) <= 96 * 112  # they share no pixel
+        assert all(0 < entry["score"] < 1 for entry in entries)
 
 
 def test_the_web_page(host):
