@@ -219,7 +219,7 @@ class TokenSet:
         total = size[rows].index_add(0, place, given)
         # Weights that sum to one, rather than a sum to be divided: no overflow in half precision.
         x = self.x[rows] * (size[rows] / total)[:, None].to(self.x.dtype)
-        x = x.index_add(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
+        x.index_add_(0, place, self.x[sources] * (given / total[place])[:, None].to(self.x.dtype))
         return base.assign(rows, counts, x, total, sources, targets)
 
     def with_subgrid(self, subgrid: SubGrid | None) -> TokenSet:
