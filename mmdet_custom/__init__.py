@@ -11,6 +11,7 @@ from . import (  # noqa: F401  they change what mmdet and MMCV do
     fusion_head,
     panoptic_maps,
     roi_align,
+    visualizer,
 )
 from .backbones import ViTAdapter, ViTBaseline
 from .detectors import PrunedCascadeRCNN, PrunedDetector, PrunedFasterRCNN, PrunedMask2Former, PrunedMaskRCNN
