@@ -1,7 +1,7 @@
 """Whole numbers from shares of numbers of tokens, also where these are symbols of ``torch.export``.
 
-Of all roundings a symbol and every format have ``math.trunc`` only; ``int`` would fix the symbol's value. Numbers are not
-negative.
+Of all roundings a symbol and every format have ``math.trunc`` only; ``int`` would fix the symbol's value. Numbers are
+not negative.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class ExportedModel:
         if not fits or images.dtype != getattr(torch, kind):
             multiples = "" if self.multiple == 1 else f" (multiples of {self.multiple})"
             raise DataError(
-                f"{self.path} takes images {tuple(wanted)}{multiples} of type {kind}, and these are {tuple(images.shape)} of type "
-                f"{str(images.dtype).removeprefix('torch.')}"
+                f"{self.path} takes images {tuple(wanted)}{multiples} of type {kind}, and these are "
+                f"{tuple(images.shape)} of type {str(images.dtype).removeprefix('torch.')}"
             )
         return dict(zip(self.metadata["outputs"], self._run(images), strict=True))

@@ -21,7 +21,9 @@ INPUT = "images"
 KEY = "token_pruning"
 
 
-def describe(graph: nn.Module, images: Tensor, dynamic: Sequence[str], multiple: int, **more: object) -> dict[str, object]:
+def describe(
+    graph: nn.Module, images: Tensor, dynamic: Sequence[str], multiple: int, **more: object
+) -> dict[str, object]:
     """Return the metadata of ``graph``, which has run once on ``images`` (B, 3, h, w).
 
     Args:

@@ -7,7 +7,6 @@ Shapes: T packed tokens, B images, n tokens of each image, C channels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch

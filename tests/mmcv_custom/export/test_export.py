@@ -47,7 +47,8 @@ def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path
     other[..., : other.shape[-1] // 2] *= 0.1
     done = ready.write(path, format, check=[other], more=dict(classes=["a", "b"]))
     (h, w), more = other.shape[2:], ready.metadata["input"].get("multiple", 0)  # 0: the size is not free
-    assert [(shape[0], *shape[2:]) for shape in done.checked] == [(2, h, w), (2, h, w), (1, h, w), (3, h + more, w + 2 * more)]
+    checked = [(batch, *size) for batch, _, *size in done.checked]
+    assert checked == [(2, h, w), (2, h, w), (1, h, w), (3, h + more, w + 2 * more)]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
         ["model.xml", "model.bin"] if format == "openvino" else [path.name]
     )

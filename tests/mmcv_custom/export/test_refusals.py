@@ -49,7 +49,7 @@ def test_a_free_size_is_a_multiple_of_the_stride(tmp_path):
     file = ExportedModel(tmp_path / "a.pt2")
     assert file.size is None and file.multiple == 16
     assert file(torch.ones(2, 3, 48, 96))["mean"].tolist() == [1, 1]
-    with pytest.raises(DataError, match=r"takes images \(2, 3, 'height', 'width'\) \(multiples of 16\) of type float32"):
+    with pytest.raises(DataError, match=r"takes images \(2, 3, 'height', 'width'\) \(multiples of 16\) of type"):
         file(torch.zeros(2, 3, 40, 48))
 
 
