@@ -15,14 +15,15 @@ CASCADE = "configs/quickstart/digits_vit-pyramid-nano.py"
 SHALLOW = {"model.backbone.depth": 2}
 FEW = SHALLOW | {"model.test_cfg.rpn.max_per_img": 20, "model.test_cfg.rcnn.max_per_img": 10}
 ADAPTER = FEW | {"model.backbone.interaction_indexes": [[0, 1]]}
+BOTH = ["batch", "size"]
 # Name -> config, options, example (B, h, w), what is free.
 CASES = {
     "classifier": (DENSE, SHALLOW, (2, 32, 32), ["batch"]),
     "classifier, ToMe": (PRUNED, SHALLOW | {"model.backbone.reducer": dict(type="ToMe", r=8)}, (2, 32, 32), ["batch"]),
-    "segmentor": (SEGMENTOR, SHALLOW, (1, 64, 96), ["batch"]),
-    "segmentor, SViT": (SEGMENTOR, SHALLOW | {"model.backbone.reducer": SVIT}, (1, 64, 96), ["batch"]),
-    "detector": (DETECTOR, ADAPTER, (1, 64, 96), []),
-    "detector, ToMe": (DETECTOR, ADAPTER | {"model.backbone.reducer": dict(type="ToMe", r=4)}, (1, 64, 96), []),
+    "segmentor": (SEGMENTOR, SHALLOW, (1, 64, 96), BOTH),
+    "segmentor, SViT": (SEGMENTOR, SHALLOW | {"model.backbone.reducer": SVIT}, (1, 64, 96), BOTH),
+    "detector": (DETECTOR, ADAPTER, (1, 96, 128), BOTH),
+    "detector, ToMe": (DETECTOR, ADAPTER | {"model.backbone.reducer": dict(type="ToMe", r=4)}, (1, 96, 128), BOTH),
 }
 
 

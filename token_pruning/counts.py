@@ -12,6 +12,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from .rounding import rounded
+
 
 @dataclass(frozen=True, eq=False)
 class Counts(Sequence[int]):
@@ -64,8 +66,8 @@ class Counts(Sequence[int]):
     def share(self, ratio: float) -> Counts:
         """Return a share of each number, rounded."""
         if self.each is None:
-            return Counts.of([round(ratio * n) for n in self])
-        return Counts(self.batch, round(ratio * self.each))
+            return Counts.of([rounded(ratio * n) for n in self])
+        return Counts(self.batch, rounded(ratio * self.each))
 
     def need_each(self) -> int:
         """Return ``each``.

@@ -27,8 +27,7 @@ def refuse_recording(x: Any, reducer: Any) -> None:
 
     Raises:
         SettingError: ``torch.jit.trace``, the ONNX exporter with ``dynamo=False`` or ``torch.fx`` runs the forward.
-        ExportError: ``torch.export`` does, and the number of tokens that the method keeps depends on the images, or the
-            size of the images is free.
+        ExportError: ``torch.export`` does, and the number of tokens that the method keeps depends on the images.
     """
     if isinstance(x, Proxy):
         raise SettingError(
@@ -41,14 +40,8 @@ def refuse_recording(x: Any, reducer: Any) -> None:
             f"in the graph: {INSTEAD} (to count operations: token_pruning.count_flops), or call "
             "token_pruning.remove(model) first"
         )
-    if reducer is not None and torch.compiler.is_exporting():
-        if not reducer.fixed_shapes:
-            refuse_export(reducer)
-        if not all(isinstance(side, int) for side in x.shape[1:]):
-            raise ExportError(
-                "torch.export with a free height and width takes a dense model only, because the number of tokens that "
-                f"{type(reducer).__name__} keeps follows from both: export a graph of each size"
-            )
+    if reducer is not None and torch.compiler.is_exporting() and not reducer.fixed_shapes:
+        refuse_export(reducer)
 
 
 def refuse_compiled(model: Any) -> None:

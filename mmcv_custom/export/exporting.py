@@ -23,7 +23,7 @@ from .compare import differences, too_far
 from .formats import ExportedModel, format_named
 from .graphs import AnyGraph, Preprocessed, graph_of
 from .metadata import describe, normalisation
-from .trace import traced
+from .trace import larger, traced
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,7 @@ class Traced:
         path = Path(path)
         kind = format_named(format, path)
         about = dict(self.metadata, format=kind.name, precision=precision, **(more or {}))
-        batches = [*check, self.images]
-        if about["input"]["shape"][0] == "batch":
-            batches += [self.images[:1], torch.cat([self.images, self.images[:1].flip(3)])]
+        batches = [*check, self.images, *self._others()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             part = Path(folder) / path.name
@@ -101,6 +99,15 @@ class Traced:
                 )
             _move(Path(folder), path)
         return Exported(path, about, off, [tuple(batch.shape) for batch in batches])
+
+    def _others(self) -> list[Tensor]:
+        """Return images of other numbers and sizes than those of the trace, as far as these are free."""
+        shape, found = self.metadata["input"]["shape"], [self.images]
+        if "height" in shape:
+            found = [larger(self.images, self.metadata["input"]["multiple"])]
+        if "batch" in shape:
+            found = [self.images[:1], torch.cat([found[0], found[0][:1].flip(3)])]
+        return [images for images in found if images is not self.images]
 
 
 def export_model(
@@ -131,10 +138,10 @@ def export_model(
         format: "torch-export", "aoti", "onnx" or "openvino"; None goes by the suffix of ``path``.
         outputs, masks: of models from configs, see ``graph_of``.
         preprocess: models from configs normalise inside the file, which then takes uint8 RGB.
-        dynamic: "batch", "size".
+        dynamic: "batch", "size" (any multiple of the model's stride).
         precision: "fp32"; "fp16" and "int8" by the tools of ONNX Runtime and OpenVINO (NNCF).
         calibration: batches of inputs, for int8.
-        check: further batches of inputs to compare on; with a dynamic batch one image, and one more, are always tried.
+        check: further batches of inputs to compare on; where batch or size are free, others are always tried.
         tolerance: largest difference; None: ``compare.TOLERANCES``.
         metadata: further entries for the file, such as ``classes``; all of JSON's types.
         force: replace ``path``.
@@ -178,7 +185,7 @@ def trace_model(
         images = torch.cat([images, images.flip(3)])  # torch.export takes 1 for a constant
     graph = graph_of(model, outputs, masks) if whole else AnyGraph(model)
     graph = (Preprocessed(graph, how) if preprocess else graph).eval()
-    about = describe(graph, images, dynamic, normalisation=how, preprocessed=preprocess)
+    about = describe(graph, images, dynamic, stride_of(model), normalisation=how, preprocessed=preprocess)
     return Traced(graph, traced(graph, images, dynamic, stride_of(model)), about, images)
 
 

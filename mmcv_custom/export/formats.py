@@ -165,6 +165,11 @@ class ExportedModel:
         return None if isinstance(h, str) else (h, w)
 
     @property
+    def multiple(self) -> int:
+        """Of which h and w must be multiples; 1 where they are not free."""
+        return self.metadata["input"].get("multiple", 1)
+
+    @property
     def batch(self) -> int | None:
         """The only number of images that it takes; None if it is free."""
         batch = self.metadata["input"]["shape"][0]
@@ -180,9 +185,11 @@ class ExportedModel:
         fits = len(images.shape) == 4 and all(
             isinstance(side, str) or side == own for side, own in zip(wanted, images.shape, strict=True)
         )
+        fits = fits and not any(side % self.multiple for side in images.shape[2:])
         if not fits or images.dtype != getattr(torch, kind):
+            multiples = "" if self.multiple == 1 else f" (multiples of {self.multiple})"
             raise DataError(
-                f"{self.path} takes images {tuple(wanted)} of type {kind}, and these are {tuple(images.shape)} of type "
-                f"{str(images.dtype).removeprefix('torch.')}"
+                f"{self.path} takes images {tuple(wanted)}{multiples} of type {kind}, and these are "
+                f"{tuple(images.shape)} of type {str(images.dtype).removeprefix('torch.')}"
             )
         return dict(zip(self.metadata["outputs"], self._run(images), strict=True))

@@ -21,13 +21,16 @@ INPUT = "images"
 KEY = "token_pruning"
 
 
-def describe(graph: nn.Module, images: Tensor, dynamic: Sequence[str], **more: object) -> dict[str, object]:
+def describe(
+    graph: nn.Module, images: Tensor, dynamic: Sequence[str], multiple: int, **more: object
+) -> dict[str, object]:
     """Return the metadata of ``graph``, which has run once on ``images`` (B, 3, h, w).
 
     Args:
         graph: one of ``graphs``.
         images: the example that it is traced with.
         dynamic: what of its shape is free.
+        multiple: of which a free height and width are multiples.
         more: further entries: format, precision, normalisation, classes, ...
     """
     host = find_host(graph)
@@ -42,7 +45,7 @@ def describe(graph: nn.Module, images: Tensor, dynamic: Sequence[str], **more: o
     dtype = str(images.dtype).removeprefix("torch.")
     return dict(
         task=graph.task,
-        input=dict(name=INPUT, shape=shape, dtype=dtype),
+        input=dict(name=INPUT, shape=shape, dtype=dtype, **(dict(multiple=multiple) if "size" in dynamic else {})),
         outputs=list(graph.names),
         method=None if reducer is None else type(reducer).__name__,
         gmacs=flops.gmacs / images.shape[0],

@@ -1,4 +1,4 @@
-"""ONNX forms of the three operators that the methods use and torch's exporter does not know.
+"""ONNX forms of three operators that the methods use and torch's exporter does not know, and of one it gets wrong.
 
 ONNX's TopK puts the lower index first among equal values, but other runtimes order them as they like. So wherever
 values may be equal, the keys that are sorted here are made distinct.
@@ -6,6 +6,7 @@ values may be equal, the keys that are sorted here are made distinct.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import torch
@@ -57,7 +58,13 @@ def translations() -> dict[Callable, Callable]:
         before = op.LessOrEqual(left, values) if right or side == "right" else op.Less(left, values)
         return op.ReduceSum(op.Cast(before, to=6 if out_int32 else 7), const(-1), keepdims=0)
 
+    def floor_divide(self, other):
+        # ONNX divides whole numbers towards zero, and torch writes "half of n, rounded up" as -(-n // 2).
+        self, other = (const(n) if isinstance(n, int) else n for n in (self, other))
+        return op.Div(op.Sub(self, op.Mod(self, other)), other)
+
     return {
+        operator.floordiv: floor_divide,
         aten.sort.stable: sort_stable,
         aten.nonzero_static.default: nonzero_static,
         aten.searchsorted.Tensor: searchsorted,

@@ -8,8 +8,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -41,14 +43,35 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         dims[2] = strides * Dim("rows", min=2, max=256)
         dims[3] = strides * Dim("columns", min=2, max=256)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _portable_operators(), _contiguous(graph):
+        with warnings.catch_warnings(), torch.no_grad(), _portable_operators(), _contiguous(graph), _thinned():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
+            _check_free(graph, program, images, dynamic, strides)
             return program.run_decompositions({})  # no operator that writes into its input
-    except SettingError:
+    except (SettingError, ConfigError):
         raise
     except Exception as error:  # torch has no common base for what export raises
         raise ConfigError(_reason(graph, error, dynamic)) from error
+
+
+def larger(images: Tensor, multiple: int) -> Tensor:
+    """Return the images (B, 3, h, w) with ``multiple`` more rows and twice as many more columns."""
+    return F.interpolate(images, (images.shape[2] + multiple, images.shape[3] + 2 * multiple))
+
+
+def _check_free(
+    graph: nn.Module, program: ExportedProgram, images: Tensor, dynamic: Sequence[str], multiple: int
+) -> None:
+    """Raise ConfigError if the program refuses another size, or another number of images, than it was made with."""
+    other = larger(images, multiple) if "size" in dynamic else images
+    try:
+        if dynamic:
+            program.module()(other[:1] if "batch" in dynamic else other)
+    except AssertionError as error:  # torch.export assumed something of the example's shape
+        raise ConfigError(
+            f"{_kind(graph)} does not take a free {' and '.join(dynamic)}: torch.export assumes "
+            f"{str(error).removeprefix('Guard failed: ')}; leave less free, or give a larger --shape"
+        ) from error
 
 
 def _portable_operators() -> AbstractContextManager:
@@ -72,8 +95,29 @@ def _contiguous(graph: nn.Module) -> Iterator[None]:
             host.channels_last = value
 
 
+@contextmanager
+def _thinned() -> Iterator[None]:
+    """Write pooling of single pixels, by which a pyramid gets its smallest map, as a slice.
+
+    torch.export takes the parity of the map's sides in a pooling for given, and then refuses every other free size.
+    """
+    pool = F.max_pool2d
+
+    def thin(x: Tensor, kernel_size: object, stride: object = None, *args: object, **options: object) -> Tensor:
+        if kernel_size == 1 and isinstance(stride, int) and not args and not options:
+            return x[..., ::stride, ::stride]
+        return pool(x, kernel_size, stride, *args, **options)
+
+    with patch.object(F, "max_pool2d", thin):
+        yield
+
+
+def _kind(graph: nn.Module) -> str:
+    return type(getattr(graph, "model", graph)).__name__
+
+
 def _reason(graph: nn.Module, error: Exception, dynamic: Sequence[str]) -> str:
-    kind = type(getattr(graph, "model", graph)).__name__
+    kind = _kind(graph)
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if "marked" in str(error) and "constant" in str(error):
         return f"{kind} does not take a free {' or '.join(dynamic)}: export it without --dynamic ({said})"

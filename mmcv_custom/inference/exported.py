@@ -98,14 +98,15 @@ class ExportedNetwork(nn.Module):
 
     def _whole(self, images: Tensor) -> dict[str, Tensor]:
         """Run images of at most the file's size, padded at the bottom and right with what zero is to the model."""
-        (h, w), size, number = images.shape[-2:], self.file.size or images.shape[-2:], len(images)
+        h, w = images.shape[-2:]
+        size = self.file.size or tuple(-(-side // self.file.multiple) * self.file.multiple for side in (h, w))
         if h > size[0] or w > size[1]:
             raise DataError(
                 f"an image has {h} x {w} pixels after the test pipeline, and {self.file.path} takes at most "
                 f"{size[0]} x {size[1]}: export it with that --shape"
             )
         images = F.pad(images, (0, size[1] - w, 0, size[0] - h))
-        step, parts = self.file.batch or number, []
+        step, parts = self.file.batch or len(images), []
         for part in images.split(step):
             lacking = step - len(part) if self.file.batch else 0
             out = self.file(torch.cat([part, part[-1:].expand(lacking, -1, -1, -1)]))

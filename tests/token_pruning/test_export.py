@@ -89,17 +89,39 @@ class Plain(PlainViT):
         return stack.finish()
 
 
+SIDES = {2: 8 * Dim("rows", min=4, max=64), 3: 8 * Dim("columns", min=4, max=64)}
+
+
+def plain(reducer):
+    torch.manual_seed(0)
+    settings = dict(img_size=32, patch_size=8, embed_dim=DIM, depth=2, num_heads=3, class_token=True)
+    return Plain(**settings, reducer=reducer).eval()
+
+
+@pytest.mark.parametrize(
+    "reducer",
+    [
+        None,
+        dict(type="ToMe", r=2),
+        dict(type="ToMe", r=0.1),
+        dict(type="PiToMe"),
+        dict(type="EViT", keep_ratio=0.6, blocks=[0]),
+        dict(type="PPT", r=3, blocks=[0]),
+        dict(type="Cropr", prune_after=[0], keep_ratio=0.5, fusion=False),
+        dict(type="SViT", mode="ratio", keep_ratio=0.5),
+        dict(type="DynamicViT", blocks=[1]),
+        dict(type="EvoViT", blocks=[1]),
+    ],
+    ids=lambda reducer: "dense" if reducer is None else " ".join(map(str, reducer.values())),
+)
 @torch.no_grad()
-def test_a_dense_host_exports_with_a_free_size():
-    sides = {2: 8 * Dim("rows", min=2, max=64), 3: 8 * Dim("columns", min=2, max=64)}
-
-    def host(reducer=None):
-        settings = dict(img_size=32, patch_size=8, embed_dim=DIM, depth=2, num_heads=3, class_token=True)
-        return Plain(**settings, reducer=reducer).eval()
-
-    model = host()
-    graph = any_batch(model, sides)
-    for shape in [(2, 32, 32), (1, 48, 24), (3, 16, 80)]:  # the size of the position table, and others
+def test_one_graph_for_any_size_equals_the_model(reducer):
+    model = plain(reducer and dict(reducer))
+    graph = export(model, (images(2, 64, 64),), dynamic_shapes=({0: Dim("batch"), **SIDES},), strict=False).module()
+    for shape in [(2, 64, 64), (1, 96, 72), (3, 64, 128)]:  # odd and even numbers of tokens
         torch.testing.assert_close(graph(images(*shape)), model(images(*shape)), rtol=1e-5, atol=1e-5)
-    with pytest.raises(ExportError, match="free height and width takes a dense model only, .* ToMe keeps"):
-        any_batch(host(dict(type="ToMe", r=2)), sides)
+
+
+def test_a_random_order_is_of_one_size():
+    with pytest.raises(ExportError, match="free height and width cannot hold a random order"):
+        any_batch(plain(dict(type="Random")), SIDES)

@@ -120,8 +120,10 @@ def lines_left(n: int, r: int, window: int | None = None) -> int:
 
 
 def _spans(n: int, window: int | None) -> list[int]:
-    whole, rest = divmod(n, window or n)
-    return [window or n] * whole + [rest] * bool(rest)
+    if window is None:
+        return [n]
+    whole, rest = divmod(n, window)
+    return [window] * whole + [rest] * bool(rest)
 
 
 def _merge_axis(x: Tensor, r: int, rule: str, window: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +133,9 @@ def _merge_axis(x: Tensor, r: int, rule: str, window: int | None) -> tuple[Tenso
         The values (B, R, m, C), which place each had (B, R, m), and where each place is now (B, R, n).
     """
     n = x.shape[2]
-    size = min(window or n, n)
+    if window is None:
+        return _merge_windows(x, r, rule, n)
+    size = min(window, n)
     edge = n // size * size
     parts = [_merge_windows(part, r, rule, size) for part in (x[:, :, :edge], x[:, :, edge:]) if part.shape[2]]
     if len(parts) == 1:
@@ -158,11 +162,9 @@ def _merge_windows(x: Tensor, r: int, rule: str, size: int) -> tuple[Tensor, Ten
         lines = merge_lines(lines, match, rule).gather(1, kept[..., None].expand(-1, -1, lines.shape[2]))
     else:
         kept = to = places
-    windows = n // size
-    start = torch.arange(windows, device=x.device).repeat(batch * rows)[:, None]
-    kept, to = kept + start * size, to + start * (size - r)
+    start = torch.arange(n // size, device=x.device)[:, None]
 
-    def of_lines(part: Tensor) -> Tensor:
-        return part.reshape(batch, rows, windows * part.shape[1], *part.shape[2:])
+    def of_lines(part: Tensor, offset: Tensor | int = 0) -> Tensor:
+        return (part.reshape(batch, rows, -1, *part.shape[1:]) + offset).flatten(2, 3)
 
-    return of_lines(lines), of_lines(kept), of_lines(to)
+    return of_lines(lines), of_lines(kept, start * size), of_lines(to, start * (size - r))

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ..cache import cached_by_size
 from ..counts import Counts
+from ..errors import ExportError
 from ..tokens import TokenSet
 
 
@@ -101,9 +102,17 @@ def gumbel_noise(rows: Counts, width: int, device: torch.device, seed: int | Non
 
     With a ``seed`` every image gets the first rows of the same noise tensor, so that results do not depend on the
     batch; without a seed the noise comes from torch's global generator.
+
+    Raises:
+        ExportError: seeded noise, which a graph holds as a constant, for a free number of tokens.
     """
     if seed is None:
         return -torch.empty(rows.total, width, device=device).exponential_().log()
+    if not isinstance(rows.most, int):
+        raise ExportError(
+            "torch.export with a free height and width cannot hold a random order, which has a number for each token: "
+            "export a graph of each size"
+        )
     one = _seeded_noise(rows.most, width, seed, device)
     if rows.each is not None:  # the slice, although it changes nothing, is what torch.compile needs
         return one[: rows.each].repeat(rows.batch, 1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from ..errors import SettingError
+from ..rounding import rounded
 
 
 def check_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
@@ -83,7 +84,7 @@ def r_of_grid(r: float, grid: tuple[int, int]) -> int:
             f"r is {r}, but a grid of {grid[0]} x {grid[1]} has {available} tokens to merge or drop; choose a "
             "smaller r, or a fraction of the grid (below 1)"
         )
-    return int(r * available) if 0 < r < 1 else int(r)
+    return math.trunc(r * available) if 0 < r < 1 else int(r)
 
 
 class TokenSchedule:
@@ -123,7 +124,7 @@ class TokenSchedule:
         """
         available = grid[0] * grid[1]
         if self._dropped is None:
-            return [min(max(round(ratio * available), 1), available) for ratio in self._keep_ratios]
+            return [min(max(rounded(ratio * available), 1), available) for ratio in self._keep_ratios]
         first = prefix if self._dropped[0] else 0
         left = [available - first - sum(self._dropped[: i + 1]) for i in range(len(self._dropped))]
         if left[-1] < 1:

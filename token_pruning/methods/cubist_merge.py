@@ -16,6 +16,7 @@ from ..components.ranking import rows_of
 from ..counts import Counts
 from ..errors import SettingError
 from ..reducer import Reducer, register
+from ..rounding import rounded
 from ..tokens import SubGrid, TokenSet
 
 
@@ -141,4 +142,4 @@ def _pair(r: float | Sequence[float]) -> tuple[float, float]:
 
 
 def _lines(r: float, side: int) -> int:
-    return round(r * side) if r < 1 else int(r)
+    return rounded(r * side) if r < 1 else int(r)

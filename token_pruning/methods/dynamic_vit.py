@@ -109,7 +109,8 @@ class DynamicViT(Reducer):
         if self.training or stage is None:
             return tokens
         logp, counts = self._scores(stage, tokens, None)
-        left = Counts.equal(min(int(tokens.grid[0] * tokens.grid[1] * self.ratios[stage]), counts.most), tokens.batch)
+        number = math.trunc(tokens.grid[0] * tokens.grid[1] * self.ratios[stage])
+        left = Counts.equal(min(number, counts.most), tokens.batch)
         keep = keep_top(logp[:, KEEP], counts, left)
         return tokens.select(_with_prefix(tokens, keep), left.plus(tokens.prefix))
 

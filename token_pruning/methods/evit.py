@@ -7,7 +7,6 @@ Shapes: T packed tokens, B images, n tokens of each image, C channels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +19,7 @@ from ..components.schedules import check_blocks, check_ratios
 from ..components.token_score import SCORES, RankingReducer, RankingState
 from ..counts import Counts
 from ..reducer import register
+from ..rounding import ceiled
 from ..tokens import TokenSet
 
 
@@ -67,7 +67,7 @@ class EViT(RankingReducer):
     def _kept(self, block: int, tokens: TokenSet) -> tuple[int, int]:
         """Return how many grid tokens of each image ``block`` keeps, of how many."""
         remaining = equal_count(tokens) - tokens.prefix
-        return math.ceil(self.ratio_of.get(block, 1.0) * remaining), remaining
+        return ceiled(self.ratio_of.get(block, 1.0) * remaining), remaining
 
     def removes(self, block: int, tokens: TokenSet) -> bool:
         keep, remaining = self._kept(block, tokens)

@@ -7,6 +7,7 @@ Shapes: T packed tokens, B images, N positions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class EvoViT(ScoredReducer):
             return None
         if block in self.decide:
             grid = tokens.positions - tokens.prefix
-            number = int(self.ratio_of[block] * grid)
+            number = math.trunc(self.ratio_of[block] * grid)
             assert state.score is not None  # block 0 sets it and is never pruned
             score = state.score[:, tokens.prefix :].flatten()
             keep = keep_top(score, Counts.equal(grid, tokens.batch), Counts.equal(number, tokens.batch))

@@ -92,7 +92,7 @@ class PiToMe(Reducer):
         """Return how many tokens ``block`` removes from each image."""
         available = max(equal_count(tokens) - tokens.prefix, 0)
         # Not floor(n (1 - ratio)), which rounds differently: this is the published order of the operations.
-        return math.floor(available - available * self.keep_ratio) if block in self.blocks else 0
+        return math.trunc(available - available * self.keep_ratio) if block in self.blocks else 0
 
     def after_attention(self, block: int, tokens: TokenSet, qkv: QKV, state: None) -> TokenSet:
         r = self.removed_by(block, tokens)

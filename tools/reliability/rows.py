@@ -33,7 +33,10 @@ def faults_row(what: str, cases: int, found: Sequence[str], **more: object) -> d
 
 
 def write_rows(path: str | Path | None, rows: Sequence[dict]) -> None:
-    """Print ``rows``, and put them into the JSON file ``path`` in the place of those with the same ``what``."""
+    """Print ``rows``, and put them into the JSON file ``path`` in the place of those with the same ``what``.
+
+    The file holds rows alone, or is a page of docs/reliability with its ``rows``, title and columns.
+    """
     for one in rows:
         print(f"{one['what']}: {one['cases']} cases, {one['faults']} faults")
         for sentence in one["found"]:
@@ -42,4 +45,6 @@ def write_rows(path: str | Path | None, rows: Sequence[dict]) -> None:
         path = Path(path)
         before = json.loads(path.read_text()) if path.exists() else []
         new = {one["what"] for one in rows}
-        write_json(path, [one for one in before if one["what"] not in new] + list(rows))
+        others = before["rows"] if isinstance(before, dict) else before
+        after = [one for one in others if one["what"] not in new] + list(rows)
+        write_json(path, dict(before, rows=after) if isinstance(before, dict) else after)

@@ -46,8 +46,9 @@ def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path
     other = torch.randn_like(ready.images)  # more than noise that is as large everywhere
     other[..., : other.shape[-1] // 2] *= 0.1
     done = ready.write(path, format, check=[other], more=dict(classes=["a", "b"]))
-    free = ready.metadata["input"]["shape"][0] == "batch"
-    assert [shape[0] for shape in done.checked] == ([2, 2, 1, 3] if free else [1, 1])
+    (h, w), more = other.shape[2:], ready.metadata["input"].get("multiple", 0)  # 0: the size is not free
+    checked = [(batch, *size) for batch, _, *size in done.checked]
+    assert checked == [(2, h, w), (2, h, w), (1, h, w), (3, h + more, w + 2 * more)]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
         ["model.xml", "model.bin"] if format == "openvino" else [path.name]
     )

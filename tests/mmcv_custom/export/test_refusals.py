@@ -44,6 +44,25 @@ def test_a_file_takes_what_it_was_made_for(tmp_path):
         file(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
+def test_a_free_size_is_a_multiple_of_the_stride(tmp_path):
+    export_model(Brightness().eval(), torch.randn(2, 3, 32, 32), tmp_path / "a.pt2", dynamic=["size"])
+    file = ExportedModel(tmp_path / "a.pt2")
+    assert file.size is None and file.multiple == 16
+    assert file(torch.ones(2, 3, 48, 96))["mean"].tolist() == [1, 1]
+    with pytest.raises(DataError, match=r"takes images \(2, 3, 'height', 'width'\) \(multiples of 16\) of type"):
+        file(torch.zeros(2, 3, 40, 48))
+
+
+def test_a_program_that_assumes_more_than_it_may_is_refused(tmp_path):
+    class OneSize(Brightness):
+        def forward(self, images):
+            return images.mean((1, 2, 3)) if images.shape[2] % 32 else images.sum((1, 2, 3))
+
+    with pytest.raises(ConfigError, match="^OneSize does not take a free size: torch.export assumes .*; leave less"):
+        export_model(OneSize().eval(), torch.randn(1, 3, 32, 32), tmp_path / "a.pt2", dynamic=["size"])
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_file_is_not_overwritten(tmp_path):
     path = tmp_path / "a.pt2"
     path.write_text("mine")

@@ -56,3 +56,15 @@ def test_broken_files_are_found(tmp_path, name, text, whole):
     broken_files = load_script("tools/reliability/whole_files.py").broken_files
     (tmp_path / name).write_text(text)
     assert (broken_files(tmp_path) == []) == whole
+
+
+def test_rows_go_into_a_page_or_a_list_in_the_place_of_older_ones(tmp_path):
+    rows = load_script("tools/reliability/rows.py")
+    new = dict(what="a", cases=2, faults=0, found=[])
+    older = [dict(what="a", cases=1), dict(what="b")]
+    for name, before in (("list", older), ("page", dict(title="T", rows=older))):
+        (tmp_path / name).write_text(json.dumps(before))
+        rows.write_rows(tmp_path / name, [new])
+        after = json.loads((tmp_path / name).read_text())
+        assert (after["rows"] if name == "page" else after) == [dict(what="b"), new]
+    assert json.loads((tmp_path / "page").read_text())["title"] == "T"
