@@ -115,6 +115,8 @@ def _set(cfg: Config, name: str, value: object) -> None:
     parent, old = None, cfg
     for key in name.split("."):
         parent, old = old, item(old, key)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)  # 640,480 is read as a list, and MMCV takes sizes as tuples only
     if isinstance(value, dict) and old is not UNSET and (replaces or _is_another(value, old)):
         parent[int(key) if isinstance(parent, list) else key] = value
     else:
