@@ -60,9 +60,11 @@ def main() -> None:
         numbers.append(result.to_dict())
         print(f"{name}: {drawn.summary()}", flush=True)
     write_results(folder / "results.json", predictor, numbers, left_out)
+    written = "results.json"
     if task_of(predictor.cfg).coco_format:
         write_json(folder / "coco.json", entries)
-    print(f"Written to {folder}: {len(numbers)} image{'s' * (len(numbers) != 1)} and results.json.")
+        written += " and coco.json"
+    print(f"Written to {folder}: {len(numbers)} image{'s' * (len(numbers) != 1)}, {written}.")
     check_left_out(left_out)
 
 

@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,12 +52,16 @@ CUDA_FLAGS = [
     f"-fvisibility=hidden,-fmacro-prefix-map={HERE}/=ops/",
 ]
 DEFAULT_ARCHES = "8.0;9.0+PTX"
-HINT = "`sh ops/make.sh` builds it"
 NO_TORCH = "torch cannot be imported here"  # the reason that another Python may not have
 
 
 class BuildError(Exception):
     """A library cannot be built; the message is one sentence that says why."""
+
+
+def hint() -> str:
+    """Return how to build a library: the script beside this file, which an installed package has, too."""
+    return f"`sh {shlex.quote(os.path.relpath(HERE / 'make.sh'))}` builds it"
 
 
 def library(device: str) -> Path:

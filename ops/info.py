@@ -20,7 +20,7 @@ def lines() -> list[str]:
 
 def _path(device: str) -> str:
     if device in library.MISSING:
-        return f"plain PyTorch: {library.MISSING[device]}; {build.HINT}"
+        return f"plain PyTorch: {library.MISSING[device]}; {build.hint()}"
     found = f"compiled: {os.path.relpath(build.library(device))}"
     if device == "cpu":
         return f"{found}, {torch.ops.token_pruning.ms_deform_attn_cpu_instructions()} instructions"
@@ -36,7 +36,10 @@ def _mmcv() -> str:
         return "not installed"
     if any(file.name.startswith("_ext.") for file in files):
         return "with its compiled operators"
-    return "without compiled operators: NMS and RoIAlign are torchvision's; `make setup MMCV=compiled` compiles all"
+    return (
+        "without compiled operators: NMS and RoIAlign are torchvision's; `make setup MMCV=compiled` in the checkout "
+        "compiles all"
+    )
 
 
 if __name__ == "__main__":

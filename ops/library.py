@@ -91,7 +91,7 @@ def compiled(value: Tensor, levels: int) -> bool:
             _warned.add(device)
             warnings.warn(
                 f"deformable attention on {device} runs in plain PyTorch, several times slower than "
-                f"compiled: {MISSING[device]}; {build.HINT}",
+                f"compiled: {MISSING[device]}; {build.hint()}",
                 stacklevel=4,
             )
         return False

@@ -19,11 +19,12 @@ from token_pruning.host import require_host
 from token_pruning.reducer import find_method
 
 from ..cli.launch import build_model, check_device, read_config
+from ..data.synthetic import default_shape
 from ..errors import ConfigError, DataError
 from ..tasks import task_of
 from .autocast import run_roi_ops_in_float32
 from .flops import Count, count
-from .inputs import batches, check_shape, default_shape
+from .inputs import batches, check_shape
 from .progress import bar
 
 PARTS = ("backbone", "net", "train-step")

@@ -13,11 +13,9 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from ..data.image_files import SUFFIXES, images_in, pipeline_steps
-from ..data.synthetic import scene
+from ..data.synthetic import DETECTION, scene
 from ..errors import DataError, building_from_config
 from ..tasks import Task
-
-DETECTION = (800, 1344)  # pixels: what most COCO images are resized and padded to
 
 
 def batches(
@@ -53,14 +51,6 @@ def batches(
             image.update(ori_shape=image["img_shape"], **labels.labels(*image["img_shape"]))
     packed = [Compose(steps)(image) for image in images]
     return [pseudo_collate(packed[i : i + size]) for i in range(0, len(packed) - size + 1, size)]
-
-
-def default_shape(model: nn.Module) -> tuple[int, int]:
-    """Return (h, w) of synthetic images: the size the model was made for if it has one, else a detector's."""
-    embed = model.backbone.patch_embed
-    if embed.img_size:
-        return tuple(embed.img_size)
-    return tuple(getattr(model.data_preprocessor, "size", None) or DETECTION)
 
 
 def check_shape(model: nn.Module, shape: tuple[int, int]) -> None:

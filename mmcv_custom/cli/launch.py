@@ -88,6 +88,7 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
     """Return a copy of ``cfg`` with ``options`` (dotted name -> value) set.
 
     A dict with a ``type`` replaces the value that is there, unless that is of the same type: then it is merged into it.
+    ``_delete_=True`` in a dict replaces the value in any case, as in a config file.
 
     Raises:
         ConfigError: an option does not fit the config, or nothing reads one of the config's keys.
@@ -107,12 +108,16 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
 
 
 def _set(cfg: Config, name: str, value: object) -> None:
-    """Set one option in ``cfg``: a dict of another type replaces what is there, anything else is merged."""
+    """Set one option in ``cfg``: a dict of another type, or with ``_delete_``, replaces the old value."""
     value = ConfigDict(value=value)["value"]  # dicts inside lists, too
+    # MMEngine itself obeys it neither in an item of a list nor in a dict that is put in place of another.
+    replaces = isinstance(value, dict) and value.pop("_delete_", False)
     parent, old = None, cfg
     for key in name.split("."):
         parent, old = old, item(old, key)
-    if isinstance(value, dict) and old is not UNSET and _is_another(value, old):
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)  # 640,480 is read as a list, and MMCV takes sizes as tuples only
+    if isinstance(value, dict) and old is not UNSET and (replaces or _is_another(value, old)):
         parent[int(key) if isinstance(parent, list) else key] = value
     else:
         cfg.merge_from_dict({name: value})

@@ -6,8 +6,18 @@ Shapes: h x w pixels, n objects.
 from __future__ import annotations
 
 import numpy as np
+from torch import nn
 
 OBJECTS = 8
+DETECTION = (800, 1344)  # pixels: what most COCO images are resized and padded to
+
+
+def default_shape(model: nn.Module) -> tuple[int, int]:
+    """Return (h, w) that suits a model: the size it was made for, its window, or its padding; else a detector's."""
+    made_for = getattr(getattr(model.backbone, "patch_embed", None), "img_size", None)
+    window = (getattr(model, "test_cfg", None) or {}).get("crop_size")
+    size = made_for or window or getattr(model.data_preprocessor, "size", None)
+    return tuple(size) if size else DETECTION
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:

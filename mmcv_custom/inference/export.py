@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.image_files import check_image, images_in
-from ..data.synthetic import scene
+from ..data.synthetic import default_shape, scene
 from ..errors import ConfigError, DataError
 from ..export import Exported, export_model
 from ..export.graphs import normalised
@@ -24,7 +24,6 @@ from .exported import portable_config
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-DETECTION = (800, 1344)  # pixels: what most COCO images are resized and padded to
 MOST = 64  # images that calibrate
 
 
@@ -45,7 +44,7 @@ def export(
     Args:
         predictor: made from a config.
         path, format: see ``mmcv_custom.export.export_model``.
-        shape: (h, w) of the file's input; default: the size that the model was made for, else 800 x 1344.
+        shape: (h, w) of the file's input; default: that of ``default_shape``.
         batch: number of images of the file's input.
         images: folder whose first images the file is compared on; default: generated ones.
         calibrate: folder whose first 64 images show int8 which values occur.
@@ -56,7 +55,7 @@ def export(
     """
     if batch < 1:
         raise ConfigError(f"a batch of {batch} images is not possible: give 1 or more")
-    size = tuple(shape or _default_size(predictor))
+    size = tuple(shape or default_shape(predictor.model))
     if min(size) < 1:
         raise ConfigError(f"a shape of {size[0]} x {size[1]} pixels is not possible: give --shape HEIGHT WIDTH")
     how = normalisation(predictor.model.data_preprocessor)
@@ -86,13 +85,6 @@ def export(
         metadata=more,
         **options,
     )
-
-
-def _default_size(predictor: Predictor) -> tuple[int, int]:
-    crop = (getattr(predictor.model, "test_cfg", None) or {}).get("crop_size")
-    embed = getattr(predictor.model.backbone, "patch_embed", None)
-    size = getattr(embed, "img_size", None) or crop
-    return tuple(size) if size else DETECTION
 
 
 def _loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> list[np.ndarray]:

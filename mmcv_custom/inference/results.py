@@ -317,7 +317,7 @@ def result_of(sample: BaseDataElement, **common: object) -> Result:
 def check_display() -> None:
     """Raise ConfigError where windows cannot be opened."""
     if sys.platform.startswith("linux") and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
-        raise ConfigError("there is no display to show images on: save them instead")
+        raise ConfigError("there is no display to show images on: leave that out, and look at the files")
 
 
 def save_image(image: Image, path: str | Path) -> None:

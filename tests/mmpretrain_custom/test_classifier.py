@@ -1,5 +1,8 @@
 """The classifier in mmpretrain: losses, predictions, published checkpoints, and one NaN image in a batch."""
 
+import re
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -11,6 +14,8 @@ from mmpretrain.structures import DataSample
 
 import mmpretrain_custom  # noqa: F401 - registers the models
 from mmcv_custom import ConfigError, load_into
+from mmcv_custom.cli import option_values
+from mmcv_custom.cli.launch import read_config, with_options
 
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=5)
 RANDOM = dict(type="Random", blocks=[1, 2], keep_ratio=0.5)
@@ -54,6 +59,16 @@ def test_losses_train_every_weight(reducer, loss, train_cfg):
     total.backward()
     assert total.isfinite() and all(p.grad is not None for p in model.parameters())
     assert ("loss_ratio" in logged) == (reducer is SVIT) and ("loss_aux.1" in logged) == (reducer is CROPR)
+
+
+def test_the_printed_counterpart_of_bce_loss_is_the_mean_over_images_and_classes():
+    page = (Path(__file__).parents[2] / "docs/classification.md").read_text()
+    printed = re.search(r"`--bce-loss` \| `model\.loss = (dict\(.*?\))`", page)[1]
+    cfg = with_options(read_config("deit/deit-s"), {"model.loss": option_values.parse(printed)})
+    init_default_scope("mmpretrain")
+    scores, target = torch.randn(4, 1000), torch.rand(4, 1000)
+    found = MODELS.build(cfg.model.loss)(scores, target, avg_factor=len(scores))
+    torch.testing.assert_close(found, torch.nn.functional.binary_cross_entropy_with_logits(scores, target))
 
 
 def test_auxiliary_heads_have_the_main_heads_loss():

@@ -46,7 +46,7 @@ def copy(tmp_path):
 
 @pytest.mark.skipif(os.environ.get("MSDA_BUILD") == "off", reason="MSDA_BUILD=off: nothing was to be compiled")
 def test_the_cpu_library_is_there():
-    assert "cpu" not in library.MISSING, f"{library.MISSING.get('cpu')}; {build.HINT}"
+    assert "cpu" not in library.MISSING, f"{library.MISSING.get('cpu')}; {build.hint()}"
 
 
 @pytest.mark.skipif(os.environ.get("MSDA_BUILD") in ("off", "cpu"), reason="MSDA_BUILD: CUDA was not to be compiled")
@@ -55,7 +55,7 @@ def test_the_cuda_library_is_there_where_a_matching_toolkit_is():
         build.find_toolkit()
     except build.BuildError as error:
         pytest.skip(f"the CUDA source cannot be compiled here: {error}")
-    assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.HINT}"
+    assert "cuda" not in library.MISSING, f"{library.MISSING.get('cuda')}; {build.hint()}"
 
 
 def test_without_libraries_everything_works_with_one_warning(copy):
@@ -65,6 +65,15 @@ def test_without_libraries_everything_works_with_one_warning(copy):
         "compiled; `sh ops/make.sh` builds it"
     ]
     assert "cpu   plain PyTorch: it was not compiled" in python("-m", "token_pruning_ops.info", cwd=copy)
+
+
+def test_an_installed_package_names_its_own_script(copy, tmp_path_factory):
+    site, elsewhere = copy / "site-packages", tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(copy / "ops", site / "token_pruning_ops")
+    said = python("-m", "token_pruning_ops.info", cwd=elsewhere, PYTHONPATH=str(site))
+    lines = [line for line in said.splitlines() if line.startswith(("cpu", "cuda"))]
+    (script,) = {line.split("`")[1].removeprefix("sh ") for line in lines}
+    assert (elsewhere / script).resolve() == site / "token_pruning_ops/make.sh"
 
 
 def test_the_build_can_be_switched_off(copy):

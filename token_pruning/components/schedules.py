@@ -105,7 +105,7 @@ class TokenSchedule:
         self, blocks: int, r: Sequence[int] | int | None = None, keep_ratio: Sequence[float] | float | None = None
     ) -> None:
         if r is not None and keep_ratio is not None:
-            raise SettingError("give r or keep_ratio, not both")
+            raise SettingError("give r or keep_ratio, not both: None leaves one out")
         self.r = None if r is None else _r_of_blocks(r, blocks)
         self.keep_ratios = _falling_ratios(0.1 if keep_ratio is None else keep_ratio, blocks)
         self.anneal(1)

