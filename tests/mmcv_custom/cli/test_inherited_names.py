@@ -55,7 +55,7 @@ def test_metainfo_counts_for_data_sets(derived):
     assert cfg.train_dataloader.dataset.dataset.metainfo.classes == ("c",)
     assert cfg.val_dataloader.dataset.metainfo.classes == cfg.test_dataloader.dataset.metainfo.classes == ("c",)
     cfg = derived("", {"metainfo.classes": ["d"]})
-    assert cfg.test_dataloader.dataset.metainfo.classes == ["d"]
+    assert cfg.test_dataloader.dataset.metainfo.classes == ("d",)
 
 
 def test_a_file_between_base_and_config_counts_as_well(derived):
