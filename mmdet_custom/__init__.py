@@ -9,6 +9,7 @@ from . import (  # noqa: F401  they change what mmdet and MMCV do
     coco,
     deformable_attention,
     fusion_head,
+    nms,
     panoptic_maps,
     roi_align,
     visualizer,
