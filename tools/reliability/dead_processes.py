@@ -29,7 +29,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from rows import faults_row, parser_of, write_rows
+from rows import faults_row, parser_of, print_rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -92,6 +92,7 @@ def main():
             print(f"{kind} {number + 1}/{args.cases}: ended after {seconds:.1f} s", flush=True)
         more = dict(seed=args.seed, slowest_s=round(slowest, 1), node_timeout_s=SILENT_S)
         rows.append(faults_row(kind, args.cases, found, **more))
+        print_rows(rows[-1:])
         write_rows(args.json, rows[-1:])
     sys.exit(any(row["faults"] for row in rows))
 

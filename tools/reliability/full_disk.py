@@ -27,7 +27,7 @@ import mmpretrain.apis  # noqa: F401
 import mmseg.apis  # noqa: F401
 import torch
 from forked import run
-from rows import faults_row, parser_of, write_rows
+from rows import faults_row, parser_of, print_rows, write_rows
 from whole_files import broken_files
 from workloads import equal, prepare, works
 
@@ -53,6 +53,7 @@ def main():
         limit = args.limit or not can_mount(Path(base))
         for kind in args.kinds:
             rows.append(full(kind, Path(base), args.cases, random.Random(f"{args.seed} {kind}"), args.seed, limit))
+            print_rows(rows[-1:])
             write_rows(args.json, rows[-1:])
     sys.exit(any(row["faults"] for row in rows))
 

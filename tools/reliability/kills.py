@@ -24,7 +24,7 @@ import mmpretrain.apis  # noqa: F401
 import mmseg.apis  # noqa: F401
 import torch
 from forked import Kill, run
-from rows import faults_row, parser_of, write_rows
+from rows import faults_row, parser_of, print_rows, write_rows
 from whole_files import broken_files
 from workloads import equal, prepare, works
 
@@ -44,6 +44,7 @@ def main():
         prepare(Path(base))
         for kind in args.kinds:
             rows.append(kills(kind, Path(base), args.cases, random.Random(f"{args.seed} {kind}"), args.seed))
+            print_rows(rows[-1:])
             write_rows(args.json, rows[-1:])
     sys.exit(any(row["faults"] for row in rows))
 

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import torch
 from growth import MODELS, growth, private_mb, sizes
+from rows import write_rows
 from serving import serving, upload
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.errors import ConfigError, DataError
 from mmcv_custom.inference import Predictor
-from mmcv_custom.results import row, write_json
+from mmcv_custom.results import row
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 40  # moments at which memory is read
@@ -116,8 +117,7 @@ def main() -> None:
             f"{one['what']}: {one['images']} images of {one['sizes']} sizes, {one['start_mb']:.0f} to "
             f"{one['end_mb']:.0f} MB, {one['growth_mb']:+.2f} MB per 1,000 images"
         )
-    if args.json:
-        write_json(args.json, rows)
+    write_rows(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -32,19 +32,24 @@ def faults_row(what: str, cases: int, found: Sequence[str], **more: object) -> d
     return row(kind="faults", what=what, cases=cases, faults=len(found), found=list(found), **more)
 
 
-def write_rows(path: str | Path | None, rows: Sequence[dict]) -> None:
-    """Print ``rows``, and put them into the JSON file ``path`` in the place of those with the same ``what``.
-
-    The file holds rows alone, or is a page of docs/reliability with its ``rows``, title and columns.
-    """
+def print_rows(rows: Sequence[dict]) -> None:
+    """Print rows of ``faults_row`` in words."""
     for one in rows:
         print(f"{one['what']}: {one['cases']} cases, {one['faults']} faults")
         for sentence in one["found"]:
             print(f"  {sentence}")
-    if path:
-        path = Path(path)
-        before = json.loads(path.read_text()) if path.exists() else []
-        new = {one["what"] for one in rows}
-        others = before["rows"] if isinstance(before, dict) else before
-        after = [one for one in others if one["what"] not in new] + list(rows)
-        write_json(path, dict(before, rows=after) if isinstance(before, dict) else after)
+
+
+def write_rows(path: str | Path | None, rows: Sequence[dict]) -> None:
+    """Put ``rows`` into the JSON file ``path``, if there is one, in the place of those with the same ``what``.
+
+    The file holds rows alone, or is a page of docs/reliability with its ``rows``, title and columns.
+    """
+    if not path:
+        return
+    path = Path(path)
+    before = json.loads(path.read_text()) if path.exists() else []
+    new = {one["what"] for one in rows}
+    others = before["rows"] if isinstance(before, dict) else before
+    after = [one for one in others if one["what"] not in new] + list(rows)
+    write_json(path, dict(before, rows=after) if isinstance(before, dict) else after)

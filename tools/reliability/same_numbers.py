@@ -21,10 +21,11 @@ from pathlib import Path
 
 import autocast_numbers
 import torch
+from rows import write_rows
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.results import row, write_json
+from mmcv_custom.results import row
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIER = ROOT / "configs/deit/digits/deit-nano_digits.py"
@@ -206,8 +207,7 @@ def main() -> None:
             for one in CHECKS[name](Project(Path(folder), launch)):
                 print(f"{one['what']}: {one['compared']} {one['difference']:.2g} (tolerance {one['tolerance']:g})")
                 found.append(row(kind="numbers", **one))
-    if args.json:
-        write_json(args.json, found)
+    write_rows(args.json, found)
     if any(not one["difference"] <= one["tolerance"] for one in found):
         raise SystemExit(1)
 

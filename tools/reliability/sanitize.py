@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 from deformable_cases import Case, make_case
+from rows import write_rows
 from torch import Tensor
 from torch.utils import cpp_extension
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.results import row, write_json
+from mmcv_custom.results import row
 from token_pruning_ops import build, reference
 
 HERE = Path(__file__).resolve().parent
@@ -181,9 +182,8 @@ def main() -> None:
     for text in wrong[:20]:
         print(text)
     print(f"{args.cases} cases ({refused} invalid) on {', '.join(outcomes)}: no report, {len(wrong)} wrong results")
-    if args.json:
-        fields = dict(kind="sanitizer", what=f"deformable attention on {', '.join(outcomes)}", cases=args.cases)
-        write_json(args.json, [row(**fields, refused=refused, faults=len(wrong))])
+    fields = dict(kind="sanitizer", what=f"deformable attention on {', '.join(outcomes)}", cases=args.cases)
+    write_rows(args.json, [row(**fields, refused=refused, faults=len(wrong))])
     if wrong:
         raise SystemExit(1)
 

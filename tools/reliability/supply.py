@@ -20,11 +20,12 @@ from pathlib import Path
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from rows import write_rows
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
 from mmcv_custom.files import write_file
-from mmcv_custom.results import row, write_json
+from mmcv_custom.results import row
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/licences.md"
@@ -156,8 +157,7 @@ def main() -> None:
         rows.append(bill_of_materials(args.audit_python, args.sbom))
     for one in rows:
         print(f"{one['what']}: {one['packages']} packages; {one['says']}")
-    if args.json:
-        write_json(args.json, [row(kind="supply", **one) for one in rows])
+    write_rows(args.json, [row(kind="supply", **one) for one in rows])
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from http.client import HTTPException
 from pathlib import Path
 
 from growth import MODELS, growth, private_mb, sizes
+from rows import write_rows
 from serving import Server, serving, upload
 
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
-from mmcv_custom.results import row, write_json
+from mmcv_custom.results import row
 
 ROOT = Path(__file__).resolve().parents[2]
 GREED = 5  # requests that the greedy user has open at once
@@ -197,8 +198,7 @@ def main() -> None:
         f"shares {fields['least_share']:.3f} to {fields['largest_share']:.3f} (greedy {fields['greedy_share']:.3f}), "
         f"longest wait {fields['longest_wait_s']:.0f} s, {fields['start_mb']:.0f} to {fields['end_mb']:.0f} MB"
     )
-    if args.json:
-        write_json(args.json, [row(kind="web", what=f"web page: {', '.join(args.models)}", **fields)])
+    write_rows(args.json, [row(kind="web", what=f"web page: {', '.join(args.models)}", **fields)])
     if load.wrong:
         raise SystemExit(1)
 
