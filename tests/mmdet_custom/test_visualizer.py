@@ -13,7 +13,7 @@ import mmdet_custom  # noqa: F401 - registers
 
 @pytest.mark.parametrize("segments", [0, 1])
 def test_an_image_is_drawn_whatever_was_found(tmp_path, segments):
-    visualizer = VISUALIZERS.build(dict(type="DetLocalVisualizer", name=f"{tmp_path.name}"))
+    visualizer = VISUALIZERS.build(dict(type="mmdet.DetLocalVisualizer", name=tmp_path.name))
     visualizer.dataset_meta = dict(classes=("cat", "grass"), palette=[(220, 20, 60), (0, 220, 0)])
     numbers = torch.full((1, 40, 60), 2)
     numbers[:, :20] = 1 if segments else 2
