@@ -11,7 +11,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
@@ -119,17 +119,25 @@ class Task:
         return pkgutil.resolve_name(self.result)
 
 
+# What models of mmdet have in common.
+MMDET: dict[str, Any] = dict(
+    model="detector",
+    scope="mmdet",
+    load_labels=(dict(type="LoadAnnotations", with_bbox=True, with_mask=True),),
+    dump="DumpDetResults",
+    visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
+    coco_format=True,
+    caption=True,
+)
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task(
             name="detection",
-            model="detector",
-            scope="mmdet",
+            **MMDET,
             prediction="pred_instances",
             result="mmcv_custom.inference.results:Detection",
             labels=synthetic_labels.instances,
-            load_labels=(dict(type="LoadAnnotations", with_bbox=True, with_mask=True),),
             metric=Metric(
                 "CocoMetric",
                 "metric",
@@ -145,19 +153,13 @@ TASKS: dict[str, Task] = {
                     for kind in ("bbox", "segm")
                 },
             ),
-            dump="DumpDetResults",
-            visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
-            coco_format=True,
-            caption=True,
         ),
         Task(
             name="panoptic segmentation",
-            model="detector",
-            scope="mmdet",
+            **MMDET,
             prediction="pred_panoptic_seg",
             result="mmcv_custom.inference.panoptic:Panoptic",
             labels=synthetic_labels.segments,
-            load_labels=(dict(type="LoadAnnotations", with_bbox=True, with_mask=True),),
             metric=Metric(
                 "PanopticQuality",
                 None,
@@ -169,10 +171,6 @@ TASKS: dict[str, Task] = {
                     )
                 ),
             ),
-            dump="DumpDetResults",
-            visualization=VisualizationArguments("draw", folder="test_out_dir", score_thr="score_thr"),
-            coco_format=True,
-            caption=True,
             palettes=dict(DETECTION_PALETTES, coco="mmdet.CocoPanopticDataset"),
         ),
         Task(

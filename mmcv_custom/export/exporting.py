@@ -185,8 +185,9 @@ def trace_model(
         images = torch.cat([images, images.flip(3)])  # torch.export takes 1 for a constant
     graph = graph_of(model, outputs, masks) if whole else AnyGraph(model)
     graph = (Preprocessed(graph, how) if preprocess else graph).eval()
-    about = describe(graph, images, dynamic, stride_of(model), normalisation=how, preprocessed=preprocess)
-    return Traced(graph, traced(graph, images, dynamic, stride_of(model)), about, images)
+    multiple = stride_of(model)
+    about = describe(graph, images, dynamic, multiple, normalisation=how, preprocessed=preprocess)
+    return Traced(graph, traced(graph, images, dynamic, multiple), about, images)
 
 
 def check_free(path: Path, force: bool = False) -> None:

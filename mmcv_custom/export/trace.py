@@ -46,7 +46,8 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         with warnings.catch_warnings(), torch.no_grad(), _portable_operators(), _contiguous(graph), _thinned():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
-            _check_free(graph, program, images, dynamic, strides)
+            if dynamic:
+                _check_free(graph, program, images, dynamic, strides)
             return program.run_decompositions({})  # no operator that writes into its input
     except (SettingError, ConfigError):
         raise
@@ -65,8 +66,7 @@ def _check_free(
     """Raise ConfigError if the program refuses another size, or another number of images, than it was made with."""
     other = larger(images, multiple) if "size" in dynamic else images
     try:
-        if dynamic:
-            program.module()(other[:1] if "batch" in dynamic else other)
+        program.module()(other[:1] if "batch" in dynamic else other)
     except AssertionError as error:  # torch.export assumed something of the example's shape
         raise ConfigError(
             f"{_kind(graph)} does not take a free {' and '.join(dynamic)}: torch.export assumes "

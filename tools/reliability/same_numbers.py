@@ -44,7 +44,7 @@ DETECTOR_DATA = (
     12,
     ["train_dataloader.dataset.pipeline.2.scale=(128,128)", "val_dataloader.dataset.pipeline.1.scale=(128,128)"],
 )
-# Sums are taken in another order. In the detector that may change the match of a proposal after a few steps, one of the
+# Sums are taken in another order. In the detector that may change the match of a proposal after a few steps, one of
 # some hundred that the loss of a batch is the mean of.
 CLOSE, LATER = 2e-4, dict(classifier=2e-4, detector=0.02)
 Launch = Callable[[Sequence[list], Sequence[dict], Path], None]
