@@ -5,18 +5,26 @@ Shapes: B images, M objects of an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Objects of two runs are one object if label, box and score agree so far.
 PIXELS, SCORE = 1.0, 0.01
+# A change of the input, as a fraction of its largest value, that is no larger than what two runtimes round differently.
+NOISE = 1e-6
+# Where NOISE moves the model itself by more than the tolerance, a file may be off by SLACK times that. A model of which
+# it moves more than CHAOS cannot be compared at all.
+SLACK, CHAOS = 1.5, 0.8
 # The largest difference of a file that passes, by what is compared.
 TOLERANCES = {"fp32": dict(values=1e-3, labels=2e-3, objects=0.02), "fp16": dict(values=0.03, labels=0.02, objects=0.1)}
 
+Differences = dict[str, tuple[str, float]]
+Function = Callable[[Tensor], Mapping[str, Tensor]]
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, tuple[str, float]]:
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Differences:
     """Return output -> what is compared and how far it is off.
 
     "values" are compared by the largest absolute difference as a fraction of the largest value, "labels" (whole numbers
@@ -28,13 +36,58 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
     return {name: _difference(expected[name], found[name]) for name in expected}
 
 
-def too_far(found: Mapping[str, tuple[str, float]], precision: str, tolerance: float | None) -> str | None:
+def largest_differences(expected: Function, found: Function, batches: Iterable[Tensor]) -> Differences:
+    """Return the largest ``differences`` of two functions of images (B, 3, h, w) over all batches."""
+    largest: Differences = {}
+    for images in batches:
+        for name, (kind, value) in differences(expected(images), found(images)).items():
+            largest[name] = (kind, max(value, largest.get(name, (kind, 0.0))[1]))
+    return largest
+
+
+def outputs_of(graph: nn.Module, noise: float = 0.0) -> Function:
+    """Return the function from images to the outputs of ``graph`` by name.
+
+    Args:
+        graph: of ``graphs``.
+        noise: normal noise on the normalised images, as a fraction of their largest value; the same at every call.
+    """
+
+    def noisy(_: nn.Module, args: tuple[Tensor]) -> Tensor:
+        (images,) = args
+        random = torch.Generator().manual_seed(0)
+        return images + noise * images.abs().max() * torch.randn(images.shape, generator=random)
+
+    def outputs(images: Tensor) -> dict[str, Tensor]:
+        hook = getattr(graph, "inner", graph).register_forward_pre_hook(noisy) if noise else None
+        try:
+            with torch.no_grad():
+                return dict(zip(graph.names, graph(images), strict=True))
+        finally:
+            if hook:
+                hook.remove()
+
+    return outputs
+
+
+def too_far(
+    found: Differences, precision: str, tolerance: float | None = None, own: Differences | None = None
+) -> str | None:
     """Return the output that is off by more than it may be, None if there is none.
 
     int8 has no tolerance of its own: what quantisation costs is measured on a data set.
+
+    Args:
+        found: of the file.
+        precision: of the file.
+        tolerance: largest difference; None: ``TOLERANCES``.
+        own: how far the model itself moves under ``NOISE``.
     """
     for name, (kind, value) in found.items():
         most = tolerance if tolerance is not None else TOLERANCES.get(precision, {}).get(kind, float("inf"))
+        moves = own[name][1] if own else 0.0
+        if moves <= CHAOS:
+            most = max(most, min(SLACK * moves, (1 + moves) / 2))  # 1 is another model's
         if not value <= most:  # not a number is too far, too
             return name
     return None

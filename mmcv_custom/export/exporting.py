@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from token_pruning.host import find_host
 
 from ..errors import ConfigError, DataError
-from .compare import differences, too_far
+from .compare import NOISE, Differences, largest_differences, outputs_of, too_far
 from .formats import ExportedModel, format_named
 from .graphs import AnyGraph, Preprocessed, graph_of
 from .metadata import describe, normalisation
@@ -35,20 +35,23 @@ class Exported:
         metadata: that the file holds.
         differences: output -> what is compared and how far the file is from eager PyTorch, see
             ``compare.differences``; the largest over all images.
+        own: the same between eager PyTorch and itself with noise of one millionth (``compare.NOISE``) on the images,
+            where the file is further off than the tolerance: such a model takes other decisions wherever numbers are
+            rounded differently. Else None.
         checked: shapes (B, 3, h, w) of the images that were compared.
     """
 
     path: Path
     metadata: dict[str, object]
-    differences: dict[str, tuple[str, float]]
+    differences: Differences
+    own: Differences | None
     checked: list[tuple[int, ...]]
 
     def summary(self) -> str:
         """Return it in words."""
-        words = dict(
-            values="{:.1e} of the largest value", labels="{:.2%} of the places", objects="{:.1%} of the objects"
-        )
-        off = ", ".join(f"{name} {words[kind].format(value)}" for name, (kind, value) in self.differences.items())
+        off = in_words(self.differences)
+        if self.own:
+            off += f"; PyTorch with noise of {NOISE:g} on the images differs from itself by {in_words(self.own)}"
         shapes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.checked))
         cost = f"{self.metadata['gmacs']:.3g} GMACs per image"
         return f"{self.path}: {cost}; differs from PyTorch by {off} (images {shapes})"
@@ -90,15 +93,19 @@ class Traced:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             part = Path(folder) / path.name
             kind.write(self.program, part, about, calibration)
-            off = _compared(self.graph, part, batches)
-            wrong = too_far(off, precision, tolerance)
+            expected, own = outputs_of(self.graph), None
+            off = largest_differences(expected, ExportedModel(part), batches)
+            if tolerance is None and too_far(off, precision):
+                own = largest_differences(expected, outputs_of(self.graph, NOISE), batches)
+            wrong = too_far(off, precision, tolerance, own)
             if wrong:
+                also = f"; noise of {NOISE:g} on the images moves PyTorch's own by {own[wrong][1]:.2g}" if own else ""
                 raise ConfigError(
-                    f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}), so {path} was not "
-                    "written: try another format, or allow more with --tolerance"
+                    f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}{also}), so {path} "
+                    "was not written: try another format, or allow more with --tolerance"
                 )
             _move(Path(folder), path)
-        return Exported(path, about, off, [tuple(batch.shape) for batch in batches])
+        return Exported(path, about, off, own, [tuple(batch.shape) for batch in batches])
 
     def _others(self) -> list[Tensor]:
         """Return images of other numbers and sizes than those of the trace, as far as these are free."""
@@ -142,7 +149,8 @@ def export_model(
         precision: "fp32"; "fp16" and "int8" by the tools of ONNX Runtime and OpenVINO (NNCF).
         calibration: batches of inputs, for int8.
         check: further batches of inputs to compare on; where batch or size are free, others are always tried.
-        tolerance: largest difference; None: ``compare.TOLERANCES``.
+        tolerance: largest difference; None: ``compare.TOLERANCES``, or 1.5 times what noise of one millionth on the
+            images changes in PyTorch itself, if that is more.
         metadata: further entries for the file, such as ``classes``; all of JSON's types.
         force: replace ``path``.
 
@@ -158,7 +166,15 @@ def export_model(
     calibration = list(calibration)
     if precision == "int8" and not calibration:
         raise ConfigError("int8 needs images that say which values occur: give a folder (--calibrate)")
-    ready = trace_model(model, images, outputs=outputs, masks=masks, preprocess=preprocess, dynamic=dynamic)
+    ready = trace_model(
+        model,
+        images,
+        outputs=outputs,
+        masks=masks,
+        preprocess=preprocess,
+        dynamic=dynamic,
+        compiled=kind.compiled,
+    )
     return ready.write(
         path, kind.name, precision=precision, calibration=calibration, check=check, tolerance=tolerance, more=metadata
     )
@@ -172,8 +188,14 @@ def trace_model(
     masks: str = "roi",
     preprocess: bool = False,
     dynamic: Sequence[str] = (),
+    compiled: bool = False,
 ) -> Traced:
-    """Return the program of ``model``, to be written in one format or several; arguments as of ``export_model``."""
+    """Return the program of ``model``, to be written in one format or several.
+
+    Args:
+        model, images, outputs, masks, preprocess, dynamic: see ``export_model``.
+        compiled: deformable attention stays this project's compiled operator, which format "aoti" alone can call.
+    """
     if model.training:
         raise ConfigError(f"this {type(model).__name__} is in training mode: call .eval() first")
     _check_images(model, images)
@@ -187,7 +209,13 @@ def trace_model(
     graph = (Preprocessed(graph, how) if preprocess else graph).eval()
     multiple = stride_of(model)
     about = describe(graph, images, dynamic, multiple, normalisation=how, preprocessed=preprocess)
-    return Traced(graph, traced(graph, images, dynamic, multiple), about, images)
+    return Traced(graph, traced(graph, images, dynamic, multiple, compiled), about, images)
+
+
+def in_words(found: Differences) -> str:
+    """Return differences as a part of a sentence."""
+    words = dict(values="{:.1e} of the largest value", labels="{:.2%} of the places", objects="{:.1%} of the objects")
+    return ", ".join(f"{name} {words[kind].format(value)}" for name, (kind, value) in found.items())
 
 
 def check_free(path: Path, force: bool = False) -> None:
@@ -216,17 +244,6 @@ def _check_images(model: nn.Module, images: Tensor) -> None:
             f"{type(model).__name__} takes images of {h} x {w} pixels only, not {images.shape[2]} x {images.shape[3]}: "
             f"give --shape {h} {w}"
         )
-
-
-def _compared(graph: nn.Module, path: Path, batches: Iterable[Tensor]) -> dict[str, tuple[str, float]]:
-    """Return the largest differences between the graph and the file."""
-    file, largest = ExportedModel(path), {}
-    for images in batches:
-        with torch.no_grad():
-            expected = dict(zip(graph.names, graph(images), strict=True))
-        for name, (kind, value) in differences(expected, file(images)).items():
-            largest[name] = (kind, max(value, largest.get(name, (kind, 0.0))[1]))
-    return largest
 
 
 def _move(folder: Path, path: Path) -> None:

@@ -49,6 +49,7 @@ class Format:
         module: "module" of this package with functions ``write_NAME`` and ``load_NAME``.
         precisions: those that its own tools make.
         other_packages: precision -> further modules that it needs.
+        compiled: it can call operators that this project compiles.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Format:
     runtime: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
     other_packages: Mapping[str, tuple[str, ...]] | None = None
+    compiled: bool = False
 
     def write(
         self, program: ExportedProgram, path: Path, metadata: Mapping[str, object], calibration: Iterable[Tensor] = ()
@@ -100,7 +102,7 @@ FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
         Format("torch-export", ".pt2", "torch_formats"),
-        Format("aoti", ".pt2", "torch_formats"),
+        Format("aoti", ".pt2", "torch_formats", compiled=True),
         Format("onnx", ".onnx", "onnx_format", ONNX, ("onnxruntime",), PRECISIONS),
         Format(
             "openvino",

@@ -26,6 +26,7 @@ from .graphs import tensors
 from .metadata import KEY, as_strings, from_strings
 
 NAME = f"{KEY}.json"
+OPERATOR = "ms_deform_attn"
 
 
 def write_torch_export(
@@ -47,10 +48,13 @@ def write_aoti(
     """
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         raise ConfigError("format aoti needs a C++ compiler; on Debian: apt-get install g++")
+    # Without the asserts on sizes: for a detector whose size is free Inductor writes some of undeclared variables.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": as_strings(metadata)}
+            program,
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": as_strings(metadata), "scalar_asserts": False},
         )
 
 
@@ -73,7 +77,16 @@ def load_torch_export(path: Path) -> tuple[dict, object]:
 
 def load_aoti(path: Path) -> tuple[dict, object]:
     """Return the metadata of a compiled library and how it is run."""
-    library = torch._inductor.aoti_load_package(str(path))
+    from token_pruning_ops import build  # loads the operator that the library may call
+
+    try:
+        library = torch._inductor.aoti_load_package(str(path))
+    except RuntimeError as error:
+        if OPERATOR not in str(error):
+            raise
+        raise ConfigError(
+            f"{path} calls this project's deformable attention, which is not compiled here: {build.hint()}"
+        ) from error
     own = {name: text for name, text in library.get_metadata().items() if not name.startswith("AOTI_")}
     return from_strings(own), partial(_run, library)
 

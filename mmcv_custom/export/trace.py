@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from unittest.mock import patch
 
 import torch
@@ -22,13 +22,21 @@ from ..errors import ConfigError
 DYNAMIC = ("batch", "size")
 
 
-def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), strides: int = 32) -> ExportedProgram:
+def traced(
+    graph: nn.Module,
+    images: Tensor,
+    dynamic: Sequence[str] = (),
+    strides: int = 32,
+    compiled: bool = False,
+) -> ExportedProgram:
     """Return the program of ``graph`` on ``images`` (B, 3, h, w).
 
     Args:
         graph: in evaluation mode.
         images: example; what is not dynamic keeps its size for good.
         dynamic: "batch" for any B, "size" for any h and w that are multiples of ``strides``.
+        compiled: keep deformable attention as this project's operator, where that is compiled; else it is written in
+            operators that every format has.
 
     Raises:
         ConfigError: the model decides in Python what it computes, or has a fixed size where a free one is asked for.
@@ -43,7 +51,7 @@ def traced(graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), stride
         dims[2] = strides * Dim("rows", min=2, max=256)
         dims[3] = strides * Dim("columns", min=2, max=256)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _portable_operators(), _contiguous(graph), _thinned():
+        with warnings.catch_warnings(), torch.no_grad(), _attention(compiled), _contiguous(graph), _thinned():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
             if dynamic:
@@ -74,11 +82,11 @@ def _check_free(
         ) from error
 
 
-def _portable_operators() -> AbstractContextManager:
-    """Return the context in which deformable attention is written in operators that every format has."""
-    from token_pruning_ops import grid_sample
+def _attention(compiled: bool) -> AbstractContextManager:
+    """Return the context in which deformable attention is written as one operator, or in PyTorch's own."""
+    from token_pruning_ops import grid_sample, library
 
-    return grid_sample()
+    return nullcontext() if compiled and "cpu" not in library.MISSING else grid_sample()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import timm
@@ -128,9 +128,15 @@ def forms_of(case: Case, runtimes: list[str], folder: Path) -> list[Form]:
     torch.manual_seed(0)
     images, forms = torch.randn(case.batch, 3, *case.size), []
     for word, reducer in {DENSE: None, **case.methods}.items():
-        start = time.perf_counter()
-        ready = trace_model(case.build(reducer), images)
-        gmacs, tracing = ready.metadata["gmacs"], time.perf_counter() - start
+        model = case.build(reducer)
+
+        @cache
+        def traced(compiled: bool, model: nn.Module = model) -> tuple[Traced, float]:
+            start = time.perf_counter()
+            return trace_model(model, images, compiled=compiled), time.perf_counter() - start
+
+        ready, _ = traced(False)
+        gmacs = ready.metadata["gmacs"]
         forms.append(Form(word, EAGER, partial(ready.graph, images), gmacs))
         for runtime in runtimes:
             start = time.perf_counter()
@@ -139,6 +145,8 @@ def forms_of(case: Case, runtimes: list[str], folder: Path) -> list[Form]:
                 call()
                 forms.append(Form(word, runtime, call, gmacs, seconds=time.perf_counter() - start))
                 continue
+            ready, tracing = traced(FORMATS[runtime].compiled)
+            start = time.perf_counter()
             made = _file_form(ready, runtime, images, folder / f"{word}-{runtime}{FORMATS[runtime].suffix}")
             if made is not None:
                 call, difference = made

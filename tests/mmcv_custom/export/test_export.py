@@ -8,6 +8,7 @@ from exports import CASES, applied, built
 
 from mmcv_custom.export import ExportedModel, trace_model
 from mmcv_custom.export.formats import FORMATS
+from token_pruning_ops import library
 
 OPTIONAL = {"onnx": ["onnx", "onnxscript", "onnxruntime"], "openvino": ["onnx", "onnxscript", "openvino"]}
 
@@ -17,16 +18,17 @@ def traced_models():
     """Return a function from a name of ``CASES``, or "timm, EViT", to what ``trace_model`` makes of it."""
     done = {}
 
-    def get(name):
-        if name not in done:
+    def get(name, compiled=False):
+        key = name, compiled
+        if key not in done:
             torch.manual_seed(1)
             if name == "timm, EViT":
-                done[name] = trace_model(applied(), torch.randn(2, 3, 64, 64), dynamic=["batch"])
+                done[key] = trace_model(applied(), torch.randn(2, 3, 64, 64), dynamic=["batch"])
             else:
                 config, options, (batch, *size), dynamic = CASES[name]
                 model = built(config, options)
-                done[name] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic)
-        return done[name]
+                done[key] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic, compiled=compiled)
+        return done[key]
 
     return get
 
@@ -67,11 +69,27 @@ def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="AOTInductor needs a C++ compiler")
-def test_a_compiled_library_computes_what_pytorch_does(traced_models, tmp_path):
-    ready = traced_models("classifier, ToMe")
+@pytest.mark.parametrize("case", CASES)
+def test_a_compiled_library_computes_what_pytorch_does(traced_models, case, tmp_path):
+    ready = traced_models(case, compiled=case.startswith("detector"))
     done = ready.write(tmp_path / "model.pt2", "aoti", check=[torch.randn_like(ready.images)])
-    assert [shape[0] for shape in done.checked] == [2, 2, 1, 3]
+    batches, sizes = zip(*((batch, size) for batch, _, *size in done.checked), strict=True)
+    assert batches == (2, 2, 1, 3) and (sizes[3] != sizes[0]) == ("size" in CASES[case][3])
     assert ExportedModel(tmp_path / "model.pt2").metadata == done.metadata
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt2"]
+
+
+@pytest.mark.skipif("cpu" in library.MISSING, reason="deformable attention is not compiled")
+def test_deformable_attention_stays_one_operator(traced_models):
+    own = [str(node.target) for node in traced_models("detector", compiled=True).program.graph.nodes]
+    portable = [str(node.target) for node in traced_models("detector").program.graph.nodes]
+
+    def count(names, word):
+        return sum(word in name for name in names)
+
+    # The injector samples a pyramid of three maps, the extractor one map.
+    assert count(own, "ms_deform_attn") == 2 and not count(own, "grid_sampler")
+    assert not count(portable, "ms_deform_attn") and count(portable, "grid_sampler") == 3 + 1
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -8,7 +8,7 @@ from torch import nn
 
 import token_pruning
 from mmcv_custom import ConfigError, DataError
-from mmcv_custom.export import FORMATS, ExportedModel, export_model, exporting, formats, trace_model
+from mmcv_custom.export import FORMATS, ExportedModel, export_model, formats, trace_model
 from mmcv_custom.export.graphs import graph_of
 from token_pruning.errors import SettingError
 
@@ -73,12 +73,46 @@ def test_a_file_is_not_overwritten(tmp_path):
     assert ExportedModel(path).metadata["format"] == "torch-export"
 
 
-def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_compared", lambda *args: {"mean": ("values", 0.5)})
-    with pytest.raises(ConfigError, match=r"torch-export computes other mean than PyTorch \(off by 0.5\)"):
-        export_model(Brightness().eval(), IMAGES, tmp_path / "a.pt2")
+class Wrong(Brightness):
+    """Its file is made from another model."""
+
+    def forward(self, images):
+        out = super().forward(images)
+        return dict(out, mean=out["mean"] + (0.5 if torch.compiler.is_exporting() else 0))
+
+
+class Sensitive(nn.Module):
+    """Rounding decides: the parity of the millionths of each pixel; the file adds ``wrong`` to the pixels."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, images):
+        if torch.compiler.is_exporting():
+            images = images * (1 + 1e-6) + self.wrong
+        return dict(parity=(images * 1e6).long() % 2 + 2 * (images > 4.5).long())
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
+    images = torch.ones(1, 3, 8, 8)
+    with pytest.raises(
+        ConfigError, match=r"torch-export computes other mean than PyTorch \(off by 0.5; noise of 1e-06 on"
+    ):
+        export_model(Wrong().eval(), images, tmp_path / "a.pt2")
     assert not [*tmp_path.iterdir()]
-    export_model(Brightness().eval(), IMAGES, tmp_path / "a.pt2", tolerance=0.6)
+    export_model(Wrong().eval(), images, tmp_path / "a.pt2", tolerance=0.6)
+
+
+def test_a_file_may_differ_as_much_as_rounding_moves_pytorch(tmp_path):
+    images = torch.rand(1, 3, 32, 32) + 1
+    done = export_model(Sensitive(0).eval(), images, tmp_path / "a.pt2")
+    assert 0.3 < done.differences["parity"][1] < 0.7 and 0.3 < done.own["parity"][1] < 0.7
+    assert "; PyTorch with noise of 1e-06 on the images differs from itself by parity 4" in done.summary().replace(
+        "5", "4"
+    )
+    with pytest.raises(ConfigError, match=r"other parity than PyTorch \(off by 1; noise of 1e-06 on the images moves"):
+        export_model(Sensitive(4).eval(), images, tmp_path / "b.pt2")
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
