@@ -1,4 +1,8 @@
-"""Evaluate a checkpoint on the test data of a config."""
+"""Evaluate a checkpoint, or a file of tools/export.py, on the test data of a config.
+
+python tools/test.py CONFIG CHECKPOINT
+python tools/test.py CONFIG model.onnx
+"""
 
 import argparse
 import os
@@ -10,14 +14,15 @@ from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import add_common_options, build_runner, is_main_process, load_config, run
 from mmcv_custom.data.checks.datasets import leaf_datasets
 from mmcv_custom.errors import ConfigError
+from mmcv_custom.inference.exported import evaluate_file, is_exported
 from mmcv_custom.results import write_json
 from mmcv_custom.tasks import TASKS, task_of
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="weights: native, published or training checkpoint")
+    parser.add_argument("checkpoint", help="weights: native, published or training checkpoint; or an exported file")
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="what to evaluate, e.g. bbox segm, mIoU, top1")
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument("--scores", metavar="FILE.json", help="also write the scores to this file")
@@ -128,12 +133,24 @@ def draw_predictions(cfg, args):
         cfg.visualizer.vis_backends = [dict(type="LocalVisBackend", save_dir=folder, img_save_dir="")]
 
 
+def check_file_options(args):
+    """Raise ConfigError if an option is of a model in PyTorch, which an exported file is not."""
+    names = ("tta", "fuse_conv_bn", "channels_last", "compile", "cuda_graph", "amp")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    given += [key for key in args.cfg_options if key.split(".")[0] == "model"]
+    if given:
+        raise ConfigError(f"{', '.join(given)} cannot change an exported file: export the model again")
+
+
 def main():
     args = parse_args()
     cfg = load_config(args.config, args)
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
         raise ConfigError(f"config {args.config} lacks test_dataloader or test_evaluator: there is nothing to evaluate")
     cfg.load_from, cfg.resume = find_checkpoint(args.checkpoint), False
+    if is_exported(cfg.load_from):
+        check_file_options(args)
+        evaluate_file(cfg, cfg.load_from)
     if args.eval:
         set_metrics(cfg, args.eval)
     if args.tta:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from ..errors import ConfigError, DataError
 from ..export import ExportedModel, paste_masks
 from ..export.formats import SUFFIXES
 from ..export.graphs import normalised
+from ..tasks import task_of
+from .class_names import class_names
 from .windows import window_corners
 
 CONFIG_KEYS = ("default_scope", "custom_imports", "test_dataloader", "test_evaluator")
@@ -48,6 +51,27 @@ def portable_config(cfg: Config) -> str:
     return repr(dict(Config(dict(found, model=dict(type=str(cfg.model.type), test_cfg=kept))).to_dict()))
 
 
+def evaluate_file(cfg: Config, path: str | Path) -> None:
+    """Make the test of ``cfg``, whose data and evaluators stay, run a file in the place of the model.
+
+    Raises:
+        ConfigError: the file is of another task or other classes.
+    """
+    metadata = ExportedNetwork(path).file.metadata
+    task, own, classes = task_of(cfg).name, metadata.get("classes", ()), class_names(cfg, None)
+    if metadata["task"] != task:
+        raise ConfigError(f"{path} is a file for {metadata['task']} and {cfg.filename} is for {task}")
+    if own and classes and list(own) != list(classes):
+        raise ConfigError(f"{path} has {_some(own)} and the data of {cfg.filename} {_some(classes)}")
+    cfg.model, cfg.load_from = dict(type="mmengine.ExportedNetwork", path=str(path)), None
+
+
+def _some(classes: Sequence[str]) -> str:
+    more = ", ..." if len(classes) > 3 else ""
+    return f"{len(classes)} classes ({', '.join(classes[:3])}{more})"
+
+
+@MODELS.register_module()
 class ExportedNetwork(nn.Module):
     """Runs a file on the batches of a test pipeline and returns the toolbox's data samples.
 
@@ -80,12 +104,21 @@ class ExportedNetwork(nn.Module):
         ]
 
     def data_preprocessor(self, data: dict, training: bool = False) -> dict:
-        """Return images (B, 3, h, w) as the file takes them, and their samples."""
-        inputs = data["inputs"]
-        images = torch.stack(list(inputs)).flip(1).clamp(0, 255).to(torch.uint8)  # BGR as the pipeline packs it
+        """Return images (B, 3, h, w) as the file takes them, padded to the largest, and their samples."""
+        found = [
+            image.flip(0).clamp(0, 255).to(torch.uint8) for image in data["inputs"]
+        ]  # BGR as the pipeline packs it
         if not self.file.metadata["preprocessed"]:
-            images = normalised(images, self.file.metadata["normalisation"])
-        return dict(inputs=images, data_samples=data["data_samples"])
+            found = [normalised(image[None], self.file.metadata["normalisation"])[0] for image in found]
+        size = [max(image.shape[side] for image in found) for side in (1, 2)]
+        return dict(
+            inputs=torch.stack([self._padded(image, size) for image in found]), data_samples=data["data_samples"]
+        )
+
+    @torch.no_grad()
+    def test_step(self, data: dict) -> list[BaseDataElement]:
+        """Return the samples of a batch with the predictions, as the models of the toolboxes do."""
+        return self(**self.data_preprocessor(data))
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement], mode: str = "predict"
@@ -97,7 +130,7 @@ class ExportedNetwork(nn.Module):
         return list(data_samples)
 
     def _whole(self, images: Tensor) -> dict[str, Tensor]:
-        """Run images of at most the file's size, padded at the bottom and right with what zero is to the model."""
+        """Run images of at most the file's size, padded at the bottom and right."""
         h, w = images.shape[-2:]
         size = self.file.size or tuple(-(-side // self.file.multiple) * self.file.multiple for side in (h, w))
         if h > size[0] or w > size[1]:
@@ -105,13 +138,24 @@ class ExportedNetwork(nn.Module):
                 f"an image has {h} x {w} pixels after the test pipeline, and {self.file.path} takes at most "
                 f"{size[0]} x {size[1]}: export it with that --shape"
             )
-        images = F.pad(images, (0, size[1] - w, 0, size[0] - h))
+        images = self._padded(images, size)
         step, parts = self.file.batch or len(images), []
         for part in images.split(step):
             lacking = step - len(part) if self.file.batch else 0
             out = self.file(torch.cat([part, part[-1:].expand(lacking, -1, -1, -1)]))
             parts.append({name: values[: len(part)] for name, values in out.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _padded(self, images: Tensor, size: Sequence[int]) -> Tensor:
+        """Return images (..., 3, h, w) of ``size``, padded with what zero is to the model."""
+        h, w = images.shape[-2:]
+        if not self.file.metadata["preprocessed"]:
+            return F.pad(images, (0, size[1] - w, 0, size[0] - h))
+        how = self.file.metadata["normalisation"]
+        mean = how["mean"] if how["channels"] == "RGB" else how["mean"][::-1]
+        padded = torch.tensor(mean).round().to(images).view(3, 1, 1).expand(*images.shape[:-2], *size).clone()
+        padded[..., :h, :w] = images
+        return padded
 
     def _windows(self, images: Tensor) -> dict[str, Tensor]:
         """Average the scores of the windows that the config slides over the images, as mmseg does."""

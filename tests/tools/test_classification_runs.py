@@ -117,6 +117,20 @@ def test_dense_to_pruned_resumed_and_tested(project):
     assert len(list((project / "shown").iterdir())) == 40
 
 
+def test_an_exported_file_is_evaluated_like_its_model(project):
+    config, scores = DIGITS / "tome_deit-nano_digits.py", []
+    weights, file = "work_dirs/deit-nano_digits/epoch_1.pth", "tome.pt2"
+    run(ROOT / "tools/export.py", config, weights, "--out", file, "--preprocess", "--dynamic", "batch", cwd=project)
+    for model in (weights, file):
+        command = (ROOT / "tools/test.py", config, model, "--scores", "scores.json", "--work-dir", "test")
+        run(*command, "--cfg-options", *FEW, cwd=project)
+        found = json.loads((project / "scores.json").read_text())
+        scores.append({name: value for name, value in found.items() if name.startswith("accuracy/")})
+    assert scores[0] == scores[1] and len(scores[0]) >= 1
+    said = run(ROOT / "tools/test.py", config, file, "--compile", cwd=project, code=2)
+    assert "--compile cannot change an exported file: export the model again" in said.splitlines()[-1]
+
+
 def test_mistakes_end_with_one_sentence(project):
     config, checkpoint = DIGITS / "deit-nano_digits.py", "work_dirs/deit-nano_digits/epoch_1.pth"
     imagenet = ROOT / "configs" / "deit" / "deit-s.py"

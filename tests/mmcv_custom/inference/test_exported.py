@@ -5,11 +5,13 @@ import pytest
 import torch
 from exports import CASCADE, FEW, SHALLOW
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from mmcv_custom import ConfigError, DataError, Predictor
 from mmcv_custom.data.synthetic import scene
 from mmcv_custom.inference import Classification, Detection, Segmentation
 from mmcv_custom.inference.export import export
+from mmcv_custom.inference.exported import ExportedNetwork, evaluate_file
 from mmcv_custom.inference.windows import window_corners
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights", "ignore:.*default scope")
@@ -26,6 +28,39 @@ def test_a_classifier_with_its_normalisation_inside(tmp_path):
         assert np.allclose(one.scores, other.scores, atol=1e-5) and one.top(1)[0][0] == other.top(1)[0][0]
     with pytest.raises(ConfigError, match="it takes no checkpoint, no options and runs on the CPU"):
         Predictor(tmp_path / "a.pt2", "weights.pth")
+
+
+def test_a_file_takes_the_place_of_the_model_of_a_test(tmp_path):
+    config = "configs/deit/cifar10/deit-nano_cifar10.py"
+    export(Predictor(config, options=SHALLOW), tmp_path / "a.pt2")
+    cfg = Config.fromfile(config)
+    cfg.load_from = "weights.pth"
+    evaluate_file(cfg, tmp_path / "a.pt2")
+    assert isinstance(MODELS.build(cfg.model), ExportedNetwork) and cfg.load_from is None
+    with pytest.raises(ConfigError, match=r"a.pt2 is a file for classification and .*py is for segmentation"):
+        evaluate_file(Config.fromfile("configs/segmentation/vit-nano_linear_camvid-352.py"), tmp_path / "a.pt2")
+    with pytest.raises(
+        ConfigError, match=r"a.pt2 has 2 classes \(a, b\) and the data of .* 4 classes \(c, d, e, ...\)"
+    ):
+        network = Predictor(config, options=SHALLOW)
+        network.classes = ["a", "b"]
+        export(network, tmp_path / "a.pt2", force=True)
+        cfg.test_dataloader.dataset.metainfo = dict(classes=["c", "d", "e", "f"])
+        evaluate_file(cfg, tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize("preprocess", [True, False])
+def test_images_of_several_sizes_are_padded_with_what_is_zero_to_the_model(segmentor, tmp_path, preprocess):
+    export(segmentor, tmp_path / "a.pt2", shape=(64, 64), preprocess=preprocess)
+    network = ExportedNetwork(tmp_path / "a.pt2")
+    mean = [123.675, 116.28, 103.53]
+    inputs = [torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(3, 32, 48, dtype=torch.uint8)]
+    images = network.data_preprocessor(dict(inputs=inputs, data_samples=[None, None]))["inputs"]
+    border = [124, 116, 104] if preprocess else [0, 0, 0]
+    inside = [0.0, 0.0, 0.0] if preprocess else [-m / s for m, s in zip(mean, [58.395, 57.12, 57.375], strict=True)]
+    assert images.shape == (2, 3, 64, 64) and images.dtype == (torch.uint8 if preprocess else torch.float32)
+    assert images[1, :, 40, 10].tolist() == images[1, :, 10, 60].tolist() == border
+    assert torch.allclose(images[:, :, 31, 47].float(), torch.tensor(inside).expand(2, 3), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
