@@ -19,7 +19,8 @@ class AnyGraph(nn.Module):
     """Any module of images, such as a timm or Hugging Face model after ``token_pruning.apply``.
 
     Attributes:
-        names: of the outputs, known after the first call: a mapping's keys, or "output", "output_1", ...
+        names: of the outputs, known after the first call: a mapping's keys, or "output", "output_1", ...; of a sequence
+            of tensors in a mapping, such as feature maps, "feature_maps_0", "feature_maps_1", ...
     """
 
     task = None
@@ -32,7 +33,7 @@ class AnyGraph(nn.Module):
         """Return all tensors that the model returns."""
         out = self.model(images)
         if isinstance(out, Mapping):
-            named = {name: value for name, value in out.items() if isinstance(value, Tensor)}
+            named = {name: value for key, values in out.items() for name, value in _named(key, values)}
         else:
             values = [out] if isinstance(out, Tensor) else [value for value in out if isinstance(value, Tensor)]
             named = {f"output_{i}" if i else "output": value for i, value in enumerate(values)}
@@ -40,6 +41,14 @@ class AnyGraph(nn.Module):
             raise ConfigError(f"{type(self.model).__name__} returns no tensors: wrap it in a module that does")
         self.names = tuple(named)
         return tuple(named.values())
+
+
+def _named(key: str, values: object) -> list[tuple[str, Tensor]]:
+    if isinstance(values, Tensor):
+        return [(key, values)]
+    if not isinstance(values, (list, tuple)):
+        return []
+    return [(f"{key}_{i}", value) for i, value in enumerate(values) if isinstance(value, Tensor)]
 
 
 class ClassifierGraph(nn.Module):

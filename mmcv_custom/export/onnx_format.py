@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..errors import ConfigError
 from .metadata import INPUT, as_strings, from_strings
 from .onnx_ops import translations
 
@@ -63,19 +64,43 @@ def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.O
     found = getattr(program, CONVERTED, None)
     if found is not None:
         return found
-    with _quiet():
-        found = torch.onnx.export(
-            program,
-            (),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(names),
-            custom_translation_table=translations(),
-        )
+    _copy_before_views(program)
+    try:
+        with _quiet():
+            found = torch.onnx.export(
+                program,
+                (),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(names),
+                custom_translation_table=translations(),
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        said = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigError(f"torch.onnx cannot write this model ({said}): take format torch-export or aoti") from error
     setattr(program, CONVERTED, found)  # on the program, because it refers to it: both go together
     return found
+
+
+def _copy_before_views(program: ExportedProgram) -> None:
+    """Make transposed tensors contiguous before they are viewed.
+
+    A view is right for the layout in memory that the traced operators give; attention, as torch.onnx writes it, gives
+    another one.
+    """
+    aten = torch.ops.aten
+    for node in program.graph.find_nodes(op="call_function", target=aten.view.default):
+        source = node.args[0]
+        if source.target not in (aten.transpose.int, aten.permute.default):
+            continue
+        with program.graph.inserting_before(node):
+            copied = program.graph.call_function(
+                aten.clone.default, (source,), dict(memory_format=torch.contiguous_format)
+            )
+        copied.meta = dict(source.meta, val=source.meta["val"].contiguous())
+        node.replace_input_with(source, copied)
 
 
 def load_onnx(path: Path) -> tuple[dict, object]:

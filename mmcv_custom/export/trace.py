@@ -20,6 +20,7 @@ from token_pruning.errors import SettingError
 from ..errors import ConfigError
 
 DYNAMIC = ("batch", "size")
+MASKED = "attn_mask_probs"
 
 
 def traced(
@@ -51,7 +52,7 @@ def traced(
         dims[2] = strides * Dim("rows", min=2, max=256)
         dims[3] = strides * Dim("columns", min=2, max=256)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _attention(compiled), _contiguous(graph), _thinned():
+        with warnings.catch_warnings(), torch.no_grad(), _attention(compiled), _fixed(graph), _thinned():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
             if dynamic:
@@ -90,17 +91,26 @@ def _attention(compiled: bool) -> AbstractContextManager:
 
 
 @contextmanager
-def _contiguous(graph: nn.Module) -> Iterator[None]:
-    """Keep maps contiguous in the body: a graph that relies on the layout of maps breaks where a format changes it."""
-    hosts = [module for module in graph.modules() if hasattr(module, "channels_last")]
-    before = [host.channels_last for host in hosts]
-    for host in hosts:
-        host.channels_last = False
+def _fixed(graph: nn.Module) -> Iterator[None]:
+    """Fix what modules of the graph decide by in the body.
+
+    Maps stay contiguous: a graph that relies on their layout breaks where a format changes it. The EoMT of transformers
+    reads from a buffer which layers predict masks; in the body it reads numbers.
+    """
+    hosts = [(module, module.channels_last) for module in graph.modules() if hasattr(module, "channels_last")]
+    masked = [(module, module._buffers.pop(MASKED)) for module in graph.modules() if MASKED in module._buffers]
     try:
+        for host, _ in hosts:
+            host.channels_last = False
+        for module, values in masked:
+            setattr(module, MASKED, values.tolist())
         yield
     finally:
-        for host, value in zip(hosts, before, strict=True):
+        for host, value in hosts:
             host.channels_last = value
+        for module, values in masked:
+            delattr(module, MASKED)
+            module.register_buffer(MASKED, values)
 
 
 @contextmanager
