@@ -65,9 +65,9 @@ def export(
         parts = all_.split(batch)
         return [part if preprocess else normalised(part, how) for part in parts if len(part) == batch]
 
-    shown = [scene(*size, seed) for seed in range(batch)] if images is None else _loaded(images, size, 2 * batch, batch)
+    shown = [scene(*size, seed) for seed in range(batch)] if images is None else loaded(images, size, 2 * batch, batch)
     example, *check = inputs(shown)
-    values = [] if calibrate is None else inputs(_loaded(calibrate, size, MOST, batch))
+    values = [] if calibrate is None else inputs(loaded(calibrate, size, MOST, batch))
     more = dict(
         classes=list(predictor.classes),
         reducer=predictor.reducer_config,
@@ -87,7 +87,7 @@ def export(
     )
 
 
-def _loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> list[np.ndarray]:
+def loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> list[np.ndarray]:
     """Return the first images of ``folder`` as (h, w, 3) uint8 RGB of ``size``."""
     from PIL import Image, ImageOps
 
