@@ -23,7 +23,7 @@ from .compare import NOISE, Differences, largest_differences, outputs_of, too_fa
 from .formats import ExportedModel, format_named
 from .graphs import AnyGraph, Preprocessed, graph_of
 from .metadata import describe, normalisation
-from .trace import larger, traced
+from .trace import others, traced
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Traced:
         path = Path(path)
         kind = format_named(format, path)
         about = dict(self.metadata, format=kind.name, precision=precision, **(more or {}))
-        batches = [*check, self.images, *self._others()]
+        shape, multiple = self.metadata["input"]["shape"], self.metadata["input"].get("multiple")
+        batches = [*check, self.images, *others(self.images, "batch" in shape, multiple)]
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             part = Path(folder) / path.name
@@ -106,15 +107,6 @@ class Traced:
                 )
             _move(Path(folder), path)
         return Exported(path, about, off, own, [tuple(batch.shape) for batch in batches])
-
-    def _others(self) -> list[Tensor]:
-        """Return images of other numbers and sizes than those of the trace, as far as these are free."""
-        shape, found = self.metadata["input"]["shape"], [self.images]
-        if "height" in shape:
-            found = [larger(self.images, self.metadata["input"]["multiple"])]
-        if "batch" in shape:
-            found = [self.images[:1], torch.cat([found[0], found[0][:1].flip(3)])]
-        return [images for images in found if images is not self.images]
 
 
 def export_model(

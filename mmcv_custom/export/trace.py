@@ -55,8 +55,7 @@ def traced(
         with warnings.catch_warnings(), torch.no_grad(), _attention(compiled), _fixed(graph), _thinned():
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, (images,), dynamic_shapes=(dims,) if dims else None, strict=False)
-            if dynamic:
-                _check_free(graph, program, images, dynamic, strides)
+            _check_free(graph, program, others(images, 0 in dims, strides if 2 in dims else None), dynamic)
             return program.run_decompositions({})  # no operator that writes into its input
     except (SettingError, ConfigError):
         raise
@@ -64,18 +63,29 @@ def traced(
         raise ConfigError(_reason(graph, error, dynamic)) from error
 
 
-def larger(images: Tensor, multiple: int) -> Tensor:
-    """Return the images (B, 3, h, w) with ``multiple`` more rows and twice as many more columns."""
-    return F.interpolate(images, (images.shape[2] + multiple, images.shape[3] + 2 * multiple))
+def others(images: Tensor, batch: bool, multiple: int | None) -> list[Tensor]:
+    """Return images of other shapes than ``images`` (B, 3, h, w), that a free batch and a free size allow.
+
+    Args:
+        images: example, B at least 2 if the batch is free.
+        batch: another number of images is allowed.
+        multiple: of which other sides are multiples; None if the size is not free.
+    """
+    found = []
+    if multiple:
+        size = (images.shape[2] + multiple, images.shape[3] + 2 * multiple)
+        found = [F.interpolate(images, size)]
+    if batch:
+        largest = found[-1] if found else images
+        found = [images[:1], torch.cat([largest, largest[:1].flip(3)])]
+    return found
 
 
-def _check_free(
-    graph: nn.Module, program: ExportedProgram, images: Tensor, dynamic: Sequence[str], multiple: int
-) -> None:
-    """Raise ConfigError if the program refuses another size, or another number of images, than it was made with."""
-    other = larger(images, multiple) if "size" in dynamic else images
+def _check_free(graph: nn.Module, program: ExportedProgram, shapes: Sequence[Tensor], dynamic: Sequence[str]) -> None:
+    """Raise ConfigError if the program refuses one of the ``others``."""
     try:
-        program.module()(other[:1] if "batch" in dynamic else other)
+        for images in shapes:
+            program.module()(images)
     except AssertionError as error:  # torch.export assumed something of the example's shape
         raise ConfigError(
             f"{_kind(graph)} does not take a free {' and '.join(dynamic)}: torch.export assumes "
