@@ -67,17 +67,32 @@ class Case:
 # Kept exactly, as random selectors select nothing in particular.
 SVIT = dict(type="SViT", mode="ratio", keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3)
 TOME = dict(type="ToMe", r=0.05)
+
+
+def cubist(r: float) -> dict[str, object]:
+    """Return a merge of rows and columns, by number or fraction."""
+    return dict(type="CubistMerge", r=r)
+
+
 LONG = dict(img_size=(800, 1344), num_classes=0, global_pool="")
 CASES = {
     "deit-s-224": Case(
         "deit_small_patch16_224",
         (224, 224),
-        {"ToMe": dict(type="ToMe", r=13), "EViT": dict(type="EViT", keep_ratio=0.7)},
+        {"ToMe": dict(type="ToMe", r=13), "EViT": dict(type="EViT", keep_ratio=0.7), "CubistMerge": cubist(4)},
     ),
-    "vit-s-4200": Case("vit_small_patch16_224", (800, 1344), {"SViT": SVIT, "ToMe": TOME}, LONG),
-    "mask-rcnn-s-800x1344": Case("configs/mask_rcnn/vit-adapter-s-3x.py", (800, 1344), {"SViT": SVIT, "ToMe": TOME}),
+    "vit-s-4200": Case(
+        "vit_small_patch16_224", (800, 1344), {"SViT": SVIT, "ToMe": TOME, "CubistMerge": cubist(0.4)}, LONG
+    ),
+    "mask-rcnn-s-800x1344": Case(
+        "configs/mask_rcnn/vit-adapter-s-3x.py",
+        (800, 1344),
+        {"SViT": SVIT, "ToMe": TOME, "CubistMerge": cubist(0.4)},
+    ),
     "segvit-b-512": Case(
-        "configs/segvit/vit-b_segvit_ade20k-512.py", (512, 512), {"SViT": SVIT, "ToMe": dict(type="ToMe", r=0.08)}
+        "configs/segvit/vit-b_segvit_ade20k-512.py",
+        (512, 512),
+        {"SViT": SVIT, "ToMe": dict(type="ToMe", r=0.08), "CubistMerge": cubist(0.3)},
     ),
 }
 EAGER, COMPILED = "eager", "torch.compile"
