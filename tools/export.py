@@ -36,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dynamic", nargs="+", choices=DYNAMIC, default=[], help="what of the input is left free")
     parser.add_argument("--outputs", choices=OUTPUTS, default="predictions", help="default: predictions")
     parser.add_argument("--masks", choices=MASKS, default="roi", help="inside boxes, or of the input's size")
+    parser.add_argument("--tokens", action="store_true", help="also return which tokens each block computed")
     parser.add_argument("--preprocess", action="store_true", help="normalise inside the file: it takes uint8 RGB")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     parser.add_argument("--calibrate", metavar="FOLDER", help="images that int8 sees first")
@@ -61,8 +62,8 @@ def main() -> None:
         predictor.model.backbone.execution = args.execution
     for sentence in predictor.notes:
         note(sentence)
-    names = ("shape", "batch", "dynamic", "outputs", "masks", "preprocess", "precision", "calibrate", "images")
-    chosen = {name: getattr(args, name) for name in (*names, "tolerance", "force")}
+    names = "shape batch dynamic outputs masks tokens preprocess precision calibrate images tolerance force".split()
+    chosen = {name: getattr(args, name) for name in names}
     print(export(predictor, args.out, args.format, **chosen).summary())
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from .metadata import TOKENS
+
 # Objects of two runs are one object if label, box and score agree so far.
 PIXELS, SCORE = 1.0, 0.01
 # A change of the input, as a fraction of its largest value, that is no larger than what two runtimes round differently.
@@ -31,9 +33,9 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
     and masks) by the fraction of places that differ, and the "objects" of a detector by the fraction of them that the
     other side does not find.
     """
-    if "boxes" in expected:
-        return {"objects": ("objects", _unmatched(expected, found))}
-    return {name: _difference(expected[name], found[name]) for name in expected}
+    objects = {"objects": ("objects", _unmatched(expected, found))} if "boxes" in expected else {}
+    others = [name for name in expected if not objects or name == TOKENS]
+    return objects | {name: _difference(expected[name], found[name]) for name in others}
 
 
 def largest_differences(expected: Function, found: Function, batches: Iterable[Tensor]) -> Differences:

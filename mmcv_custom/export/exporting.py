@@ -21,7 +21,7 @@ from token_pruning.host import find_host
 from ..errors import ConfigError, DataError
 from .compare import NOISE, Differences, largest_differences, outputs_of, too_far
 from .formats import ExportedModel, format_named
-from .graphs import AnyGraph, Preprocessed, graph_of
+from .graphs import AnyGraph, Preprocessed, WithTokens, graph_of
 from .metadata import describe, normalisation
 from .trace import others, traced
 
@@ -117,6 +117,7 @@ def export_model(
     *,
     outputs: str = "predictions",
     masks: str = "roi",
+    tokens: bool = False,
     preprocess: bool = False,
     dynamic: Sequence[str] = (),
     precision: str = "fp32",
@@ -136,6 +137,7 @@ def export_model(
         path: must not exist.
         format: "torch-export", "aoti", "onnx" or "openvino"; None goes by the suffix of ``path``.
         outputs, masks: of models from configs, see ``graph_of``.
+        tokens: the file also returns which tokens each of L blocks computed, as "tokens" (B, L, H, W) bool.
         preprocess: models from configs normalise inside the file, which then takes uint8 RGB.
         dynamic: "batch", "size" (any multiple of the model's stride).
         precision: "fp32"; "fp16" and "int8" by the tools of ONNX Runtime and OpenVINO (NNCF).
@@ -163,6 +165,7 @@ def export_model(
         images,
         outputs=outputs,
         masks=masks,
+        tokens=tokens,
         preprocess=preprocess,
         dynamic=dynamic,
         compiled=kind.compiled,
@@ -178,6 +181,7 @@ def trace_model(
     *,
     outputs: str = "predictions",
     masks: str = "roi",
+    tokens: bool = False,
     preprocess: bool = False,
     dynamic: Sequence[str] = (),
     compiled: bool = False,
@@ -185,7 +189,7 @@ def trace_model(
     """Return the program of ``model``, to be written in one format or several.
 
     Args:
-        model, images, outputs, masks, preprocess, dynamic: see ``export_model``.
+        model, images, outputs, masks, tokens, preprocess, dynamic: see ``export_model``.
         compiled: deformable attention stays this project's compiled operator, which format "aoti" alone can call.
     """
     if model.training:
@@ -198,6 +202,7 @@ def trace_model(
     if "batch" in dynamic and len(images) == 1:
         images = torch.cat([images, images.flip(3)])  # torch.export takes 1 for a constant
     graph = graph_of(model, outputs, masks) if whole else AnyGraph(model)
+    graph = WithTokens(graph) if tokens else graph
     graph = (Preprocessed(graph, how) if preprocess else graph).eval()
     multiple = stride_of(model)
     about = describe(graph, images, dynamic, multiple, normalisation=how, preprocessed=preprocess)

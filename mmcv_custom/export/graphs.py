@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from token_pruning import Trace
+
 from ..errors import ConfigError
 from .detection import DetectorGraph, check_detector
+from .metadata import TOKENS
 
 OUTPUTS = ("predictions", "scores", "features")
 
@@ -101,6 +104,30 @@ class BackboneGraph(nn.Module):
         maps = (maps,) if isinstance(maps, Tensor) else tuple(maps)
         self.names = tuple(f"map_{i}" for i in range(len(maps)))
         return maps
+
+
+class WithTokens(nn.Module):
+    """A graph that also returns which tokens each block computed: tokens (B, L, H, W) bool.
+
+    Args:
+        graph: whose model has one stack of L blocks on a grid of H x W tokens.
+    """
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.task = graph, graph.task
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return (*self.inner.names, TOKENS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with Trace() as trace:
+            outputs = self.inner(images)
+        if len(trace.passes) != 1:
+            raise ConfigError(f"this model runs {len(trace.passes)} stacks of blocks: tokens are an output of one")
+        return (*outputs, trace.passes[0].masks())
 
 
 class Preprocessed(nn.Module):

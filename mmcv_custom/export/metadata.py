@@ -17,6 +17,7 @@ from token_pruning.host import find_host
 
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 INPUT = "images"
+TOKENS = "tokens"  # output
 # The key below which formats that have namespaces keep it.
 KEY = "token_pruning"
 
@@ -37,6 +38,8 @@ def describe(
     reducer = getattr(host, "reducer", None)
     with torch.no_grad(), count_flops() as flops:
         graph(images)
+    blocks = [] if reducer is None else list(reducer.pruned_blocks)
+    tokens = dict(patch=host.patch_embed.patch_size[0], pruned_blocks=blocks) if TOKENS in graph.names else None
     shape: list[int | str] = [*images.shape]
     if "batch" in dynamic:
         shape[0] = "batch"
@@ -47,6 +50,7 @@ def describe(
         task=graph.task,
         input=dict(name=INPUT, shape=shape, dtype=dtype, **(dict(multiple=multiple) if "size" in dynamic else {})),
         outputs=list(graph.names),
+        **({} if tokens is None else dict(tokens=tokens)),
         method=None if reducer is None else type(reducer).__name__,
         gmacs=flops.gmacs / images.shape[0],
         gmacs_at=list(images.shape[-2:]),

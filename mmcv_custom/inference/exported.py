@@ -17,10 +17,13 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
+from token_pruning.analysis.trace import PassTrace, active_traces
+
 from ..errors import ConfigError, DataError
 from ..export import ExportedModel, paste_masks
 from ..export.formats import SUFFIXES
 from ..export.graphs import normalised
+from ..export.metadata import TOKENS
 from ..tasks import task_of
 from .class_names import class_names
 from .windows import window_corners
@@ -103,6 +106,16 @@ class ExportedNetwork(nn.Module):
             metadata["task"]
         ]
 
+    @property
+    def patch(self) -> int:
+        """Side of a token in pixels; files with tokens know it."""
+        return self.file.metadata[TOKENS]["patch"]
+
+    @property
+    def pruned_blocks(self) -> tuple[int, ...]:
+        """Blocks that may run on a subset of the tokens; files with tokens know them."""
+        return tuple(self.file.metadata[TOKENS]["pruned_blocks"])
+
     def data_preprocessor(self, data: dict, training: bool = False) -> dict:
         """Return images (B, 3, h, w) as the file takes them, padded to the largest, and their samples."""
         found = [
@@ -124,7 +137,7 @@ class ExportedNetwork(nn.Module):
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement], mode: str = "predict"
     ) -> list[BaseDataElement]:
         """Return the samples with the predictions."""
-        found = self._windows(inputs) if self.file.metadata["outputs"] == ["scores"] else self._whole(inputs)
+        found = self._windows(inputs) if "scores" in self.file.metadata["outputs"] else self._whole(inputs)
         for i, sample in enumerate(data_samples):
             self.predict(sample, {name: values[i] for name, values in found.items()})
         return list(data_samples)
@@ -144,7 +157,10 @@ class ExportedNetwork(nn.Module):
             lacking = step - len(part) if self.file.batch else 0
             out = self.file(torch.cat([part, part[-1:].expand(lacking, -1, -1, -1)]))
             parts.append({name: values[: len(part)] for name, values in out.items()})
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if TOKENS in found:
+            self._record(found.pop(TOKENS))
+        return found
 
     def _padded(self, images: Tensor, size: Sequence[int]) -> Tensor:
         """Return images (..., 3, h, w) of ``size``, padded with what zero is to the model."""
@@ -156,6 +172,12 @@ class ExportedNetwork(nn.Module):
         padded = torch.tensor(mean).round().to(images).view(3, 1, 1).expand(*images.shape[:-2], *size).clone()
         padded[..., :h, :w] = images
         return padded
+
+    def _record(self, masks: Tensor) -> None:
+        """Tell active recorders which tokens the blocks computed; ``masks``: (B, L, H, W) bool."""
+        used = {block: masks[:, block].flatten(1) for block in range(masks.shape[1])}
+        for trace in active_traces():
+            trace.passes.append(PassTrace(tuple(masks.shape[2:]), 0, used))
 
     def _windows(self, images: Tensor) -> dict[str, Tensor]:
         """Average the scores of the windows that the config slides over the images, as mmseg does."""

@@ -315,6 +315,8 @@ def token_view(model: nn.Module, inputs: Tensor, traces: list[PassTrace], size: 
     elif len(traces) > 1 and cfg.get("mode") == "slide":
         corners = window_corners(size, cfg["crop_size"], cfg["stride"])
     windows = tuple(Window(*corner, trace) for corner, trace in zip(corners, traces, strict=True))
+    if isinstance(model, ExportedNetwork):
+        return TokenView(rgb, windows, model.patch, model.pruned_blocks)
     reducer = model.backbone.reducer
     pruned = tuple(reducer.pruned_blocks) if reducer is not None else ()
     return TokenView(rgb, windows, model.backbone.patch_embed.patch_size[0], pruned)

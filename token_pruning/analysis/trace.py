@@ -55,7 +55,7 @@ class PassTrace:
     def record(self, block: int, tokens: TokenSet, keep: Tensor | None) -> None:
         """Record that ``block`` computes the tokens ``keep`` (T,) bool of the set ``tokens``; None for all."""
         if keep is None:
-            keep = torch.ones(len(tokens.x), dtype=torch.bool, device=tokens.x.device)
+            keep = torch.ones(tokens.x.shape[0], dtype=torch.bool, device=tokens.x.device)
         self.used[block] = tokens.to_map(keep, fill=False).detach()
         if tokens.assignment is not None:
             self.assignment[block] = tokens.assignment.view(tokens.batch, -1) % tokens.positions
@@ -120,5 +120,5 @@ class Trace:
 
 
 def active_traces() -> tuple[Trace, ...]:
-    """Return the active recorders; none inside a compiled model, which cannot record."""
-    return () if torch.compiler.is_compiling() else _active.get()
+    """Return the active recorders; none in a compiled model, which cannot record. A graph of torch.export can."""
+    return _active.get() if torch.compiler.is_exporting() or not torch.compiler.is_compiling() else ()

@@ -27,7 +27,8 @@ def traced_models():
             else:
                 config, options, (batch, *size), dynamic = CASES[name]
                 model = built(config, options)
-                done[key] = trace_model(model, torch.randn(batch, 3, *size), dynamic=dynamic, compiled=compiled)
+                images, pruned = torch.randn(batch, 3, *size), "," in name
+                done[key] = trace_model(model, images, dynamic=dynamic, compiled=compiled, tokens=pruned)
         return done[key]
 
     return get
@@ -64,6 +65,9 @@ def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert found[name].shape == values.shape and found[name].dtype == values.dtype, name
+    assert ("tokens" in found) == (case in CASES and "," in case)
+    if "tokens" in found:
+        assert 0.2 < found["tokens"].float().mean() < 0.9
     if case.startswith("detector"):
         assert (found["labels"] >= 0).any() and torch.allclose(found["scores"], expected["scores"], atol=1e-3)
 

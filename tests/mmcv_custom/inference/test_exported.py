@@ -63,6 +63,16 @@ def test_images_of_several_sizes_are_padded_with_what_is_zero_to_the_model(segme
     assert torch.allclose(images[:, :, 31, 47].float(), torch.tensor(inside).expand(2, 3), atol=1e-4)
 
 
+def test_a_file_says_which_tokens_it_computed(tmp_path):
+    config = "configs/deit/cifar10/tome_deit-nano_cifar10.py"
+    model = Predictor(config, options=SHALLOW | {"model.backbone.reducer": dict(type="ToMe", r=8)})
+    export(model, tmp_path / "a.pt2", tokens=True, dynamic=["batch"])
+    one, other = (predictor(scene(32, 32)).tokens for predictor in (model, Predictor(tmp_path / "a.pt2")))
+    assert other.keep_ratio() == one.keep_ratio() and other.keep_ratio()[-1] < 1
+    assert (other.patch, other.pruned_blocks) == (one.patch, one.pruned_blocks)
+    assert torch.equal(other.windows[0].trace.masks(), one.windows[0].trace.masks())
+
+
 @pytest.fixture(scope="module")
 def segmentor():
     options = {**SHALLOW, "model.test_cfg": dict(mode="slide", crop_size=(64, 64), stride=(40, 40))}
