@@ -5,6 +5,7 @@ Shapes: B images, M objects of an image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -43,7 +44,8 @@ def largest_differences(expected: Function, found: Function, batches: Iterable[T
     largest: Differences = {}
     for images in batches:
         for name, (kind, value) in differences(expected(images), found(images)).items():
-            largest[name] = (kind, max(value, largest.get(name, (kind, 0.0))[1]))
+            before = largest.get(name, (kind, 0.0))[1]
+            largest[name] = (kind, math.nan if math.isnan(before) else value if not value <= before else before)
     return largest
 
 
@@ -97,7 +99,7 @@ def too_far(
 
 def _difference(expected: Tensor, found: Tensor) -> tuple[str, float]:
     if expected.shape != found.shape:
-        return "values", float("inf")
+        return "values", math.nan  # more than any tolerance
     if not expected.is_floating_point():
         return "labels", (expected != found.to(expected.dtype)).float().mean().item()
     largest = expected.abs().max().clamp(min=1e-12)

@@ -9,6 +9,7 @@ from torch import nn
 import token_pruning
 from mmcv_custom import ConfigError, DataError
 from mmcv_custom.export import FORMATS, ExportedModel, export_model, formats, trace_model
+from mmcv_custom.export.compare import differences, largest_differences, too_far
 from mmcv_custom.export.graphs import graph_of
 from token_pruning.errors import SettingError
 
@@ -102,6 +103,14 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
         export_model(Wrong().eval(), images, tmp_path / "a.pt2")
     assert not [*tmp_path.iterdir()]
     export_model(Wrong().eval(), images, tmp_path / "a.pt2", tolerance=0.6)
+
+
+def test_what_is_not_a_number_is_too_far_whatever_comes_after_it():
+    values = iter([1.0, torch.nan, 1.0])
+    off = largest_differences(lambda x: dict(a=x), lambda x: dict(a=x * next(values)), [torch.ones(1)] * 3)
+    for options in (dict(precision="fp32"), dict(precision="int8"), dict(precision="fp32", tolerance=torch.inf)):
+        assert too_far(off, **options) == too_far(off, **options, own=dict(a=("values", 0.5))) == "a"
+    assert too_far(differences(dict(a=torch.ones(1)), dict(a=torch.ones(2))), "int8") == "a"
 
 
 def test_a_file_may_differ_as_much_as_rounding_moves_pytorch(tmp_path):
