@@ -121,4 +121,4 @@ class Trace:
 
 def active_traces() -> tuple[Trace, ...]:
     """Return the active recorders; none in a compiled model, which cannot record. A graph of torch.export can."""
-    return _active.get() if torch.compiler.is_exporting() or not torch.compiler.is_compiling() else ()
+    return () if torch.compiler.is_dynamo_compiling() else _active.get()
