@@ -137,7 +137,9 @@ class ExportedNetwork(nn.Module):
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement], mode: str = "predict"
     ) -> list[BaseDataElement]:
         """Return the samples with the predictions."""
-        found = self._windows(inputs) if "scores" in self.file.metadata["outputs"] else self._whole(inputs)
+        metadata = self.file.metadata
+        scores = metadata["task"] == "segmentation" and "scores" in metadata["outputs"]
+        found = self._windows(inputs) if scores else self._whole(inputs)
         for i, sample in enumerate(data_samples):
             self.predict(sample, {name: values[i] for name, values in found.items()})
         return list(data_samples)

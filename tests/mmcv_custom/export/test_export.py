@@ -67,7 +67,7 @@ def test_a_file_computes_what_pytorch_does(traced_models, case, format, tmp_path
         assert found[name].shape == values.shape and found[name].dtype == values.dtype, name
     assert ("tokens" in found) == (case in CASES and "," in case)
     if "tokens" in found:
-        assert 0.2 < found["tokens"].float().mean() < 0.9
+        assert 0.2 < found["tokens"].float().mean() < 1
     if case.startswith("detector"):
         assert (found["labels"] >= 0).any() and torch.allclose(found["scores"], expected["scores"], atol=1e-3)
 
