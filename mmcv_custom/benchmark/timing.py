@@ -5,6 +5,7 @@ Compared calls are interleaved (A B A B ...), so that a busy machine slows all o
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from functools import partial, wraps
 import torch
 from torch import nn
 
+from ..errors import ConfigError
 from .progress import bar
 
 
@@ -185,6 +187,18 @@ def speedup(other: Sequence[float], own: Sequence[float], name: str) -> dict[str
     """Return the speed-up over another model: median and quartiles of the ratios of neighbouring measurements."""
     ratios = [a / b for a, b in zip(other, own, strict=True)]
     return {f"speedup_vs_{name}": statistics.median(ratios), f"speedup_vs_{name}_quartiles": quartiles(ratios)}
+
+
+def add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add the option ``--rounds`` of a benchmark whose rows hold quartiles."""
+    words = f"timed rounds, at least 2 (default: {default})"
+    parser.add_argument("--rounds", type=_rounds, default=default, metavar="N", help=words)
+
+
+def _rounds(text: str) -> int:
+    if (number := int(text)) < 2:
+        raise ConfigError("--rounds must be at least 2 (quartiles need them)")
+    return number
 
 
 def of_forms(forms: Mapping[str, Callable[[], object]], rounds: int, pause: float = 0.02) -> dict[str, list[float]]:

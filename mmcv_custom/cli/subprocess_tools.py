@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..results import write_json
 from ..shipped import ROOT
+from ..tasks import task_of
 from .config_file import read_file
 
 
@@ -74,6 +75,33 @@ def train(
             *options,
         )
     return done
+
+
+def test(
+    config: str | Path, model: str | Path, work_dir: Path, scores: Path, options: Sequence[str] = ()
+) -> dict[str, float]:
+    """Evaluate with tools/test.py and return the scores under the row fields of the config's task.
+
+    Args:
+        config: path of the config.
+        model: what is evaluated: weights or an exported file.
+        work_dir: for the log.
+        scores: file that all scores are written to.
+        options: key=value texts for the config.
+
+    Raises:
+        ConfigError: the evaluator of the config does not give the scores of its task.
+    """
+    more = ["--cfg-options", *options] if options else []
+    call(ROOT / "tools/test.py", config, model, "--work-dir", work_dir, "--scores", scores, *more)
+    found, names = json.loads(Path(scores).read_text()), task_of(read_file(str(config))).metric.scores
+    missing = [score for score in names.values() if score not in found]
+    if missing:
+        raise ConfigError(
+            f"the test_evaluator of {config} gives {', '.join(found)}, but not {', '.join(missing)}: "
+            "use that of the task's configs in configs/_base_"
+        )
+    return {field: found[score] for field, score in names.items()}
 
 
 def lock_settings(folder: Path, what: str, configs: Mapping[str, str | Path], **settings: object) -> None:

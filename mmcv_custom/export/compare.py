@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +45,8 @@ def largest_differences(expected: Function, found: Function, batches: Iterable[T
     largest: Differences = {}
     for images in batches:
         for name, (kind, value) in differences(expected(images), found(images)).items():
-            before = largest.get(name, (kind, 0.0))[1]
-            largest[name] = (kind, math.nan if math.isnan(before) else value if not value <= before else before)
+            # Unlike max, this keeps what is not a number.
+            largest[name] = (kind, float(np.maximum(value, largest.get(name, (kind, 0.0))[1])))
     return largest
 
 

@@ -38,8 +38,9 @@ def describe(
     reducer = getattr(host, "reducer", None)
     with torch.no_grad(), count_flops() as flops:
         graph(images)
-    blocks = [] if reducer is None else list(reducer.pruned_blocks)
-    tokens = dict(patch=host.patch_embed.patch_size[0], pruned_blocks=blocks) if TOKENS in graph.names else None
+    if TOKENS in graph.names:
+        blocks = [] if reducer is None else list(reducer.pruned_blocks)
+        more[TOKENS] = dict(patch=host.patch_embed.patch_size[0], pruned_blocks=blocks)
     shape: list[int | str] = [*images.shape]
     if "batch" in dynamic:
         shape[0] = "batch"
@@ -50,7 +51,6 @@ def describe(
         task=graph.task,
         input=dict(name=INPUT, shape=shape, dtype=dtype, **(dict(multiple=multiple) if "size" in dynamic else {})),
         outputs=list(graph.names),
-        **({} if tokens is None else dict(tokens=tokens)),
         method=None if reducer is None else type(reducer).__name__,
         gmacs=flops.gmacs / images.shape[0],
         gmacs_at=list(images.shape[-2:]),

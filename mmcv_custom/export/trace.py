@@ -24,11 +24,7 @@ MASKED = "attn_mask_probs"
 
 
 def traced(
-    graph: nn.Module,
-    images: Tensor,
-    dynamic: Sequence[str] = (),
-    strides: int = 32,
-    compiled: bool = False,
+    graph: nn.Module, images: Tensor, dynamic: Sequence[str] = (), strides: int = 32, compiled: bool = False
 ) -> ExportedProgram:
     """Return the program of ``graph`` on ``images`` (B, 3, h, w).
 
@@ -83,9 +79,12 @@ def others(images: Tensor, batch: bool, multiple: int | None) -> list[Tensor]:
 
 def _check_free(graph: nn.Module, program: ExportedProgram, shapes: Sequence[Tensor], dynamic: Sequence[str]) -> None:
     """Raise ConfigError if the program refuses one of the ``others``."""
+    if not shapes:
+        return
+    module = program.module()
     try:
         for images in shapes:
-            program.module()(images)
+            module(images)
     except AssertionError as error:  # torch.export assumed something of the example's shape
         raise ConfigError(
             f"{_kind(graph)} does not take a free {' and '.join(dynamic)}: torch.export assumes "
@@ -120,7 +119,7 @@ def _fixed(graph: nn.Module) -> Iterator[None]:
             host.channels_last = value
         for module, values in masked:
             delattr(module, MASKED)
-            module.register_buffer(MASKED, values)
+            module._buffers[MASKED] = values
 
 
 @contextmanager

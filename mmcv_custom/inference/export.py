@@ -58,33 +58,47 @@ def export(
     size = tuple(shape or default_shape(predictor.model))
     if min(size) < 1:
         raise ConfigError(f"a shape of {size[0]} x {size[1]} pixels is not possible: give --shape HEIGHT WIDTH")
-    how = normalisation(predictor.model.data_preprocessor)
-
-    def inputs(arrays: Iterable[np.ndarray]) -> list[Tensor]:
-        all_ = torch.from_numpy(np.stack([np.ascontiguousarray(a) for a in arrays])).permute(0, 3, 1, 2).contiguous()
-        parts = all_.split(batch)
-        return [part if preprocess else normalised(part, how) for part in parts if len(part) == batch]
-
     shown = [scene(*size, seed) for seed in range(batch)] if images is None else loaded(images, size, 2 * batch, batch)
-    example, *check = inputs(shown)
-    values = [] if calibrate is None else inputs(loaded(calibrate, size, MOST, batch))
-    more = dict(
-        classes=list(predictor.classes),
-        reducer=predictor.reducer_config,
-        setting=predictor.setting,
-        config=portable_config(predictor.cfg),
-    )
+    example, *check = inputs(predictor, shown, batch, preprocess)
+    values = loaded(calibrate, size, MOST, batch) if calibrate is not None else []
     return export_model(
         predictor.model,
         example,
         path,
         format,
         preprocess=preprocess,
-        calibration=values,
+        calibration=inputs(predictor, values, batch, preprocess),
         check=check,
-        metadata=more,
+        metadata=about(predictor),
         **options,
     )
+
+
+def about(predictor: Predictor) -> dict[str, object]:
+    """Return what a file of the predictor's model says besides what the program shows."""
+    return dict(
+        classes=list(predictor.classes),
+        reducer=predictor.reducer_config,
+        setting=predictor.setting,
+        config=portable_config(predictor.cfg),
+    )
+
+
+def inputs(
+    predictor: Predictor, arrays: Iterable[np.ndarray], batch: int = 1, preprocess: bool = False
+) -> list[Tensor]:
+    """Return RGB images (h, w, 3) uint8 as inputs (B, 3, h, w) of a file: normalised, without an incomplete batch.
+
+    Args:
+        predictor: of the model.
+        arrays: images of one size.
+        batch: B.
+        preprocess: the file normalises, so that its inputs stay uint8.
+    """
+    how = normalisation(predictor.model.data_preprocessor)
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1) for array in arrays]
+    parts = [torch.stack(tensors[i : i + batch]) for i in range(0, len(tensors) - batch + 1, batch)]
+    return [part if preprocess else normalised(part, how) for part in parts]
 
 
 def loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> list[np.ndarray]:

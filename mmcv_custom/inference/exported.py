@@ -118,15 +118,13 @@ class ExportedNetwork(nn.Module):
 
     def data_preprocessor(self, data: dict, training: bool = False) -> dict:
         """Return images (B, 3, h, w) as the file takes them, padded to the largest, and their samples."""
-        found = [
-            image.flip(0).clamp(0, 255).to(torch.uint8) for image in data["inputs"]
-        ]  # BGR as the pipeline packs it
+        # BGR as the pipeline packs it.
+        found = [image.flip(0).clamp(0, 255).to(torch.uint8) for image in data["inputs"]]
         if not self.file.metadata["preprocessed"]:
             found = [normalised(image[None], self.file.metadata["normalisation"])[0] for image in found]
         size = [max(image.shape[side] for image in found) for side in (1, 2)]
-        return dict(
-            inputs=torch.stack([self._padded(image, size) for image in found]), data_samples=data["data_samples"]
-        )
+        images = torch.stack([self._padded(image, size) for image in found])
+        return dict(inputs=images, data_samples=data["data_samples"])
 
     @torch.no_grad()
     def test_step(self, data: dict) -> list[BaseDataElement]:

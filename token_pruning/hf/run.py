@@ -157,7 +157,10 @@ class Run:
 
 def _masked(tower: Any, entry: int) -> set[int]:
     """Return the layers from ``entry`` on before which EoMT predicts masks; in training it does before all."""
-    return {entry + i for i, value in enumerate(tower.attn_mask_probs) if tower.training or float(value) > 0}
+    probabilities = tower.attn_mask_probs
+    if isinstance(probabilities, Tensor):  # an export has put a list in its place
+        probabilities = probabilities.tolist()
+    return {entry + i for i, probability in enumerate(probabilities) if tower.training or probability > 0}
 
 
 class Current:

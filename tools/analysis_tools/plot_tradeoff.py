@@ -10,7 +10,6 @@ the first images of --images. Writes rows.json and tradeoff.png.
 
 import argparse
 import inspect
-import json
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ import torch
 from mmcv_custom.benchmark import PARTS, BenchmarkCase, BenchmarkSettings, measure
 from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import add_common_options, load_config, read_config, run
-from mmcv_custom.cli.subprocess_tools import ROOT, call
+from mmcv_custom.cli.subprocess_tools import test
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.files import replacing
 from mmcv_custom.results import write_json
@@ -101,19 +100,8 @@ def cases_of(args):
 def evaluate(case, folder):
     """Evaluate one case with tools/test.py and return its scores under the row fields of its task."""
     name = "dense" if case.cost_param is None else "{}_{}".format(*case.cost_param)
-    scores = folder / f"{name}.json"
-    command = [ROOT / "tools/test.py", case.config, case.checkpoint, "--work-dir", folder / name, "--scores", scores]
-    if case.cost_param:
-        command += ["--cfg-options", "model.backbone.reducer.{}={}".format(*case.cost_param)]
-    call(*command)
-    found, names = json.loads(scores.read_text()), scores_of(case.config)
-    missing = [score for score in names.values() if score not in found]
-    if missing:
-        raise ConfigError(
-            f"the test_evaluator of {case.config} gives {', '.join(found)}, but not {', '.join(missing)}: "
-            "use that of the task's configs in configs/_base_"
-        )
-    return {field: found[score] for field, score in names.items()}
+    options = ["model.backbone.reducer.{}={}".format(*case.cost_param)] if case.cost_param else []
+    return test(case.config, case.checkpoint, folder / name, folder / f"{name}.json", options)
 
 
 def scores_of(config):

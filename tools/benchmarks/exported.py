@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 import token_pruning
-from mmcv_custom.benchmark.timing import of_forms, quartiles, speedup
+from mmcv_custom.benchmark.timing import add_rounds, of_forms, quartiles, speedup
 from mmcv_custom.cli.launch import build_model, read_config, run
-from mmcv_custom.errors import ConfigError, UserError
+from mmcv_custom.errors import UserError
 from mmcv_custom.export import ExportedModel, Traced, trace_model
 from mmcv_custom.export.formats import FORMATS
 from mmcv_custom.results import row, write_json
@@ -67,32 +67,28 @@ class Case:
 # Kept exactly, as random selectors select nothing in particular.
 SVIT = dict(type="SViT", mode="ratio", keep_ratio=[0.7] * 3 + [0.49] * 3 + [0.343] * 3)
 TOME = dict(type="ToMe", r=0.05)
-
-
-def cubist(r: float) -> dict[str, object]:
-    """Return a merge of rows and columns, by number or fraction."""
-    return dict(type="CubistMerge", r=r)
-
-
+CUBIST = dict(type="CubistMerge", r=0.4)
 LONG = dict(img_size=(800, 1344), num_classes=0, global_pool="")
 CASES = {
     "deit-s-224": Case(
         "deit_small_patch16_224",
         (224, 224),
-        {"ToMe": dict(type="ToMe", r=13), "EViT": dict(type="EViT", keep_ratio=0.7), "CubistMerge": cubist(4)},
+        {
+            "ToMe": dict(type="ToMe", r=13),
+            "EViT": dict(type="EViT", keep_ratio=0.7),
+            "CubistMerge": dict(type="CubistMerge", r=4),
+        },
     ),
-    "vit-s-4200": Case(
-        "vit_small_patch16_224", (800, 1344), {"SViT": SVIT, "ToMe": TOME, "CubistMerge": cubist(0.4)}, LONG
-    ),
+    "vit-s-4200": Case("vit_small_patch16_224", (800, 1344), {"SViT": SVIT, "ToMe": TOME, "CubistMerge": CUBIST}, LONG),
     "mask-rcnn-s-800x1344": Case(
         "configs/mask_rcnn/vit-adapter-s-3x.py",
         (800, 1344),
-        {"SViT": SVIT, "ToMe": TOME, "CubistMerge": cubist(0.4)},
+        {"SViT": SVIT, "ToMe": TOME, "CubistMerge": CUBIST},
     ),
     "segvit-b-512": Case(
         "configs/segvit/vit-b_segvit_ade20k-512.py",
         (512, 512),
-        {"SViT": SVIT, "ToMe": dict(type="ToMe", r=0.08), "CubistMerge": cubist(0.3)},
+        {"SViT": SVIT, "ToMe": dict(type="ToMe", r=0.08), "CubistMerge": dict(type="CubistMerge", r=0.3)},
     ),
 }
 EAGER, COMPILED = "eager", "torch.compile"
@@ -109,12 +105,9 @@ def parse_args() -> argparse.Namespace:
         default=[COMPILED, *FILES],
         help="besides eager (default: all)",
     )
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="timed rounds, at least 2 (default: 7)")
+    add_rounds(parser, 7)
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE, after each case")
-    args = parser.parse_args()
-    if args.rounds < 2:
-        raise ConfigError("--rounds must be at least 2 (quartiles need them)")
-    return args
+    return parser.parse_args()
 
 
 @dataclass
@@ -144,29 +137,30 @@ def forms_of(case: Case, runtimes: list[str], folder: Path) -> list[Form]:
     images, forms = torch.randn(case.batch, 3, *case.size), []
     for word, reducer in {DENSE: None, **case.methods}.items():
         model = case.build(reducer)
-
-        @cache
-        def traced(compiled: bool, model: nn.Module = model) -> tuple[Traced, float]:
-            start = time.perf_counter()
-            return trace_model(model, images, compiled=compiled), time.perf_counter() - start
-
-        ready, _ = traced(False)
-        gmacs = ready.metadata["gmacs"]
-        forms.append(Form(word, EAGER, partial(ready.graph, images), gmacs))
+        kinds = {False, *(FORMATS[runtime].compiled for runtime in runtimes if runtime != COMPILED)}
+        programs = {compiled: _traced(model, images, compiled) for compiled in kinds}
+        eager, _ = programs[False]
+        gmacs = eager.metadata["gmacs"]
+        forms.append(Form(word, EAGER, partial(eager.graph, images), gmacs))
         for runtime in runtimes:
             start = time.perf_counter()
             if runtime == COMPILED:
-                call = partial(torch.compile(ready.graph, dynamic=False), images)
+                call = partial(torch.compile(eager.graph, dynamic=False), images)
                 call()
                 forms.append(Form(word, runtime, call, gmacs, seconds=time.perf_counter() - start))
                 continue
-            ready, tracing = traced(FORMATS[runtime].compiled)
-            start = time.perf_counter()
+            ready, tracing = programs[FORMATS[runtime].compiled]
             made = _file_form(ready, runtime, images, folder / f"{word}-{runtime}{FORMATS[runtime].suffix}")
             if made is not None:
                 call, difference = made
                 forms.append(Form(word, runtime, call, gmacs, difference, time.perf_counter() - start + tracing))
     return forms
+
+
+def _traced(model: nn.Module, images: Tensor, compiled: bool) -> tuple[Traced, float]:
+    """Return the program of a model, and the seconds that it took."""
+    start = time.perf_counter()
+    return trace_model(model, images, compiled=compiled), time.perf_counter() - start
 
 
 def _file_form(ready: Traced, name: str, images: Tensor, path: Path) -> tuple[Callable[[], object], float] | None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.io import ImageReadMode, read_image
 
 import token_pruning
-from mmcv_custom.benchmark.timing import interleaved, quartiles, speedup
+from mmcv_custom.benchmark.timing import add_rounds, interleaved, quartiles, speedup
 from mmcv_custom.checkpoint.load import load_into
 from mmcv_custom.cli.launch import run
 from mmcv_custom.errors import ConfigError
@@ -112,11 +112,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=[c for c in CASES if not c.startswith("hf-")])
     parser.add_argument("--weights", metavar="FILE", help="of the DINOv2 cases (default: random)")
     parser.add_argument("--images", nargs="+", metavar="FILE", default=[str(ROOT / name) for name in IMAGES])
-    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="timed rounds, at least 2 (default: 8)")
+    add_rounds(parser, 8)
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     args = parser.parse_args()
-    if args.rounds < 2:
-        raise ConfigError("--rounds must be at least 2 (quartiles need them)")
     # Before the cases that do not read them, which take minutes.
     for option, file in [("--weights", args.weights), *(("--images", file) for file in args.images)]:
         if file and not Path(file).is_file():

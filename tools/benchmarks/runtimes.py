@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 
 import token_pruning
-from mmcv_custom.benchmark.timing import of_forms, quartiles, speedup
+from mmcv_custom.benchmark.timing import add_rounds, of_forms, quartiles, speedup
 from mmcv_custom.cli.launch import run
-from mmcv_custom.errors import ConfigError
 from mmcv_custom.results import row, write_json
 from token_pruning import count_flops
 
@@ -68,12 +67,9 @@ CASES = {
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed rounds, at least 2 (default: 5)")
+    add_rounds(parser, 5)
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    args = parser.parse_args()
-    if args.rounds < 2:
-        raise ConfigError("--rounds must be at least 2 (quartiles need them)")
-    return args
+    return parser.parse_args()
 
 
 def eager(model: nn.Module, images: Tensor) -> Form:

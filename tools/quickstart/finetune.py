@@ -153,20 +153,17 @@ class FineTuning:
         image = PACE[self.choices.size] * self.choices.side**2
         steps = -(-len(self.data.splits["train"]) // self.choices.batch)
         tests = STARTUP + len(self.data.splits["val"]) * image / 2
-        goal = f"calibrating {self.choices.method} to {self.args.cost or 1:g} of the multiply-adds"
-        return [
-            *([(goal, 60.0)] if self.args.cost else []),
-            *(
-                (
-                    f"training {name}: {steps * epochs} steps",
-                    0.0 if self.checkpoint(name).exists() else STARTUP + steps * epochs * self.choices.batch * image,
-                )
-                for name, epochs in zip(("dense", "pruned"), self.choices.epochs, strict=True)
-            ),
-            *((f"evaluating the {name} model", tests) for name in ("dense", "pruned")),
-            ("timing them in turns", STARTUP + self.args.timed * image),
-            (f"drawing {PICTURES} images", PICTURES * image),
-        ]
+        plan = []
+        if self.args.cost:
+            plan.append((f"calibrating {self.choices.method} to {self.args.cost:g} of the multiply-adds", 60.0))
+        for name, epochs in zip(("dense", "pruned"), self.choices.epochs, strict=True):
+            seconds = STARTUP + steps * epochs * self.choices.batch * image
+            left = 0.0 if self.checkpoint(name).exists() else seconds
+            plan.append((f"training {name}: {steps * epochs} steps", left))
+        plan += [(f"evaluating the {name} model", tests) for name in ("dense", "pruned")]
+        plan.append(("timing them in turns", STARTUP + self.args.timed * image))
+        plan.append((f"drawing {PICTURES} images", PICTURES * image))
+        return plan
 
     def run(self) -> None:
         """Train, evaluate and time both models and draw images of the validation part."""

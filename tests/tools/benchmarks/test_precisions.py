@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from scripts import ROOT, load_script
 
+from mmcv_custom.cli import subprocess_tools
 from mmcv_custom.cli.launch import build_model, read_config
 from mmcv_custom.data.synthetic import scene
+from mmcv_custom.export import Traced, formats
 
 CONFIGS = [str(ROOT / f"configs/deit/cifar10/{name}deit-nano_cifar10.py") for name in ("", "tome_")]
 pytestmark = pytest.mark.filterwarnings("ignore:.*default scope")
@@ -32,7 +34,7 @@ def test_every_file_is_evaluated_and_timed(monkeypatch, tmp_path, arguments, cap
         file = options[options.index("--scores") + 1]
         file.write_text(json.dumps({"accuracy/top1": 50.0 + len(evaluated)}))
 
-    monkeypatch.setattr(tool, "call", test)
+    monkeypatch.setattr(subprocess_tools, "call", test)
     out, some = tmp_path / "rows.json", ["--precisions", "fp32", "int8", "--test-images", "7", "--rounds", "2"]
     monkeypatch.setattr(sys, "argv", ["precisions.py", *arguments, *some, "--json", str(out)])
     tool.main()
@@ -52,7 +54,8 @@ def test_no_file_at_all_is_an_error(monkeypatch, arguments, capsys):
     def refuse(*args, **options):
         raise tool.ConfigError("no package")
 
-    monkeypatch.setattr(tool, "export", refuse)
+    monkeypatch.setattr(formats, "find_spec", lambda name: True)
+    monkeypatch.setattr(Traced, "write", refuse)
     monkeypatch.setattr(sys, "argv", ["precisions.py", *arguments])
     with pytest.raises(tool.ConfigError, match="no file of .*deit-nano_cifar10.py could be made"):
         tool.main()
