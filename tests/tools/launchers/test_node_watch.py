@@ -12,11 +12,15 @@ from torch.distributed import TCPStore
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """Return an event that is set when a watch stops its process, which goes on here."""
-    event = threading.Event()
-    kill = lambda pid, number: event.set() if number == signal.SIGTERM else None  # noqa: E731
-    monkeypatch.setattr("node_watch.os.kill", kill)
-    monkeypatch.setattr("node_watch.os._exit", lambda status: None)
+    """Return an event that is set when a watch has stopped its process, which goes on here."""
+    event, signals = threading.Event(), []
+
+    def leave(status):  # the last thing that a watch does: only then may the real functions come back
+        assert signals == [signal.SIGTERM] and status == 1
+        event.set()
+
+    monkeypatch.setattr("node_watch.os.kill", lambda pid, number: signals.append(number))
+    monkeypatch.setattr("node_watch.os._exit", leave)
     monkeypatch.setattr("node_watch.END_S", 0)
     return event
 
