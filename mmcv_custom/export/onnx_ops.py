@@ -43,13 +43,10 @@ def translations() -> dict[Callable, Callable]:
         return op.GatherElements(self, order, axis=dim), order
 
     def nonzero_static(self, size, fill_value=-1):
-        count, places = positions(self, 0)
-        key = op.Sub(op.Mul(op.Cast(op.Cast(self, to=9), to=7), count), places)
         wanted = const(size) if isinstance(size, int) else op.Reshape(op.Cast(size, to=7), const([1]))
-        values, order = op.TopK(key, wanted, axis=0, largest=1, sorted=1)
-        # Of n places, 1 .. n are the keys of those that hold something.
-        found = op.Where(op.Greater(values, op.Constant(value_int=0)), order, op.Constant(value_int=fill_value))
-        return op.Unsqueeze(found, const(1))
+        found = op.Reshape(op.NonZero(self), const([-1]))
+        found = op.Concat(found, op.Expand(const(fill_value), wanted), axis=0)
+        return op.Reshape(op.Slice(found, const([0]), wanted), op.Concat(wanted, const([1]), axis=0))
 
     def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None, sorter=None):
         rank = len(self.shape)

@@ -23,10 +23,12 @@ def write_openvino(
     """Write .xml and .bin; fp16 halves the weights, int8 is NNCF's quantisation."""
     import openvino
 
+    from .openvino_topk import order_equal_values
+
     precision, onnx_file = metadata.get("precision", "fp32"), path.with_suffix(".onnx")
     to_onnx(program, onnx_file, metadata)
     model = openvino.convert_model(onnx_file)
-    _keep_the_order_of_equals(model)
+    order_equal_values(model)
     if precision == "int8":
         import nncf
 
@@ -57,23 +59,3 @@ def load_openvino(path: Path) -> tuple[dict, object]:
 def _run(network: object, images: Tensor) -> list[Tensor]:
     found = network([images.numpy()])
     return [torch.from_numpy(found[i].copy()) for i in range(len(network.outputs))]
-
-
-def _keep_the_order_of_equals(model: object) -> None:
-    """Make every TopK take equal values in their order, as ONNX says; OpenVINO leaves it open by default."""
-    from openvino import opset11
-
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "TopK":
-            settings = node.get_attributes()
-            stable = opset11.topk(
-                node.input_value(0),
-                node.input_value(1),
-                settings["axis"],
-                settings["mode"],
-                settings["sort"],
-                settings["index_element_type"],
-                stable=True,
-            )
-            for old, new in zip(node.outputs(), stable.outputs(), strict=True):
-                old.replace(new)
