@@ -45,8 +45,8 @@ DETECTOR_DATA = (
     ["train_dataloader.dataset.pipeline.2.scale=(128,128)", "val_dataloader.dataset.pipeline.1.scale=(128,128)"],
 )
 CLOSE = 2e-4  # sums are taken in another order
-# A detector's proposals pass thresholds, so that rounding changes which ones it learns from after the first step. What is
-# allowed there is what noise of a millionth moves in one process, and some: one run is one sample of it.
+# A detector's proposals pass thresholds, so that rounding changes which ones it learns from after the first step. What
+# is allowed there is what noise of a millionth moves in one process, and some: one run is one sample of it.
 NOISE, SLACK = "model.data_preprocessor.mean=[123.6751,116.2801,103.5301]", 3
 Launch = Callable[[Sequence[list], Sequence[dict], Path], None]
 
