@@ -167,7 +167,10 @@ $(HAVE_DEPS): | $(HAVE_MMCV)
 
 $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 	@$(call say,Installing this checkout into $(VENV) ...)
-	@MSDA_BUILD=off $(PIP) --no-build-isolation -e ".[dev]" || $(call die,this checkout could not be installed; pip says why above.)
+	@install="$(PIP) --no-build-isolation -e"; export MSDA_BUILD=off; \
+	$$install ".[dev,export]" 2>/dev/null || { \
+		$(call say,      Without ONNX and OpenVINO, which could not be installed: $(VENV_PY) -m pip install -e '.[export]' says why.); \
+		$$install ".[dev]"; } || $(call die,this checkout could not be installed; pip says why above.)
 	@$(call stamp,checkout)
 
 $(HAVE_AUDIT):
