@@ -324,6 +324,8 @@ def _line(cells):
 
 def _cell(value):
     if isinstance(value, float):
+        if 0 < abs(value) < 0.0005:
+            return f"{value:.1e}"
         return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
     if isinstance(value, list):
         return ", ".join(_cell(v) for v in value)
