@@ -169,7 +169,7 @@ $(HAVE_CHECKOUT): | $(HAVE_DEPS)
 	@$(call say,Installing this checkout into $(VENV) ...)
 	@install="$(PIP) --no-build-isolation -e"; export MSDA_BUILD=off; \
 	$$install ".[dev,export]" 2>/dev/null || { \
-		$(call say,      Without ONNX and OpenVINO, which could not be installed: $(VENV_PY) -m pip install -e '.[export]' says why.); \
+		$(call say,      ONNX and OpenVINO could not be installed and are left out; $(VENV_PY) -m pip install -e '.[export]' says why.); \
 		$$install ".[dev]"; } || $(call die,this checkout could not be installed; pip says why above.)
 	@$(call stamp,checkout)
 
