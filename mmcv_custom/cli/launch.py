@@ -88,7 +88,8 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
     """Return a copy of ``cfg`` with ``options`` (dotted name -> value) set.
 
     A dict with a ``type`` replaces the value that is there, unless that is of the same type: then it is merged into it.
-    ``_delete_=True`` in a dict replaces the value in any case, as in a config file.
+    ``_delete_=True`` in a dict replaces the value in any case, as in a config file. Data loaders without workers
+    need no ``persistent_workers=False`` beside ``num_workers=0``.
 
     Raises:
         ConfigError: an option does not fit the config, or nothing reads one of the config's keys.
@@ -103,6 +104,9 @@ def with_options(cfg: Config, options: Mapping | None = None) -> Config:
         raise ConfigError(f"--cfg-options {given} does not fit {cfg.filename}: {str(error).strip(chr(34))}") from None
     for name in {option.split(".")[0] for option in options}.intersection(PASSED_ON):
         pass_on_option(cfg, before, name)
+    for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
+        if isinstance(loader, dict) and loader.get("num_workers") == 0:
+            loader.persistent_workers = False  # there are none that could outlive an epoch
     check_config(cfg)
     return cfg
 

@@ -140,6 +140,12 @@ def test_a_config_that_starts_from_another_ones_weights_names_a_file_that_one_wr
         assert start.as_posix() == f"work_dirs/{start.parent.name}/{last}.pth", path
 
 
+def test_data_workers_end_with_each_epoch():
+    """As the README says: only then is a resumed training equal to an uninterrupted one."""
+    files = (ROOT / "configs").rglob("*.py")
+    assert not [path for path in files if re.search(r"persistent_workers\W+True", path.read_text())]
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
 def test_leaf_is_short(path):
     assert len(path.read_text().splitlines()) < 40

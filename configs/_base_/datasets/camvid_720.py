@@ -3,7 +3,7 @@ _base_ = "./camvid.py"
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale, train_pipeline[3].crop_size = (960, 720), (704, 704)
-train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(num_workers=4, dataset=dict(pipeline=train_pipeline))
 # Labels keep their original size, so scores are computed on the original images.
 test_pipeline = [
     dict(type="LoadImageFromFile"),

@@ -5,7 +5,6 @@ _sizes = [(1344, short) for short in range(640, 801, 32)]
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
-    persistent_workers=True,
     dataset=dict(
         pipeline=[
             dict(type="LoadImageFromFile"),

@@ -131,3 +131,12 @@ def test_a_mistake_in_a_config_is_one_sentence_with_file_and_line(tmp_path, name
 def test_bases_of_mmseg_are_found(tmp_path):
     (tmp_path / "a.py").write_text("_base_ = 'mmseg::_base_/default_runtime.py'\n")
     assert read_config(str(tmp_path / "a.py")).default_scope == "mmseg"
+
+
+def test_a_loader_without_workers_needs_no_second_option(tmp_path):
+    path = tmp_path / "loaders.py"
+    path.write_text(
+        "\n".join(f"{s}_dataloader = dict(num_workers=2, persistent_workers=True)" for s in ("train", "val"))
+    )
+    cfg = read_config(str(path), {"train_dataloader.num_workers": 0})
+    assert not cfg.train_dataloader.persistent_workers and cfg.val_dataloader.persistent_workers
