@@ -100,6 +100,7 @@ setup(
             "onnxruntime==1.32.0; python_version >= '3.11'",
             "onnxruntime==1.23.2; python_version < '3.11'",
             "openvino==2026.4.1",
+            "nncf==3.4.0",
         ],
     },
     cmdclass={"build_py": Build},

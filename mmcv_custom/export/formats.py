@@ -93,8 +93,7 @@ class Format:
 def _need(modules: Iterable[str], what: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        known = "pip install nncf" if missing == ["nncf"] else "pip install -e '.[export]'"
-        raise ConfigError(f"{what} {', '.join(missing)}, which is not installed: {known}")
+        raise ConfigError(f"{what} {', '.join(missing)}, which is not installed: pip install -e '.[export]'")
 
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")

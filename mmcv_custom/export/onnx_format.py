@@ -37,7 +37,7 @@ def write_onnx(
     base = path.with_name(f"fp32-{path.name}") if precision != "fp32" else path
     to_onnx(program, base, metadata)
     if precision == "fp16":
-        with _quiet():
+        with quiet():
             from onnxruntime.transformers.float16 import convert_float_to_float16
 
             onnx.save(convert_float_to_float16(onnx.load(base), keep_io_types=True), path)
@@ -66,7 +66,7 @@ def _converted(program: ExportedProgram, names: tuple[str, ...]) -> torch.onnx.O
         return found
     _copy_before_views(program)
     try:
-        with _quiet():
+        with quiet():
             found = torch.onnx.export(
                 program,
                 (),
@@ -131,7 +131,7 @@ def _quantized(base: Path, path: Path, calibration: Iterable[Tensor]) -> None:
             images = next(self.batches, None)
             return None if images is None else {INPUT: images.numpy()}
 
-    with _quiet():
+    with quiet():
         quantize_static(
             base,
             path,
@@ -145,8 +145,8 @@ def _quantized(base: Path, path: Path, calibration: Iterable[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporters' notes on progress and on constants."""
+def quiet() -> Iterator[None]:
+    """Silence the notes of exporters and quantisers on progress and on constants."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from .metadata import KEY, as_strings, from_strings
-from .onnx_format import to_onnx
+from .onnx_format import quiet, to_onnx
 
 
 def write_openvino(
@@ -30,10 +30,12 @@ def write_openvino(
     model = openvino.convert_model(onnx_file)
     order_equal_values(model)
     if precision == "int8":
-        import nncf
+        with quiet():
+            import nncf
 
-        data = nncf.Dataset([images.numpy() for images in calibration])
-        model = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER)
+            data = [images.numpy() for images in calibration]
+            kind = nncf.ModelType.TRANSFORMER
+            model = nncf.quantize(model, nncf.Dataset(data), model_type=kind, subset_size=len(data))
     for name, text in as_strings(metadata).items():
         model.set_rt_info(text, [KEY, name])
     openvino.save_model(model, path, compress_to_fp16=precision == "fp16")

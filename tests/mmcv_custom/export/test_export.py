@@ -110,6 +110,18 @@ def test_onnx_runtime_makes_fewer_bits(traced_models, precision, tmp_path):
     assert path.stat().st_size < 3 * weights  # four bytes each in float32
 
 
+def test_openvino_makes_int8_of_images(traced_models, tmp_path, capfd):
+    pytest.importorskip("nncf", reason="it quantises: pip install -e .[export]")
+    path = path_for("openvino", tmp_path)
+    ready = traced_models("classifier, ToMe")
+    capfd.readouterr()
+    done = ready.write(path, "openvino", precision="int8", calibration=[torch.randn_like(ready.images)] * 3)
+    assert not any(capfd.readouterr())  # neither notes nor bars
+    assert ExportedModel(path).metadata["precision"] == "int8"
+    assert 0 < max(value for _, value in done.differences.values())
+    assert path.with_suffix(".bin").stat().st_size < 2 * sum(value.numel() for value in ready.graph.parameters())
+
+
 def test_openvino_stores_weights_of_16_bits(traced_models, tmp_path):
     path = path_for("openvino", tmp_path)
     ready = traced_models("classifier")
