@@ -18,7 +18,6 @@ import tempfile
 import traceback
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -123,17 +122,21 @@ def _serve(command, cwd, environment, files):
 def forks_for_tools():
     """Let tools that run other tools do so in forks of their own process; a context manager."""
 
-    def run(command):
+    apart = subprocess_tools.run_tool
+
+    def run(*command, **streams):
+        if streams:
+            return apart(*command, **streams)
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
-            sys.path[0] = str(Path(command[1]).parent)
-            code = _run(command[1:])
+            sys.path[0] = str(Path(command[0]).parent)
+            code = _run([*map(str, command)])
             sys.stdout.flush()
             os._exit(code)
-        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    return patch.object(subprocess_tools, "subprocess", SimpleNamespace(run=run))
+    return patch.object(subprocess_tools, "run_tool", run)
 
 
 def _run(command):

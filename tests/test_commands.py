@@ -200,3 +200,21 @@ def test_checkpoints_that_are_printed_are_the_last_of_their_config(name, epoch, 
     configs = [config for config in config_names() if config.rpartition("/")[2] == name]
     assert configs, f"{pages} name work_dirs/{name}, which no config writes"
     assert [read_config(config).train_cfg.max_epochs for config in configs] == [epoch], pages
+
+
+def test_every_tool_ends_in_one_sentence():
+    """``run`` turns mistakes and Ctrl-C into one; those of maintainers and parts of others need none."""
+    others = {
+        "check_site",
+        "host_table",
+        "torchrun",
+        "deformable_cases",
+        "forked",
+        "full_disk",
+        "kills",
+        "dead_processes",
+    }
+    tools = [path for path in [*ROOT.glob("*.py"), *(ROOT / "tools").rglob("*.py")] if path.stem not in others]
+    mains = {path: path.read_text() for path in tools if "__main__" in path.read_text()}
+    assert len(mains) > 40
+    assert not [path for path, text in mains.items() if not re.search(r"^ +(launch\.)?run\(", text, re.MULTILINE)]

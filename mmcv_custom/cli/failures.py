@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch.distributed as dist
 
@@ -22,6 +22,7 @@ _LOST = re.compile(
     r"|recvBytes failed|failed to recv|wait timeout after \d+ms|Timed out after \d+ seconds|ncclRemoteError"
     r"|NCCL communicator was aborted|[Cc]ollective operation timeout)[^\n]{0,60}"
 )
+PR_SET_PDEATHSIG = 1
 AGAIN = "run the same command again (a training: with --resume)"
 
 
@@ -71,16 +72,22 @@ def lost_process(error: BaseException) -> str | None:
     return None
 
 
-def end_with_the_launcher() -> None:
-    """Make the system end this process when torchrun, which started it, is killed; on Linux."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
+@cache
+def end_together() -> None:
+    """Make the system end this process when torchrun, which started it, is killed, and its forks with it; on Linux.
+
+    A data-loader worker that is interrupted when its process is killed waits for ever: nobody reads the batch that it
+    has to hand over before it ends.
+    """
     import ctypes
 
     try:
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        prctl = ctypes.CDLL(None).prctl
     except (AttributeError, OSError, TypeError):  # another system
-        pass
+        return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.register_at_fork(after_in_child=partial(prctl, PR_SET_PDEATHSIG, signal.SIGKILL))
 
 
 def quieten_consequences() -> None:

@@ -32,7 +32,7 @@ from . import option_values
 from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
-from .failures import dead_worker, end_with_the_launcher, full_disk, lost_process, quieten_consequences
+from .failures import dead_worker, end_together, full_disk, lost_process, quieten_consequences
 from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
 
@@ -211,7 +211,7 @@ def run(main: Callable[[], object]) -> None:
     like a mistake, and the loss of another process of the run with one sentence and exit code 1.
     Mistakes are the exceptions of ``mmcv_custom.errors`` and the core's ``SettingError``.
     """
-    end_with_the_launcher()
+    end_together()
     quieten_consequences()
     gc.freeze()  # what is loaded stays; MMEngine collects garbage for every data set that it builds, a second each
     if not torch.cuda.is_available():

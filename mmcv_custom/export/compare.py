@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .metadata import TOKENS
 
 # Objects of two runs are one object if label, box and score agree so far.
 PIXELS, SCORE = 1.0, 0.01
-# A change of the input, as a fraction of its largest value, that is no larger than what two runtimes round differently.
+# A change of the weights, as a fraction of each, and of the input, of its largest value, that is no larger than what
+# two runtimes round differently. Without that of the weights, tokens that see no image, such as padding, do not move.
 NOISE = 1e-6
 # Where NOISE moves the model itself by more than the tolerance, a file may be off by SLACK times that. A model of which
 # it moves more than CHAOS cannot be compared at all.
@@ -55,21 +57,27 @@ def outputs_of(graph: nn.Module, noise: float = 0.0) -> Function:
 
     Args:
         graph: of ``graphs``.
-        noise: normal noise on the normalised images, as a fraction of their largest value; the same at every call.
+        noise: normal noise on the weights, as a fraction of each, and on the normalised images, as a fraction of their
+            largest value; the same at every call.
     """
+
+    def moved(x: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
+        return x + noise * scale * torch.randn(x.shape, generator=random)
 
     def noisy(_: nn.Module, args: tuple[Tensor]) -> Tensor:
         (images,) = args
-        random = torch.Generator().manual_seed(0)
-        return images + noise * images.abs().max() * torch.randn(images.shape, generator=random)
+        return moved(images, images.abs().max(), torch.Generator().manual_seed(0))
 
     def outputs(images: Tensor) -> dict[str, Tensor]:
-        hook = getattr(graph, "inner", graph).register_forward_pre_hook(noisy) if noise else None
-        try:
-            with torch.no_grad():
+        with torch.no_grad():
+            if not noise:
                 return dict(zip(graph.names, graph(images), strict=True))
-        finally:
-            if hook:
+            random = torch.Generator().manual_seed(1)
+            weights = {name: moved(p, p, random) for name, p in graph.named_parameters() if p.is_floating_point()}
+            hook = getattr(graph, "inner", graph).register_forward_pre_hook(noisy)
+            try:
+                return dict(zip(graph.names, functional_call(graph, weights, images), strict=True))
+            finally:
                 hook.remove()
 
     return outputs

@@ -35,9 +35,9 @@ class Exported:
         metadata: that the file holds.
         differences: output -> what is compared and how far the file is from eager PyTorch, see
             ``compare.differences``; the largest over all images.
-        own: the same between eager PyTorch and itself with noise of one millionth (``compare.NOISE``) on the images,
-            where the file is further off than the tolerance: such a model takes other decisions wherever numbers are
-            rounded differently. Else None.
+        own: the same between eager PyTorch and itself with noise of one millionth (``compare.NOISE``) on weights and
+            images, where the file is further off than the tolerance: such a model takes other decisions wherever
+            numbers are rounded differently. Else None.
         checked: shapes (B, 3, h, w) of the images that were compared.
     """
 
@@ -51,7 +51,9 @@ class Exported:
         """Return it in words."""
         off = in_words(self.differences)
         if self.own:
-            off += f"; PyTorch with noise of {NOISE:g} on the images differs from itself by {in_words(self.own)}"
+            off += (
+                f"; PyTorch with noise of {NOISE:g} on weights and images differs from itself by {in_words(self.own)}"
+            )
         shapes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.checked))
         cost = f"{self.metadata['gmacs']:.3g} GMACs per image"
         return f"{self.path}: {cost}; differs from PyTorch by {off} (images {shapes})"
@@ -100,7 +102,11 @@ class Traced:
                 own = largest_differences(expected, outputs_of(self.graph, NOISE), batches)
             wrong = too_far(off, precision, tolerance, own)
             if wrong:
-                also = f"; noise of {NOISE:g} on the images moves PyTorch's own by {own[wrong][1]:.2g}" if own else ""
+                also = (
+                    f"; noise of {NOISE:g} on weights and images moves PyTorch's own by {own[wrong][1]:.2g}"
+                    if own
+                    else ""
+                )
                 raise ConfigError(
                     f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}{also}), so {path} "
                     "was not written: try another format, or allow more with --tolerance"

@@ -114,5 +114,5 @@ def loaded(folder: str | Path, size: tuple[int, int], most: int, least: int) -> 
     for file in files:
         check_image(str(file))
         image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-        found.append(np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)))
+        found.append(np.array(image.resize(size[::-1], Image.Resampling.BILINEAR)))
     return found

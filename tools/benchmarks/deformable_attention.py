@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mmcv_custom.benchmark.timing import back_to_back, compare
+from mmcv_custom.cli.launch import run
 from mmcv_custom.results import row, write_json
 from token_pruning_ops import baselines, library, reference
 from token_pruning_ops.functional import deformable_attention
@@ -163,7 +164,7 @@ def measure(case: str, dtype: str, device: str, batch: int, rounds: int, rate: f
     return rows
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
@@ -194,8 +195,7 @@ def main() -> int:
             rows += measure(case, dtype, args.device, args.batch, args.rounds, rate)
     if args.json:
         write_json(args.json, rows)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

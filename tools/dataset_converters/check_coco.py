@@ -11,6 +11,8 @@ and its size compared.
 import argparse
 from pathlib import Path
 
+from whole_folder import run
+
 from mmcv_custom import DataError
 from mmcv_custom.cli.closed_pipe import ending_with_the_reader
 from mmcv_custom.data.checks.coco import OTHER_SIZE, OTHER_SIZE_CURE, size_difference
@@ -189,4 +191,4 @@ def main():
 
 if __name__ == "__main__":
     with ending_with_the_reader():
-        main()
+        run(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from check_coco import Findings
 from PIL import Image
+from whole_folder import run
 
 from mmcv_custom.cli.closed_pipe import ending_with_the_reader
 from mmcv_custom.data.image_files import list_folder, loaded_size
@@ -175,4 +176,4 @@ def main():
 
 if __name__ == "__main__":
     with ending_with_the_reader():
-        main()
+        run(main)

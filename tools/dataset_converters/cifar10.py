@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from whole_folder import check_apart, check_replaceable, whole_folder
+from whole_folder import check_apart, check_replaceable, holds, run, whole_folder
 
 SPLITS = ("train", "val")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -60,25 +60,29 @@ def read_official(src):
 
 
 def convert(src, out, overwrite=False):
-    """Convert the file ``src`` to the folder ``out``; return split -> number of images.
+    """Convert the file ``src`` to the folder ``out``, unless it is done; return split -> number of images.
 
     Raises:
-        ValueError: ``src`` is not the data set, or ``out`` holds files and ``overwrite`` is not set.
+        ValueError: ``src`` is not the data set, or ``out`` holds other files and ``overwrite`` is not set.
     """
     src, out = Path(src).resolve(), Path(out).resolve()
     if not src.is_file():
         raise ValueError(f"{src} does not exist; give the zip or the official tar.gz")
     check_apart(src, out)
-    check_replaceable(out, overwrite)
     if zipfile.is_zipfile(src):
-        images = read_zip(src)
+        read = read_zip
     elif tarfile.is_tarfile(src):
-        images = read_official(src)
+        read = read_official
     else:
         raise ValueError(f"{src} is neither a zip nor a tar file; download it again")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        made = {f"{split}/{name}/{file}": content for split, name, file, content in read(src)}
+        if holds(out, made) and all((out / name).read_bytes() == content for name, content in made.items()):
+            return {split: sum(name.startswith(f"{split}/") for name in made) for split in SPLITS}
+    check_replaceable(out, overwrite)
     classes, counts = {split: set() for split in SPLITS}, dict.fromkeys(SPLITS, 0)
     with whole_folder(out) as folder:
-        for split, name, file, content in images:
+        for split, name, file, content in read(src):
             target = folder / split / name
             if name not in classes[split]:
                 target.mkdir(parents=True)
@@ -109,4 +113,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from mat_maps import read_map, read_names
 from PIL import Image
-from whole_folder import check_apart, check_files, check_replaceable, link_or_copy, whole_folder
+from whole_folder import check_apart, check_files, check_replaceable, holds, link_or_copy, run, whole_folder
 
 SPLITS = dict(train="train2014", test="test2014")
 NUMBERS, UNUSED = 182, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
@@ -46,15 +46,16 @@ def read_labels(src, name):
 
 
 def is_complete(out, splits):
-    """Return whether ``out`` holds the files of the converted ``splits`` and no others."""
-    # The output is written whole or not at all, so names are enough; the final check reads the contents.
-    wanted = {
-        file
-        for split, names in splits.items()
-        for name in names
-        for file in (f"images/{split}/{name}.jpg", f"annotations/{split}/{name}_labelTrainIds.png")
-    }
-    return wanted == {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    """Return whether ``out`` holds the converted ``splits``; the final check reads the contents."""
+    return holds(
+        out,
+        {
+            file
+            for split, names in splits.items()
+            for name in names
+            for file in (f"images/{split}/{name}.jpg", f"annotations/{split}/{name}_labelTrainIds.png")
+        },
+    )
 
 
 def convert(src, out, overwrite=False):
@@ -95,4 +96,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

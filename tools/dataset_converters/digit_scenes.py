@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 from sklearn.datasets import load_digits
-from whole_folder import check_replaceable, whole_folder
+from whole_folder import check_replaceable, run, whole_folder
 
 REVISION = 1  # increase it when the same arguments give other images than before
 CARD = "digit_scenes.json"
@@ -413,4 +413,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
-from whole_folder import check_apart, check_files, check_replaceable, link_or_copy, whole_folder
+from whole_folder import check_apart, check_files, check_replaceable, holds, link_or_copy, run, whole_folder
 
 SPLITS = ("train", "val")
 DIGIT, BACKGROUND = 1, 2
@@ -72,16 +72,28 @@ def convert(source: Path, out: Path, split: str) -> None:
         (out / f"annotations/{kind}_{split}.json").write_text(json.dumps(written))
 
 
+def is_complete(source: Path, out: Path) -> bool:
+    """Return whether ``out`` holds the files made of ``source``."""
+    wanted = {f"annotations/{kind}_{split}.json" for kind in ("objects", "panoptic") for split in SPLITS}
+    for split in SPLITS:
+        for image in json.loads((source / f"annotations/instances_{split}.json").read_text())["images"]:
+            name = image["file_name"]
+            wanted |= {f"{split}/{name}", f"annotations/panoptic_{split}/{Path(name).stem}.png"}
+    return holds(out, wanted)
+
+
 def make(source: Path, out: Path, overwrite: bool = False) -> None:
-    """Make the data set in the folder ``out`` of the digit scenes in ``source``.
+    """Make the data set in the folder ``out`` of the digit scenes in ``source``, unless it is there.
 
     Raises:
         ValueError: ``source`` holds no digit scenes, or ``out`` something else and ``overwrite`` is not set.
     """
     source, out = source.resolve(), out.resolve()
     check_apart(source, out)
-    check_replaceable(out, overwrite)
     check_files([source / f"annotations/instances_{split}.json" for split in SPLITS], "annotation files")
+    if not overwrite and is_complete(source, out):
+        return
+    check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         for split in SPLITS:
             convert(source, folder, split)
@@ -101,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from digit_scenes import SPLITS, digit_samples, split_samples, write_image
-from whole_folder import check_replaceable, whole_folder
+from whole_folder import check_replaceable, holds, run, whole_folder
 
 SIDE = 32
 DIGIT = 24
@@ -28,21 +28,21 @@ def digit_image(image):
 
 
 def make(out, overwrite=False):
-    """Write the data set to the folder ``out``; return split -> number of images.
+    """Write the data set to the folder ``out``, unless it is there; return split -> number of images.
 
     Raises:
-        ValueError: ``out`` holds files and ``overwrite`` is not set.
+        ValueError: ``out`` holds other files and ``overwrite`` is not set.
     """
     out = Path(out).resolve()
-    check_replaceable(out, overwrite)
     images, labels = digit_samples()
     samples = split_samples(labels)
-    with whole_folder(out) as folder:
-        for split in SPLITS:
-            for digit in range(10):
-                (folder / split / str(digit)).mkdir(parents=True)
-            for sample in samples[split]:
-                write_image(folder / split / str(labels[sample]) / f"{sample:04d}.png", digit_image(images[sample]))
+    files = {f"{split}/{labels[i]}/{i:04d}.png": images[i] for split in SPLITS for i in samples[split]}
+    if overwrite or not holds(out, files):
+        check_replaceable(out, overwrite)
+        with whole_folder(out) as folder:
+            for name, image in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_image(folder / name, digit_image(image))
     return {split: len(samples[split]) for split in SPLITS}
 
 
@@ -59,4 +59,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

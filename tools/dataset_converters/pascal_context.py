@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from mat_maps import read_map, read_names
 from PIL import Image
-from whole_folder import check_files, check_replaceable, whole_folder
+from whole_folder import check_files, check_replaceable, run, whole_folder
 
 URL = "https://cs.stanford.edu/~roozbeh/pascal-context/"
 SPLITS = ("train", "val")
@@ -89,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -24,6 +24,7 @@ from whole_folder import (
     images_of,
     link_or_copy,
     open_image,
+    run,
     whole_folder,
 )
 
@@ -141,4 +142,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

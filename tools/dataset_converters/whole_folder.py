@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +29,23 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out} is a file or contains the current directory; give another output folder")
     if not overwrite and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} already holds other files; give another folder, or --overwrite to replace all of it")
+
+
+def holds(out: Path, names: Collection[str]) -> bool:
+    """Return whether ``out`` holds the files of these names and no others.
+
+    As it is written whole or not at all, names are enough to know a finished result.
+    """
+    return set(names) == {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a converter's ``main``; Ctrl-C ends it with one word and a shell's exit status, as it ends every tool."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).stem}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 @contextmanager

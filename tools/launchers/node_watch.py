@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -53,13 +54,9 @@ class NodeWatch:
 
     def _beat(self) -> None:
         try:
-            self.store = TCPStore(
-                self.address,
-                self.port,
-                is_master=False,
-                wait_for_workers=False,
-                timeout=timedelta(seconds=MEET_S),
-            )
+            self.store = self._meet()
+            if self.node:
+                self.seen[0] = "", time.monotonic()  # it runs, because its store does
             count = 0
             while not self.ended.wait(min(5, self.timeout / 8)):
                 count += 1
@@ -69,6 +66,23 @@ class NodeWatch:
             self.store.check([DONE])  # an answer: the line above has arrived
         except Exception:  # the first node is gone; _judge says so
             pass
+
+    def _meet(self) -> TCPStore:
+        """Return the store of the first node as soon as it is there.
+
+        TCPStore by itself tries again after longer and longer pauses; a network that goes silent in one of them, when
+        the processes have met already, would not be noticed.
+        """
+        end = time.monotonic() + MEET_S
+        while True:
+            try:
+                socket.create_connection((self.address, self.port), 5).close()
+                break
+            except OSError:
+                if time.monotonic() > end or self.ended.wait(0.5):
+                    raise
+        timeout = timedelta(seconds=MEET_S)
+        return TCPStore(self.address, self.port, is_master=False, wait_for_workers=False, timeout=timeout)
 
     def _look(self) -> None:
         for node in range(self.nodes):

@@ -7,7 +7,8 @@
 my_data is a folder with a COCO json and images, Roboflow's COCO export, ultralytics' YOLO folders (data.yaml), Pascal
 VOC, CVAT or LabelMe files (detection); images and label maps (segmentation); or one folder of images for each class
 (classification). One set is split by a fixed rule. The configs in the work dir, dense.py and pruned.py, are ordinary
-ones: every tool takes them. Finished training is not repeated and interrupted training is resumed.
+ones: every tool takes them. Finished training is not repeated and interrupted training is resumed; to train with other
+settings, give another --work-dir, or delete the folder dense or pruned of those that change.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save
 from mmcv_custom import Predictor
 from mmcv_custom.checkpoint import find_checkpoint
 from mmcv_custom.cli.launch import run
-from mmcv_custom.cli.subprocess_tools import ROOT
+from mmcv_custom.cli.subprocess_tools import ROOT, lock_settings
 from mmcv_custom.errors import CheckpointError, ConfigError
 from mmcv_custom.files import replacing, write_file
 from mmcv_custom.own_data import Choices, read_folder, write_configs
@@ -120,6 +121,9 @@ class FineTuning:
         choices = Choices(args.method, args.size, None, args.image_size, args.epochs, args.batch)
         self.choices = choices.filled(self.data.task)
         self.say()
+        for name in ("dense", "pruned"):
+            if any((self.folder / name).glob("epoch_*.pth")):  # before its config is written anew
+                lock_settings(self.folder / name, f"a {name} training", {}, **self.settings(name))
         if self.choices.size == "s":
             weights = start_weights(args.weights)
             if self.data.task == "classify":
@@ -204,6 +208,21 @@ class FineTuning:
         phases.call(tool, self.configs["pruned"], *options)
         self.configs["pruned"] = config
 
+    def settings(self, name: str) -> dict[str, object]:
+        """Return what decides about a training."""
+        chosen, pruned = self.choices, name == "pruned"
+        return dict(
+            data=str(Path(self.args.data).resolve()),
+            task=self.data.task,
+            classes=list(self.data.classes),
+            size=chosen.size,
+            image_size=chosen.side,
+            batch=chosen.batch,
+            weights=self.args.weights,
+            epochs=list(chosen.epochs if pruned else chosen.epochs[:1]),
+            **(dict(method=chosen.method, cost=self.args.cost) if pruned else {}),
+        )
+
     def checkpoint(self, name: str) -> Path:
         """Return the file that a training ends with."""
         return self.folder / name / f"epoch_{self.choices.epochs[name == 'pruned']}.pth"
@@ -212,12 +231,11 @@ class FineTuning:
         """Train a model with tools/train.py, unless that is done."""
         if self.checkpoint(name).exists():
             return
-        options = ["--work-dir", self.folder / name, "--resume", "--cfg-options", "train_cfg.val_begin=100000"]
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "settings.json", dict(self.settings(name), configs={}))
+        options = ["--work-dir", folder, "--resume", "--cfg-options", "train_cfg.val_begin=100000"]
         phases.call(ROOT / "tools/train.py", self.configs[name], *options)
-        if not self.checkpoint(name).exists():
-            raise ConfigError(
-                f"{self.folder / name} holds a training of other length: delete it, or choose another --work-dir"
-            )
 
     def files(self) -> list[Path]:
         """Return the images of the validation part."""

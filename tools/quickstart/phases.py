@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from mmcv_custom.cli.subprocess_tools import shown
+from mmcv_custom.cli.subprocess_tools import run_tool, shown
 
 PRIOR = 60.0  # seconds at the expected pace that count besides those measured: a short first phase says little
 TAIL = 12  # lines of a log that are shown when its phase fails
@@ -57,12 +57,12 @@ class Phases:
         """Run the command of a tool inside a phase; if it fails, show the end of the log and exit with its code."""
         with self.log.open("a") as file:
             print(shown(command), file=file, flush=True)
-            done = subprocess.run([sys.executable, *map(str, command)], stdout=file, stderr=subprocess.STDOUT)
-        if done.returncode:
+            status = run_tool(*command, stdout=file, stderr=subprocess.STDOUT)
+        if status:
             lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
             said = "\n".join(["", *lines, f"This command failed; all that it printed is in {self.log}"])
             print(said, file=sys.__stderr__)
-            sys.exit(done.returncode)
+            sys.exit(status)
 
 
 def duration(seconds: float) -> str:

@@ -2,11 +2,15 @@
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
-from scripts import run_tool
+from scripts import ROOT, run_tool
 
 from mmcv_custom.cli import failures, launch
 
@@ -28,6 +32,32 @@ run(lambda: list(torch.utils.data.DataLoader(Data(), num_workers=2)))
 """
 
 
+# Batches that do not fit into a pipe: an interrupted worker waits until they are read.
+LEFT = """
+import os, signal, time
+import torch
+from mmcv_custom.cli.launch import run
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, i):
+        return b"x" * 2**20
+
+def main():
+    batches = iter(torch.utils.data.DataLoader(Data(), batch_size=None, num_workers=2))
+    next(batches)
+    print(*(worker.pid for worker in batches._workers), flush=True)
+    for worker in batches._workers:
+        os.kill(worker.pid, signal.SIGINT)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run(main)
+"""
+
+
 def ending(capsys, error):
     """Return the status and the message of a program that raises ``error``."""
 
@@ -46,6 +76,20 @@ def test_a_killed_data_loader_worker(tmp_path):
     done = run_tool(tmp_path / "train.py", code=2)
     assert done.stderr.startswith("train.py: data-loader worker ") and " died (" in done.stderr, done.stderr
     assert "memory" in done.stderr and "--resume" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its parent")
+def test_data_loader_workers_end_with_a_killed_process(tmp_path):
+    (tmp_path / "train.py").write_text(LEFT)
+    command = [sys.executable, tmp_path / "train.py"]
+    with (tmp_path / "said").open("w") as said:  # a pipe would wait for the workers
+        done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=said)
+    workers = [Path(f"/proc/{pid}") for pid in (tmp_path / "said").read_text().split()]
+    assert done.returncode == -signal.SIGKILL and len(workers) == 2
+    end = time.monotonic() + 60
+    while any(map(Path.exists, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(Path.exists, workers))
 
 
 @pytest.mark.parametrize(

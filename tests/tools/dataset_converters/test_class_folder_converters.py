@@ -68,6 +68,15 @@ def test_the_official_file(tmp_path):
     assert len(list((tmp_path / "out/val/automobile").iterdir())) == 2
 
 
+def test_cifar10_twice(tmp_path):
+    path, _ = official(tmp_path / "a.tar.gz")
+    assert cifar10.convert(path, tmp_path / "out") == cifar10.convert(path, tmp_path / "out") == dict(train=15, val=3)
+    other = zipped(tmp_path / "a.zip", GOOD)
+    with pytest.raises(ValueError, match="already holds other files"):
+        cifar10.convert(other, tmp_path / "out")
+    cifar10.convert(other, tmp_path / "out", overwrite=True)
+
+
 @pytest.mark.parametrize(
     "names, message",
     [
@@ -125,5 +134,8 @@ def test_digits_are_the_samples_enlarged_each_once_and_in_one_split(tmp_path):
         small = cv2.resize(image[4:-4, 4:-4], (8, 8), interpolation=cv2.INTER_AREA) / 255
         assert np.corrcoef(small.ravel(), images[sample].ravel())[0, 1] > 0.95
         assert not image[:4].any() and not image[:, -4:].any()
+    before = files[0].stat().st_mtime_ns
+    assert digits.make(tmp_path / "out") == dict(train=1442, val=355) and files[0].stat().st_mtime_ns == before
+    files[0].unlink()
     with pytest.raises(ValueError, match="already holds other files"):
         digits.make(tmp_path / "out")

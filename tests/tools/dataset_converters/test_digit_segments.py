@@ -48,6 +48,11 @@ def made(tmp_path_factory):
         content = dict(images=images, annotations=annotations, categories=names)
         (source / f"annotations/instances_{split}.json").write_text(json.dumps(content))
     load_script(SCRIPT).make(source, out)
+    load_script(SCRIPT).make(source, out)  # which is there
+    (out / "notes.txt").touch()
+    with pytest.raises(ValueError, match="already holds other files"):
+        load_script(SCRIPT).make(source, out)
+    (out / "notes.txt").unlink()
     return out
 
 
@@ -99,7 +104,5 @@ def test_labels_as_predictions_are_perfect(made):
 def test_what_is_refused(made, tmp_path):
     failed = run_script(SCRIPT, str(tmp_path), str(tmp_path / "out"))
     assert failed.returncode == 1 and "one inside the other" in failed.stderr
-    with pytest.raises(ValueError, match="already holds other files"):
-        load_script(SCRIPT).make(tmp_path, made)
     with pytest.raises(ValueError, match="lacks 2 of 2 annotation files"):
         load_script(SCRIPT).make(tmp_path, made.parent / "other")

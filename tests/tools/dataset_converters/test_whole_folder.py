@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from whole_folder import whole_folder
+from whole_folder import run, whole_folder
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks and locks")
 
@@ -56,3 +56,13 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     with pytest.raises(PermissionError), whole_folder(out):
         raise PermissionError(errno.EACCES, "no")
     assert not os.listdir(tmp_path)
+
+
+def test_ctrl_c_is_one_word(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    said = capsys.readouterr().err
+    assert end.value.code == 128 + signal.SIGINT and said.endswith(": interrupted\n") and said.count("\n") == 1

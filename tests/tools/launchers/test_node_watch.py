@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import socket
 import threading
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_silent_node_stops_this_one(stopped, capsys, node):
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"node {1 - node}" in said and "has been silent for 1 s" in said
     assert watch.lost and ("127.0.0.1" in said) == (node == 1)
+
+
+def test_a_first_node_that_never_counts_is_silent_too(stopped, capsys):
+    """The network may go down before its first count has arrived."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    watch = NodeWatch("127.0.0.1", port, 2, 3, timeout=0.8)
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # later, and node 1 not at all
+    assert stopped.wait(60)
+    watch.end()
+    assert "node 0 (127.0.0.1" in capsys.readouterr().err and store.check(["node_watch/2"])
 
 
 def test_nodes_that_beat_or_have_ended_are_left_alone(stopped):

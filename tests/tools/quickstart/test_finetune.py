@@ -49,6 +49,30 @@ def test_from_a_folder_to_a_pair_of_rows(tool, folder, tmp_path, monkeypatch, ca
     assert (tmp_path / "work/pruned/epoch_1.pth").stat().st_mtime_ns == before
 
 
+def test_a_training_with_other_settings_is_kept(tool, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool.FineTuning, "run", lambda tuning: None)
+    work = tmp_path / "work"
+    call(tool, monkeypatch, folder, "--work-dir", work)
+    for name in ("dense", "pruned"):
+        (work / name).mkdir()
+        (work / name / "epoch_4.pth").touch()
+    call(tool, monkeypatch, folder, "--work-dir", work)
+    before = (work / "pruned.py").read_text()
+    for options, name, changed in (
+        (["--method", "tome"], "pruned", "method"),
+        (["--cost", "0.5"], "pruned", "cost"),
+        (["--epochs", "13"], "dense", "epochs"),
+        (["--image-size", "320"], "dense", "image_size"),
+    ):
+        sentence = rf"{name} holds a {name} training with other settings or of another version \({changed}\): delete it"
+        with pytest.raises(ConfigError, match=sentence):
+            call(tool, monkeypatch, folder, "--work-dir", work, *options)
+    assert (work / "pruned.py").read_text() == before
+    (work / "pruned/epoch_4.pth").unlink()  # the dense model serves another pruned one
+    call(tool, monkeypatch, folder, "--work-dir", work, "--method", "tome")
+    assert (work / "pruned.py").read_text() != before
+
+
 def test_only_configs(tool, folder, tmp_path, monkeypatch, capsys):
     call(tool, monkeypatch, folder, "--only-configs", "--work-dir", tmp_path / "work", "--method", "tome", "--batch", 3)
     assert "batches of 3, pruned by ToMe" in capsys.readouterr().out
