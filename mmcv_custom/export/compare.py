@@ -6,20 +6,30 @@ Shapes: B images, M objects of an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .metadata import TOKENS
 
 # Objects of two runs are one object if label, box and score agree so far.
 PIXELS, SCORE = 1.0, 0.01
-# A change of the weights, as a fraction of each, and of the input, of its largest value, that is no larger than what
-# two runtimes round differently. Without that of the weights, tokens that see no image, such as padding, do not move.
-NOISE = 1e-6
+# A change of the input, as a fraction of its largest value, and of every product in the model, as a fraction of each
+# value, that is about what two runtimes round differently. Cosines near one feel rounding, and no change of the input.
+# Which of two nearly equal tokens comes first is chance, so several draws are looked at.
+NOISE, DRAWS = 1e-6, 4
+_ATEN = torch.ops.aten
+PRODUCTS = (
+    _ATEN.mm,
+    _ATEN.addmm,
+    _ATEN.bmm,
+    _ATEN.baddbmm,
+    _ATEN.convolution,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu,
+)
 # Where NOISE moves the model itself by more than the tolerance, a file may be off by SLACK times that. A model of which
 # it moves more than CHAOS cannot be compared at all.
 SLACK, CHAOS = 1.5, 0.8
@@ -52,35 +62,56 @@ def largest_differences(expected: Function, found: Function, batches: Iterable[T
     return largest
 
 
-def outputs_of(graph: nn.Module, noise: float = 0.0) -> Function:
+def own_differences(graph: nn.Module, batches: Sequence[Tensor]) -> Differences:
+    """Return the largest ``differences`` of ``graph`` from itself with ``NOISE``, over all batches and draws."""
+    expected, largest = outputs_of(graph), {}
+    for draw in range(DRAWS):
+        for name, (kind, value) in largest_differences(expected, outputs_of(graph, NOISE, draw), batches).items():
+            largest[name] = (kind, float(np.maximum(value, largest.get(name, (kind, 0.0))[1])))
+    return largest
+
+
+def outputs_of(graph: nn.Module, noise: float = 0.0, draw: int = 0) -> Function:
     """Return the function from images to the outputs of ``graph`` by name.
 
     Args:
         graph: of ``graphs``.
-        noise: normal noise on the weights, as a fraction of each, and on the normalised images, as a fraction of their
-            largest value; the same at every call.
+        noise: normal noise on the normalised images, as a fraction of their largest value, and on the results of
+            ``PRODUCTS``, as a fraction of each.
+        draw: number of the noise, which is the same at every call.
     """
-
-    def moved(x: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
-        return x + noise * scale * torch.randn(x.shape, generator=random)
 
     def noisy(_: nn.Module, args: tuple[Tensor]) -> Tensor:
         (images,) = args
-        return moved(images, images.abs().max(), torch.Generator().manual_seed(0))
+        random = torch.Generator().manual_seed(draw)
+        return images + noise * images.abs().max() * torch.randn(images.shape, generator=random)
 
     def outputs(images: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             if not noise:
                 return dict(zip(graph.names, graph(images), strict=True))
-            random = torch.Generator().manual_seed(1)
-            weights = {name: moved(p, p, random) for name, p in graph.named_parameters() if p.is_floating_point()}
             hook = getattr(graph, "inner", graph).register_forward_pre_hook(noisy)
             try:
-                return dict(zip(graph.names, functional_call(graph, weights, images), strict=True))
+                with _NoisyProducts(noise, draw):
+                    return dict(zip(graph.names, graph(images), strict=True))
             finally:
                 hook.remove()
 
     return outputs
+
+
+class _NoisyProducts(TorchDispatchMode):
+    def __init__(self, noise: float, draw: int) -> None:
+        super().__init__()
+        self.noise, self.random = noise, torch.Generator().manual_seed(draw + 1)
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket not in PRODUCTS:
+            return result
+        first, *rest = result if isinstance(result, tuple) else (result,)
+        first = first * (1 + self.noise * torch.randn(first.shape, generator=self.random, dtype=first.dtype))
+        return (first, *rest) if rest else first
 
 
 def too_far(

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from token_pruning.host import find_host
 
 from ..errors import ConfigError, DataError
-from .compare import NOISE, Differences, largest_differences, outputs_of, too_far
+from .compare import NOISE, Differences, largest_differences, outputs_of, own_differences, too_far
 from .formats import ExportedModel, format_named
 from .graphs import AnyGraph, Preprocessed, WithTokens, graph_of
 from .metadata import describe, normalisation
@@ -35,8 +35,8 @@ class Exported:
         metadata: that the file holds.
         differences: output -> what is compared and how far the file is from eager PyTorch, see
             ``compare.differences``; the largest over all images.
-        own: the same between eager PyTorch and itself with noise of one millionth (``compare.NOISE``) on weights and
-            images, where the file is further off than the tolerance: such a model takes other decisions wherever
+        own: the same between eager PyTorch and itself with noise of one millionth (``compare.NOISE``) on images and
+            products, where the file is further off than the tolerance: such a model takes other decisions wherever
             numbers are rounded differently. Else None.
         checked: shapes (B, 3, h, w) of the images that were compared.
     """
@@ -52,7 +52,7 @@ class Exported:
         off = in_words(self.differences)
         if self.own:
             off += (
-                f"; PyTorch with noise of {NOISE:g} on weights and images differs from itself by {in_words(self.own)}"
+                f"; PyTorch with noise of {NOISE:g} on images and products differs from itself by {in_words(self.own)}"
             )
         shapes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.checked))
         cost = f"{self.metadata['gmacs']:.3g} GMACs per image"
@@ -99,11 +99,11 @@ class Traced:
             expected, own = outputs_of(self.graph), None
             off = largest_differences(expected, ExportedModel(part), batches)
             if tolerance is None and too_far(off, precision):
-                own = largest_differences(expected, outputs_of(self.graph, NOISE), batches)
+                own = own_differences(self.graph, batches)
             wrong = too_far(off, precision, tolerance, own)
             if wrong:
                 also = (
-                    f"; noise of {NOISE:g} on weights and images moves PyTorch's own by {own[wrong][1]:.2g}"
+                    f"; noise of {NOISE:g} on images and products moves PyTorch's own by {own[wrong][1]:.2g}"
                     if own
                     else ""
                 )

@@ -23,6 +23,7 @@ from .onnx_ops import translations
 
 OPSET = 20  # 23 makes Attention nodes that ONNX Runtime refuses for the masks of pruned attention
 CONVERTED = "_token_pruning_onnx"  # attribute of a program
+FLOAT32_ONLY = ("ScatterND", "ScatterElements")  # their sums, which merge tokens, have no 16-bit form on the CPU
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 LARGEST = 1 << 31  # bytes of a protobuf message: above that, weights are a file beside it
 
@@ -38,9 +39,10 @@ def write_onnx(
     to_onnx(program, base, metadata)
     if precision == "fp16":
         with quiet():
-            from onnxruntime.transformers.float16 import convert_float_to_float16
+            from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-            onnx.save(convert_float_to_float16(onnx.load(base), keep_io_types=True), path)
+            kept = [*DEFAULT_OP_BLOCK_LIST, *FLOAT32_ONLY]
+            onnx.save(convert_float_to_float16(onnx.load(base), keep_io_types=True, op_block_list=kept), path)
     if precision == "int8":
         _quantized(base, path, calibration)
     if base != path:

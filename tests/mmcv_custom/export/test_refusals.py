@@ -117,7 +117,7 @@ def test_a_file_may_differ_as_much_as_rounding_moves_pytorch(tmp_path):
     images = torch.rand(1, 3, 32, 32) + 1
     done = export_model(Sensitive(0).eval(), images, tmp_path / "a.pt2")
     assert 0.3 < done.differences["parity"][1] < 0.7 and 0.3 < done.own["parity"][1] < 0.7
-    said = "noise of 1e-06 on weights and images"
+    said = "noise of 1e-06 on images and products"
     assert f"; PyTorch with {said} differs from itself by parity 4" in done.summary().replace("5", "4")
     with pytest.raises(ConfigError, match=rf"other parity than PyTorch \(off by 1; {said} moves"):
         export_model(Sensitive(4).eval(), images, tmp_path / "b.pt2")
