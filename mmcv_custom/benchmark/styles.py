@@ -1,6 +1,6 @@
 """Colours and markers of the lines in plots that compare methods."""
 
-# Okabe and Ito's palette with different markers, so that colour-blind readers can tell them apart.
+# Okabe and Ito's palette, then Tol's, with different markers, so that colour-blind readers can tell them apart.
 STYLES = (
     ("#0072b2", "o"),
     ("#d55e00", "X"),
@@ -11,5 +11,10 @@ STYLES = (
     ("#000000", "P"),
     ("#999999", "<"),
     ("#882255", ">"),
+    ("#332288", "h"),
+    ("#999933", "p"),
+    ("#44aa99", "d"),
+    ("#cc6677", "8"),
+    ("#117733", "H"),
 )
 DENSE_STYLE = ("#000000", "*")
