@@ -65,8 +65,9 @@ def frames_of(source: str) -> tuple[Iterator[np.ndarray | Path], float, int | No
     video = cv2.VideoCapture(int(source) if source.isdigit() else source)
     good, first = video.read() if video.isOpened() else (False, None)
     if not good:
-        what = f"camera {source}" if source.isdigit() else f"video {source}"
-        raise DataError(f"{what} cannot be opened or has no frames: give one that OpenCV reads (.mp4, .avi, ...)")
+        if source.isdigit():
+            raise DataError(f"camera {source} gives no frames: check that it is connected and not in use")
+        raise DataError(f"video {source} cannot be opened or has no frames: give one that OpenCV reads (.mp4, .avi)")
 
     def read() -> Iterator[np.ndarray]:
         good, frame = True, first
