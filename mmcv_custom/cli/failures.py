@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import torch.distributed as dist
 
@@ -72,7 +72,7 @@ def lost_process(error: BaseException) -> str | None:
     return None
 
 
-@cache
+@lru_cache(maxsize=1)
 def end_together() -> None:
     """Make the system end this process when torchrun, which started it, is killed, and its forks with it; on Linux.
 
