@@ -7,7 +7,9 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 
 import torch.distributed as dist
@@ -36,6 +38,26 @@ def full_disk(error: BaseException) -> str | None:
         f"{name or 'a file'} cannot be written: no space is left on its disk or in its quota ({free} free, more "
         f"needed); checkpoints and results from before are whole: delete something and {AGAIN}"
     )
+
+
+def settled(error: BaseException) -> BaseException:
+    """Return ``error``, or what a signal raises a moment later: a data-loader worker that died may be the cause.
+
+    After that, no such signal raises anything.
+    """
+    try:
+        if isinstance(error, (EOFError, ConnectionError)):  # of its pipe
+            time.sleep(1)
+        _ignore_dead_workers()
+    except RuntimeError as later:
+        _ignore_dead_workers()
+        return later
+    return error
+
+
+def _ignore_dead_workers() -> None:
+    with suppress(AttributeError, ValueError):  # Windows has no such signal, and other threads set none
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def dead_worker(error: BaseException) -> str | None:

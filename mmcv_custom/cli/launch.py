@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import torch
 import torch.distributed as dist
@@ -32,7 +31,7 @@ from . import option_values
 from .closed_pipe import ending_with_the_reader
 from .config_check import UNSET, check_config, check_options, item
 from .config_file import read_file
-from .failures import dead_worker, end_together, full_disk, lost_process, quieten_consequences
+from .failures import dead_worker, end_together, full_disk, lost_process, quieten_consequences, settled
 from .inherited_names import PASSED_ON, pass_on_option
 from .option_values import holds_a_dict
 
@@ -230,11 +229,10 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(128 + signal.SIGINT)
-    except Exception as error:
+    except Exception as first:
+        error = settled(first)
         sentence = full_disk(error) or dead_worker(error)
         if sentence:
-            with suppress(AttributeError, ValueError):  # Windows has no such signal, and other threads set none
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # by which a dead worker raises a second error
             _end(sentence, everywhere=False)
         sentence = lost_process(error)
         if sentence is None:

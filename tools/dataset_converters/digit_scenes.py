@@ -8,7 +8,7 @@ Train and val share neither digits nor backgrounds: every fifth sample of each c
 right 30 % of every photograph are used for val only.
 
     python tools/dataset_converters/digit_scenes.py data/digit_scenes
-    python tools/dataset_converters/digit_scenes.py data/digit_scenes_640 --train 400 --val 100 --size 640 --digit-scale 0.4
+    python tools/dataset_converters/digit_scenes.py data/scenes_640 --train 400 --val 100 --size 640 --digit-scale 0.4
 
 The second line makes larger scenes with more digits of about the same size in pixels.
 
