@@ -32,7 +32,12 @@ def test_an_interrupted_tool_ends_before_the_one_that_runs_it(tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     parent = subprocess.Popen(
-        [sys.executable, "parent.py"], cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE
+        [sys.executable, "parent.py"],
+        cwd=tmp_path,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     while not (tmp_path / "begun").exists():
         assert parent.poll() is None, parent.stderr.read()

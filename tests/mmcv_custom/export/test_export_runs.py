@@ -28,8 +28,8 @@ def traced_models():
                 config, options, (batch, *size), dynamic = CASES[name]
                 model = built(config, options)
                 images, pruned = torch.randn(batch, 3, *size), "," in name
-                if compiled and not pruned:
-                    dynamic = ["batch"]  # with the sides, Inductor simplifies indices for two minutes: once is enough
+                if compiled:
+                    dynamic = ["batch"]  # with the sides, Inductor simplifies a detector's indices for two minutes
                 done[key] = trace_model(model, images, dynamic=dynamic, compiled=compiled, tokens=pruned)
         return done[key]
 
