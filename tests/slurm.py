@@ -55,7 +55,7 @@ def cluster(folder, cpus=4):
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
     host, user = socket.gethostname().split(".")[0], getpass.getuser()
-    ports = dict(zip(("controller_port", "node_port"), _free_ports(2), strict=True))
+    ports = dict(zip(("controller_port", "node_port"), free_ports(2), strict=True))
     (folder / "slurm.conf").write_text(CONFIG.format(host=host, user=user, folder=folder, cpus=cpus, **ports))
     env = dict(os.environ, PATH=SYSTEM_PATH, SLURM_CONF=str(folder / "slurm.conf"))
     munge = {name: folder / f"munge.{name}" for name in ("socket", "seed", "pid", "log")}
@@ -95,7 +95,8 @@ def _wait(true, sentence, folder, seconds=20):
         time.sleep(0.1)
 
 
-def _free_ports(number):
+def free_ports(number):
+    """Return ports of this machine that nobody listens on."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:

@@ -6,7 +6,7 @@ Shapes: B images, M objects of an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -54,19 +54,26 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 def largest_differences(expected: Function, found: Function, batches: Iterable[Tensor]) -> Differences:
     """Return the largest ``differences`` of two functions of images (B, 3, h, w) over all batches."""
-    largest: Differences = {}
-    for images in batches:
-        for name, (kind, value) in differences(expected(images), found(images)).items():
-            # Unlike max, this keeps what is not a number.
-            largest[name] = (kind, float(np.maximum(value, largest.get(name, (kind, 0.0))[1])))
-    return largest
+    return _largest((expected(images), found(images)) for images in batches)
 
 
-def own_differences(graph: nn.Module, batches: Sequence[Tensor]) -> Differences:
+def own_differences(graph: nn.Module, batches: Iterable[Tensor]) -> Differences:
     """Return the largest ``differences`` of ``graph`` from itself with ``NOISE``, over all batches and draws."""
-    expected, largest = outputs_of(graph), {}
-    for draw in range(DRAWS):
-        for name, (kind, value) in largest_differences(expected, outputs_of(graph, NOISE, draw), batches).items():
+    plain, noisy = outputs_of(graph), [outputs_of(graph, NOISE, draw) for draw in range(DRAWS)]
+
+    def pairs() -> Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]:
+        for images in batches:
+            expected = plain(images)
+            yield from ((expected, moved(images)) for moved in noisy)
+
+    return _largest(pairs())
+
+
+def _largest(pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> Differences:
+    largest: Differences = {}
+    for expected, found in pairs:
+        for name, (kind, value) in differences(expected, found).items():
+            # Unlike max, this keeps what is not a number.
             largest[name] = (kind, float(np.maximum(value, largest.get(name, (kind, 0.0))[1])))
     return largest
 

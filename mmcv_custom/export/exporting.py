@@ -25,6 +25,8 @@ from .graphs import AnyGraph, Preprocessed, WithTokens, graph_of
 from .metadata import describe, normalisation
 from .trace import others, traced
 
+PROBE = f"noise of {NOISE:g} on images and products"
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -51,9 +53,7 @@ class Exported:
         """Return it in words."""
         off = in_words(self.differences)
         if self.own:
-            off += (
-                f"; PyTorch with noise of {NOISE:g} on images and products differs from itself by {in_words(self.own)}"
-            )
+            off += f"; PyTorch with {PROBE} differs from itself by {in_words(self.own)}"
         shapes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.checked))
         cost = f"{self.metadata['gmacs']:.3g} GMACs per image"
         return f"{self.path}: {cost}; differs from PyTorch by {off} (images {shapes})"
@@ -102,11 +102,7 @@ class Traced:
                 own = own_differences(self.graph, batches)
             wrong = too_far(off, precision, tolerance, own)
             if wrong:
-                also = (
-                    f"; noise of {NOISE:g} on images and products moves PyTorch's own by {own[wrong][1]:.2g}"
-                    if own
-                    else ""
-                )
+                also = f"; {PROBE} moves PyTorch's own by {own[wrong][1]:.2g}" if own else ""
                 raise ConfigError(
                     f"{kind.name} computes other {wrong} than PyTorch (off by {off[wrong][1]:.2g}{also}), so {path} "
                     "was not written: try another format, or allow more with --tolerance"

@@ -94,14 +94,11 @@ def count(config, checkpoint, args):
 
 def show(r):
     """Print a row."""
+    pruned = f"tokens kept: {r['keep']}, {r['keep_ratio']:.0%} in pruned blocks"
     print(
         f"\n{r['config']}: {r['gmacs']:.2f} GMACs per image (a multiply-add is 1), standard deviation "
         f"{r['gmacs_std']:.2f} over {r['num_images']} images in batches of {r['batch']}; "
-        + (
-            "no token is pruned"
-            if r["keep"] == "dense"
-            else f"tokens kept: {r['keep']}, {r['keep_ratio']:.0%} in pruned blocks"
-        )
+        f"{'no token is pruned' if r['keep'] == 'dense' else pruned}"
     )
     for part in PARTS:
         print(f"  {part:<18}{r['gmacs_by_part'][part]:10.3f} +- {r['gmacs_by_part_std'][part]:.3f}")

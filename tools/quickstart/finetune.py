@@ -123,7 +123,7 @@ class FineTuning:
         self.say()
         for name in ("dense", "pruned"):
             if any((self.folder / name).glob("epoch_*.pth")):  # before its config is written anew
-                lock_settings(self.folder / name, f"a {name} training", {}, **self.settings(name))
+                self.lock(name)
         if self.choices.size == "s":
             weights = start_weights(args.weights)
             if self.data.task == "classify":
@@ -208,10 +208,10 @@ class FineTuning:
         phases.call(tool, self.configs["pruned"], *options)
         self.configs["pruned"] = config
 
-    def settings(self, name: str) -> dict[str, object]:
-        """Return what decides about a training."""
+    def lock(self, name: str) -> None:
+        """Keep what decides about a training in its folder, or refuse what differs from it."""
         chosen, pruned = self.choices, name == "pruned"
-        return dict(
+        settings = dict(
             data=str(Path(self.args.data).resolve()),
             task=self.data.task,
             classes=list(self.data.classes),
@@ -222,6 +222,7 @@ class FineTuning:
             epochs=list(chosen.epochs if pruned else chosen.epochs[:1]),
             **(dict(method=chosen.method, cost=self.args.cost) if pruned else {}),
         )
+        lock_settings(self.folder / name, f"a {name} training", {}, **settings)
 
     def checkpoint(self, name: str) -> Path:
         """Return the file that a training ends with."""
@@ -233,7 +234,8 @@ class FineTuning:
             return
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        write_json(folder / "settings.json", dict(self.settings(name), configs={}))
+        (folder / "settings.json").unlink(missing_ok=True)  # of a training that wrote no checkpoint
+        self.lock(name)
         options = ["--work-dir", folder, "--resume", "--cfg-options", "train_cfg.val_begin=100000"]
         phases.call(ROOT / "tools/train.py", self.configs[name], *options)
 

@@ -11,9 +11,9 @@ from mmcv_custom.export import openvino_topk  # noqa: E402
 from mmcv_custom.export.openvino_topk import order_equal_values  # noqa: E402
 
 
-def topk_model(shape, k, axis, mode, sort="value"):
+def topk_model(shape, k, axis, mode):
     values = opset13.parameter(openvino.PartialShape(shape), openvino.Type.f32)
-    node = opset13.topk(values, opset13.constant(np.array(k, np.int64)), axis, mode, sort, "i64")
+    node = opset13.topk(values, opset13.constant(np.array(k, np.int64)), axis, mode, "value", "i64")
     model = openvino.Model(list(node.outputs()), [values])
     order_equal_values(model)
     return model

@@ -2,12 +2,12 @@
 
 import argparse
 import signal
-import socket
 import threading
 
 import pytest
 from node_watch import DONE, NodeWatch
 from scripts import load_script
+from slurm import free_ports
 from torch.distributed import TCPStore
 
 
@@ -40,9 +40,7 @@ def test_a_silent_node_stops_this_one(stopped, capsys, node):
 
 def test_a_first_node_that_never_counts_is_silent_too(stopped, capsys):
     """The network may go down before its first count has arrived."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     watch = NodeWatch("127.0.0.1", port, 2, 3, timeout=0.8)
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # later, and node 1 not at all
     assert stopped.wait(60)
