@@ -112,10 +112,7 @@ def main():
     parser.add_argument("out", metavar="OUT", help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
-    try:
-        counts = convert(**vars(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"camvid: {error}") from None
+    counts = convert(**vars(args))
     print(f"{args.out}: " + ", ".join(f"{n} {split}" for split, n in counts.items()) + " images")
 
 

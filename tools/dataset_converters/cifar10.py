@@ -105,12 +105,9 @@ def main():
     parser.add_argument("out", metavar="OUT", help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
-    try:
-        counts = convert(**vars(args))
-    except (ValueError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise SystemExit(f"cifar10: {error}") from None
+    counts = convert(**vars(args))
     print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, zipfile.BadZipFile, tarfile.TarError)

@@ -402,10 +402,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="make it again and replace everything in OUT")
     args = parser.parse_args()
-    try:
-        made = make(**vars(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"digit_scenes: {error}") from None
+    made = make(**vars(args))
     print(
         f"{args.out}: {args.train} train and {args.val} val images"
         + ("" if made else ", already made with the same arguments")

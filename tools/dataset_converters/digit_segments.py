@@ -105,10 +105,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace everything in OUT")
     args = parser.parse_args()
-    try:
-        make(**vars(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"digit_segments: {error}") from None
+    make(**vars(args))
     print(f"{args.out}: panoptic segments, and objects of one class, of {args.source}")
 
 

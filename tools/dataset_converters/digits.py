@@ -51,10 +51,7 @@ def main():
     parser.add_argument("out", metavar="OUT", help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="write again and replace everything in OUT")
     args = parser.parse_args()
-    try:
-        counts = make(**vars(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"digits: {error}") from None
+    counts = make(**vars(args))
     print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
 
 

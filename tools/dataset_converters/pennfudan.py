@@ -132,10 +132,7 @@ def main():
     parser.add_argument("out", metavar="OUT", help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="convert again and replace everything in OUT")
     args = parser.parse_args()
-    try:
-        counts = convert(**vars(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"pennfudan: {error}") from None
+    counts = convert(**vars(args))
     print(f"{args.out}: {counts['train']} train and {counts['val']} val images")
     if sum(counts.values()) != OFFICIAL_IMAGES:
         print(f"note: {args.src} has {sum(counts.values())} images, the official set has {OFFICIAL_IMAGES}")

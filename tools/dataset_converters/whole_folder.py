@@ -39,13 +39,21 @@ def holds(out: Path, names: Collection[str]) -> bool:
     return set(names) == {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 
-def run(main: Callable[[], object]) -> None:
-    """Run a converter's ``main``; Ctrl-C ends it with one word and a shell's exit status, as it ends every tool."""
+def run(main: Callable[[], object], *errors: type[Exception]) -> None:
+    """Run a converter's ``main``; what is wrong with its input or output is one sentence, and Ctrl-C one word.
+
+    Args:
+        main: reads the arguments and converts.
+        errors: kinds of errors that also speak of the input, beside ValueError and OSError.
+    """
+    name = Path(sys.argv[0]).stem
     try:
         main()
     except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).stem}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, *errors) as error:
+        sys.exit(f"{name}: {error}")
 
 
 @contextmanager
