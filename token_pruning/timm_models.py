@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import timm
@@ -31,12 +32,7 @@ def create_timm(model_name: str, **kwargs: Any) -> nn.Module:
         SettingError: there is no such model (the message has the closest names), or ``img_size`` is no side and no pair
             of sides.
     """
-    size = kwargs.get("img_size")
-    sides = [size] * 2 if isinstance(size, int) else size
-    if sides is not None and not (
-        isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
-    ):
-        raise SettingError(f"img_size is {size!r}: give a side in pixels, or (height, width)")
+    _check_sides(kwargs.get("img_size"))
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
@@ -68,6 +64,43 @@ def create_trunk(model_name: str, **kwargs: Any) -> Any:
             "and a backbone needs timm's PatchEmbed"
         )
     return model
+
+
+def create_published(
+    img_size: Sequence[int] | int | None, qkv_bias: bool, init_values: float | None, **kwargs: Any
+) -> VisionTransformer:
+    """Build the ViT of the published DeiT and ViT-Adapter files: row 0 of its position table is the class token's.
+
+    Args:
+        img_size: determines the size of the position table; default 224.
+        kwargs: arguments of timm's ``VisionTransformer``; None leaves timm's value.
+
+    Raises:
+        SettingError: ``img_size`` is no side and no pair of sides, or below a patch.
+    """
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    _check_sides(img_size, given.get("patch_size", 16))
+    model = VisionTransformer(
+        img_size=img_size or 224,
+        num_classes=0,
+        qkv_bias=qkv_bias,
+        init_values=init_values,
+        dynamic_img_size=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        **given,
+    )
+    model.patch_embed.img_size = None  # of an image of other sides, a rest below a patch is left out
+    return model
+
+
+def _check_sides(img_size: Any, patch: int = 1) -> None:
+    """Raise SettingError if an ``img_size`` is not None, no side and no pair of sides, or below a patch."""
+    sides = [img_size] * 2 if isinstance(img_size, int) else img_size
+    if sides is not None and not (
+        isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(one, int) and one >= patch for one in sides)
+    ):
+        least = f", each at least a patch of {patch}" if patch > 1 else ""
+        raise SettingError(f"img_size is {img_size!r}: give a side in pixels, or (height, width){least}")
 
 
 def check_plain(model: Any) -> None:

@@ -6,12 +6,10 @@ Shapes: B images, H x W grid of patches, N = H * W tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
-from timm.layers import Attention, Format, PatchEmbed
-from timm.models.vision_transformer import Block
+from timm.layers import Attention, Format
 from torch import Tensor, nn
 
 from .attention import WindowAttention, rope_with_prefix
@@ -22,10 +20,9 @@ from .forward import StackForward, check_execution
 from .positions import resize_positions
 from .recording import NO_SCRIPT, refuse_recording
 from .reducer import Reducer, build_reducer
-from .timm_models import create_trunk
+from .timm_models import create_published, create_trunk
 
 PREFIX = ("cls_token", "dist_token", "reg_token")  # in the order of the sequence
-DEFAULTS: dict[str, Any] = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12, class_token=False)
 
 
 class PlainViT(nn.Module):
@@ -98,119 +95,45 @@ class PlainViT(nn.Module):
         super().__init__()
         check_execution(execution)
         self.execution, self.with_cp, self.model_name = execution, with_cp, model_name
-        sizes: dict[str, Any] = dict(
-            patch_size=patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads, class_token=class_token
-        )
-        sizes.update(mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_rate=drop_rate, drop_path_rate=drop_path_rate)
-        self._tables = WeightCache()
-        if model_name is not None:
+        sizes: dict[str, Any] = dict(patch_size=patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads)
+        sizes.update(mlp_ratio=mlp_ratio, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        sizes.update(pos_drop_rate=drop_rate, proj_drop_rate=drop_rate)
+        if model_name is None:
+            if model_args:
+                raise SettingError("model_args are arguments of a timm model: set model_name as well")
+            model = create_published(img_size, qkv_bias is not False, 1.0 if layer_scale else None, **sizes)
+        else:
             if qkv_bias is not None or layer_scale is not None:
                 raise SettingError(
                     f"qkv_bias and layer_scale follow from model_name {model_name!r}: leave them out, or set "
                     "model_args=dict(qkv_bias=..., init_values=...)"
                 )
-            self._take_timm(model_name, _pair(img_size, patch_size), in_channels, model_args or {}, **sizes)
-        elif model_args:
-            raise SettingError("model_args are arguments of a timm model: set model_name as well")
-        else:
-            sizes |= {name: default for name, default in DEFAULTS.items() if sizes[name] is None}
-            self._build(
-                _pair(img_size, sizes["patch_size"]) or (224, 224),
-                in_channels,
-                qkv_bias is not False,
-                bool(layer_scale),
-                **sizes,
-            )
+            model = create_trunk(model_name, img_size=img_size, **sizes, **(model_args or {}))
+            if class_token and model.cls_token is None:
+                raise SettingError(f"model_name {model_name!r} has no class token: leave class_token out")
+        self._tables = WeightCache()
+        self._take(model, bool(class_token) if model_name is None else class_token is not False)
+        for block in self.blocks if norm_eps else ():
+            cast(Any, block).norm1.eps = cast(Any, block).norm2.eps = norm_eps
         windows = _windows(self.depth, window_attn, window_size)
         self._set_windows(windows)
         self.reducer = build_reducer(reducer, self.embed_dim, self.depth)
         if self.reducer:
             self.reducer.check_host(self.cls_token is not None, windows)
-        if model_name is None:
-            self._init_built()
 
-    def _build(
-        self,
-        sides: tuple[int, int],
-        in_channels: int,
-        qkv_bias: bool,
-        layer_scale: bool,
-        patch_size: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        class_token: bool,
-        mlp_ratio: float | None,
-        norm_eps: float | None,
-        drop_rate: float,
-        drop_path_rate: float,
-    ) -> None:
-        """Make the parts of the ViT of the published files."""
-        if min(sides) < patch_size:
-            raise SettingError(
-                f"img_size is {list(sides)}; give a side or (height, width), each at least a patch of {patch_size} "
-                "pixels"
-            )
-        self.embed_dim, self.depth = embed_dim, depth
-        self.table_grid = (sides[0] // patch_size, sides[1] // patch_size)
-        self.table_prefix, self.antialias = 1, False
-        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_grid[0] * self.table_grid[1], embed_dim))
-        self.register_state_dict_post_hook(_note_grid)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
-        self.dist_token, self.reg_token, self.rope = None, None, None
-        self.pos_drop, self.norm_pre = nn.Dropout(drop_rate), nn.Identity()
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # cpu: the model may be built on meta
-        self.blocks = nn.ModuleList(
-            Block(
-                embed_dim,
-                num_heads,
-                mlp_ratio or 4.0,
-                drop_path=rate,
-                qkv_bias=qkv_bias,
-                proj_drop=drop_rate,
-                init_values=1.0 if layer_scale else None,
-                norm_layer=partial(nn.LayerNorm, eps=norm_eps or 1e-6),
-            )
-            for rate in rates
-        )
-
-    def _init_built(self) -> None:
-        """Initialize the parts of ``_build`` like timm, for training from scratch."""
-        nn.init.trunc_normal_(cast(Tensor, self.pos_embed), std=0.02)
-        if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=1e-6)
-        self.blocks.apply(init_linear)
-
-    def _take_timm(
-        self,
-        model_name: str,
-        img_size: tuple[int, int] | None,
-        in_channels: int,
-        model_args: dict,
-        class_token: bool | None,
-        norm_eps: float | None,
-        drop_rate: float,
-        **sizes: Any,
-    ) -> None:
-        """Take over the parts of a timm model, under timm's names."""
-        drops = dict(pos_drop_rate=drop_rate, proj_drop_rate=drop_rate)
-        model = create_trunk(model_name, img_size=img_size, in_chans=in_channels, **drops, **sizes, **model_args)
-        if class_token and model.cls_token is None:
-            raise SettingError(f"model_name {model_name!r} has no class token: leave class_token out")
+    def _take(self, model: Any, with_prefix: bool) -> None:
+        """Take over the parts of a timm model, under timm's names, with its prefix tokens or without."""
         self.embed_dim, self.depth = model.embed_dim, len(model.blocks)
-        self.table_grid, self.antialias = model.patch_embed.grid_size, True
+        self.table_grid, self.antialias = model.patch_embed.grid_size, self.model_name is not None
         self.table_prefix = 0 if model.no_embed_class else model.num_prefix_tokens
         self.patch_embed = model.patch_embed
-        self.patch_embed.output_fmt, self.patch_embed.flatten = Format.NCHW, True  # (B, N, C), as without model_name
+        self.patch_embed.output_fmt, self.patch_embed.flatten = Format.NCHW, True  # (B, N, C), for any image
         self.pos_embed, self.pos_drop, self.norm_pre = model.pos_embed, model.pos_drop, model.norm_pre
         self.blocks, self.rope = nn.ModuleList(model.blocks), getattr(model, "rope", None)
         for name in PREFIX:
-            setattr(self, name, None if class_token is False else getattr(model, name, None))
+            setattr(self, name, getattr(model, name, None) if with_prefix else None)
         if self.pos_embed is not None:
             self.register_state_dict_post_hook(_note_grid)
-        for block in self.blocks if norm_eps else ():
-            cast(Any, block).norm1.eps = cast(Any, block).norm2.eps = norm_eps
 
     def _set_windows(self, windows: list[int | None]) -> None:
         """Give the windowed blocks their attention."""
@@ -331,22 +254,6 @@ def init_linear(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-
-
-def _pair(img_size: Sequence[int] | int | None, patch: int | None) -> tuple[int, int] | None:
-    """Return (h, w) of an ``img_size``.
-
-    Raises:
-        SettingError: it is neither a side nor a pair.
-    """
-    if img_size is None or isinstance(img_size, int):
-        return None if img_size is None else (img_size, img_size)
-    sides = tuple(img_size)
-    if len(sides) != 2:
-        raise SettingError(
-            f"img_size is {img_size}; give a side or (height, width), each at least a patch of {patch or 16} pixels"
-        )
-    return sides
 
 
 def _windows(depth: int, flags: Sequence[bool] | None, sizes: Sequence[int | None] | int) -> list[int | None]:

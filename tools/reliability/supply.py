@@ -4,8 +4,8 @@
     python tools/reliability/supply.py --audit-python .venv-audit/bin/python --json rows.json
 
 The tools stay out of the environment that they examine. It writes docs/licences.md with names, versions and licences
-of all packages that requirements.txt leads to, as their metadata names them, and, with --sbom, a bill of materials in
-CycloneDX's JSON. Where the service with the advisories cannot be reached, the row says so and nothing is claimed.
+of all packages that `make setup` installs for a user, as their metadata names them, and, with --sbom, a bill of
+materials in CycloneDX's JSON. Where the service with the advisories cannot be reached, the row says so and nothing is claimed.
 """
 
 import argparse
@@ -32,7 +32,8 @@ PAGE = ROOT / "docs/licences.md"
 HEAD = """# Licences of the dependencies
 
 Written by `make audit` (`tools/reliability/supply.py`) from the metadata of the installed packages: everything that
-`requirements.txt` names and what that needs in turn. The project itself is under the Apache License 2.0.
+`requirements.txt` and the extra `export` name, and what that needs in turn. The project itself is under the Apache
+License 2.0.
 
 """
 AUDIT_S = 600  # longest run of a tool
@@ -52,11 +53,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def pins() -> list[Requirement]:
-    """Return the requirements of requirements.txt that hold for this Python."""
+def requirements() -> list[Requirement]:
+    """Return the requirements of requirements.txt and of the extra "export" that hold for this Python."""
     lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
     found = [Requirement(line) for line in lines if line]
-    return [one for one in found if one.marker is None or one.marker.evaluate()]
+    found += [one for one in map(Requirement, metadata.requires("token-pruning") or []) if "export" in str(one.marker)]
+    return [one for one in found if one.marker is None or one.marker.evaluate(dict(extra="export"))]
 
 
 def installed(roots: Iterable[Requirement]) -> dict[str, metadata.Distribution]:
@@ -146,7 +148,7 @@ def _run(command: list[str], text: str) -> subprocess.CompletedProcess:
 
 def main() -> None:
     args = parse_args()
-    found = installed(pins())
+    found = installed(requirements())
     write_file(PAGE, licences_page(found))
     unnamed = [name for name, one in found.items() if licence(one) == "not named"]
     says = f"docs/licences.md; {', '.join(unnamed)} name none" if unnamed else "docs/licences.md"
