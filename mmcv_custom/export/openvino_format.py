@@ -15,24 +15,23 @@ from torch.export import ExportedProgram
 
 from .metadata import KEY, as_strings, from_strings
 from .onnx_format import quiet, to_onnx
+from .unreported import unreported
 
 
 def write_openvino(
     program: ExportedProgram, path: Path, metadata: Mapping[str, object], calibration: Iterable[Tensor]
 ) -> None:
     """Write .xml and .bin; fp16 halves the weights, int8 is NNCF's quantisation."""
-    import openvino
-
+    openvino = unreported("openvino")
     from .openvino_topk import order_equal_values
 
     precision, onnx_file = metadata.get("precision", "fp32"), path.with_suffix(".onnx")
     to_onnx(program, onnx_file, metadata)
-    model = openvino.convert_model(onnx_file)
+    model = openvino.Core().read_model(onnx_file)  # convert_model would report its use
     order_equal_values(model)
     if precision == "int8":
         with quiet():
-            import nncf
-
+            nncf = unreported("nncf")
             data = [images.numpy() for images in calibration]
             kind = nncf.ModelType.TRANSFORMER
             model = nncf.quantize(model, nncf.Dataset(data), model_type=kind, subset_size=len(data))
@@ -46,8 +45,7 @@ def write_openvino(
 
 def load_openvino(path: Path) -> tuple[dict, object]:
     """Return the metadata of a file and how it is run: in float32 on the CPU, with torch's number of threads."""
-    import openvino
-
+    openvino = unreported("openvino")
     core = openvino.Core()
     model = core.read_model(path)
     found = {}

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 import token_pruning
 from mmcv_custom.benchmark.timing import add_rounds, of_forms, quartiles, speedup
 from mmcv_custom.cli.launch import run
+from mmcv_custom.export.unreported import unreported
 from mmcv_custom.results import row, write_json
 from token_pruning import count_flops
 
@@ -98,13 +99,12 @@ def onnx_runtime(model: nn.Module, images: Tensor) -> Form:
 
 def openvino(model: nn.Module, images: Tensor) -> Form:
     """Run the converted model in OpenVINO, which would choose bfloat16 by itself where the CPU has it."""
-    import openvino
-
+    runtime = unreported("openvino")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
-        converted = openvino.convert_model(model, example_input=images, input=list(images.shape))
+        converted = runtime.convert_model(model, example_input=images, input=list(images.shape))
     settings = dict(INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=torch.get_num_threads())
-    network = openvino.Core().compile_model(converted, "CPU", settings)
+    network = runtime.Core().compile_model(converted, "CPU", settings)
     return partial(network, [images.numpy()])
 
 
