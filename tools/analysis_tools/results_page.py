@@ -128,6 +128,11 @@ OFF_THE_SHELF = [
 RUNTIMES = [
     ["case", "case"],
     ["form", "form"],
+    ["box_AP", "box AP"],
+    ["mask_AP", "mask AP"],
+    ["mIoU", "mIoU"],
+    ["top1", "top-1"],
+    ["megabytes", "MB of the file"],
     ["batch", "batch"],
     ["gmacs", "GMACs"],
     ["ms", "ms"],
