@@ -109,6 +109,7 @@ def load_onnx(path: Path) -> tuple[dict, object]:
     """Return the metadata of a file and how it is run: on the CPU, with torch's number of threads."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # on Windows it would report its use to its maker
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
