@@ -182,11 +182,16 @@ def main() -> int:
     if wanted == "off":
         print("ops: MSDA_BUILD=off, so nothing is compiled.")
         return 0
+    devices = [
+        device
+        for device in (("cpu",) if wanted == "cpu" else ("cpu", "cuda"))
+        if args.again or not (library(device).exists() or (wanted == "auto" and _is_settled(device)))
+    ]
+    if devices:
+        print(f"ops: compiling deformable attention for {_named(devices)} ...", flush=True)
     status = 0
-    for device in ("cpu",) if wanted == "cpu" else ("cpu", "cuda"):
-        if not args.again and (library(device).exists() or (wanted == "auto" and _is_settled(device))):
-            continue
-        print(f"ops: compiling deformable attention for {device.upper()} ...", flush=True)
+    failed: dict[tuple[bool, str], list[str]] = {}
+    for device in devices:
         try:
             build(device)
         except Exception as error:  # a broken compiler must not break an installation that works without it
@@ -195,14 +200,20 @@ def main() -> int:
             LIBRARIES.mkdir(exist_ok=True)
             if not kept:
                 build_log(device).write_text(f"{reason}\n")
-            left = "the library that is there stays" if kept else "it runs in plain PyTorch"
-            print(f"ops: deformable attention for {device.upper()} was not compiled, {left}: {reason}", file=sys.stderr)
+            failed.setdefault((kept, reason), []).append(device)
             asked_for = wanted != "auto" or args.again and (kept or device == "cpu")
             status = max(status, int(asked_for))
         else:
             for old in {*LIBRARIES.glob(f"msda_{device}-*")} - {library(device)}:
                 old.unlink()
+    for (kept, reason), without in failed.items():
+        left = "the library that is there stays" if kept else "it runs in plain PyTorch"
+        print(f"ops: deformable attention for {_named(without)} was not compiled, {left}: {reason}", file=sys.stderr)
     return status
+
+
+def _named(devices: list[str]) -> str:
+    return " and ".join(device.upper() for device in devices)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 The tools stay out of the environment that they examine. It writes docs/licences.md with names, versions and licences
 of all packages that `make setup` installs for a user, as their metadata names them, and, with --sbom, a bill of
-materials in CycloneDX's JSON. Where the service with the advisories cannot be reached, the row says so and nothing is claimed.
+materials in CycloneDX's JSON. Where the service with the advisories cannot be reached, the row says so and nothing is
+claimed.
 """
 
 import argparse

@@ -84,5 +84,5 @@ def test_images_of_the_tables_size_use_it_unchanged(img_size):
 
 @pytest.mark.parametrize("img_size", [4, (32, 4), (32,), (8, 8, 8)])
 def test_a_size_without_a_patch_is_one_sentence(img_size):
-    with pytest.raises(ValueError, match="img_size is .* give a side in pixels, or .height, width., each at least a patch of 8"):
+    with pytest.raises(ValueError, match="img_size is .* give a side in pixels, or .*, each at least a patch of 8"):
         PlainViT(img_size=img_size, **SIZES)
