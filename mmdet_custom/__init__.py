@@ -11,6 +11,7 @@ from . import (  # noqa: F401  they change what mmdet and MMCV do
     fusion_head,
     nms,
     panoptic_maps,
+    predictions,
     roi_align,
     visualizer,
 )

@@ -12,13 +12,17 @@ from mmdet.structures import INSTANCE_OFFSET
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from .predictions import from_single
+
 LOOKED_AT = 256  # pixels of a segment that several queries could have made
 
 
 # In the place of mmdet's: its configs name this one.
 @MODELS.register_module(name="MaskFormerFusionHead", force=True)
 class ScoredFusionHead(MaskFormerFusionHead):
-    """mmdet's head of that name, whose panoptic results also say how sure each segment is."""
+    """mmdet's head of that name, in single precision; its panoptic results also say how sure each segment is."""
+
+    predict = from_single(MaskFormerFusionHead.predict)
 
     def panoptic_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> PixelData:
         """Return mmdet's segments (1, h, w), and as ``scores`` the number of each segment with its score.

@@ -22,7 +22,6 @@ from ..cli.launch import build_model, check_device, read_config
 from ..data.synthetic import default_shape
 from ..errors import ConfigError, DataError
 from ..tasks import task_of
-from .autocast import run_roi_ops_in_float32
 from .flops import Count, count
 from .inputs import batches, check_shape
 from .progress import bar
@@ -98,8 +97,6 @@ class BenchmarkModel:
         self.model = build_model(self.cfg, case.checkpoint) if case.checkpoint else _with_random_weights(self.cfg)
         self.host = require_host(self.model, f"a benchmark of {case.config}")
         self.model.to(self.device).train(settings.part == "train-step")
-        if settings.precision != "fp32":
-            run_roi_ops_in_float32(self.model)
         self.shape = case.shape or default_shape(self.model)
         labels = self.task if self.model.training else None
         data = batches(self.cfg, settings.repeats, case.batch, settings.images, self.shape, labels)

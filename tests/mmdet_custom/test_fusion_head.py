@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.registry import MODELS
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.structures import INSTANCE_OFFSET, DetDataSample
 from mmengine.config import ConfigDict
 
 import mmdet_custom  # noqa: F401 - registers
@@ -64,3 +64,12 @@ def test_segments_are_those_of_mmdet_and_each_has_a_score():
 def test_an_image_without_segments_has_no_scores():
     result = a_head().panoptic_postprocess(*queries((4, 0.9, slice(0, 6), slice(0, 6))))
     assert result.scores == {} and (result.sem_seg == 4).all()
+
+
+def test_results_are_in_single_precision():
+    classes, masks = queries((THING, 0.9, slice(0, 6), slice(0, 8)))
+    head = a_head(panoptic_on=False, semantic_on=False, instance_on=True, max_per_image=1)
+    sample = DetDataSample(metainfo=dict(img_shape=(12, 16), ori_shape=(12, 16)))
+    (found,) = head.predict(classes[None].bfloat16(), masks[None].bfloat16(), [sample])
+    found = found["ins_results"]
+    assert len(found) and found.scores.dtype == found.bboxes.dtype == torch.float32
