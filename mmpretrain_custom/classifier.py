@@ -54,8 +54,12 @@ class WholeNetworkClassifier(ImageClassifier):
             self.distillation.teacher.load()
 
     def extract_feat(self, inputs: Tensor, stage: str = "neck") -> tuple[Tensor]:
-        """Return the scores ((B, K),) of images (B, 3, h, w) for mmpretrain's heads; ``stage`` is ignored."""
-        return (self.backbone(inputs),)
+        """Return the scores ((B, K),) of images (B, 3, h, w) for mmpretrain's heads; ``stage`` is ignored.
+
+        In single precision at least: on CPUs autocast would take the softmax in bfloat16.
+        """
+        scores = self.backbone(inputs)
+        return (scores.to(torch.promote_types(scores.dtype, torch.float32)),)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Return the losses of images (B, 3, h, w) and their labels."""

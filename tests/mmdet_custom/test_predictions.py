@@ -48,4 +48,4 @@ def test_boxes_are_not_rounded_to_the_type_of_the_network():
     centres = (found.bboxes[:, 0] + found.bboxes[:, 2]) / 2
     inside = (found.bboxes[:, 0] > 1024) & (found.bboxes[:, 2] < 1280)
     assert inside.sum() > 20
-    torch.testing.assert_close(centres[inside], 4 * (centres[inside] / 4).round(), rtol=0, atol=1e-3)  # the least stride
+    torch.testing.assert_close(centres[inside], 4 * (centres[inside] / 4).round(), rtol=0, atol=1e-3)  # of stride 4

@@ -134,6 +134,12 @@ def test_predictions_are_what_mmpretrains_accuracy_reads():
     assert found == {"accuracy/top1": pytest.approx(100 * right), "accuracy/top5": 100.0}
 
 
+def test_probabilities_are_not_rounded_under_autocast():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (first, *_) = classifier().eval().test_step(batch())
+    assert first.pred_score.dtype == torch.float32 and first.pred_score.sum() == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize("reducer", [None, RANDOM, SVIT])
 def test_an_image_of_nan_spoils_no_other_and_is_counted_as_wrong(reducer):
     model = classifier(dict(reducer=reducer)).eval()
