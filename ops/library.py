@@ -89,11 +89,9 @@ def compiled(value: Tensor, levels: int) -> bool:
     if device in MISSING:
         if device not in _warned and not torch.compiler.is_compiling():
             _warned.add(device)
-            warnings.warn(
-                f"deformable attention on {device} runs in plain PyTorch, several times slower than "
-                f"compiled: {MISSING[device]}; {build.hint()}",
-                stacklevel=4,
-            )
+            text = f"deformable attention on {device} runs in plain PyTorch, several times slower than compiled: "
+            # Of this package, and of no line: the one that called it, somewhere in torch, would be printed, too.
+            warnings.warn_explicit(text + f"{MISSING[device]}; {build.hint()}", UserWarning, "token_pruning_ops", 0)
         return False
     if device == "cuda":
         return value.dtype in CUDA_TYPES and levels <= CUDA_LEVELS and _new_enough(value.device)
