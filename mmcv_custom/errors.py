@@ -1,5 +1,6 @@
 """Exceptions for mistakes of the user, as opposed to bugs."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,7 @@ def building_from_config() -> Iterator[None]:
     """Raise ConfigError where the body, which builds objects from a config, fails on what the config says.
 
     Registries and constructors raise AssertionError, KeyError, TypeError and ValueError for unknown names, unknown
-    arguments and impossible values. Keep the body down to the building: around other code a bug would pass for a wrong
+    arguments and impossible values, and a config AttributeError for a key that it lacks. Keep the body down to the building: around other code a bug would pass for a wrong
     config.
     """
     try:
@@ -42,6 +43,11 @@ def building_from_config() -> Iterator[None]:
         if isinstance(error, KeyError) and " " not in reason:
             reason = f"the key {reason} is missing"
         raise ConfigError(f"the config does not fit: {reason}") from error
+    except AttributeError as error:
+        missing = re.search(r"'ConfigDict' object has no attribute ('\w+')", str(error))
+        if not missing:
+            raise
+        raise ConfigError(f"the config does not fit: the key {missing[1]} is missing") from error
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

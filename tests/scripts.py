@@ -35,7 +35,8 @@ def load_script(path):
     spec = importlib.util.spec_from_file_location(f"_script_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look up their module
-    spec.loader.exec_module(module)
+    with patch.object(sys, "path", [str(path.parent), *sys.path]):  # it may import its neighbours
+        spec.loader.exec_module(module)
     return module
 
 
