@@ -1,4 +1,4 @@
-"""bf16 autocast against fp32: the losses of one batch, and the scores of briefly trained nano models.
+"""bf16 autocast against fp32: the losses of one batch, and the scores of models that can do their task.
 
 Shapes: B images.
 """
@@ -6,7 +6,7 @@ Shapes: B images.
 import json
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.runner import Runner
@@ -18,33 +18,42 @@ LOSS, SCORE = 0.03, 2.0  # tolerances: relative; points of 100
 
 
 class Model(NamedTuple):
-    """A nano model: config, data set with the arguments of its converter, score, epochs that beat chance."""
+    """A model that can do its task.
+
+    Attributes:
+        config: of the model.
+        data: name of the data set, its converter and that one's options.
+        score: name of the score.
+        weights: file; None to train.
+        epochs: of the training.
+    """
 
     config: str
     data: tuple
     score: str
-    epochs: int
+    weights: str | None = None
+    epochs: int = 0
 
 
 MODELS = {
-    "classifier": Model("configs/deit/digits/deit-nano_digits.py", ("digits",), "accuracy/top1", 3),
+    "classifier": Model("configs/deit/digits/deit-nano_digits.py", ("digits", "digits"), "accuracy/top1", epochs=20),
     "segmentor": Model(
         "configs/segvit/vit-nano_segvit_digit-scenes-128.py",
-        ("digit_scenes", "--train", 400, "--val", 40),
+        ("digit_scenes", "digit_scenes", "--train", 400, "--val", 40),
         "mIoU",
-        3,
+        epochs=3,
     ),
     "detector": Model(
-        "configs/quickstart/digits_svit-adapter-nano.py",
-        ("digit_scenes", "--train", 400, "--val", 40),
+        "configs/quickstart/digits_tome-adapter-t.py",
+        ("digit_scenes_640", "digit_scenes", "--size", 640, "--digit-scale", 0.4, "--train", 8, "--val", 100),
         "coco/bbox_mAP",
-        8,
+        weights="configs/quickstart/weights/digits_vit-adapter-t.safetensors",
     ),
 }
 
 
-def losses(config: Path, folder: Path, batch: int = 4) -> tuple[dict, dict]:
-    """Return name -> loss of one batch in fp32 and in bf16 autocast, of the same random numbers and weights."""
+def losses(config: Path, weights: Path, folder: Path, batch: int = 4) -> tuple[dict, dict]:
+    """Return name -> loss of one batch in fp32 and in bf16 autocast, with the same random numbers."""
     cfg = read_config(str(config))
     loader = cfg.train_dataloader
     loader.batch_size, loader.num_workers, loader.persistent_workers = batch, 0, False
@@ -52,7 +61,7 @@ def losses(config: Path, folder: Path, batch: int = 4) -> tuple[dict, dict]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        model = build_model(cfg, None).train()
+        model = build_model(cfg, str(weights)).train()
         data = next(iter(Runner.build_dataloader(loader, seed=0)))
     found = []
     for bf16 in (False, True):
@@ -63,28 +72,29 @@ def losses(config: Path, folder: Path, batch: int = 4) -> tuple[dict, dict]:
     return found[0], found[1]
 
 
-def compare(project, names: list[str]) -> list[dict]:
-    """Return rows of the losses and the scores of the named ``MODELS``, trained in the project's folder."""
+def compare(project: Any, names: list[str]) -> list[dict]:
+    """Return rows of the losses and the scores of the named ``MODELS``; those without weights are trained first."""
     rows = []
     for name in names:
         model = MODELS[name]
         project.add_data(*model.data)
         config = ROOT / model.config
-        whole, half = losses(config, project.folder)
+        workers = [f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")]
+        weights, work_dir = ROOT / str(model.weights), project.folder / name
+        if model.weights is None:
+            epochs = f"train_cfg.max_epochs={model.epochs}", f"train_cfg.val_interval={model.epochs}"
+            tool = [ROOT / "tools/train.py", config, "--work-dir", work_dir, "--cfg-options", *epochs, *workers]
+            project.launch([[*tool, "load_from=None"]], [{}], project.folder)
+            weights = work_dir / f"epoch_{model.epochs}.pth"
+        whole, half = losses(config, weights, project.folder)
         total = sum(whole.values())
         difference = abs(sum(half.values()) - total) / abs(total)
         rows.append(_row(name, "loss of a batch, relative", difference, LOSS))
-        options = [f"train_cfg.max_epochs={model.epochs}", f"train_cfg.val_interval={model.epochs}", "load_from=None"]
-        workers = [f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")]
-        workers += [f"{split}_dataloader.persistent_workers=False" for split in ("train", "val", "test")]
-        work_dir = project.folder / name
-        tool = [ROOT / "tools/train.py", config, "--work-dir", work_dir, "--cfg-options", *options, *workers]
-        project.launch([tool], [{}], project.folder)
         scores = []
         for fp16 in (False, True):  # the loop's own autocast, which is bf16 on CPU
             file = project.folder / f"{name}_{fp16}.json"
-            tool = [ROOT / "tools/test.py", config, work_dir / f"epoch_{model.epochs}.pth", "--scores", file]
-            project.launch([[*tool, "--cfg-options", f"test_cfg.fp16={fp16}", *workers]], [{}], project.folder)
+            tool = [ROOT / "tools/test.py", config, weights, "--work-dir", work_dir, "--scores", file, "--cfg-options"]
+            project.launch([[*tool, f"test_cfg.fp16={fp16}", *workers]], [{}], project.folder)
             score = json.loads(file.read_text())[model.score]
             scores.append(score if model.score != "coco/bbox_mAP" else 100 * score)
         text = f"{model.score} of 100: {scores[0]:.1f} in fp32, {scores[1]:.1f} in bf16"

@@ -61,10 +61,10 @@ class Project:
     def __init__(self, folder: Path, launch: Launch) -> None:
         self.folder, self.launch = folder, launch
 
-    def add_data(self, name: str, *options: object) -> None:
-        """Write a data set with ``tools/dataset_converters/NAME.py`` into data/NAME, once."""
+    def add_data(self, name: str, converter: str, *options: object) -> None:
+        """Write a data set with ``tools/dataset_converters/CONVERTER.py`` into data/NAME, once."""
         if not (self.folder / "data" / name).exists():
-            tool = ROOT / f"tools/dataset_converters/{name}.py"
+            tool = ROOT / f"tools/dataset_converters/{converter}.py"
             self.launch([[tool, f"data/{name}", *options]], [{}], self.folder)
 
     def train(
@@ -80,9 +80,9 @@ class Project:
         """Train in the folder ``name``, or resume there, and return the scalars of every step logged so far."""
         batch, images, data = CLASSIFIER_DATA if config == CLASSIFIER else DETECTOR_DATA
         if config == CLASSIFIER:
-            self.add_data("digits")
+            self.add_data("digits", "digits")
         else:
-            self.add_data("digit_scenes", "--train", images, "--val", 2)
+            self.add_data("digit_scenes", "digit_scenes", "--train", images, "--val", 2)
         options = [
             *COMMON,
             *data,
