@@ -33,8 +33,8 @@ def building_from_config() -> Iterator[None]:
     """Raise ConfigError where the body, which builds objects from a config, fails on what the config says.
 
     Registries and constructors raise AssertionError, KeyError, TypeError and ValueError for unknown names, unknown
-    arguments and impossible values, and a config AttributeError for a key that it lacks. Keep the body down to the building: around other code a bug would pass for a wrong
-    config.
+    arguments and impossible values, and a config raises AttributeError for a key that it lacks. Keep the body down to
+    the building: around other code a bug would pass for a wrong config.
     """
     try:
         yield
