@@ -44,7 +44,7 @@ MODELS = {
         epochs=3,
     ),
     "detector": Model(
-        "configs/quickstart/digits_tome-adapter-t.py",
+        "configs/quickstart/baselines/digits_tome-adapter-t.py",
         ("digit_scenes_640", "digit_scenes", "--size", 640, "--digit-scale", 0.4, "--train", 8, "--val", 100),
         "coco/bbox_mAP",
         weights="configs/quickstart/weights/digits_vit-adapter-t.safetensors",
