@@ -79,7 +79,8 @@ def fit_names(state: State, own: State) -> OrderedDict[str, Tensor]:
             name = next((form for form in forms if form in own), f"blocks.{block}.ls{branch}.gamma")
         if pretraining and name.startswith("norm."):
             name = "fc_" + name
-        if name in ("cls_token", "pos_embed") and value.ndim in (1, 2):  # CLIP's have no axis of images
+        # CLIP's have no axis of images.
+        if name in ("cls_token", "pos_embed") and value.ndim in (1, 2) and value.numel():
             value = value.reshape(1, -1, value.shape[-1])
         if name == "pos_embed" and value.ndim == 4 and name in own and own[name].ndim == 3:  # SAM's is a map
             value = value.flatten(1, 2)

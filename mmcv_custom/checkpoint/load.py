@@ -35,6 +35,7 @@ class LoadReport:
         unexpected: names of the file's tensors, converted, that the model lacks.
         mismatched: (name, shape in the file, shape in the model) of tensors that were not loaded.
         resized: (name, shape in the file, shape in the model) of tensors that were resampled.
+        not_finite: names of parameters that were loaded and hold NaN or infinity.
     """
 
     schema: str
@@ -45,6 +46,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     resized: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"loaded {self.loaded} of the model's {self.total} tensors (from a {self.schema} checkpoint)"]
@@ -66,6 +68,11 @@ class LoadReport:
         lines += [
             f"  kept as initialised {n}: {list(a)} in the file, {list(b)} in the model" for n, a, b in self.mismatched
         ]
+        if self.not_finite:
+            lines.append(
+                f"  NaN or infinity in {self.not_finite[0]}{_and_more(self.not_finite)}: the file is damaged, or its "
+                "training has diverged"
+            )
         return "\n".join(lines)
 
 
@@ -158,6 +165,7 @@ def load_into(
     report.unexpected = list(result.unexpected_keys)
     counted = [n for n in own if not n.endswith("num_batches_tracked")]
     report.total = len(counted)
+    report.not_finite = [n for n in fitting if n in parameters and not fitting[n].isfinite().all()]
     report.loaded = len(counted) - len(report.missing) - len(differing)
     if is_main_process():
         print_log(f"{source}: {report}", logger=logger)
@@ -217,6 +225,10 @@ def _grouped(names: Iterable[str]) -> dict[str, list[str]]:
             depth = 1 + (parts[0] == "reducer")
         groups[".".join(parts[: min(depth, max(1, len(parts) - 1))])].append(name)
     return groups
+
+
+def _and_more(names):
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _count(names):

@@ -58,6 +58,20 @@ def test_every_method_refuses_a_text_as_its_cost(name):
         build_reducer({"type": name, option: "half"}, 24, 4)
 
 
+@pytest.mark.parametrize(
+    ("reducer", "message"),
+    [
+        (dict(type="Random", seed=10**30), "seed is 10+: give a whole number"),
+        (dict(type="SViT", seed=-(10**30)), "seed is -10+: give a whole number"),
+        (dict(type="APT", thresholds=4.0, scales=10**30), "2 to 16 scales"),
+    ],
+    ids=str,
+)
+def test_numbers_that_are_too_large_are_one_sentence(reducer, message):
+    with pytest.raises(SettingError, match=message):
+        build_reducer(reducer, 24, 4)
+
+
 @pytest.mark.parametrize("reducer", ["ToMe", 3, ["ToMe"], True])
 def test_a_reducer_that_is_no_dict(reducer):
     with pytest.raises(SettingError, match=r"write dict\(type=NAME, ...\)"):

@@ -26,6 +26,8 @@ from ..positions import resize_positions
 from ..reducer import METHODS, Decision, Reducer, build_reducer, register
 from ..tokens import TokenSet
 
+MOST_SCALES = 16
+
 
 @register
 class APT(Reducer):
@@ -176,14 +178,15 @@ class APT(Reducer):
 
 def _thresholds(thresholds: Sequence[float] | float, scales: int | None) -> tuple[float, ...]:
     if isinstance(thresholds, (int, float)):
-        found = [thresholds] * ((3 if scales is None else scales) - 1)
+        number = 3 if scales is None else scales
+        found = [thresholds] * (number - 1) if number <= MOST_SCALES else []
     else:
         found = list(thresholds)
     wrong = [t for t in found if not isinstance(t, (int, float)) or not 0 <= t <= MAX_ENTROPY]
     if not found or wrong or scales not in (None, len(found) + 1):
         raise SettingError(
             f"thresholds = {thresholds} with scales = {scales}: give an entropy from 0 to {MAX_ENTROPY:g} bits, or one "
-            "for each of the sizes above the smallest, and at least two scales"
+            f"for each of the sizes above the smallest, and 2 to {MOST_SCALES} scales"
         )
     return tuple(found)
 

@@ -122,7 +122,7 @@ def _annotation_faults(content, reads_mask):
                 "annotations of an unknown image",
                 f"{label}: image_id {image}",
                 'add the image to "images" or remove the annotations',
-                COUNTED if "image_id" in entry else REFUSED,
+                REFUSED if isinstance(entry.get("image_id", []), (list, dict)) else COUNTED,  # no key of a table
             )
         if category not in categories and str(category) not in same["category_id"]:
             yield Fault(

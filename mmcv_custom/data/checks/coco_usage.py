@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
-from .coco_faults import image_sizes
+from .coco_faults import image_sizes, key
 
 
 class Usage(NamedTuple):
@@ -43,7 +43,7 @@ def coco_usage(content: dict, classes: Collection[str], training: bool, min_size
     sizes = image_sizes(content)
     usage = Usage(Counter(), {}, training)
     for annotation in content["annotations"]:
-        name, size = names[annotation["category_id"]], sizes.get(annotation["image_id"])
+        name, size = names[annotation["category_id"]], sizes.get(key(annotation["image_id"]))
         why = skipped_because(annotation, size, name in classes, training, min_size)
         if not why and annotation["iscrowd"]:
             why = "that are crowds (iscrowd 1)"

@@ -114,6 +114,20 @@ def test_head_of_another_number_of_classes_is_kept_and_reported():
     assert report.loaded == report.total - 2
 
 
+def test_weights_that_are_no_numbers_are_named():
+    state = Detector().state_dict()
+    state["head.weight"][0, 0], state["head.bias"][0] = torch.nan, torch.inf
+    text = "NaN or infinity in head.weight and 1 more: the file is damaged, or its training has diverged"
+    assert text in str(load_into(Detector(), state)) and "NaN" not in str(
+        load_into(Detector(), Detector().state_dict())
+    )
+
+
+def test_a_table_without_values_is_refused():
+    with pytest.raises(CheckpointError, match=r"pos_embed is \[0\] in the file and \[1, 17, 8\] in the model"):
+        load_into(Trunk(), dict(Trunk().state_dict(), pos_embed=torch.zeros(0)))
+
+
 def test_classification_file_goes_into_the_backbone(tmp_path):
     source = Trunk(side=6)
     nn.init.normal_(source.pos_embed)

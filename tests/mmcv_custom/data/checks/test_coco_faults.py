@@ -78,6 +78,8 @@ REFUSED = [
     (first(image_id="1"), "image_id is of another type than the id that it means .id 0: '1'.; write both as numbers"),
     (first(category_id="1"), "category_id is of another type"),
     (lambda content: content["annotations"][0].pop("image_id"), "annotations of an unknown image"),
+    (first(image_id={}), "annotations of an unknown image .id 0: image_id {}."),
+    (first(image_id=[]), "annotations of an unknown image"),
     (first(id=1), 'duplicate ids in "annotations" .1 occurs 2 times'),
     (image(id=2), 'duplicate ids in "images"'),
     (image(id="1"), '"images" with ids of two types'),
