@@ -15,6 +15,9 @@ from mmcv_custom.cli.launch import build_model, read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSS, SCORE = 0.03, 2.0  # tolerances: relative; points of 100
+# A detector's losses are of the proposals that pass thresholds and are drawn. What they may differ by is what noise of
+# bfloat16's size on the images moves in fp32, and some: one batch is one sample of it.
+NOISE, SLACK = 2**-9, 3
 
 
 class Model(NamedTuple):
@@ -52,8 +55,8 @@ MODELS = {
 }
 
 
-def losses(config: Path, weights: Path, folder: Path, batch: int = 4) -> tuple[dict, dict]:
-    """Return name -> loss of one batch in fp32 and in bf16 autocast, with the same random numbers."""
+def losses(config: Path, weights: Path, folder: Path, batch: int = 4) -> tuple[float, float, float]:
+    """Return the loss of one batch in fp32, in bf16 autocast and in fp32 with noise, with the same random numbers."""
     cfg = read_config(str(config))
     loader = cfg.train_dataloader
     loader.batch_size, loader.num_workers, loader.persistent_workers = batch, 0, False
@@ -63,13 +66,17 @@ def losses(config: Path, weights: Path, folder: Path, batch: int = 4) -> tuple[d
         torch.manual_seed(0)
         model = build_model(cfg, str(weights)).train()
         data = next(iter(Runner.build_dataloader(loader, seed=0)))
-    found = []
-    for bf16 in (False, True):
+
+    def loss(bf16: bool, noise: float = 0) -> float:
         torch.manual_seed(0)
+        ready = model.data_preprocessor(data, True)
+        generator = torch.Generator().manual_seed(1)
+        ready["inputs"] = ready["inputs"] * (1 + noise * torch.randn(ready["inputs"].shape, generator=generator))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            made = model(**model.data_preprocessor(data, True), mode="loss")
-        found.append({name: float(sum(v) if isinstance(v, list) else v) for name, v in made.items() if "loss" in name})
-    return found[0], found[1]
+            made = model(**ready, mode="loss")
+        return sum(float(sum(v) if isinstance(v, list) else v) for name, v in made.items() if "loss" in name)
+
+    return loss(False), loss(True), loss(False, NOISE)
 
 
 def compare(project: Any, names: list[str]) -> list[dict]:
@@ -86,10 +93,9 @@ def compare(project: Any, names: list[str]) -> list[dict]:
             tool = [ROOT / "tools/train.py", config, "--work-dir", work_dir, "--cfg-options", *epochs, *workers]
             project.launch([[*tool, "load_from=None"]], [{}], project.folder)
             weights = work_dir / f"epoch_{model.epochs}.pth"
-        whole, half = losses(config, weights, project.folder)
-        total = sum(whole.values())
-        difference = abs(sum(half.values()) - total) / abs(total)
-        rows.append(_row(name, "loss of a batch, relative", difference, LOSS))
+        whole, half, noisy = losses(config, weights, project.folder)
+        allowed = max(LOSS, SLACK * abs(noisy / whole - 1))
+        rows.append(_row(name, "loss of a batch, relative", abs(half / whole - 1), allowed))
         scores = []
         for fp16 in (False, True):  # the loop's own autocast, which is bf16 on CPU
             file = project.folder / f"{name}_{fp16}.json"
