@@ -227,7 +227,8 @@ def run(main: Callable[[], object]) -> None:
     except SettingError as error:  # found after building: the reducer does not fit the images, for example
         _end(f"the config does not fit: {error}")
     except KeyboardInterrupt:
-        _say("interrupted")
+        if is_main_process():  # Ctrl-C reaches all of them
+            _say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except Exception as first:
         error = settled(first)

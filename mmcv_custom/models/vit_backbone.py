@@ -22,6 +22,7 @@ from token_pruning.errors import SettingError
 from token_pruning.option_types import check_option_types
 
 from ..checkpoint.load import load_into
+from ..errors import CheckpointError
 
 TIMM = "timm"
 # Options that former versions had -> what to write instead.
@@ -96,6 +97,7 @@ class HostViT(PlainViT, BaseModule):
 
         Raises:
             SettingError: ``init_cfg`` is anything else.
+            CheckpointError: the weights cannot be fetched or read, or are of another model.
         """
         if self.init_cfg is None:
             return
@@ -122,7 +124,7 @@ class HostViT(PlainViT, BaseModule):
         try:
             return timm.create_model(self.model_name, pretrained=True, num_classes=0).state_dict()
         except (OSError, RuntimeError) as error:
-            raise SettingError(
+            raise CheckpointError(
                 f"timm could not fetch the weights of {self.model_name!r} ({str(error).splitlines()[0]}): place the "
                 "file under pretrained/ and set init_cfg.checkpoint to it"
             ) from error

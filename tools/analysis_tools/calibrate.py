@@ -244,7 +244,7 @@ def main():
     print("\n".join(["", *(f"{sentence}." for sentence in sentences(found))]))
     if args.out:
         images = f"images of {args.images}" if args.images else "synthetic images"
-        made = [found["command"], f"{sentences(found)[0]}; {found['images']} {images}, {found['weights']} weights."]
+        made = [found["command"], f"{sentences(found)[0]}; {found['num_images']} {images}, {found['weights']} weights."]
         write_derived_config(args.out, args.config, made, cost_param.name, found["value"])
         print(f"wrote {args.out}")
     if args.json:

@@ -37,6 +37,8 @@ if [ "$gpus" -eq 0 ] && [ -z "${OMP_NUM_THREADS:-}" ]; then
     if [ "$OMP_NUM_THREADS" -lt 1 ]; then OMP_NUM_THREADS=1; fi
     export OMP_NUM_THREADS
 fi
+# Otherwise MMEngine sets 1, and says so in each process.
+export MKL_NUM_THREADS="${MKL_NUM_THREADS:-${OMP_NUM_THREADS:-1}}"
 
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
     # --standalone chooses a free port, so that two runs do not collide.

@@ -110,11 +110,11 @@ def _check_paths(where, dataset, ann_file):
             "(see data/README.md)"
         )
     prefixes = dataset.get("data_prefix")
-    for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
+    for name, prefix in prefixes.items() if isinstance(prefixes, dict) else [("img", prefixes)]:
         folder = _local(dataset, prefix)
         if folder and not os.path.exists(folder):
             raise DataError(
-                f"{where}.data_prefix {folder} does not exist: put the images there or set {where}.data_root "
+                f"{where}.data_prefix {folder} does not exist: put the {'label maps' if 'seg' in name else 'images'} there or set {where}.data_root "
                 "(see data/README.md)"
             )
 

@@ -61,26 +61,31 @@ def check_label_maps(
         maps.update(found)
         blank += [path] if found == [IGNORED] else []
         read += 1
-    return _said(maps, blank, read, classes, where, training)
+    reduced = bool(getattr(load, "reduce_zero_label", None) or samples[0].get("reduce_zero_label"))
+    return _said(maps, blank, read, classes, where, training, reduced)
 
 
-def _said(maps, blank, read, classes, where, training):
-    """Return the sentences on which of the ``classes`` are in how many of the ``read`` label maps."""
+def _said(maps, blank, read, classes, where, training, reduced):
+    """Return the sentences on which of the ``classes`` are in how many of the ``read`` label maps.
+
+    With reduce_zero_label the files hold labels from 1, and 0 for what is ignored.
+    """
+    first, ignored = (1, f"0 or {IGNORED}") if reduced else (0, f"{IGNORED}")
     aim = "train on" if training else "score"
     what = f"the {read} label maps of {where}" if read != 1 else f"the only label map of {where}"
     if len(blank) == read:
         raise DataError(
-            f"all pixels of {what} are ignored (label {IGNORED}, which reduce_zero_label also makes of 0): there is "
-            f"nothing to {aim}, write 0 to {len(classes) - 1} or correct reduce_zero_label"
+            f"all pixels of {what} are ignored (label {ignored}): there is nothing to {aim}, write {first} to "
+            f"{first + len(classes) - 1} or correct reduce_zero_label, which is {reduced}"
         )
     advice = [f"{len(blank)} of {what} have ignored pixels only (first: {blank[0]})"] if blank else []
     absent = [name for label, name in enumerate(classes) if not maps[label]]
     if absent:
         sentence = f"no pixel of class {_listed(absent)} in {what}"
         if maps[IGNORED]:
-            label = list(classes).index(absent[0])
+            label = first + list(classes).index(absent[0])
             sentence += (
-                f", and {maps[IGNORED]} of them hold {IGNORED}, which is ignored: if it means class {absent[0]}, "
+                f", and {maps[IGNORED]} of them hold {ignored}, which is ignored: if it means class {absent[0]}, "
                 f"write {label} in the files or set merge in LoadAnnotations"
             )
             if len(classes) == 2:

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmcv_custom.engine.acceleration import compile_backbone
+from mmcv_custom.errors import CheckpointError
 from mmseg_custom import PlainViTBackbone
 from token_pruning import METHODS, Trace
 
@@ -168,7 +169,7 @@ def test_timms_weights_are_asked_for_by_name(monkeypatch):
 
     monkeypatch.setattr(timm_package, "create_model", no_network)
     with pytest.raises(
-        ValueError, match=r"could not fetch the weights of 'vit_small_patch14_dinov2' \(no route to host\)"
+        CheckpointError, match=r"could not fetch the weights of 'vit_small_patch14_dinov2' \(no route to host\)"
     ):
         vit.init_weights()
     with pytest.raises(ValueError, match="checkpoint 'timm' needs a model_name"):
