@@ -113,8 +113,9 @@ def _check_paths(where, dataset, ann_file):
     for name, prefix in prefixes.items() if isinstance(prefixes, dict) else [("img", prefixes)]:
         folder = _local(dataset, prefix)
         if folder and not os.path.exists(folder):
+            what = "label maps" if "seg" in name else "images"
             raise DataError(
-                f"{where}.data_prefix {folder} does not exist: put the {'label maps' if 'seg' in name else 'images'} there or set {where}.data_root "
+                f"{where}.data_prefix {folder} does not exist: put the {what} there or set {where}.data_root "
                 "(see data/README.md)"
             )
 

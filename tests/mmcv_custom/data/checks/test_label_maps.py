@@ -167,7 +167,7 @@ ZERO, ALL = np.zeros((6, 8), np.uint8), np.full((6, 8), 255, np.uint8)
             {},
             "no pixel of class road, car in the 2 .* 255, .* if it means class road",
         ),
-        (dict(a=a_map(1), b=a_map(1)), dict(reduce_zero_label=True), "road, car .* 2 of them hold 0 or 255, .* write 2 "),
+        (dict(a=a_map(1), b=a_map(1)), dict(reduce_zero_label=True), "road, car .* 2 of them hold 0 or 255.* write 2 "),
         (dict(a=ZERO, b=ZERO), {}, "no pixel of class road, car .*: one class alone teaches nothing"),
         (dict(a=ALL, b=ALL), {}, "all pixels of the 2 label maps .* ignored .* nothing to train on"),
         (dict(a=ZERO, b=ZERO), dict(reduce_zero_label=True), "ignored .label 0 or 255.*write 1 to 3 "),
