@@ -15,6 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .errors import SettingError
 
+LIMIT = 2**62  # sizes and seeds have 64 bits
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", types.NoneType: "None"}
 
 
@@ -27,13 +28,15 @@ def check_option_types(function: Callable, options: Mapping[str, Any], what: str
         what: what has the options, for the message ("reducer ToMe").
 
     Raises:
-        SettingError: an option has a value of another type, or NaN.
+        SettingError: an option has a value of another type, NaN, or a number of ``LIMIT`` or more.
     """
     hints = _hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009 for mypy
     for name, value in options.items():
-        if name in hints and not _fits(value, hints[name]):
+        large = isinstance(value, Real) and LIMIT <= abs(value) != math.inf
+        if name in hints and (large or not _fits(value, hints[name])):
             shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."
-            raise SettingError(f"{what}: {name} is {shown} and must be {_words(hints[name])}")
+            wanted = "less than 2^62" if large else _words(hints[name])
+            raise SettingError(f"{what}: {name} is {shown} and must be {wanted}")
 
 
 @cache

@@ -66,8 +66,7 @@ def complete(content: dict) -> dict:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a JSON value is a number that is finite as a float; JSON's whole numbers have no limit."""
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+    """Return whether a JSON value is a finite number; whole ones of more than 64 bits, which JSON allows, are none."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)

@@ -167,7 +167,9 @@ def reason_unread(path: str | Path) -> str | None:
 
 
 def _unreadable(path, error):
-    return f"{path} is no image that can be read ({' '.join(str(error).split())}): save it again or take it out"
+    # What Pillow did not expect, it says in Python's words.
+    why = "its header is damaged" if isinstance(error, (ValueError, TypeError, LookupError)) else str(error)
+    return f"{path} is no image that can be read ({' '.join(why.split())}): save it again or take it out"
 
 
 def check_image(path: str) -> None:

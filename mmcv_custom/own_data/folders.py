@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -69,8 +70,9 @@ class Images:
         """
         name = name.replace("\\", "/")
         for place in places:
-            if (place / name).is_file():
-                return place / name
+            with suppress(OSError):  # a name that no disk would take
+                if (place / name).is_file():
+                    return place / name
         found = [path for path in self.by_name.get(Path(name).name, []) if self._may_be(path, split)]
         if len(found) != 1:
             why = "several images have that name: give their folders in the file" if found else "it is not there"

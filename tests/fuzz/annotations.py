@@ -77,7 +77,8 @@ def change(case: Case, content: dict) -> str:
 
 def own_change(case: Case, content: dict) -> str:
     """Change a file as known tools do."""
-    found = [entry for entry in content.get("annotations") or [] if isinstance(entry, dict)]
+    annotations = content.get("annotations")
+    found = [entry for entry in annotations if isinstance(entry, dict)] if isinstance(annotations, list) else []
     how = case.choose(
         *("no annotations", "ids as text", "no area", "no iscrowd", "crowds", "two points", "outside", "corners"),
         *("normalised", "equal ids", "orphans", "images twice", "no info", "ignore", "zero box", "float ids"),

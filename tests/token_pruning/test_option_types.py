@@ -61,9 +61,10 @@ def test_every_method_refuses_a_text_as_its_cost(name):
 @pytest.mark.parametrize(
     ("reducer", "message"),
     [
-        (dict(type="Random", seed=10**30), "seed is 10+: give a whole number"),
-        (dict(type="SViT", seed=-(10**30)), "seed is -10+: give a whole number"),
-        (dict(type="APT", thresholds=4.0, scales=10**30), "2 to 16 scales"),
+        (dict(type="Random", seed=10**400), "seed is 10+... and must be less than 2.62"),
+        (dict(type="SViT", seed=-(10**30)), "seed is -10+ and must be less than 2.62"),
+        (dict(type="Cropr", mlp_ratio=1e30), "mlp_ratio is 1e.30 and must be less than 2.62"),
+        (dict(type="APT", thresholds=4.0, scales=10**9), "2 to 16 scales"),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ..cache import cached_by_size
 from ..counts import Counts
-from ..errors import ExportError, SettingError
+from ..errors import ExportError
 from ..tokens import TokenSet
 
 
@@ -95,16 +95,6 @@ def sum_per_image(values: Tensor, counts: Counts) -> Tensor:
     if counts.each is None:
         return torch.stack([part.sum() for part in counts.split(values)])
     return counts.by_image(values).sum(dim=1)
-
-
-def check_seed(seed: int | None) -> None:
-    """Check the seed of a method.
-
-    Raises:
-        SettingError: it is neither None nor a whole number that torch's generators take for every block.
-    """
-    if seed is not None and not (isinstance(seed, int) and abs(seed) < 2**62):
-        raise SettingError(f"seed is {seed!r}: give a whole number between -2^62 and 2^62")
 
 
 def gumbel_noise(rows: Counts, width: int, device: torch.device, seed: int | None = None) -> Tensor:

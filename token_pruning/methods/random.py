@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..components.ranking import check_seed, counts_of, gumbel_noise, keep_top
+from ..components.ranking import counts_of, gumbel_noise, keep_top
 from ..components.schedules import check_blocks, check_ratios
 from ..reducer import Decision, Reducer, register
 from ..tokens import TokenSet
@@ -25,7 +25,7 @@ class Random(Reducer):
         seed: seed of the random order in evaluation, which is the same for every image in any batch.
 
     Raises:
-        SettingError: the host does not have a listed block, a ratio is outside (0, 1], or the seed is no whole number.
+        SettingError: the host does not have a listed block, or a ratio is outside (0, 1].
     """
 
     def __init__(
@@ -39,7 +39,6 @@ class Random(Reducer):
         super().__init__(embed_dim, depth)
         blocks = check_blocks(range(depth // 4, depth) if blocks is None else blocks, depth)
         self.ratio_of = dict(zip(blocks, check_ratios(keep_ratio, len(blocks)), strict=True))
-        check_seed(seed)
         self.seed = seed
 
     @property

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..components.predictors import GATES, KEEP
-from ..components.ranking import check_seed, counts_of, gumbel_gate, gumbel_noise, keep_top, sum_per_image
+from ..components.ranking import counts_of, gumbel_gate, gumbel_noise, keep_top, sum_per_image
 from ..components.schedules import check_blocks
 from ..counts import Counts
 from ..errors import SettingError
@@ -129,7 +129,6 @@ class SViT(Reducer):
         _check_choice("last_class_tokens", last_class_tokens, ("keep", "score"))
         _check_choice("mode", mode, MODES)
         _check_choice("training", training, ("exact", "packed"))
-        check_seed(seed)
         _check_numbers(tau, ratio_loss_weight, ratio_scale, capacity_scale)
         self.selector_of = dict(zip(blocks, selectors, strict=True))
         self.keep_ratio, self.reuse, self.inherit, self.preserve, self.tau = ratios, reuse, inherit, preserve, tau

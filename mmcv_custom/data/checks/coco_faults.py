@@ -69,7 +69,8 @@ def image_sizes(content: dict) -> dict[object, Size]:
 
 def _size(entry):
     size = entry.get("width"), entry.get("height")
-    return size if all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size) else None
+    sound = all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**31 for side in size)
+    return size if sound else None
 
 
 def _table_faults(table, found):

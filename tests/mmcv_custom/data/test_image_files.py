@@ -46,6 +46,9 @@ def test_what_has_no_size_is_one_sentence(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"none")
     with pytest.raises(DataError, match="a.jpg is no image that can be read .*: save it again"):
         loaded_size(tmp_path / "a.jpg")
+    (tmp_path / "c.pgm").write_bytes(b"P5\n7 2\x0e255\n" + bytes(14))
+    with pytest.raises(DataError, match="c.pgm is no image that can be read .its header is damaged.: save it again"):
+        loaded_size(tmp_path / "c.pgm")
     with pytest.raises(DataError, match="b.jpg does not exist: check the path"):
         loaded_size(tmp_path / "b.jpg")
 

@@ -59,6 +59,7 @@ LABELME = dict(imagePath="0.png", shapes=[dict(label="cat", points=[[1, 1], [9, 
         (dict(shapes=[3]), "has no list of shapes"),
         (dict(shapes=None), "has no list of shapes"),
         (dict(imagePath=None), "names no image: imagePath is None"),
+        (dict(imagePath="1" * 300), "names the image 1+, and below .* it is not there"),
     ],
 )
 def test_labelme_files_of_another_form(tmp_path, change, words):

@@ -63,6 +63,8 @@ REFUSED = [
     (first(bbox=None), r"boxes that are not four numbers \(id 0: None"),
     (first(bbox=[2, 3, float("inf"), 4]), "not four numbers"),
     (first(bbox=[[2, 3, 4, 4]]), "not four numbers"),
+    (first(bbox=[2, 3, 4, 2**63]), "not four numbers"),
+    (image(width=10**29), "images without a width and height"),
     (lambda content: content["annotations"][0].pop("bbox"), "not four numbers"),
     (first(area="100"), r"areas that are no number of px \(id 0: '100'\)"),
     (first(iscrowd="0"), r"values of iscrowd that are not 0 or 1 \(id 0: '0'\)"),
