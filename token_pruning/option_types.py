@@ -32,7 +32,7 @@ def check_option_types(function: Callable, options: Mapping[str, Any], what: str
     """
     hints = _hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009 for mypy
     for name, value in options.items():
-        large = isinstance(value, Real) and LIMIT <= abs(value) != math.inf
+        large = isinstance(value, (int, float)) and LIMIT <= abs(value) != math.inf
         if name in hints and (large or not _fits(value, hints[name])):
             shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."
             wanted = "less than 2^62" if large else _words(hints[name])

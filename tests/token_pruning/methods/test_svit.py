@@ -160,7 +160,10 @@ def test_dropped_tokens_are_reactivated():
 def test_reuse_shares_the_decision_and_not_only_the_weights():
     masks, _ = masks_of(vit_with(selectors=[0, 0, 1, 1]).eval())
     assert torch.equal(masks[:, 0], masks[:, 1]) and torch.equal(masks[:, 2], masks[:, 3])
-    again, _ = masks_of(vit_with(selectors=[0, 0, 1, 1], reuse=False).eval())
+    vit = vit_with(selectors=[0, 0, 1, 1], reuse=False).eval()
+    for block in vit.blocks:
+        torch.nn.init.normal_(block.mlp.fc2.weight)  # else a block hardly changes what the selector sees
+    again, _ = masks_of(vit)
     assert not torch.equal(again[:, 0], again[:, 1])
 
 
