@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ..coco_file import is_number
 
+FAR = 2**20  # px; pycocotools needs memory for each pixel of an edge, also outside of the image
+
 
 def segmentation_fault(segmentation: object, size: Sequence[int] | None) -> str | None:
     """Return what is wrong with a segmentation, or None; ``size`` is (width, height) of its image, if known."""
@@ -25,6 +27,9 @@ def _polygon_fault(polygons):
             return "a polygon that is not a list of numbers [x, y, x, y, ...]"
         if len(polygon) < 6 or len(polygon) % 2:
             return f"a polygon of {len(polygon)} numbers"
+        farthest = max(max(polygon), -min(polygon))
+        if farthest > FAR:
+            return f"a polygon with a corner at {farthest:g} px"
         if max(polygon) <= 1:
             return "a polygon between 0 and 1, which is not in px"
     return None

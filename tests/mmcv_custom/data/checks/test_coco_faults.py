@@ -76,6 +76,7 @@ REFUSED = [
     (first(segmentation=[[2, 3, 12, 3]]), "id 0: a polygon of 4 numbers"),
     (first(segmentation=[2, 3, 12, 3, 12, 13]), "a polygon that is not a list of numbers"),
     (first(segmentation=[[[2, 3], [12, 3], [12, 13]]]), "a polygon that is not a list of numbers"),
+    (first(segmentation=[[2, 3, 12, 3, -1e30, 13]]), "a polygon with a corner at 1e.30 px"),
     (first(segmentation=[[0.1, 0.1, 0.4, 0.1, 0.4, 0.6]]), "a polygon between 0 and 1"),
     (first(image_id="1"), "image_id is of another type than the id that it means .id 0: '1'.; write both as numbers"),
     (first(category_id="1"), "category_id is of another type"),
