@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,10 +29,13 @@ def create_timm(model_name: str, **kwargs: Any) -> nn.Module:
     """Call ``timm.create_model``, with a clear error for an unknown name or a size that is none.
 
     Raises:
-        SettingError: there is no such model (the message has the closest names), or ``img_size`` is no side and no pair
-            of sides.
+        SettingError: there is no such model (the message has the closest names), ``img_size`` is no side and no pair
+            of sides, or a size of the network is below 1.
     """
+    if not isinstance(model_name, str):
+        raise SettingError(f"model_name is {model_name!r}: give one that timm.list_models() lists")
     _check_sides(kwargs.get("img_size"))
+    _check_sizes(kwargs)
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
@@ -79,6 +82,7 @@ def create_published(
         SettingError: ``img_size`` is no side and no pair of sides, or below a patch.
     """
     given = {name: value for name, value in kwargs.items() if value is not None}
+    _check_sizes(given)
     _check_sides(img_size, given.get("patch_size", 16))
     model = VisionTransformer(
         img_size=img_size or 224,
@@ -91,6 +95,13 @@ def create_published(
     )
     model.patch_embed.img_size = None  # of an image of other sides, a rest below a patch is left out
     return model
+
+
+def _check_sizes(sizes: Mapping[str, Any]) -> None:
+    """Raise SettingError if one of the sizes of a network is below 1."""
+    for name in ("patch_size", "embed_dim", "depth", "num_heads"):
+        if isinstance(sizes.get(name), int) and sizes[name] < 1:
+            raise SettingError(f"{name} is {sizes[name]}: give a whole number above 0")
 
 
 def _check_sides(img_size: Any, patch: int = 1) -> None:

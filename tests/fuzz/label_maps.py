@@ -57,7 +57,7 @@ def write(case: Case) -> tuple[str, list[np.ndarray], str]:
         file.unlink()
     elif how == "cut":
         data = file.read_bytes()
-        file.write_bytes(data[: case.random.randrange(max(len(data) - 20, 1))])  # before the last pixels
+        file.write_bytes(data[: case.random.randrange(max(len(data) - 24, 1))])  # before the last pixels
     elif how in ("empty", "text"):
         file.write_bytes(b"" if how == "empty" else b"no image")
     elif how == "folder":
