@@ -31,7 +31,7 @@ MLP = dict(type="MLPHead", in_channels=24, channels=12, num_classes=K)
 
 def a_segmentor(reducer=DTOP, head=SEGVIT, class_token=False, out_indices=(1, 2, 3), **more):
     init_default_scope("mmseg")
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # with which tokens exit at both stages
     backbone = dict(
         type="StagedViT",
         img_size=64,
