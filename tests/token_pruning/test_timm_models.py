@@ -124,11 +124,14 @@ def test_windows_of_a_trunk_by_name():
     torch.testing.assert_close(*maps)
 
 
-@pytest.mark.parametrize("size", [(3,), (224, 0), "224", [224, 224, 3]])
-def test_a_size_that_is_none_is_one_sentence(size):
+def test_a_name_or_a_width_that_is_none_is_one_sentence():
     with pytest.raises(SettingError, match="model_name is nan: give one that"):
         create_timm(float("nan"))
     with pytest.raises(SettingError, match="embed_dim is 0: give a whole number above 0"):
         create_timm("vit_tiny_patch16_224", embed_dim=0)
+
+
+@pytest.mark.parametrize("size", [(3,), (224, 0), "224", [224, 224, 3]])
+def test_a_size_that_is_none_is_one_sentence(size):
     with pytest.raises(SettingError, match="give a side in pixels, or .height, width."):
         create_timm("vit_tiny_patch16_224", img_size=size)
